@@ -1,0 +1,111 @@
+"""What every engine takes and gives: a recipe (what is trained), an execution (where and how), and a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedModel
+
+from reference.pipelines.pipeline import Pipeline, Score
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Recipe(BaseModel):
+    """The hyper-parameters: part of what is measured, and so of a spec's hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(gt=0, description="examples a micro-batch")
+    accumulation: int = Field(default=1, gt=0, description="micro-batches an optimizer step")
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    max_grad_norm: float = Field(default=1.0, gt=0)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a recipe runs: must not change what is measured beyond rounding."""
+
+    seed: int
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    eval_batch_size: int = 64
+    workers: int = 0
+    save_dir: Path | None = None
+    """A checkpoint after every epoch goes here, when given."""
+    resume: bool = False
+    """Go on from the newest checkpoint in `save_dir`, if there is one."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One optimizer step: totals since the start, `seconds` of training alone, `loss` the mean over the step's items."""
+
+    step: int
+    samples: int
+    tokens: int
+    seconds: float
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation split, scored. `epoch` 0 is before training."""
+
+    epoch: float
+    step: int
+    scores: tuple[Score, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an engine says while it works."""
+
+    phase: Literal["prepare", "train", "evaluate", "save"]
+    step: int
+    steps: int
+    loss: float | None = None
+    score: Score | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass
+class TrainingRun:
+    """Everything an engine knows about a run that it finished."""
+
+    trajectory: list[Point] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds by phase: prepare, model, train, evaluate, save."""
+    step_seconds: list[float] = field(default_factory=list)
+    tokens: int = 0
+    padded_tokens: int = 0
+    peak_host_bytes: int = 0
+    peak_device_bytes: int | None = None
+    """None where there is no device beside the host."""
+    parameters: int = 0
+    probes: dict[str, list[str]] = field(default_factory=dict)
+    """`before` and `after` training: what `Pipeline.probe` showed."""
+    model: PreTrainedModel | None = None
+
+
+class Engine(Protocol):
+    """A way to train any pipeline. Engines reach the same metric; they differ in time."""
+
+    def __call__(
+        self, pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None
+    ) -> TrainingRun: ...

@@ -1,0 +1,133 @@
+"""The contract between a task and the engines that train it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from reference.ragged import Array, Ragged
+from reference.sources.source import Source
+
+Columns = Mapping[str, "Ragged | Array"]
+"""A tokenized split: each column has one row an example."""
+Feature = Mapping[str, Any]
+"""One row of `Columns`, with `example` (its index) and `epoch` (what a random draw may depend on)."""
+Batch = dict[str, Any]
+"""Tensors for the model, `labels` and the like, and `size: BatchSize`."""
+
+
+class BatchSize(NamedTuple):
+    """What a batch holds, counted before it leaves the host, so that nobody waits for the device to know.
+
+    Attributes:
+        examples: rows.
+        items: terms that the loss sums over (labelled tokens; answers).
+        tokens: real tokens, padding left out.
+        padded_tokens: real tokens and padding.
+    """
+
+    examples: int
+    items: int
+    tokens: int
+    padded_tokens: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one evaluation, with all that is needed to compare it with another."""
+
+    name: str
+    value: float
+    n: int
+    higher_is_better: bool
+    signature: str
+
+
+class Options(BaseModel):
+    """What a task lets a spec choose. Each pipeline extends it; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pipeline(ABC):
+    """A task on a source: which stages, which head, which metric. It holds no loop and knows no engine.
+
+    Class attributes:
+        task: the field's name of the task.
+        Options: the pydantic type of `options`.
+
+    Instances are cheap; `columns` does the work and keeps its result.
+    """
+
+    task: ClassVar[str]
+    Options: ClassVar[type[Options]]
+
+    def __init__(self, source: Source, *, options: Any, seed: int) -> None:
+        self.source = source
+        self.options = options
+        self.seed = seed
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @abstractmethod
+    def columns(self, split: str) -> Columns:
+        """The tokenized, aligned or chunked `train` or `validation` split."""
+
+    @abstractmethod
+    def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:
+        """Features to one padded batch on the host. Draws (masking) depend on seed, epoch and example alone."""
+
+    @abstractmethod
+    def model(self) -> PreTrainedModel:
+        """A fresh model. The caller seeds torch's generator first."""
+
+    @abstractmethod
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """() float32: the *sum* of the losses of the batch's `size.items` terms, in nats.
+
+        A sum, so that an engine can divide by the items of the whole optimizer step, however it was cut into micro-batches.
+        """
+
+    @abstractmethod
+    def predict(self, model: torch.nn.Module, batch: Batch) -> list[Any]:
+        """One prediction an example, small and on the host: what `score` needs and no more."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Any]) -> list[Score]:
+        """The metrics of all validation examples, `predictions[i]` belonging to example i. The task's main metric first."""
+
+    def probe(self, model: torch.nn.Module) -> list[str]:
+        """A few lines that show a person what the model does now, before and after training. None by default."""
+        return []
+
+
+class FeatureRows(torch.utils.data.Dataset[Feature]):
+    """A split as torch sees it. A key is `(epoch, index)`: a feature knows the epoch without any state in a worker."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        sizes = {name: len(column) for name, column in columns.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"columns differ in their number of rows: {sizes}")
+        self.size = next(iter(sizes.values()))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: tuple[int, int]) -> Feature:
+        epoch, index = key
+        feature: dict[str, Any] = {name: column[index] for name, column in self.columns.items()}
+        return feature | {"example": int(index), "epoch": int(epoch)}
+
+
+def to_tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -1,0 +1,40 @@
+"""What a pipeline asks of the place its data and checkpoint come from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class SourceError(Exception):
+    """Data or checkpoint cannot be had as asked: says what was asked of whom, and what to do about it."""
+
+
+class Source(Protocol):
+    """A data set in named splits, with the checkpoint that belongs to it.
+
+    A source knows no task: the pipeline names the columns it wants (`words`, `tags`, `text` ...), the source maps its own
+    column names onto them.
+    """
+
+    def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
+        """The rows of `train` or `validation`, with exactly these columns.
+
+        Raises:
+            SourceError: no such split or column, a label out of its ClassLabel's range, nobody answers.
+        """
+        ...
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """A fast tokenizer (it must know `word_ids`)."""
+        ...
+
+    def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
+        """`auto_class` (such as `AutoModelForMaskedLM`) in float32, pretrained or from its config as declared.
+
+        Weights that start untrained (heads, or all of them) are drawn from torch's global generator: the caller seeds it.
+        `config` overrides entries of the model's config (`num_labels`, `id2label` ...).
+        """
+        ...
