@@ -1,7 +1,7 @@
 """Columnar ragged arrays: many sequences of different lengths as one flat array and its offsets.
 
 This is how Arrow holds a list column, so a tokenized data set passes from Arrow to NumPy and back without a Python
-loop. Row i is `values[offsets[i]:offsets[i + 1]]`. Missing integers (`None`, as in `word_ids`) are -1.
+loop. Row i is `values[offsets[i]:offsets[i + 1]]`. Missing integers (`None`, as in `word_ids`) are `MISSING`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Array = npt.NDArray[np.int64]
+
+MISSING = -1
+"""Stands for `None` where only integers fit: a special token's word id."""
+IGNORED = -100
+"""A label that no loss and no score may see: the `ignore_index` of `torch.nn.CrossEntropyLoss`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +46,7 @@ class Ragged:
     @classmethod
     def from_lists(cls, rows: Iterable[Sequence[int | None]]) -> Ragged:
         """Rows of integers; `None` becomes -1."""
-        arrays = [np.asarray([-1 if x is None else x for x in row], dtype=np.int64) for row in rows]
+        arrays = [np.asarray([MISSING if x is None else x for x in row], dtype=np.int64) for row in rows]
         return cls.from_arrays(arrays)
 
     @classmethod
@@ -56,11 +61,21 @@ class Ragged:
 
     @classmethod
     def from_arrow(cls, column: pa.ChunkedArray | pa.Array) -> Ragged:
-        """A list column of integers without nulls in the outer level; inner nulls become -1."""
+        """A list column of integers; inner nulls become `MISSING`.
+
+        Raises:
+            ValueError: a row that is null, values that are not integers.
+        """
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if pa.types.is_fixed_size_list(array.type):
+            array = array.cast(pa.large_list(array.type.value_type))
+        if array.null_count:
+            raise ValueError(f"row {array.is_null().index(True)} is null: an empty list is a row, null is none")
+        if not (pa.types.is_integer(array.type.value_type) or pa.types.is_boolean(array.type.value_type)):
+            raise ValueError(f"values are {array.type.value_type}, integers are wanted")
         offsets = np.asarray(array.offsets, dtype=np.int64)
         values = array.values[offsets[0] : offsets[-1]]
-        flat = values.fill_null(-1) if values.null_count else values
+        flat = values.fill_null(MISSING) if values.null_count else values
         return cls(flat.to_numpy(zero_copy_only=False).astype(np.int64, copy=False), offsets - offsets[0])
 
     def to_arrow(self) -> pa.LargeListArray:

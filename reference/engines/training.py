@@ -15,6 +15,10 @@ from reference.pipelines.pipeline import Pipeline, Score
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
+class EngineError(Exception):
+    """A run that cannot be done as asked: says what was asked, why not, and what to do about it."""
+
+
 class Recipe(BaseModel):
     """The hyper-parameters: part of what is measured, and so of a spec's hash."""
 
@@ -31,6 +35,11 @@ class Recipe(BaseModel):
     epsilon: float = 1e-8
     max_grad_norm: float = Field(default=1.0, gt=0)
 
+    @property
+    def scheduler_type(self) -> str:
+        """The schedule's name in transformers, whose plain `constant` knows no warm-up."""
+        return "constant_with_warmup" if self.schedule == "constant" and self.warmup_steps else self.schedule
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -44,7 +53,9 @@ class Execution:
     save_dir: Path | None = None
     """A checkpoint after every epoch goes here, when given."""
     resume: bool = False
-    """Go on from the newest checkpoint in `save_dir`, if there is one."""
+    """Go on from the newest checkpoint in `save_dir`, if there is one. Needs `save_dir`."""
+    deterministic: bool = True
+    """Only kernels that give the same bits every time. False lets a GPU take faster ones."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,11 @@
+"""The tasks, by the field's name for each."""
+
+from __future__ import annotations
+
+from reference.pipelines.masked_lm import MaskedLM
+from reference.pipelines.pipeline import Pipeline
+from reference.pipelines.token_classification import TokenClassification
+
+PIPELINES: dict[str, type[Pipeline]] = {pipeline.task: pipeline for pipeline in (TokenClassification, MaskedLM)}
+
+__all__ = ["PIPELINES", "MaskedLM", "Pipeline", "TokenClassification"]

@@ -118,7 +118,13 @@ class FeatureRows(torch.utils.data.Dataset[Feature]):
         sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"columns differ in their number of rows: {sizes}")
-        self.size = next(iter(sizes.values()))
+        self.size = next(iter(sizes.values()), 0)
+
+    @property
+    def lengths(self) -> Array:
+        """(N,) tokens of each example: the longest of its columns."""
+        lengths = [column.lengths for column in self.columns.values() if isinstance(column, Ragged)]
+        return np.max(lengths, axis=0) if lengths else np.ones(self.size, dtype=np.int64)
 
     def __len__(self) -> int:
         return self.size

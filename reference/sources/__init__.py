@@ -1,0 +1,87 @@
+"""Where data and checkpoints come from: `open_source` takes a spec's declarations and says where to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import datasets
+from pydantic import Field
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from reference.sources.checkpoints import MicroworldCheckpoint, microworld_model, microworld_tokenizer
+from reference.sources.fingerprints import fingerprint
+from reference.sources.hub import HubData, hub_examples
+from reference.sources.microworld import MicroworldData, microworld_examples
+from reference.sources.pretrained import HubCheckpoint, hub_model, hub_tokenizer
+from reference.sources.source import Access, Source, SourceError
+
+__all__ = [
+    "Access",
+    "CheckpointSettings",
+    "DataSettings",
+    "HubCheckpoint",
+    "HubData",
+    "MicroworldCheckpoint",
+    "MicroworldData",
+    "Source",
+    "SourceError",
+    "fingerprint",
+    "open_source",
+]
+
+DataSettings = Annotated[MicroworldData | HubData, Field(discriminator="source")]
+"""A spec's `[data]`: `source` says which."""
+CheckpointSettings = Annotated[MicroworldCheckpoint | HubCheckpoint, Field(discriminator="source")]
+"""A spec's `[checkpoint]`: `source` says which."""
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A `Source`: data from one place, checkpoint from another or the same."""
+
+    data: MicroworldData | HubData
+    checkpoint: MicroworldCheckpoint | HubCheckpoint
+    access: Access = field(default_factory=Access)
+
+    def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
+        match self.data:
+            case MicroworldData() if self.access.dataset is None:
+                return microworld_examples(self.data, split, columns=columns)
+            case MicroworldData():  # own data under the embedded profile: columns by the contract's names, all rows
+                return hub_examples(HubData.of_folder(self.access.dataset), split, columns=columns, access=self.access)
+            case HubData():
+                return hub_examples(self.data, split, columns=columns, access=self.access)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        match self._checkpoint():
+            case MicroworldCheckpoint() as checkpoint:
+                return microworld_tokenizer(checkpoint)
+            case HubCheckpoint() as checkpoint:
+                return hub_tokenizer(checkpoint, access=self.access)
+
+    def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
+        match self._checkpoint():
+            case MicroworldCheckpoint() as checkpoint:
+                return microworld_model(checkpoint, auto_class, **config)
+            case HubCheckpoint() as checkpoint:
+                return hub_model(checkpoint, auto_class, access=self.access, **config)
+
+    def _checkpoint(self) -> MicroworldCheckpoint | HubCheckpoint:
+        if isinstance(self.checkpoint, MicroworldCheckpoint) and self.access.checkpoint is not None:
+            return HubCheckpoint.of_folder(self.access.checkpoint)
+        return self.checkpoint
+
+
+def open_source(
+    data: MicroworldData | HubData,
+    checkpoint: MicroworldCheckpoint | HubCheckpoint,
+    *,
+    access: Access | None = None,
+) -> Source:
+    """A source as a spec declares it. Nothing is read before it is asked for.
+
+    Paths in `access` win over the declared ids: its `dataset` and `checkpoint` are read whatever is declared, under the declared
+    columns and splits where the declaration has them.
+    """
+    return _Opened(data, checkpoint, access or Access())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import datasets
@@ -10,6 +12,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 class SourceError(Exception):
     """Data or checkpoint cannot be had as asked: says what was asked of whom, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where to look on this machine. Changes where bytes come from, never what is measured, and so is in no hash.
+
+    Attributes:
+        mirror: a folder of snapshots laid out by hub id (`datasets/ORG/NAME`, `models/ORG/NAME`), asked instead of the hub.
+        dataset: a folder or file that is read instead of the declared data.
+        checkpoint: a folder that is read instead of the declared checkpoint.
+    """
+
+    mirror: Path | None = None
+    dataset: Path | None = None
+    checkpoint: Path | None = None
 
 
 class Source(Protocol):

@@ -1,0 +1,134 @@
+"""What lies in a checkpoint beside the weights, and which checkpoint a run may go on from.
+
+A checkpoint is a directory `checkpoint-STEP`: weights in safetensors, the states of optimizer, schedule and generators as
+the engine wrote them (read back with `weights_only=True`, which runs no code), and `run.json`. That file is written last: a
+directory without it is the work of an interrupted save, and is passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_model
+from transformers import PreTrainedModel
+
+from reference.engines.training import EngineError, Evaluation, Point, Recipe
+from reference.pipelines.pipeline import Columns, Pipeline
+from reference.ragged import Ragged
+
+RUN = "run.json"
+WEIGHTS = "model.safetensors"
+
+
+class Identity(BaseModel):
+    """What a run is: going on with another one would mix two."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str
+    task: str
+    options: dict[str, Any]
+    recipe: Recipe
+    seed: int
+    data: str
+
+
+class Saved(BaseModel):
+    """`run.json`: how far a run had come."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    format: Literal[1] = 1
+    identity: Identity
+    step: int
+    trajectory: list[Point]
+    evaluations: list[Evaluation]
+    phases: dict[str, float]
+    step_seconds: list[float]
+    padded_tokens: int
+    probes: dict[str, list[str]]
+
+
+def identify(pipeline: Pipeline, *, engine: str, recipe: Recipe, seed: int) -> Identity:
+    columns = pipeline.columns("train")
+    options = pipeline.options.model_dump(mode="json")
+    data = _fingerprint(columns)
+    return Identity(engine=engine, task=pipeline.task, options=options, recipe=recipe, seed=seed, data=data)
+
+
+def _fingerprint(columns: Columns) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        column = columns[name]
+        digest.update(name.encode())
+        for array in (column.offsets, column.values) if isinstance(column, Ragged) else (column,):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def write_run(directory: Path, saved: Saved) -> None:
+    """Complete the checkpoint in `directory`, at once or not at all."""
+    partial = directory / f"{RUN}.partial"
+    partial.write_text(saved.model_dump_json(), encoding="utf-8")
+    os.replace(partial, directory / RUN)
+
+
+def checkpoints(save_dir: Path) -> list[tuple[int, Path]]:
+    """Step and place of the complete checkpoints, the newest last."""
+    found = [(re.fullmatch(r"checkpoint-(\d+)", path.parent.name), path.parent) for path in save_dir.glob(f"*/{RUN}")]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def newest(save_dir: Path, *, identity: Identity) -> tuple[Path, Saved] | None:
+    """The newest complete checkpoint, if there is one.
+
+    Raises:
+        EngineError: it cannot be read, or belongs to another run.
+    """
+    found = checkpoints(save_dir)
+    if not found:
+        return None
+    path = found[-1][1]
+    try:
+        saved = Saved.model_validate_json((path / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise EngineError(f"{path / RUN} cannot be read: {error}\nDelete {path} to go on from an older one") from error
+    then, now = saved.identity.model_dump(mode="json"), identity.model_dump(mode="json")
+    then, now = then | then.pop("recipe"), now | now.pop("recipe")
+    for key in now:
+        if then.get(key) != now[key]:
+            raise EngineError(
+                f"{path} was made by a run with {key} {then.get(key)!r}, this one has {now[key]!r}: "
+                "resume with the same, or save elsewhere"
+            )
+    return path, saved
+
+
+def load_weights(model: PreTrainedModel, directory: Path) -> None:
+    """Weights of a checkpoint into a model of the same kind.
+
+    Raises:
+        EngineError: the file is missing or broken, or does not fit the model.
+    """
+    try:
+        load_model(model, directory / WEIGHTS, device=str(model.device))
+    except Exception as error:  # safetensors raises its own type, OSError, or RuntimeError for keys and shapes
+        raise EngineError(f"{directory / WEIGHTS} cannot be loaded: {error}") from error
+
+
+def load_state(directory: Path, name: str) -> Any:
+    """A file of tensors and plain values, without running code that may lie in it.
+
+    Raises:
+        EngineError: it is missing or broken, or holds more than that.
+    """
+    try:
+        return torch.load(directory / name, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zipfile and torch each raise types of their own
+        raise EngineError(f"{directory / name} cannot be loaded: {error}") from error

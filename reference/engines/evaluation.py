@@ -1,0 +1,72 @@
+"""The one evaluation that every engine uses: each validation example counts exactly once.
+
+Predictions are kept by the index of their example, so that neither the size of a batch, nor the order, nor the number of
+processes can change, double or drop one (the course gathers what DistributedSampler padded:
+https://github.com/huggingface/accelerate/issues/226).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from reference.engines.order import evaluation_batches
+from reference.pipelines.pipeline import Batch, Pipeline, Score
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:
+    """The batch's tensors on the device; counts stay on the host."""
+    if device.type == "cpu":
+        return dict(batch)
+    return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+
+def predict_share(
+    pipeline: Pipeline,
+    *,
+    model: torch.nn.Module,
+    device: torch.device,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    each: Callable[[int], None] | None = None,
+) -> dict[int, Any]:
+    """Predictions by example of the share of validation that falls to `rank` of `world`.
+
+    The model is put into evaluation mode and back. `each` hears the number of examples after every batch.
+    """
+    loader, indices = evaluation_batches(
+        pipeline, batch_size=batch_size, workers=workers, pinned=device.type == "cuda", rank=rank, world=world
+    )
+    predictions: list[Any] = []
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in loader:
+                predictions += pipeline.predict(model, to_device(batch, device))
+                if each is not None:
+                    each(len(predictions))
+    finally:
+        model.train(training)
+    return dict(zip(indices, predictions, strict=True))
+
+
+def score_shares(pipeline: Pipeline, shares: Iterable[Mapping[int, Any]]) -> list[Score]:
+    """The scores of all shares together.
+
+    Raises:
+        ValueError: an example that is missing, or that came twice.
+    """
+    predictions: dict[int, Any] = {}
+    for share in shares:
+        if twice := predictions.keys() & share.keys():
+            raise ValueError(f"example {min(twice)} of validation came twice")
+        predictions |= share
+    size = len(next(iter(pipeline.columns("validation").values())))
+    if missing := set(range(size)) - predictions.keys():
+        raise ValueError(f"example {min(missing)} of validation was not predicted ({len(missing)} of {size} were not)")
+    return pipeline.score([predictions[index] for index in range(size)])

@@ -1,0 +1,122 @@
+"""The course's custom training loop, with Accelerate: every line of training in sight."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel, get_scheduler
+
+from reference.engines.checkpoint import load_state
+from reference.engines.evaluation import to_device
+from reference.engines.session import Session
+from reference.engines.training import Execution, Recipe, Report, TrainingRun
+from reference.pipelines.pipeline import Pipeline
+
+MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
+    """Train a pipeline by the recipe; see `Engine`.
+
+    Raises:
+        EngineError: a device, precision or checkpoint that is not to be had, a loss that is not finite.
+    """
+    session = Session(pipeline, engine="loop", recipe=recipe, execution=execution, report=report)
+    with session.open() as model:
+        accelerator = _accelerator(execution)
+        inner, optimizer = accelerator.prepare(model, _optimizer(model, recipe))
+        schedule = get_scheduler(
+            recipe.scheduler_type,
+            optimizer=optimizer.optimizer,
+            num_warmup_steps=recipe.warmup_steps,
+            num_training_steps=session.steps,
+        )
+        if session.start is None:
+            session.evaluate(inner)
+        else:
+            _load(session.start[0], optimizer=optimizer, schedule=schedule, accelerator=accelerator)
+        parameters = list(inner.parameters())
+        inner.train()
+        with session.training():
+            while session.done < session.steps:
+                epoch = session.done // session.steps_an_epoch
+                session.loader.set_epoch(epoch)
+                batches = iter(session.loader)
+                for _ in range(min(session.steps_an_epoch, session.steps - session.done)):
+                    micro_batches = list(islice(batches, recipe.accumulation))
+                    sizes = [batch["size"] for batch in micro_batches]
+                    # The mean is over all items of the optimizer step: a micro-batch weighs as much as it has.
+                    items = max(sum(size.items for size in sizes), 1)
+                    total = torch.zeros((), device=session.device)
+                    for batch in micro_batches:
+                        loss = pipeline.loss(inner, to_device(batch, session.device)) / items
+                        accelerator.backward(loss)
+                        total += loss.detach()
+                    accelerator.clip_grad_norm_(parameters, recipe.max_grad_norm)
+                    learning_rate = schedule.get_last_lr()[0]
+                    optimizer.step()
+                    if not optimizer.step_was_skipped:  # fp16: a step with gradients that overflowed is none
+                        schedule.step()
+                    optimizer.zero_grad()
+                    session.step_done(total, sizes=sizes, learning_rate=learning_rate)
+                with session.between_epochs():
+                    session.evaluate(inner)
+                    if execution.save_dir is not None:
+                        _save(session, model, optimizer=optimizer, schedule=schedule, accelerator=accelerator)
+        accelerator.unwrap_model(inner, keep_fp32_wrapper=False)
+    return session.run
+
+
+def _accelerator(execution: Execution) -> Accelerator:
+    # Accelerate keeps one state a process and refuses a second run of another precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    return Accelerator(cpu=execution.device == "cpu", mixed_precision=MIXED_PRECISION[execution.precision])
+
+
+def _optimizer(model: PreTrainedModel, recipe: Recipe) -> AdamW:
+    """AdamW that decays matrices only: biases and the gains of normalization are vectors."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True)
+
+
+def _save(session: Session, model: PreTrainedModel, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator) -> None:
+    assert session.execution.save_dir is not None
+    session.saving()
+    directory = session.execution.save_dir / f"checkpoint-{session.done}"
+    shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
+    model.save_pretrained(directory)
+    session.pipeline.tokenizer.save_pretrained(directory)
+    torch.save(optimizer.state_dict(), directory / "optimizer.pt")
+    torch.save(schedule.state_dict(), directory / "scheduler.pt")
+    generators = {"cpu": torch.get_rng_state()}
+    if session.device.type == "cuda":
+        generators["cuda"] = torch.cuda.get_rng_state(session.device)
+    torch.save(generators, directory / "generators.pt")
+    if accelerator.scaler is not None:
+        torch.save(accelerator.scaler.state_dict(), directory / "scaler.pt")
+    session.complete(directory)
+
+
+def _load(directory: Path, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator) -> None:
+    optimizer.load_state_dict(load_state(directory, "optimizer.pt"))
+    schedule.load_state_dict(load_state(directory, "scheduler.pt"))
+    if accelerator.scaler is not None and (directory / "scaler.pt").exists():
+        accelerator.scaler.load_state_dict(load_state(directory, "scaler.pt"))
+    generators = load_state(directory, "generators.pt")
+    torch.set_rng_state(generators["cpu"])
+    if "cuda" in generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["cuda"])

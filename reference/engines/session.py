@@ -1,0 +1,247 @@
+"""One run from its preparation to its result: everything that engines share, so that each holds its own loop and no more."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel, set_seed
+
+from reference.engines.checkpoint import Saved, checkpoints, identify, load_weights, newest, write_run
+from reference.engines.clock import Clock, StepTimer
+from reference.engines.device import peak_device_bytes, peak_host_bytes, reproducible, resolve_device
+from reference.engines.evaluation import predict_share, score_shares
+from reference.engines.order import EpochLoader, training_batches
+from reference.engines.quiet import quiet
+from reference.engines.training import (
+    EngineError,
+    Evaluation,
+    Execution,
+    Point,
+    Progress,
+    Recipe,
+    Report,
+    TrainingRun,
+)
+from reference.pipelines.pipeline import BatchSize, Pipeline
+
+Phase = Literal["prepare", "train", "evaluate", "save"]
+REPORTS_A_SECOND = 10
+"""Reading the loss for a report waits for the device: rarely enough to cost nothing, often enough for an eye."""
+
+
+class Session:
+    """A run in the making.
+
+    An engine enters `open()`, then trains `loader` for `steps` optimizer steps: within `training()` it calls `step_done`
+    after each, within `between_epochs()` it evaluates and saves.
+
+    Attributes:
+        loader: the training batches; `set_epoch` says which.
+        steps_an_epoch: optimizer steps that see every example once (the last may hold fewer micro-batches).
+        steps: optimizer steps of the whole recipe.
+        start: where to go on from: the checkpoint and what it says, or None.
+    """
+
+    loader: EpochLoader
+    steps_an_epoch: int
+    steps: int
+    start: tuple[Path, Saved] | None
+
+    def __init__(
+        self, pipeline: Pipeline, *, engine: str, recipe: Recipe, execution: Execution, report: Report | None
+    ) -> None:
+        self.pipeline = pipeline
+        self.engine = engine
+        self.recipe = recipe
+        self.execution = execution
+        self.device = resolve_device(execution.device, precision=execution.precision)
+        self.run = TrainingRun()
+        self._clock = Clock(self.device)
+        self._timer = StepTimer(self.device)
+        self._report = report
+        self._reported = 0.0
+        self._pending: list[tuple[torch.Tensor, float, int, int]] = []  # loss, learning rate, samples, tokens
+        self._samples = 0
+        self._seconds = 0.0
+
+    @contextmanager
+    def open(self) -> Iterator[PreTrainedModel]:
+        """Prepare the data and the model, and afterwards complete the result."""
+        execution, run = self.execution, self.run
+        with quiet(), reproducible(execution, self.device):
+            with self._clock.phase("prepare"):
+                self._say("prepare", 0, 0)
+                self._prepare()
+            with self._clock.phase("model"):
+                set_seed(execution.seed)
+                model = self.pipeline.model().to(self.device)  # type: ignore[arg-type]
+                run.parameters = sum(parameter.numel() for parameter in model.parameters())
+                if self.start is not None:
+                    self._restore(*self.start, model=model)
+                # Dropout's stream begins here, whether the model took many draws, few or none.
+                set_seed(execution.seed)
+            yield model
+            run.model = model
+            run.phases = dict(self._clock.seconds)
+            run.step_seconds = list(run.step_seconds)
+            run.peak_host_bytes = peak_host_bytes()
+            run.peak_device_bytes = peak_device_bytes(self.device)
+
+    def _prepare(self) -> None:
+        recipe, execution = self.recipe, self.execution
+        self.pipeline.columns("validation")
+        self.loader = training_batches(
+            self.pipeline,
+            batch_size=recipe.batch_size,
+            seed=execution.seed,
+            workers=execution.workers,
+            pinned=self.device.type == "cuda",
+        )
+        self.steps_an_epoch = math.ceil(len(self.loader) / recipe.accumulation)
+        self.steps = math.ceil(recipe.epochs * self.steps_an_epoch)
+        if self.steps == 0:
+            raise EngineError("the train split has no examples")
+        self.start = None
+        if execution.save_dir is None:
+            if execution.resume:
+                raise EngineError("resume needs a save_dir to resume from")
+            return
+        self.identity = identify(self.pipeline, engine=self.engine, recipe=recipe, seed=execution.seed)
+        if execution.resume:
+            self.start = newest(execution.save_dir, identity=self.identity)
+        elif found := checkpoints(execution.save_dir):
+            raise EngineError(f"{found[-1][1]} is there already: resume from it, or save elsewhere")
+
+    def _restore(self, path: Path, saved: Saved, *, model: PreTrainedModel) -> None:
+        load_weights(model, path)
+        run = self.run
+        run.trajectory = list(saved.trajectory)
+        run.evaluations = list(saved.evaluations)
+        run.step_seconds = list(saved.step_seconds)
+        run.padded_tokens = saved.padded_tokens
+        run.probes = dict(saved.probes)
+        self._clock.seconds.update({name: self._clock.seconds.get(name, 0.0) + s for name, s in saved.phases.items()})
+        if run.trajectory:
+            last = run.trajectory[-1]
+            self._samples, run.tokens, self._seconds = last.samples, last.tokens, last.seconds
+
+    @property
+    def done(self) -> int:
+        """Optimizer steps behind us."""
+        return len(self.run.trajectory) + len(self._pending)
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The training clock runs within, except between epochs."""
+        with self._clock.phase("train"):
+            self._timer.start()
+            yield
+            self._flush()
+
+    @contextmanager
+    def between_epochs(self) -> Iterator[None]:
+        """The training clock stands still within."""
+        self._flush()
+        with self._clock.phase("save"):
+            yield
+        self._timer.start()
+
+    def step_done(self, loss: torch.Tensor, *, sizes: Sequence[BatchSize], learning_rate: float) -> None:
+        """Note an optimizer step.
+
+        Args:
+            loss: () the mean over the step's items, on whatever device; it is not read now.
+            sizes: of the step's micro-batches.
+            learning_rate: what the step was taken with.
+        """
+        self._timer.mark()
+        for size in sizes:
+            self._samples += size.examples
+            self.run.tokens += size.tokens
+            self.run.padded_tokens += size.padded_tokens
+        self._pending.append((loss, learning_rate, self._samples, self.run.tokens))
+        if self._report is not None:
+            now = time.perf_counter()
+            if now - self._reported >= 1 / REPORTS_A_SECOND:
+                self._reported = now
+                self._report(Progress("train", self.done, self.steps, loss=float(loss)))
+
+    def _flush(self) -> None:
+        """Read the losses and times of the steps since the last time."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        seconds = self._timer.collect()
+        losses = torch.stack([loss for loss, *_ in pending]).tolist()
+        for taken, value, (_, learning_rate, samples, tokens) in zip(seconds, losses, pending, strict=True):
+            step = len(self.run.trajectory) + 1
+            self._seconds += taken
+            self.run.step_seconds.append(taken)
+            self.run.trajectory.append(Point(step, samples, tokens, self._seconds, value, learning_rate))
+            if not math.isfinite(value):
+                raise EngineError(
+                    f"the loss of step {step} is {value}: training diverged; lower learning_rate {self.recipe.learning_rate:g}"
+                    f" or take another precision than {self.execution.precision}"
+                )
+
+    # Evaluation and checkpoints ---------------------------------------------------------------------------------------
+
+    def evaluate(self, model: torch.nn.Module) -> Evaluation:
+        """Score the validation split."""
+        step = self.done
+        examples = len(next(iter(self.pipeline.columns("validation").values())))
+        started = time.perf_counter()
+        with self._clock.phase("evaluate"):
+            self._say("evaluate", 0, examples)
+            share = predict_share(
+                self.pipeline,
+                model=model,
+                device=self.device,
+                batch_size=self.execution.eval_batch_size,
+                workers=self.execution.workers,
+                each=lambda done: self._say("evaluate", done, examples),
+            )
+            scores = tuple(score_shares(self.pipeline, [share]))
+            if not self.run.evaluations:
+                self.run.probes["before"] = self.pipeline.probe(model)
+            if step == self.steps:
+                self.run.probes["after"] = self.pipeline.probe(model)
+        evaluation = Evaluation(step / self.steps_an_epoch, step, scores, time.perf_counter() - started)
+        self.run.evaluations.append(evaluation)
+        if self._report is not None:
+            self._report(Progress("evaluate", examples, examples, score=scores[0]))
+        return evaluation
+
+    def saving(self) -> None:
+        """Say that a checkpoint is about to be written."""
+        self._reported = 0.0
+        self._say("save", self.done, self.steps)
+
+    def complete(self, checkpoint: Path) -> None:
+        """Write beside the weights and states in `checkpoint` how far the run has come."""
+        run = self.run
+        saved = Saved(
+            identity=self.identity,
+            step=self.done,
+            trajectory=run.trajectory,
+            evaluations=run.evaluations,
+            phases=dict(self._clock.seconds),
+            step_seconds=run.step_seconds,
+            padded_tokens=run.padded_tokens,
+            probes=run.probes,
+        )
+        write_run(checkpoint, saved)
+
+    def _say(self, phase: Phase, step: int, steps: int) -> None:
+        now = time.perf_counter()
+        if self._report is not None and (step == 0 or now - self._reported >= 1 / REPORTS_A_SECOND):
+            self._reported = now
+            self._report(Progress(phase, step, steps))

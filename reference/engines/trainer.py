@@ -1,0 +1,195 @@
+"""transformers.Trainer, as the course uses it, with today's API.
+
+It keeps Trainer's own loop, optimizer, schedule and checkpoints, and mends through its documented hooks what the loop gets
+wrong: under gradient accumulation the installed Trainer adds up the means of the micro-batches instead of averaging over
+the step's tokens, for every head that takes keyword arguments and ignores `num_items_in_batch` (BERT's and DistilBERT's do:
+gradients 8 times too large at 8 accumulation steps, https://github.com/huggingface/transformers/issues/47688).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from reference.engines.checkpoint import load_state
+from reference.engines.evaluation import to_device
+from reference.engines.order import EpochLoader
+from reference.engines.session import Session
+from reference.engines.training import Execution, Recipe, Report, TrainingRun
+from reference.pipelines.pipeline import Batch, BatchSize, Pipeline
+
+TRAINING_ARGUMENTS = "training_args.bin"
+
+
+def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
+    """Train a pipeline by the recipe; see `Engine`.
+
+    Raises:
+        EngineError: a device, precision or checkpoint that is not to be had, a loss that is not finite.
+    """
+    session = Session(pipeline, engine="trainer", recipe=recipe, execution=execution, report=report)
+    with session.open() as model, tempfile.TemporaryDirectory() as nowhere:
+        arguments = _arguments(session, output=execution.save_dir or Path(nowhere))
+        trainer = PipelineTrainer(session, model, arguments)
+        if session.start is None:
+            trainer.train()
+        elif session.done < session.steps:
+            for name in ("optimizer.pt", "scheduler.pt"):
+                load_state(session.start[0], name)  # Trainer loads them itself, but does not say which is broken
+            trainer.train(resume_from_checkpoint=str(session.start[0]))
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return session.run
+
+
+class OneDevice(TrainingArguments):
+    """Arguments for exactly one device: Trainer would spread over all GPUs it sees, beginning with the first."""
+
+    one: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        super().device  # noqa: B018 - sets up the distributed state, and chooses cuda:0
+        if self.one.type == "cuda":
+            torch.cuda.set_device(self.one)
+        return self.one
+
+    @property
+    def n_gpu(self) -> int:
+        return int(self.one.type == "cuda")
+
+
+def _arguments(session: Session, *, output: Path) -> TrainingArguments:
+    recipe, execution = session.recipe, session.execution
+    OneDevice.one = session.device
+    return OneDevice(
+        output_dir=str(output),
+        seed=execution.seed,
+        use_cpu=session.device.type == "cpu",
+        bf16=execution.precision == "bf16",
+        fp16=execution.precision == "fp16",
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.scheduler_type,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta1=recipe.betas[0],
+        adam_beta2=recipe.betas[1],
+        adam_epsilon=recipe.epsilon,
+        max_grad_norm=recipe.max_grad_norm,
+        eval_on_start=session.start is None,
+        eval_strategy="epoch",
+        save_strategy="no" if execution.save_dir is None else "epoch",
+        logging_strategy="no",
+        logging_nan_inf_filter=False,  # it waits for the device after every micro-batch; the session checks the losses
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+class PipelineTrainer(Trainer):
+    """A Trainer that trains a pipeline and lets a session keep the books."""
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the items of the whole optimizer step
+
+    def __init__(self, session: Session, model: PreTrainedModel, arguments: TrainingArguments) -> None:
+        self.session = session
+        self.sizes: list[BatchSize] = []
+        self.step_loss: torch.Tensor | None = None
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=session.loader.dataset,
+            eval_dataset=session.loader.dataset,  # Trainer wants one; `evaluate` takes the pipeline's
+            callbacks=[Bookkeeper(session, self)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> EpochLoader:
+        return self.session.loader
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], int]:
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.sizes = [batch["size"] for batch in batches]
+        self.step_loss = None
+        return batches, max(sum(size.items for size in self.sizes), 1)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> None:
+        """Nothing: `get_batch_samples` has it from the host, without a pass over the labels."""
+
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        return to_device(inputs, self.session.device)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        assert num_items_in_batch is not None
+        loss = self.session.pipeline.loss(model, inputs) / num_items_in_batch
+        self.step_loss = loss.detach() if self.step_loss is None else self.step_loss + loss.detach()
+        return loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        evaluation = self.session.evaluate(self.model_wrapped)
+        metrics = {f"eval_{score.name}": score.value for score in evaluation.scores}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """None counted: Trainer's estimate walks through all parameters in every micro-batch."""
+        return 0
+
+
+class Bookkeeper(TrainerCallback):
+    """Tells the session what Trainer's loop does."""
+
+    def __init__(self, session: Session, trainer: PipelineTrainer) -> None:
+        self.session = session
+        self.trainer = trainer
+        self.training: ExitStack | None = None
+        self.pause = ExitStack()
+        self.learning_rate = 0.0
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.training is None:  # the evaluation before training is over
+            self.training = ExitStack()
+            self.training.enter_context(self.session.training())
+        self.pause.close()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.learning_rate = kwargs["lr_scheduler"].get_last_lr()[0]  # the schedule moves on right after
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert self.trainer.step_loss is not None
+        self.session.step_done(self.trainer.step_loss, sizes=self.trainer.sizes, learning_rate=self.learning_rate)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.pause.enter_context(self.session.between_epochs())
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_save:
+            self.session.saving()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (checkpoint / TRAINING_ARGUMENTS).unlink(missing_ok=True)  # a pickle that only unsafe loading could read
+        self.session.pipeline.tokenizer.save_pretrained(checkpoint)
+        self.session.complete(checkpoint)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.pause.close()
+        assert self.training is not None
+        self.training.close()

@@ -1,0 +1,58 @@
+"""Text to columnar token ids with the Rust tokenizer, many examples a call, no Python loop over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from reference.ragged import Ragged
+
+SLICE = 1024
+"""Examples a call: enough for every core, little enough that encodings (some 100 bytes a token) never add up."""
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Any], *, pretokenized: bool, max_length: int | None
+) -> dict[str, Ragged]:
+    """`input_ids`, `word_ids` (-1 at special tokens) and `special_tokens_mask`, (N, T_i) each.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        examples: N texts or, `pretokenized`, N lists of words.
+        pretokenized: whether examples are lists of words.
+        max_length: tokens of an example, special tokens included; the rest is cut off at the end. None: nothing is.
+
+    Raises:
+        ValueError: a tokenizer without word ids, or a `max_length` that has no room beside the special tokens.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} has no word ids: a fast (Rust) tokenizer is needed")
+    special = tokenizer.num_special_tokens_to_add()
+    if max_length is not None and max_length <= special:
+        raise ValueError(f"max_length {max_length} leaves no room beside {special} special tokens: raise it")
+    parts: dict[str, list[pa.Array]] = {"input_ids": [], "word_ids": [], "special_tokens_mask": []}
+    for start in range(0, len(examples), SLICE):
+        encodings = tokenizer(
+            list(examples[start : start + SLICE]),
+            is_split_into_words=pretokenized,
+            truncation=max_length is not None,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # texts longer than the model are cut into chunks later
+        ).encodings
+        assert encodings is not None
+        for name, attribute in (("input_ids", "ids"), ("word_ids", "word_ids"), ("special_tokens_mask",) * 2):
+            rows = [getattr(encoding, attribute) for encoding in encodings]
+            parts[name].append(pa.array(rows, type=pa.large_list(pa.int64())))
+    columns = {}
+    for name, arrays in parts.items():
+        columns[name] = Ragged.from_arrow(pa.chunked_array(arrays, type=pa.large_list(pa.int64())))
+    # A special token belongs to no word, although some tokenizers give it one.
+    words = columns["word_ids"]
+    columns["word_ids"] = words.with_values(np.where(columns["special_tokens_mask"].values == 1, -1, words.values))
+    return columns

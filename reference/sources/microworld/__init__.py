@@ -1,0 +1,68 @@
+"""The microworld: an endless data set from one small grammar, embedded so that any machine has it, offline.
+
+Row i of a split is drawn from (seed, split, i) alone, the same on every platform and Python version, so that any size costs nothing to
+hold. Names in validation never occur in training, context words do: what a model learns here, it has learned to generalise.
+`words` and `tags` are one sentence of document i; `text` is document i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import datasets
+from pydantic import BaseModel, ConfigDict, Field
+
+from reference.sources.microworld.english import TAGS, running_text, tell
+from reference.sources.microworld.grammar import document, sentence
+from reference.sources.microworld.names import Split
+from reference.sources.source import SourceError
+
+__all__ = ["TAGS", "MicroworldData", "document", "microworld_examples", "sentence"]
+
+
+class MicroworldData(BaseModel):
+    """How much of which microworld."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["microworld"] = "microworld"
+    train: int = Field(gt=0, description="rows")
+    validation: int = Field(gt=0, description="rows")
+    seed: int = Field(default=0, ge=0, description="another seed is another world; a run's seed leaves the data alone")
+
+
+def _sentences(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
+    told = [tell(sentence(index, seed=seed, split=split)) for index in range(rows)]
+    return {"words": [telling.words for telling in told], "tags": [telling.tags() for telling in told]}
+
+
+def _texts(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
+    return {"text": [running_text(document(index, seed=seed, split=split)) for index in range(rows)]}
+
+
+_MAKERS: dict[str, Callable[..., dict[str, list[Any]]]] = {"words": _sentences, "tags": _sentences, "text": _texts}
+_FEATURES: dict[str, Any] = {
+    "words": datasets.List(datasets.Value("string")),
+    "tags": datasets.List(datasets.ClassLabel(names=list(TAGS))),
+    "text": datasets.Value("string"),
+}
+
+
+def microworld_examples(data: MicroworldData, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
+    """The rows of a split with exactly these columns.
+
+    Raises:
+        SourceError: a split other than `train` and `validation`, a column that the microworld does not have.
+    """
+    if split not in ("train", "validation"):
+        raise SourceError(f"the microworld has no split {split!r}: it has train and validation")
+    if unknown := [column for column in columns if column not in _FEATURES]:
+        raise SourceError(f"the microworld has no column {unknown[0]!r}: it has {', '.join(_FEATURES)}")
+    rows = data.train if split == "train" else data.validation
+    made: dict[str, list[Any]] = {}
+    for column in columns:
+        if column not in made:
+            made |= _MAKERS[column](rows, seed=data.seed, split=split)
+    features = datasets.Features({column: _FEATURES[column] for column in columns})
+    return datasets.Dataset.from_dict({column: made[column] for column in columns}, features=features)

@@ -1,0 +1,136 @@
+"""Checkpoints of the Hugging Face hub, of a mirror of it, or in a folder of one's own: safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from reference.sources.snapshots import snapshot
+from reference.sources.source import Access, SourceError
+
+DESCRIPTION = ["*.json", "*.txt", "*.model", "*.spm"]
+WEIGHTS = "*.safetensors"
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class HubCheckpoint(BaseModel):
+    """A model and its tokenizer at a pinned revision."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["hub"] = "hub"
+    id: str = Field(min_length=1, description="ORG/NAME")
+    revision: str = Field(min_length=1, description="commit, tag, or reference such as refs/pr/3")
+    pretrained: bool = Field(default=True, description="false: the architecture and tokenizer only, weights at random")
+    config: dict[str, Any] = Field(default={}, description="entries of the model's config to override")
+
+    @classmethod
+    def of_folder(cls, path: Path) -> HubCheckpoint:
+        """A checkpoint of one's own: pretrained if the folder has weights."""
+        return cls(id=path.name, revision="none", pretrained=_has(path, WEIGHTS) or _has(path, *PICKLED))
+
+
+def hub_tokenizer(checkpoint: HubCheckpoint, *, access: Access) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        SourceError: see `snapshot`; no tokenizer there, or only a slow one, which does not know `word_ids`.
+    """
+    folder = _folder(checkpoint, access)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise SourceError(f"{folder} holds no tokenizer that can be read: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise SourceError(
+            f"{folder} holds a slow tokenizer ({type(tokenizer).__name__}), which does not know word_ids: "
+            f"a fast one (tokenizer.json) is needed"
+        )
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **config: Any) -> PreTrainedModel:
+    """`auto_class` in float32, with the checkpoint's weights, or at random where it is declared not pretrained.
+
+    Raises:
+        SourceError: see `snapshot`; no config, no safetensors though pretrained, weights that belong to another architecture, an unknown
+            config entry, a repository that needs remote code.
+    """
+    folder = _folder(checkpoint, access)
+    settings = _config(folder, checkpoint.config | config)
+    try:
+        if not checkpoint.pretrained:
+            return auto_class.from_config(settings, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-any-return]
+        _require_weights(folder)
+        model, loading = auto_class.from_pretrained(
+            folder,
+            config=settings,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise SourceError(f"{folder} cannot be loaded as {auto_class.__name__}: {_first_line(error)}") from error
+    assert isinstance(model, PreTrainedModel)
+    body = {name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")}
+    if body and body <= set(loading["missing_keys"]):
+        raise SourceError(f"the weights in {folder} are of another architecture: none of them belongs to {type(model).__name__}")
+    return model
+
+
+def _folder(checkpoint: HubCheckpoint, access: Access) -> Path:
+    if access.checkpoint is not None:
+        if not access.checkpoint.is_dir():
+            raise SourceError(f"there is no checkpoint folder {access.checkpoint}")
+        return access.checkpoint
+    return snapshot(
+        checkpoint.id,
+        kind="model",
+        revision=checkpoint.revision,
+        mirror=access.mirror,
+        patterns=[*DESCRIPTION, *([WEIGHTS] if checkpoint.pretrained else [])],
+        ignore=["*/*"],  # exports to other runtimes lie in folders
+    )
+
+
+def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
+    try:
+        config, unknown = AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, return_unused_kwargs=True, **overrides
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise SourceError(f"{folder} holds no model config that can be read: {_first_line(error)}") from error
+    if unknown:
+        raise SourceError(f"the config of {folder} ({type(config).__name__}) has no entry {', '.join(map(repr, unknown))}")
+    assert isinstance(config, PreTrainedConfig)
+    return config
+
+
+def _require_weights(folder: Path) -> None:
+    if _has(folder, WEIGHTS):
+        return
+    if _has(folder, *PICKLED):
+        raise SourceError(
+            f"{folder} has weights as pickle only, which can run code when read: convert them to model.safetensors, "
+            f"or pin a revision that has it"
+        )
+    raise SourceError(
+        f"{folder} has no weights (*.safetensors), but the checkpoint is declared pretrained: add them, "
+        f"or set `pretrained = false` to start at random"
+    )
+
+
+def _has(folder: Path, *patterns: str) -> bool:
+    return any(True for pattern in patterns for _ in folder.glob(pattern))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

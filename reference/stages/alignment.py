@@ -1,0 +1,271 @@
+"""Word labels to token labels, and back.
+
+A tokenizer cuts words into tokens, and a token classifier labels tokens, while people label words. Two strategies:
+`all` labels every token of a word, later ones continuing the entity; `first` labels the first token and lets the loss
+ignore the rest (Devlin et al. 2019, "BERT", section 5.3). Everything goes by what a label's *name* says, never by the
+order of ids.
+
+One rule re-spells a split word in any scheme: a token opens an entity if its word does and it is the word's first
+token; it closes one if its word does and it is the word's last. The way back is the same rule, read backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from reference.ragged import IGNORED, MISSING, Array, Ragged
+from reference.stages.tags import NO_SUCH_NAME, OUTSIDE, Tag, TagSet, parse_names
+from reference.stages.twins import Mask, Refuse, check_row_counts, rows_of_other_length, rows_with
+
+STRATEGIES = ("all", "first")
+
+
+def align_labels(
+    labels: Sequence[int],
+    *,
+    word_ids: Sequence[int | None],
+    names: Sequence[str],
+    strategy: str = "all",
+    scheme: str = "IOB2",
+    sequence_ids: Sequence[int | None] | None = None,
+    sequence: int = 0,
+) -> list[int]:
+    """Token labels from word labels.
+
+    Args:
+        labels: (W,) the label id of each word.
+        word_ids: (T,) the word each token came from, `None` at special tokens.
+        names: (L,) the name of each label id.
+        strategy: `all` labels every token of a word, `first` only its first; later ones get -100.
+        scheme: `IOB2`, `IOBES` or `BILOU`.
+        sequence_ids: (T,) for pairs, which sequence each token belongs to, `None` at special tokens.
+        sequence: the sequence of the pair that `labels` belongs to; tokens outside it get -100.
+
+    Returns:
+        (T,) label id of each token. A word without a token (truncated away) contributes nothing.
+
+    Raises:
+        ValueError: a label id outside `names`, a word id outside `labels`, a name that is not a tag of the scheme or
+            stands twice, a split word whose re-spelt tag is not in `names`, lengths of `word_ids` and `sequence_ids`
+            that differ, an unknown strategy or scheme.
+    """
+    tag_set = parse_names(names, scheme=scheme)
+    _check_strategy(strategy)
+    for word, label in enumerate(labels):
+        if not 0 <= label < len(tag_set.names):
+            raise ValueError(f"labels[{word}] is {label}, outside the {len(tag_set.names)} names")
+
+    aligned = [IGNORED] * len(word_ids)
+    for word, tokens in _tokens_of_words(word_ids, sequence_ids, sequence, n_words=len(labels)).items():
+        label = int(labels[word])
+        if strategy == "first":
+            aligned[tokens[0]] = label
+            continue
+        tag = tag_set.tags[label]
+        for token in tokens:
+            opens = tag.opens and token == tokens[0]
+            closes = tag.closes and token == tokens[-1]
+            aligned[token] = _id_of(Tag(tag.type, opens, closes), tag_set, word=word)
+    return aligned
+
+
+def merge_labels(
+    token_labels: Sequence[int],
+    *,
+    word_ids: Sequence[int | None],
+    n_words: int,
+    names: Sequence[str],
+    scheme: str = "IOB2",
+    sequence_ids: Sequence[int | None] | None = None,
+    sequence: int = 0,
+) -> list[int]:
+    """One label a word from token labels, predicted or gold: the inverse of `align_labels`.
+
+    The first token of a word decides; in IOBES and BILOU the last, if it has a label, says whether the entity closes. A
+    word without a token, or whose first token has no label, gets `O`: its gold entity still counts in recall.
+
+    Args:
+        token_labels: (T,) label id of each token, -100 where there is none.
+        word_ids, names, scheme, sequence_ids, sequence: as in `align_labels`.
+        n_words: how many words the sentence has, truncated ones included.
+
+    Returns:
+        (n_words,) label id of each word.
+
+    Raises:
+        ValueError: as `align_labels`; lengths of `token_labels` and `word_ids` that differ, a negative `n_words`, no
+            `O` in `names`.
+    """
+    tag_set = parse_names(names, scheme=scheme)
+    outside_id = _outside_id(tag_set)
+    if n_words < 0:
+        raise ValueError(f"n_words is {n_words}: a sentence has 0 words or more")
+    if len(token_labels) != len(word_ids):
+        raise ValueError(f"{len(token_labels)} token_labels for {len(word_ids)} word_ids")
+    for token, label in enumerate(token_labels):
+        if label != IGNORED and not 0 <= label < len(tag_set.names):
+            raise ValueError(f"token_labels[{token}] is {label}: not {IGNORED}, not in {len(tag_set.names)} names")
+
+    merged = [outside_id] * n_words
+    for word, tokens in _tokens_of_words(word_ids, sequence_ids, sequence, n_words=n_words).items():
+        first, last = token_labels[tokens[0]], token_labels[tokens[-1]]
+        if first == IGNORED or tag_set.tags[first] == OUTSIDE:
+            continue
+        opening = tag_set.tags[first]
+        closing = opening if last == IGNORED else tag_set.tags[last]
+        merged[word] = _id_of(Tag(opening.type, opening.opens, closing.closes), tag_set, word=word)
+    return merged
+
+
+def _tokens_of_words(
+    word_ids: Sequence[int | None],
+    sequence_ids: Sequence[int | None] | None,
+    sequence: int,
+    *,
+    n_words: int,
+) -> dict[int, list[int]]:
+    """The tokens of each word of `sequence` that has any: word id -> positions in ascending order."""
+    if sequence_ids is not None and len(sequence_ids) != len(word_ids):
+        raise ValueError(f"{len(sequence_ids)} sequence_ids for {len(word_ids)} word_ids")
+    tokens: dict[int, list[int]] = {}
+    for token, word in enumerate(word_ids):
+        if word is None or (sequence_ids is not None and sequence_ids[token] != sequence):
+            continue
+        if not 0 <= word < n_words:
+            raise ValueError(f"word_ids[{token}] is {word}, outside the {n_words} words")
+        tokens.setdefault(int(word), []).append(token)
+    return tokens
+
+
+def _id_of(tag: Tag, tag_set: TagSet, *, word: int) -> int:
+    if tag not in tag_set.ids:
+        raise ValueError(
+            f"word {word} needs the label {tag_set.spell(tag)!r}, which is not among the names {list(tag_set.names)}: "
+            "add it, or align with strategy='first'"
+        )
+    return tag_set.ids[tag]
+
+
+def _outside_id(tag_set: TagSet) -> int:
+    if OUTSIDE not in tag_set.ids:
+        raise ValueError(f"names hold no 'O', which words without a token need: {list(tag_set.names)}")
+    return tag_set.ids[OUTSIDE]
+
+
+def _check_strategy(strategy: str) -> None:
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
+
+
+# The batched twins ----------------------------------------------------------------------------------------------------
+
+
+class _WordTokens(NamedTuple):
+    """The tokens that belong to words, and which word that is. M such tokens, W words in all rows together."""
+
+    token: Array  # (M,) index into the flat tokens
+    word: Array  # (M,) index into the flat words
+    first: Array  # (W,) flat index of the word's first token, -1 where it has none
+    last: Array  # (W,) flat index of the word's last token, -1 where it has none
+    invalid: Mask  # (N,) rows with a word id outside their words
+
+
+def align_labels_batch(
+    labels: Ragged,
+    *,
+    word_ids: Ragged,
+    names: Sequence[str],
+    strategy: str = "all",
+    scheme: str = "IOB2",
+    sequence_ids: Ragged | None = None,
+    sequence: int = 0,
+) -> Ragged:
+    """`align_labels` of N sentences: `labels` N rows of words, the others N rows of tokens, -1 for `None`.
+
+    Raises:
+        ValueError: as `align_labels`, naming the row; numbers of rows that differ.
+    """
+    tag_set = parse_names(names, scheme=scheme)
+    _check_strategy(strategy)
+    check_row_counts(len(labels), word_ids=word_ids, sequence_ids=sequence_ids)
+    tokens = {"word_ids": word_ids, "sequence_ids": sequence_ids, "sequence": sequence}
+    options = {"names": tag_set.names, "strategy": strategy, "scheme": scheme}
+    refuse = Refuse(align_labels, labels, tokens | options)
+
+    refuse(rows_of_other_length(word_ids, sequence_ids))
+    refuse(rows_with((labels.values < 0) | (labels.values >= len(tag_set.names)), labels))
+    words = _find_words(word_ids, sequence_ids, sequence, word_offsets=labels.offsets)
+    refuse(words.invalid)
+
+    aligned = np.full(len(word_ids.values), IGNORED, np.int64)
+    is_first = words.first[words.word] == words.token
+    if strategy == "first":
+        aligned[words.token[is_first]] = labels.values[words.word[is_first]]
+    else:
+        table = tag_set.table
+        is_last = words.last[words.word] == words.token
+        label = labels.values[words.word]
+        opens, closes = table.opens[label] & is_first, table.closes[label] & is_last
+        aligned[words.token] = table.ids[table.kind[label], opens, closes]
+        refuse(rows_with(aligned == NO_SUCH_NAME, word_ids))
+    return Ragged(aligned, word_ids.offsets.copy())
+
+
+def merge_labels_batch(
+    token_labels: Ragged,
+    *,
+    word_ids: Ragged,
+    n_words: Sequence[int] | Array,
+    names: Sequence[str],
+    scheme: str = "IOB2",
+    sequence_ids: Ragged | None = None,
+    sequence: int = 0,
+) -> Ragged:
+    """`merge_labels` of N sentences: `n_words: (N,)`, the others N rows of tokens, -1 for `None`.
+
+    Raises:
+        ValueError: as `merge_labels`, naming the row; numbers of rows that differ.
+    """
+    tag_set = parse_names(names, scheme=scheme)
+    counts = np.array(n_words, dtype=np.int64).reshape(-1)
+    check_row_counts(len(counts), token_labels=token_labels, word_ids=word_ids, sequence_ids=sequence_ids)
+    tokens = {"word_ids": word_ids, "sequence_ids": sequence_ids, "sequence": sequence}
+    options = {"n_words": counts, "names": tag_set.names, "scheme": scheme}
+    refuse = Refuse(merge_labels, token_labels, tokens | options)
+
+    outside_id = _outside_id(tag_set)
+    refuse((counts < 0) | rows_of_other_length(word_ids, token_labels, sequence_ids))
+    in_names = (token_labels.values >= 0) & (token_labels.values < len(tag_set.names))
+    refuse(rows_with(~in_names & (token_labels.values != IGNORED), token_labels))
+    merged = Ragged.from_lengths(np.full(counts.sum(), outside_id, np.int64), lengths=counts)
+    words = _find_words(word_ids, sequence_ids, sequence, word_offsets=merged.offsets)
+    refuse(words.invalid)
+
+    table = tag_set.table
+    labelled = np.flatnonzero(words.first >= 0)
+    labelled = labelled[token_labels.values[words.first[labelled]] != IGNORED]
+    first, last = token_labels.values[words.first[labelled]], token_labels.values[words.last[labelled]]
+    last = np.where(last == IGNORED, first, last)
+    merged.values[labelled] = table.ids[table.kind[first], table.opens[first], table.closes[last]]
+    refuse(rows_with(merged.values == NO_SUCH_NAME, merged))
+    return merged
+
+
+def _find_words(word_ids: Ragged, sequence_ids: Ragged | None, sequence: int, *, word_offsets: Array) -> _WordTokens:
+    belongs = word_ids.values != MISSING
+    if sequence_ids is not None:
+        belongs &= sequence_ids.values == sequence
+    token = np.flatnonzero(belongs)
+    row, word = word_ids.rows[token], word_ids.values[token]
+    valid = (word >= 0) & (word < np.diff(word_offsets)[row])
+    invalid = np.zeros(len(word_ids), np.bool_)
+    invalid[row[~valid]] = True
+    token, word = token[valid], word[valid] + word_offsets[row[valid]]
+    # Of several values assigned to one place NumPy keeps the last: read backwards, that is a word's first token.
+    first, last = np.full((2, word_offsets[-1]), -1, np.int64)
+    first[word[::-1]] = token[::-1]
+    last[word] = token
+    return _WordTokens(token, word, first, last, invalid)

@@ -1,0 +1,132 @@
+"""Padding: sequences of different lengths to the rectangular arrays that a model takes.
+
+Every column is padded with what it means by nothing, so that neither attention nor loss sees the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reference.ragged import IGNORED, MISSING, Array
+
+FILLS = {
+    "labels": IGNORED,
+    "attention_mask": 0,
+    "token_type_ids": 0,
+    "special_tokens_mask": 1,
+    "word_ids": MISSING,
+}
+"""What stands where a row is padded; `input_ids` get the tokenizer's `pad_id`."""
+
+SIDES = ("right", "left")
+
+
+def pad_batch(
+    features: Sequence[Mapping[str, Any]],
+    *,
+    pad_id: int,
+    side: str = "right",
+    multiple_of: int | None = None,
+    length: int | None = None,
+) -> dict[str, Array]:
+    """A batch of B features as arrays.
+
+    Args:
+        features: B mappings of column to T_i integers (list, tuple or array), or to one integer. `None` in `word_ids`
+            becomes -1.
+        pad_id: fills `input_ids`. The other columns have their own fill, see `FILLS`.
+        side: where the padding goes, `right` or `left`.
+        multiple_of: round the width up to a multiple of this.
+        length: the width, instead of the longest T_i.
+
+    Returns:
+        Column to (B, T) int64, or (B,) for columns of single integers; `attention_mask` is made where it is missing.
+
+    Raises:
+        ValueError: no features, an unknown side, a feature longer than `length`, columns of unequal length in one
+            feature, features that differ in their columns, a column to be padded that has no known fill, values that
+            are not integers, a feature without `attention_mask` that already ends (on the padded side) in `pad_id`.
+    """
+    if not features:
+        raise ValueError("no features: a batch needs at least one")
+    if side not in SIDES:
+        raise ValueError(f"side {side!r} is unknown: use one of {', '.join(SIDES)}")
+    rows = [{name: _integers(value, name, index) for name, value in f.items()} for index, f in enumerate(features)]
+    lengths = _lengths(rows)
+    scalars = [name for name, value in rows[0].items() if value.ndim == 0]
+    batch = {name: np.array([row[name] for row in rows], np.int64) for name in scalars}
+    if lengths is None:
+        return batch
+
+    if "attention_mask" not in rows[0]:
+        _refuse_padded(rows, pad_id=pad_id, side=side)
+        rows = [row | {"attention_mask": np.ones(size, np.int64)} for row, size in zip(rows, lengths, strict=True)]
+    width = _width(lengths, length=length, multiple_of=multiple_of)
+    fills = FILLS | {"input_ids": pad_id}
+    for name in rows[0]:
+        if name in scalars:
+            continue
+        if name not in fills and min(lengths) < width:
+            raise ValueError(
+                f"column {name!r} must be padded to {width} and has no known fill: drop it or pad it first"
+            )
+        padded = np.full((len(rows), width), fills.get(name, 0), np.int64)
+        for target, row, size in zip(padded, rows, lengths, strict=True):
+            target[slice(0, size) if side == "right" else slice(width - size, width)] = row[name]
+        batch[name] = padded
+    return {name: batch[name] for name in rows[0]}
+
+
+def _integers(value: Any, name: str, index: int) -> npt.NDArray[Any]:
+    """One integer as a () array, a sequence as a (T,) array; `None` becomes -1 in `word_ids`."""
+    array = np.asarray(value)
+    if array.dtype == object and name == "word_ids":
+        array = np.asarray([MISSING if item is None else item for item in value])
+    if array.size == 0 and array.ndim == 1:
+        return array.astype(np.int64)  # NumPy takes an empty list for floats
+    if array.ndim > 1 or array.dtype.kind not in "iub":
+        raise ValueError(f"features[{index}][{name!r}] is not an integer or a flat sequence of integers: {value!r}")
+    return array
+
+
+def _lengths(rows: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[int] | None:
+    """The length of each feature, `None` if no column is a sequence. Columns and features must agree."""
+    expected = {name: value.ndim for name, value in rows[0].items()}
+    lengths = []
+    for index, row in enumerate(rows):
+        if row.keys() != expected.keys():
+            raise ValueError(f"features[{index}] has the columns {sorted(row)}, features[0] has {sorted(expected)}")
+        sizes = {name: len(value) for name, value in row.items() if value.ndim}
+        if wrong := [name for name, value in row.items() if value.ndim != expected[name]]:
+            raise ValueError(
+                f"{wrong[0]!r} is one integer in features[0] or features[{index}], a sequence in the other"
+            )
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"features[{index}] has columns of unequal length: {sizes}")
+        lengths.extend(list(sizes.values())[:1])
+    return lengths or None
+
+
+def _width(lengths: Sequence[int], *, length: int | None, multiple_of: int | None) -> int:
+    if length is not None and max(lengths) > length:
+        index = next(index for index, size in enumerate(lengths) if size > length)
+        raise ValueError(f"features[{index}] has {lengths[index]} tokens, more than length={length}: truncate it first")
+    if multiple_of is not None and multiple_of < 1:
+        raise ValueError(f"multiple_of is {multiple_of}: it must be 1 or more")
+    width = max(lengths) if length is None else length
+    return width if multiple_of is None else -(-width // multiple_of) * multiple_of
+
+
+def _refuse_padded(rows: Sequence[Mapping[str, npt.NDArray[Any]]], *, pad_id: int, side: str) -> None:
+    edge = -1 if side == "right" else 0
+    for index, row in enumerate(rows):
+        ids = row.get("input_ids")
+        if ids is not None and ids.size and ids[edge] == pad_id:
+            raise ValueError(
+                f"features[{index}] has no attention_mask, and its input_ids have pad_id={pad_id} at the {side} end: "
+                "nobody can tell padding from text, so hand over the attention_mask"
+            )

@@ -1,0 +1,59 @@
+"""The scores as `evaluate.Metric`s, for code that speaks evaluate: they are classes here, so nothing is downloaded.
+
+    metric = EntityScores(keep_in_memory=True)
+    for batch in batches:
+        metric.add_batch(predictions=..., references=...)
+    metric.compute(names=names, scheme="IOB2", mode="strict")
+
+Without `keep_in_memory` evaluate buffers the examples in a file under its cache directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+
+from reference.stages import scoring
+
+LABELS = datasets.Sequence(datasets.Value("int64"))
+
+
+class EntityScores(evaluate.Metric):
+    """`scoring.score_entities` with sentences of label ids as predictions and references; options go to `compute`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Entity-level precision, recall and F1.",
+            citation="https://github.com/chakki-works/seqeval",
+            inputs_description=scoring.score_entities.__doc__ or "",
+            features=datasets.Features({"predictions": LABELS, "references": LABELS}),
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[Sequence[int]],
+        references: Sequence[Sequence[int]],
+        *,
+        names: Sequence[str],
+        scheme: str = "IOB2",
+        mode: str = "strict",
+    ) -> dict[str, Any]:
+        return dict(scoring.score_entities(predictions, references=references, names=names, scheme=scheme, mode=mode))
+
+
+class Perplexity(evaluate.Metric):
+    """`scoring.perplexity` with one mean loss and one count of tokens a batch: `{"perplexity": ..., "tokens": ...}`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="exp of the token-weighted mean negative log-likelihood.",
+            citation="",
+            inputs_description=scoring.perplexity.__doc__ or "",
+            features=datasets.Features({"losses": datasets.Value("float64"), "tokens": datasets.Value("int64")}),
+        )
+
+    def _compute(self, losses: Sequence[float], tokens: Sequence[int]) -> dict[str, float]:
+        return {"perplexity": scoring.perplexity(losses, tokens=tokens), "tokens": int(sum(tokens))}

@@ -1,0 +1,99 @@
+"""`python -m suite calibrate TASK`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from suite.commands import sources
+
+if TYPE_CHECKING:
+    from suite.spec import Spec
+    from suite.trials import Trial
+
+EPILOG = """\
+what it does:
+  runs the task once with each seed, each run in its own process, and writes what came out as the new expectation: the values
+  themselves, with seeds, hardware, versions, date and commit, in specs/expectations/TASK.PROFILE.json beside the spec. From then
+  on a run is judged by the band in which 99 of 100 such runs would lie. If any run fails, nothing is written.
+
+  Do it when the spec was changed on purpose (an expectation for another spec is not applied), never to make a red test green.
+  More seeds make a narrower and surer band: with 3 it is about ten standard deviations wide to either side, with 10 three and a half.
+
+examples:
+  python -m suite calibrate token-classification
+  python -m suite calibrate token-classification+first --seeds 1-20
+  python -m suite calibrate masked-lm --profile small --mirror /data/mirror --seeds 1-3 --engine loop
+  python -m suite calibrate masked-lm --seeds 1-3 --dry-run        show the band, write nothing
+
+exit codes: 0 written; 1 a run failed, nothing was written; 2 a wrong option or no data; 130 interrupted, nothing was written.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> None:
+    parser = subparsers.add_parser(
+        name,
+        help="measure what a task's metric should be",
+        description="Measures the expectation of a task: what its metric is over many seeds, on this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sources.add_arguments(parser)
+    parser.add_argument(
+        "--seeds", default="1-10", metavar="LIST", help="seeds and ranges, such as 1-10 (default) or 1,2,5"
+    )
+    parser.add_argument("--engine", default="trainer", metavar="NAME", help="trainer (default) or loop")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N, mps")
+    parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    parser.add_argument("--timeout", metavar="TIME", help="of one run, such as 90, 15m or 2h (default: the spec's)")
+    parser.add_argument("--results", metavar="DIR", help="keep the runs' records below this directory too")
+    parser.add_argument("--dry-run", action="store_true", help="show the outcome, write no expectation")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    return sources.reporting_problems(lambda: _calibrate(options))
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from suite import calibration
+    from suite.commands.terminal import console
+
+    trials = _trials(options)
+    return calibration.calibrate(
+        trials,
+        console=console(),
+        results=None if options.results is None else Path(options.results).resolve(),
+        write=not options.dry_run,
+    )
+
+
+def _trials(options: argparse.Namespace) -> list[Trial]:
+    from suite import options as parsing
+    from suite import plan
+    from suite.trials import Conditions
+
+    device = parsing.resolve_device(options.device)
+    conditions = Conditions(
+        device=device,
+        precision=parsing.check_precision(options.precision, device=device),
+        mirror=parsing.parse_mirror(options.mirror),
+        timeout=parsing.parse_timeout(options.timeout),
+    )
+    seeds = parsing.parse_seeds(options.seeds)
+    if len(seeds) < 2:
+        n = seeds[0] if 2 <= seeds[0] <= 100 else 10
+        raise parsing.OptionError(
+            f"--seeds {options.seeds}: one seed shows no spread; --seeds names the seeds, so {n} runs are --seeds 1-{n}"
+        )
+    overrides = sources.overrides(options)
+    spec: Spec = sources.chosen_spec(options)
+    if overrides.given(spec.task) and not options.dry_run:
+        raise parsing.OptionError(
+            "--dataset and --checkpoint measure something else than the spec says, so that no expectation can be written: "
+            "put them into a spec of your own (--spec FILE), or add --dry-run"
+        )
+    engines = plan.choose_engines([options.engine])
+    return plan.make_trials([spec], engines=engines, seeds=seeds, overrides=overrides, conditions=conditions)

@@ -1,0 +1,60 @@
+"""`python -m suite show TASK`."""
+
+from __future__ import annotations
+
+import argparse
+
+from suite.commands import sources
+
+EPILOG = """\
+what you see:
+  the data's columns and sizes; examples drawn by --seed; words above their labels and tokens above the labels that alignment
+  gave them (-100: no loss, no score); for masked-lm the chunks, and one with its hidden tokens above what is to be guessed;
+  a batch as the model gets it, padding and all; lengths, the share of padding, unknown tokens, how often each label occurs.
+
+examples:
+  python -m suite show token-classification
+  python -m suite show token-classification+first --samples 1     labels on first subwords alone
+  python -m suite show masked-lm --seed 7
+  python -m suite show token-classification --profile small --mirror /data/mirror
+  python -m suite show token-classification --dataset token-classification=/data/my-corpus | less
+
+exit codes: 0 shown; 2 there is no such task, or its data cannot be had.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> None:
+    parser = subparsers.add_parser(
+        name,
+        help="look at a task's data as the model gets it",
+        description="Shows what the course shows when it looks at its data, for any data.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sources.add_arguments(parser)
+    parser.add_argument("--samples", type=sources.count, default=3, metavar="N", help="examples to show (default: 3)")
+    parser.add_argument(
+        "--seed", type=sources.natural, default=42, metavar="K", help="draws the examples (default: 42)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    return sources.reporting_problems(lambda: _show(options))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from reference.pipelines import PIPELINES
+    from suite.commands.terminal import console
+    from suite.looking.look import LOOKS
+
+    spec, source = sources.open_spec(options)
+    pipeline = PIPELINES[spec.task](source, options=spec.options, seed=options.seed)
+    out = console()
+    out.print(f"{spec.name}, profile {spec.profile}", style="bold")
+    out.print(f"  data: {spec.data}\n  checkpoint: {spec.checkpoint}", highlight=False, markup=False)
+    for piece in LOOKS[spec.task](
+        pipeline, samples=options.samples, seed=options.seed, batch_size=spec.recipe.batch_size, width=out.width
+    ):
+        out.print(piece, highlight=False, markup=False)
+    return 0

@@ -1,0 +1,195 @@
+"""`pytest suite/`: options, header, order, progress and the summary table. What is run stands in the rooms beside this file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from suite import options
+from suite.options import OptionError
+from suite.session import SESSION, Session
+
+pytest_plugins = ["suite.properties.plugin"]
+
+ROOMS = ("properties", "reproducibility", "training", "throughput")
+"""Cheap and fundamental first: who fails a property need not wait for training."""
+VERSIONS = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
+TERMINATED = pytest.StashKey[Any]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("touchstone", "Touchstone: what is trained, where, and how it is judged")
+    add = group.addoption
+    add(
+        "--profile",
+        default="embedded",
+        metavar="NAME",
+        help="where data and checkpoints come from: embedded (default; offline, any machine), "
+        "small (real data, a small checkpoint), course (the course's own)",
+    )
+    add(
+        "--task",
+        action="append",
+        default=[],
+        metavar="TASK",
+        help="train this task only, or this variant (token-classification+first); repeatable; default: all",
+    )
+    add(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="train with this engine only (trainer, loop); repeatable; default: all",
+    )
+    add(
+        "--seeds",
+        default=str(options.DEFAULT_SEED),
+        metavar="LIST",
+        help="the seeds to train with, such as 7 or 1,2,3 or 1-10 (default: %(default)s); "
+        "with several, their mean is judged too",
+    )
+    add(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="auto (default: cuda where there is a GPU, else cpu), cpu, cuda, cuda:N, mps",
+    )
+    add("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    add(
+        "--mirror",
+        metavar="DIR",
+        help="take data sets and checkpoints from DIR/datasets/ORG/NAME and DIR/models/ORG/NAME instead of the hub",
+    )
+    add(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="TASK=PATH",
+        help="train TASK on this data set; no expectation applies then; repeatable",
+    )
+    add(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="TASK=PATH",
+        help="train TASK from this checkpoint; no expectation applies then; repeatable",
+    )
+    add(
+        "--spec",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="train as this TOML file says, instead of the specs that come with the suite; repeatable",
+    )
+    _add_timeout(group)
+    add("--results", metavar="DIR", help="write records below this directory (default: results/ of the project)")
+    add("--save", metavar="DIR", help="save a checkpoint after every epoch below this directory")
+    add("--resume", action="store_true", help="go on from the checkpoints in --save DIR")
+    add(
+        "--push-to",
+        metavar="REPO",
+        help="publish each trained model with a model card on the hub as REPO (off by default)",
+    )
+
+
+def _add_timeout(group: pytest.OptionGroup) -> None:
+    """`--timeout`, unless pytest-timeout is installed and has taken that name (for single tests) already."""
+    keywords = {
+        "dest": "training_timeout",
+        "metavar": "TIME",
+        "help": "stop a training run after this long, such as 90, 15m or 2h (default: the spec's)",
+    }
+    try:
+        group.addoption("--training-timeout", "--timeout", **keywords)
+    except ValueError:
+        group.addoption("--training-timeout", **keywords)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        config.stash[SESSION] = Session.of(config)
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+
+    def terminated(number: int, frame: FrameType | None) -> None:
+        pytest.exit("terminated (SIGTERM)", returncode=pytest.ExitCode.INTERRUPTED)
+
+    config.stash[TERMINATED] = signal.signal(signal.SIGTERM, terminated)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if TERMINATED in config.stash:
+        signal.signal(signal.SIGTERM, config.stash[TERMINATED])
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    versions = "  ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    return [f"touchstone: {config.stash[SESSION].header()}", f"versions: {versions}"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=_room)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    state = session.config.stash[SESSION]
+    if state.problem is not None:
+        raise pytest.UsageError(state.problem)
+    if session.config.option.collectonly or not any(_room(item) == ROOMS.index("training") for item in session.items):
+        return
+    try:
+        state.check_results_directory()
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+    from suite.running import start_server
+
+    start_server()  # imports in the background while the properties run
+
+
+def _room(item: pytest.Item) -> int:
+    """Position of the item's room; tests from elsewhere come last."""
+    here = Path(__file__).parent
+    if not item.path.is_relative_to(here):
+        return len(ROOMS)
+    room = item.path.relative_to(here).parts[0]
+    return ROOMS.index(room) if room in ROOMS else len(ROOMS)
+
+
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """A trial that passed has its own line (see `test_training`), and needs no dot."""
+    if report.when == "call" and report.passed and dict(report.user_properties).get("touchstone") == "trial":
+        return "passed", "", "PASSED"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    state = config.stash.get(SESSION, None)
+    if state is None or not state.found:
+        return
+    from suite import display
+
+    reporter = terminalreporter
+    colour = reporter.hasmarkup
+    width = reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, display.PIPE_WIDTH)
+    reporter.section("training")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    table = display.summary_table(state.found, state.means)
+    probes = {result.trial.spec.name: result.record for result in state.found if result.record and result.record.probes}
+    for renderable in (table, *(display.probe_table(record) for record in probes.values())):
+        reporter.write(display.as_text(renderable, width=width, colour=colour, encoding=encoding) + "\n")
+    for line in display.closing_lines(state.found, directory=config.invocation_params.dir):
+        reporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def session_state(pytestconfig: pytest.Config) -> Iterator[Session]:
+    """What this session was asked for and has found."""
+    yield pytestconfig.stash[SESSION]

@@ -1,0 +1,129 @@
+"""Is one sample of figures worse than another? Significance and a least effect, both: neither alone is worth a
+decision.
+
+* Two samples of n >= 2 seeds each are compared by Welch's t-test (Welch 1947), two-sided: of times, memory and joules
+  by their logarithms, so that it is the ratio that is tested; of metrics as they are. With one seed on a side there is
+  no spread to test by, and no verdict.
+* A difference counts if p < 0.01 *and* it is large enough to matter: for costs more than 5 % and more than the spread
+  of single runs (one pooled standard deviation); for metrics more than one pooled standard deviation of the seeds,
+  since a smaller one is less than what another seed does.
+* Each verdict is a false alarm at most once in a hundred times; of many verdicts some will be.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats  # type: ignore[import-untyped]  # it has no types
+
+ALPHA = 0.01
+LEAST_COST = 0.05
+"""Times of the same code on the same machine drift by this much from run to run (observ#181: 25 of 56 benchmarks by
+more).
+"""
+EQUAL = 1e-9
+"""Relative difference that is rounding, and no difference."""
+
+Outcome = Literal["better", "worse", "same", "no verdict"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The figures of one side, one a seed, or none where it was not measured."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        try:
+            return statistics.fmean(self.values) if self.values else math.nan
+        except ValueError:  # infinities of both signs
+            return math.nan
+
+    @property
+    def sd(self) -> float | None:
+        """None of fewer than two values, or where one is not finite."""
+        return statistics.stdev(self.values) if self.n > 1 and all(map(math.isfinite, self.values)) else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of B against A. `ratio` is B / A of the means, None where it has no meaning; `p` None where nothing could be
+    tested.
+    """
+
+    outcome: Outcome
+    reason: str
+    ratio: float | None
+    p: float | None
+
+
+def cost_difference(a: Sample, b: Sample) -> Difference:
+    """Of positive figures of which less is better: seconds, bytes, joules."""
+    ratio = b.mean / a.mean if a.values and b.values and a.mean > 0 else None
+    if ratio is None or min(*a.values, *b.values) <= 0:
+        return Difference("no verdict", "not measured on both sides", ratio, None)
+    if (few := _too_few(a, b)) is not None:
+        return Difference("no verdict", few, ratio, None)
+    logs_a, logs_b = ([math.log(value) for value in sample.values] for sample in (a, b))
+    p, spread = _welch(logs_a, logs_b)
+    if p is None:
+        return Difference("no verdict" if abs(ratio - 1) > EQUAL else "same", "no spread to test by", ratio, None)
+    change = math.exp(abs(statistics.fmean(logs_b) - statistics.fmean(logs_a))) - 1
+    least = max(LEAST_COST, math.exp(spread) - 1)
+    return _decide(p, change > least, worse=ratio > 1, ratio=ratio, least=f"{least:.0%}")
+
+
+def quality_difference(a: Sample, b: Sample, *, higher_is_better: bool) -> Difference:
+    """Of a metric. What is not finite on one side alone is worse there."""
+    ratio = b.mean / a.mean if a.values and b.values and a.mean not in (0, math.inf) else None
+    finite_a, finite_b = (all(map(math.isfinite, sample.values)) for sample in (a, b))
+    if a.values and b.values and finite_a != finite_b:
+        return Difference("worse" if finite_a else "better", f"{'B' if finite_a else 'A'} is not finite", None, None)
+    if not (finite_a and finite_b):
+        return Difference("no verdict", "not finite on either side", None, None)
+    if (few := _too_few(a, b)) is not None:
+        return Difference("no verdict", few, ratio, None)
+    p, spread = _welch(a.values, b.values)
+    if p is None:
+        equal = math.isclose(a.mean, b.mean, rel_tol=EQUAL)
+        return Difference("same" if equal else "no verdict", "no spread to test by", ratio, None)
+    worse = (b.mean < a.mean) == higher_is_better
+    return _decide(p, abs(b.mean - a.mean) > spread, worse=worse, ratio=ratio, least=f"{spread:.2g}")
+
+
+def _decide(p: float, large: bool, *, worse: bool, ratio: float | None, least: str) -> Difference:
+    chance = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
+    if p >= ALPHA:
+        return Difference("same", f"{chance}: no difference shown", ratio, p)
+    if not large:
+        return Difference("same", f"{chance}, but less than {least}: too small to count", ratio, p)
+    return Difference("worse" if worse else "better", f"{chance}, more than {least}", ratio, p)
+
+
+def _too_few(a: Sample, b: Sample) -> str | None:
+    if not a.n or not b.n:
+        return "not measured on both sides"
+    return "n=1: no verdict" if min(a.n, b.n) == 1 else None
+
+
+def _welch(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float]:
+    """p and the pooled standard deviation; no p where neither side spreads beyond rounding."""
+    spread = math.sqrt(
+        ((len(a) - 1) * statistics.variance(a) + (len(b) - 1) * statistics.variance(b)) / (len(a) + len(b) - 2)
+    )
+    if spread <= EQUAL * max(abs(value) for value in (*a, *b)):
+        return None, spread
+    with warnings.catch_warnings():
+        # scipy warns when one side does not spread; the other one does, and that is enough for the test.
+        warnings.filterwarnings("ignore", message="Precision loss occurred", category=RuntimeWarning)
+        return float(stats.ttest_ind(a, b, equal_var=False).pvalue), spread

@@ -1,0 +1,284 @@
+"""What a person sees while trials run, and the table at the end: rich on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from suite.record import Record
+from suite.running import Message
+from suite.trials import Result
+from suite.verdict import Verdict
+
+LINE_SECONDS = 20.0
+"""Without a terminal: the longest silence while steps go on."""
+PIPE_WIDTH = 120
+"""Columns where nobody says how many there are."""
+VERDICT_STYLES = {
+    "as-expected": ("as expected", "green"),
+    "worse": ("worse", "bold red"),
+    "better-than-expected": ("better than expected", "bold magenta"),
+    "no-expectation": ("no expectation", "yellow"),
+}
+
+
+class RunDisplay(Protocol):
+    """Shows one trial while it runs."""
+
+    def update(self, message: Message) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class LiveDisplay:
+    """A bar that redraws itself in place and vanishes when the trial ends."""
+
+    def __init__(self, title: str, *, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("  {task.description}"),
+            TextColumn("[bold]{task.fields[phase]}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=5,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self.task = self.progress.add_task(title, total=None, phase="starting", figures="")
+        self.score = ""
+
+    def update(self, message: Message) -> None:
+        self.score = score_text(message) or self.score
+        figures = "  ".join(filter(None, [loss_text(message), self.score]))
+        self.progress.update(
+            self.task,
+            completed=message["step"],
+            total=message["steps"] or None,
+            phase=message["phase"],
+            figures=figures,
+        )
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+
+class LineDisplay:
+    """A line for every evaluation, and now and then one in between."""
+
+    def __init__(self, title: str, *, stream: TextIO) -> None:
+        self.title = title
+        self.stream = stream
+        self.started = self.spoken = time.monotonic()
+
+    def update(self, message: Message) -> None:
+        now = time.monotonic()
+        score = score_text(message)
+        if not score and now - self.spoken < LINE_SECONDS:
+            return
+        self.spoken = now
+        parts = [f"{message['phase']} {message['step']}/{message['steps']}", loss_text(message), score]
+        if 0 < message["step"] < message["steps"]:
+            left = (now - self.started) * (message["steps"] / message["step"] - 1)
+            parts.append(f"{duration(left)} left")
+        print(f"  {self.title}: " + "  ".join(filter(None, parts)), file=self.stream, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stream.flush()
+
+
+class NoDisplay:
+    """For a quiet session."""
+
+    def update(self, message: Message) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def loss_text(message: Message) -> str:
+    return "" if message["loss"] is None else f"loss {message['loss']:.3f}"
+
+
+def score_text(message: Message) -> str:
+    score = message["score"]
+    return "" if score is None else f"{score['name']} {figure(score['value'])}"
+
+
+def figure(value: float | None) -> str:
+    """Four significant digits: F1 0.8637, perplexity 12.31."""
+    if value is None:
+        return "-"
+    if value != value or value in (float("inf"), float("-inf")):
+        return str(value)
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: int | None) -> str:
+    if count is None:
+        return "-"
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def band(verdict: Verdict) -> str:
+    if verdict.low is None or verdict.high is None:
+        return "-"
+    return f"{figure(verdict.low)} to {figure(verdict.high)}"
+
+
+def verdict_text(verdict: Verdict) -> Text:
+    text, style = VERDICT_STYLES[verdict.status]
+    return Text(text, style=style)
+
+
+def result_line(result: Result) -> Text:
+    """One finished trial on one line."""
+    trial = result.trial
+    line = Text(f"  {trial.spec.name}  {trial.engine}  seed {trial.seed}  ")
+    if result.record is None:
+        failure = result.outcome.failure
+        cause = "" if failure is None else failure.cause.splitlines()[0]
+        return line + Text("failed", style="bold red") + Text(f"  {cause}")
+    for verdict in result.record.verdicts:
+        line += Text(f"{verdict.metric} {figure(verdict.value)} ") + verdict_text(verdict)
+        line += Text(f" ({band(verdict)})  " if verdict.low is not None else "  ")
+    return line + Text(duration(result.outcome.seconds))
+
+
+def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str, Verdict]] = ()) -> Table:
+    """Every trial with its figures; `means` are (spec, engine, seeds, verdict) of several seeds together."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name, justify in (
+        ("task", "left"),
+        ("engine", "left"),
+        ("seed", "right"),
+        ("metric", "left"),
+        ("value", "right"),
+        ("band", "left"),
+        ("verdict", "left"),
+        ("time", "right"),
+        ("tokens/s", "right"),
+        ("peak memory", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=name not in ("task", "verdict"))  # type: ignore[arg-type]
+    for result in results:
+        trial, record = result.trial, result.record
+        head = (trial.spec.name, trial.engine, str(trial.seed))
+        if record is None:
+            kind = result.outcome.failure.kind if result.outcome.failure else "failed"
+            failed = Text(
+                {"error": "failed", "signal": "killed", "exit": "failed", "timeout": "timed out"}[kind], "bold red"
+            )
+            table.add_row(
+                *head, "-", "-", "-", failed, duration(result.outcome.seconds), "-", size(result.outcome.peak_bytes)
+            )
+            continue
+        rate = record.tokens_per_second
+        last = (duration(result.outcome.seconds), "-" if rate is None else f"{rate:,.0f}", peak_memory(record))
+        for index, verdict in enumerate(record.verdicts):
+            row = (verdict.metric, figure(verdict.value), band(verdict), verdict_text(verdict))
+            table.add_row(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "")))
+        if not record.verdicts:
+            table.add_row(*head, "-", "-", "-", Text("nothing asserted", "yellow"), *last)
+    for name, engine, seeds, verdict in means:
+        row = (f"mean {verdict.metric}", figure(verdict.value), band(verdict), verdict_text(verdict))
+        table.add_row(name, engine, seeds, *row, "", "", "")
+    return table
+
+
+def peak_memory(record: Record) -> str:
+    host, device = size(record.memory.host_bytes), record.memory.device_bytes
+    return host if device is None else f"{size(device)} GPU, {host}"
+
+
+def probe_table(record: Record) -> Table:
+    """What the model did with the task's probe before and after training, side by side."""
+    moments = list(record.probes)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for moment in moments:
+        table.add_column(f"{record.spec.name}, {moment} training", no_wrap=True)
+    for row in zip_longest(*(record.probes[moment] for moment in moments), fillvalue=""):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def closing_lines(results: Sequence[Result], *, directory: Path) -> list[str]:
+    """What a table cannot say: why no expectation applied, and where records and logs lie, as one would type it."""
+    lines: list[str] = []
+    reasons: dict[str, None] = {}  # in order, each once
+    for result in results:
+        for verdict in [] if result.record is None else result.record.verdicts:
+            if verdict.status == "no-expectation":
+                given = "--dataset or --checkpoint was given" if result.trial.spec.overrides else verdict.explanation
+                reasons[f"no expectation for {verdict.metric} of {result.trial.spec.name}: {given}"] = None
+    lines += reasons
+    paths = [result.path for result in results if result.path is not None]
+    if paths:
+        lines.append("records:")
+        lines += [f"  {path.relative_to(directory) if path.is_relative_to(directory) else path}" for path in paths]
+    return lines
+
+
+def as_text(renderable: RenderableType, *, width: int, colour: bool, encoding: str = "utf-8") -> str:
+    """What rich would print, as a string: plain unless `colour`."""
+    stream = _Encoded(encoding)
+    console = Console(
+        file=stream, width=width, force_terminal=colour, no_color=not colour, legacy_windows=False, highlight=False
+    )
+    console.print(renderable)
+    return stream.getvalue().rstrip("\n")
+
+
+class _Encoded(io.StringIO):
+    """Says which characters the real stream can show, so that rich draws its lines in ASCII where it must."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> Any:
+        return self._encoding

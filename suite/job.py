@@ -1,0 +1,131 @@
+"""One training run from spec to record, as it happens inside its own process (`suite.running`).
+
+The fork server imports this module, so that a run finds imported what is slow to import: importing it must start no
+thread and touch no device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from reference.engines import ENGINES
+from reference.engines.training import Execution, Progress, Report, TrainingRun
+from reference.pipelines import PIPELINES
+from reference.pipelines.pipeline import Score
+from reference.sources import Access, Source, fingerprint, open_source
+from suite.expectation import Expectation, load_expectations
+from suite.hardware import EnergyMeter, describe_hardware, describe_software
+from suite.record import make_record, suite_version
+from suite.running import Message, Send
+from suite.spec import Spec, load_spec
+from suite.verdict import Verdict, judge
+
+
+class JobError(Exception):
+    """A run that cannot be done as asked: says what was asked and what to do."""
+
+
+def train(payload: Message, send: Send) -> Message:
+    """Train, score, judge. The payload is `Trial.payload()`; the result holds the record."""
+    started = datetime.now(UTC)
+    access = Access(**{name: path_or_none(payload[name]) for name in ("mirror", "dataset", "checkpoint")})
+    spec = load_spec(Path(payload["spec"]), profile=payload["profile"], variant=payload["variant"])
+    spec = spec.overridden(dataset=payload["dataset"], checkpoint=payload["checkpoint"])
+    if spec.hash != payload["hash"]:
+        raise JobError(f"{spec.path} was changed since the suite read it: run the suite again")
+    source = NotedSource(open_source(spec.data, spec.checkpoint, access=access))
+    pipeline = PIPELINES[spec.task](source, options=spec.options, seed=payload["seed"])
+    execution = Execution(
+        seed=payload["seed"],
+        device=payload["device"],
+        precision=payload["precision"],
+        eval_batch_size=spec.eval_batch_size,
+        save_dir=path_or_none(payload["save_dir"]),
+        resume=payload["resume"],
+    )
+    with EnergyMeter(execution.device) as meter:
+        run = ENGINES[payload["engine"]](pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
+    for moment, lines in run.probes.items():
+        print(f"probe {moment} training:", *lines, sep="\n  ")
+    record = make_record(
+        spec,
+        run=run,
+        seed=execution.seed,
+        engine=payload["engine"],
+        implementation="reference",
+        precision=execution.precision,
+        dataset_fingerprint=source.fingerprint(),
+        verdicts=verdicts(spec, run=run, expectations={} if spec.overrides else load_expectations(spec)),
+        energy=meter.energy,
+        hardware=describe_hardware(execution.device),
+        software=describe_software(run.model),
+        suite=suite_version(),
+        started=started,
+        finished=datetime.now(UTC),
+    )
+    return {"record": record.model_dump(mode="json")}
+
+
+def verdicts(spec: Spec, *, run: TrainingRun, expectations: dict[str, Expectation]) -> list[Verdict]:
+    """Of every metric that the spec asserts, in the spec's order.
+
+    Raises:
+        JobError: the pipeline scores no metric of that name.
+    """
+    scores: dict[str, Score] = {score.name: score for score in run.evaluations[-1].scores}
+    if missing := [name for name in spec.assertions if name not in scores]:
+        has = ", ".join(scores)
+        raise JobError(f"{spec.path} asserts {', '.join(missing)}, which {spec.task} does not score: it has {has}")
+    return [judge([scores[name].value], expectation=expectations.get(name), metric=name) for name in spec.assertions]
+
+
+class NotedSource:
+    """A source that remembers which rows were read, so that the record can say what data this was."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.read: dict[str, datasets.Dataset] = {}
+
+    def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
+        data = self.source.examples(split, columns=columns)
+        self.read[f"{split}:{','.join(columns)}"] = data
+        return data
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.source.tokenizer()
+
+    def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
+        return self.source.model(auto_class, **config)
+
+    def fingerprint(self) -> str:
+        """sha256 of the fingerprints of all splits that were read."""
+        lines = [f"{name}={fingerprint(data)}\n" for name, data in sorted(self.read.items())]
+        return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def reporter(send: Send) -> Report:
+    """Passes progress on as plain data."""
+
+    def report(progress: Progress) -> None:
+        score = progress.score
+        send(
+            {
+                "phase": progress.phase,
+                "step": progress.step,
+                "steps": progress.steps,
+                "loss": progress.loss,
+                "score": None if score is None else {"name": score.name, "value": score.value},
+            }
+        )
+
+    return report
+
+
+def path_or_none(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

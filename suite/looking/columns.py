@@ -1,0 +1,91 @@
+"""Rows of short texts set in columns, so that each word stands above its label, whatever script it is written in."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+GAP = 2
+LEFT_TO_RIGHT_MARK = "\u200e"
+LONGEST_CELL = 60
+"""Terminal cells of one column. A word can be a thousand letters long; a line cannot."""
+
+
+def visible(text: str) -> str:
+    """With every character that would move the cursor, reorder the line or not be seen spelt out, so that a text is safe to print."""
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)  # the Unicode picture of the control character
+    if code == 0x7F:
+        return "\u2421"
+    if character in "\u200d\ufe0e\ufe0f":  # they make one emoji of several characters
+        return character
+    if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"):
+        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return character
+
+
+def cell(text: str) -> str:
+    """A text as it stands in a column: visible, not too long, and kept from drawing its right-to-left neighbours out of their columns."""
+    text = visible(text) or "''"
+    if cell_len(text) > LONGEST_CELL:
+        text = set_cell_size(text, LONGEST_CELL - 1) + "\u2026"
+    if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text):
+        text = LEFT_TO_RIGHT_MARK + text + LEFT_TO_RIGHT_MARK
+    return text
+
+
+def set_in_columns(
+    rows: Sequence[Sequence[str]], *, width: int, styles: Sequence[Sequence[str]] | None = None, indent: int = 2
+) -> list[Text]:
+    """R rows of N texts as lines of at most `width` cells (but for a column wider than that), column i of each row beneath the others.
+
+    Where the width ends all rows go on below, a blank line between. Trailing blanks are left out.
+
+    Args:
+        rows: R sequences of the same length N.
+        styles: of the same shape, a rich style for each text.
+
+    Raises:
+        ValueError: rows that differ in length.
+    """
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError(f"rows differ in length: {[len(row) for row in rows]}")
+    cells = [[cell(text) for text in row] for row in rows]
+    widths = [
+        max(cell_len(text.replace(LEFT_TO_RIGHT_MARK, "")) for text in column) for column in zip(*cells, strict=True)
+    ]
+    lines: list[Text] = []
+    for start, end in _breaks(widths, room=width - indent):
+        if lines:
+            lines.append(Text())
+        for r, row in enumerate(cells):
+            line = Text(" " * indent)
+            for i in range(start, end):
+                text = row[i]
+                line.append(text, style=styles[r][i] if styles else "")
+                line.append(" " * (widths[i] - cell_len(text.replace(LEFT_TO_RIGHT_MARK, "")) + GAP))
+            line.rstrip()
+            lines.append(line)
+    return lines
+
+
+def _breaks(widths: Sequence[int], *, room: int) -> list[tuple[int, int]]:
+    """Where each line's columns begin and end."""
+    breaks: list[tuple[int, int]] = []
+    start, used = 0, 0
+    for i, width in enumerate(widths):
+        if i > start and used + width > room:
+            breaks.append((start, i))
+            start, used = i, 0
+        used += width + GAP
+    if start < len(widths):
+        breaks.append((start, len(widths)))
+    return breaks

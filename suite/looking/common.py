@@ -1,0 +1,146 @@
+"""What every task shows alike: the data's columns, a padded batch, and statistics of its tokens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from reference.pipelines.pipeline import Batch, FeatureRows, Pipeline
+from reference.ragged import Array
+from suite.looking.columns import set_in_columns, visible
+
+IGNORED = -100
+SHOWN_OF_BATCH = 4
+"""Rows of a batch: more say nothing new."""
+
+
+def heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def lines(*texts: str) -> list[RenderableType]:
+    return [Text(f"  {text}") for text in texts]
+
+
+def features(pipeline: Pipeline, *, columns: tuple[str, ...]) -> list[RenderableType]:
+    """The source's columns with their types, and how many rows each split has."""
+    shown: list[RenderableType] = [heading("Data")]
+    for split in ("train", "validation"):
+        data = pipeline.source.examples(split, columns=columns)
+        shown += lines(f"{split}: {len(data):,} rows")
+        if split == "train":
+            for name, feature in data.features.items():
+                shown += lines(f"  {name}: {visible(str(feature))}")
+    return shown
+
+
+def sample(size: int, *, count: int, seed: int) -> list[int]:
+    """`count` different rows of `size`, drawn by the seed (all of them, if there are fewer)."""
+    chosen = np.random.default_rng(seed).choice(size, size=min(count, size), replace=False)
+    return [int(row) for row in chosen]
+
+
+def tokens_of(pipeline: Pipeline, ids: Array) -> list[str]:
+    """The tokenizer's own spelling: `##ing`, `\u0120the`, `\u2581the`."""
+    return list(pipeline.tokenizer.convert_ids_to_tokens([int(index) for index in ids]))
+
+
+def style_of(label: str) -> str:
+    """A colour for each kind of entity, none for O and for what is ignored."""
+    kind = label.partition("-")[2]
+    if label.startswith("-100"):
+        return "dim"
+    colours = ("cyan", "magenta", "yellow", "green", "blue", "red")
+    return f"bold {colours[sum(kind.encode()) % len(colours)]}" if kind else ""
+
+
+def padded_batch(pipeline: Pipeline, rows: Sequence[int], *, split: str = "train", width: int) -> list[RenderableType]:
+    """The first rows of a batch as the model gets it, every tensor of it."""
+    data = FeatureRows(pipeline.columns(split))
+    batch: Batch = pipeline.collate([data[0, row] for row in rows], train=True)
+    size = batch["size"]
+    shape = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items() if name != "size")
+    shown: list[RenderableType] = [heading(f"A padded batch of {size.examples}")]
+    shown += lines(
+        shape,
+        f"{size.padded_tokens} positions, {size.tokens} of them tokens "
+        f"({share(size.padded_tokens - size.tokens, size.padded_tokens)} padding), {size.items} with a label",
+    )
+    for name, value in batch.items():
+        if name == "size" or value.ndim != 2:
+            continue
+        shown += lines(f"{name}:")
+        for row in value[:SHOWN_OF_BATCH].tolist():
+            text = " ".join(str(number) for number in row)
+            shown.append(Text(f"    {text if len(text) <= width - 4 else text[: width - 8] + ' ...'}", no_wrap=True))
+    return shown
+
+
+def token_statistics(pipeline: Pipeline, *, batch_size: int) -> list[RenderableType]:
+    """Lengths, the share that padding takes, and how much of the text the tokenizer does not know."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("  split")
+    for name in ("examples", "tokens", "shortest", "median", "mean", "95%", "longest", "padding", "unknown"):
+        table.add_column(name, justify="right")
+    for split in ("train", "validation"):
+        ids = pipeline.columns(split)["input_ids"]
+        lengths, values = ids.lengths, ids.values
+        unknown = pipeline.tokenizer.unk_token_id
+        table.add_row(
+            f"  {split}",
+            f"{len(lengths):,}",
+            f"{len(values):,}",
+            *(f"{figure:.0f}" for figure in (lengths.min(), np.median(lengths))),
+            f"{lengths.mean():.1f}",
+            *(f"{figure:.0f}" for figure in (np.percentile(lengths, 95), lengths.max())),
+            share_of(padding_share(lengths, batch_size=batch_size)),
+            "-" if unknown is None else share(int((values == unknown).sum()), len(values)),
+        )
+    title = heading(f"Tokens (padding: of batches of {batch_size} in the data's order)")
+    return [title, table]
+
+
+def padding_share(lengths: Array, *, batch_size: int) -> float:
+    """Share of positions that are padding if batches are padded to their longest row."""
+    padded = sum(
+        int(batch.max()) * len(batch)
+        for batch in (lengths[i : i + batch_size] for i in range(0, len(lengths), batch_size))
+    )
+    return 1 - int(lengths.sum()) / padded if padded else 0.0
+
+
+def counts(pairs: Iterable[tuple[str, Counter[str]]], *, of: str) -> list[RenderableType]:
+    """Counters side by side, one row a key."""
+    columns = list(pairs)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"  {of}")
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+        table.add_column("share", justify="right")
+    for key in dict.fromkeys(key for _, counter in columns for key in counter):
+        cells: list[Any] = []
+        for _, counter in columns:
+            cells += [f"{counter[key]:,}", share(counter[key], counter.total())]
+        table.add_row(Text(f"  {visible(key)}", style=style_of(key)), *cells)
+    return [table]
+
+
+def in_columns(rows: Sequence[Sequence[str]], *, width: int, labels: int) -> list[RenderableType]:
+    """Texts above texts; row number `labels` decides the colour of its column."""
+    styles = [[style_of(label) for label in rows[labels]] for _ in rows]
+    return list(set_in_columns(rows, width=width, styles=styles))
+
+
+def share(part: int, whole: int) -> str:
+    return share_of(part / whole) if whole else "-"
+
+
+def share_of(value: float) -> str:
+    return f"{value:.2%}" if 0 < value < 0.01 else f"{value:.1%}"

@@ -1,0 +1,170 @@
+"""What a user asks for on a command line, checked before anything starts: wrong values end in one sentence that names what is possible."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+PROFILES = ("embedded", "small", "course")
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+DEFAULT_SEED = 42
+"""transformers' default, and so the seed of most published runs."""
+MAX_SEEDS = 1000
+"""More is a slip of the pen: at ten seconds a run it is three hours."""
+
+
+class OptionError(ValueError):
+    """A value on the command line that cannot be meant: one sentence with the option, the value and what is possible."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """`--dataset` and `--checkpoint` for all tasks."""
+
+    datasets: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, str] = field(default_factory=dict)
+
+    def given(self, task: str) -> dict[str, str]:
+        """What replaces the spec's word for this task: something else is measured then."""
+        return {
+            name: paths[task]
+            for name, paths in (("dataset", self.datasets), ("checkpoint", self.checkpoints))
+            if task in paths
+        }
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`42`, `1,2,3` or `1-10`: the seeds themselves, never their number."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if match is None:
+            raise OptionError(
+                f"--seeds {text}: {part.strip()!r} is not a seed; give seeds and ranges such as 42, 1,2,3 or 1-10"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise OptionError(f"--seeds {text}: the range {part.strip()} is empty; the smaller seed comes first")
+        if last - first >= MAX_SEEDS:
+            raise OptionError(f"--seeds {text}: more than {MAX_SEEDS} seeds")
+        seeds += range(first, last + 1)
+    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise OptionError(f"--seeds {text}: seed {repeated[0]} is given twice; a run of it would count double")
+    return tuple(seeds)
+
+
+def parse_assignments(items: Sequence[str], *, option: str, tasks: Iterable[str]) -> dict[str, str]:
+    """`TASK=PATH` items as task to absolute path."""
+    result: dict[str, str] = {}
+    for item in items:
+        task, equals, value = item.partition("=")
+        if not equals or not task.strip() or not value.strip():
+            raise OptionError(
+                f"{option} {item}: write {option} TASK=PATH, such as {option} token-classification=/data/my-corpus"
+            )
+        task, value = task.strip(), os.path.expanduser(value.strip())
+        one_of(task, tasks, option=option, what="task")
+        if task in result:
+            raise OptionError(f"{option} is given twice for {task}: {result[task]} and {value}")
+        path = Path(value)
+        if not path.exists():
+            raise OptionError(f"{option} {item}: there is nothing at {path.absolute()}")
+        result[task] = str(path.resolve())
+    return result
+
+
+def parse_mirror(text: str | None) -> Path | None:
+    if text is None:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise OptionError(
+            f"--mirror {text}: {path.absolute()} is not a directory; a mirror holds datasets/ORG/NAME and models/ORG/NAME"
+        )
+    return path.resolve()
+
+
+def split_task(text: str) -> tuple[str, str | None]:
+    """`token-classification+first` is the variant `first` of the spec `token-classification`."""
+    name, plus, variant = text.partition("+")
+    if not name or (plus and not variant):
+        raise OptionError(f"--task {text}: write TASK or TASK+VARIANT, such as token-classification+first")
+    return name, variant or None
+
+
+def one_of(value: str, possible: Iterable[str], *, option: str, what: str) -> str:
+    names = list(possible)
+    if value in names:
+        return value
+    close = get_close_matches(value, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise OptionError(f"{option} {value}: there is no {what} {value!r}; possible: {', '.join(names) or 'none'}{hint}")
+
+
+def resolve_device(text: str) -> str:
+    """`auto` is `cuda` where an NVIDIA GPU and a torch built for it are there, else `cpu`. Does not import torch."""
+    if text == "auto":
+        return "cuda" if _torch_is_built_for_cuda() and _count_gpus() else "cpu"
+    if re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", text) is None:
+        raise OptionError(f"--device {text}: possible: auto, cpu, cuda, cuda:N, mps")
+    if text.startswith("cuda"):
+        if not _torch_is_built_for_cuda():
+            raise OptionError(
+                f"--device {text}: the installed torch is built without CUDA; install one that has it, or use --device cpu"
+            )
+        n, index = _count_gpus(), int(text.partition(":")[2] or 0)
+        if index >= n:
+            raise OptionError(f"--device {text}: the driver shows {n or 'no'} NVIDIA GPU{'' if n == 1 else 's'} here")
+    return text
+
+
+def check_precision(text: str, *, device: str) -> Precision:
+    one_of(text, PRECISIONS, option="--precision", what="precision")
+    if text == "fp16" and device == "cpu":
+        raise OptionError(
+            "--precision fp16: half precision needs a GPU (its loss scaling is for CUDA); on cpu use fp32 or bf16"
+        )
+    return cast(Precision, text)
+
+
+def parse_timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise OptionError(f"--timeout {text}: give seconds, or a number with s, m or h, such as 90, 15m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _count_gpus() -> int:
+    """NVIDIA GPUs that a run would see: CUDA_VISIBLE_DEVICES first, then the driver."""
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if mask is not None:
+        entries = [entry for entry in mask.split(",") if entry.strip()]
+        return 0 if entries[:1] == ["-1"] else len(entries)
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _torch_is_built_for_cuda() -> bool:
+    """Read from torch's version file: importing torch takes seconds, and this is asked for every header."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    return re.search(r"^cuda\b[^=]*=\s*['\"]", text, flags=re.MULTILINE) is not None

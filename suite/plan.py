@@ -1,0 +1,65 @@
+"""From options to trials: which specs, on which engines, with which seeds. Loads specs, and so torch: `suite.options` does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reference.engines import ENGINES
+from reference.pipelines import PIPELINES
+from suite.options import Overrides, one_of, split_task
+from suite.spec import Spec, available_specs, load_spec, profiles, variants
+from suite.trials import Conditions, Trial
+
+
+def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = ()) -> list[Spec]:
+    """The specs that are asked for, in a fixed order; all tasks and variants of the profile where none is named.
+
+    A task that is named without a variant means its main spec. With `files` only these are run, narrowed to `tasks` where some are named.
+
+    Raises:
+        OptionError: there is no such task, variant or profile.
+        SpecError: a spec cannot be used.
+    """
+    names: list[str | Path] = list(files) or list(available_specs())
+    one_of(profile, dict.fromkeys(p for name in names for p in profiles(name)), option="--profile", what="profile")
+    specs = [spec for name in names for spec in _all_variants(name, profile=profile)]
+    possible = [spec.name for spec in specs]
+    for task in tasks:
+        split_task(task)
+        one_of(task, possible, option="--task", what="task")
+    return [spec for spec in specs if not tasks or spec.name in tasks]
+
+
+def _all_variants(name: str | Path, *, profile: str) -> list[Spec]:
+    if profile not in profiles(name):
+        return []
+    return [load_spec(name, profile=profile, variant=variant) for variant in (None, *variants(name, profile=profile))]
+
+
+def choose_engines(engines: Sequence[str]) -> list[str]:
+    """Those that are named, or all."""
+    for engine in engines:
+        one_of(engine, ENGINES, option="--engine", what="engine")
+    return [engine for engine in ENGINES if not engines or engine in engines]
+
+
+def task_names() -> list[str]:
+    return list(PIPELINES)
+
+
+def make_trials(
+    specs: Sequence[Spec],
+    *,
+    engines: Sequence[str],
+    seeds: Sequence[int],
+    overrides: Overrides,
+    conditions: Conditions,
+) -> list[Trial]:
+    """Every spec on every engine with every seed, in this order."""
+    return [
+        Trial(spec.overridden(**overrides.given(spec.task)), engine, seed, conditions)
+        for spec in specs
+        for engine in engines
+        for seed in seeds
+    ]

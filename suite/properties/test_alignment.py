@@ -1,0 +1,462 @@
+"""Checks A1-A16 of docs/contract.md: `align_labels`, `merge_labels` and their batched twins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from reference.ragged import Ragged
+from suite.properties import rules
+from suite.properties.check import check
+from suite.properties.failure import expect, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.rules import IGNORED
+from suite.properties.strategies import (
+    TYPES,
+    Alignment,
+    alignments,
+    any_tags,
+    label_names,
+    label_strategies,
+    pair_alignments,
+    schemes,
+    sentences_and_pairs,
+    type_names,
+)
+from suite.properties.subject import Subject
+
+
+def align(implementation: Subject, case: Alignment) -> Any:
+    implementation.remark(**case.remarks)
+    return implementation.align_labels(case.labels, **case.arguments)
+
+
+def expected_where_labelled(case: Alignment) -> list[int]:
+    """-100 where nothing may stand, else the word's label (not yet re-spelt)."""
+    firsts = {first for first, _ in case.spans.values()}
+    return [
+        case.labels[word] if ours and word is not None and (case.strategy == "all" or position in firsts) else IGNORED
+        for position, (word, ours) in enumerate(zip(case.word_ids, case.ours, strict=True))
+    ]
+
+
+@check("A1", needs="align_labels", case=sentences_and_pairs())
+def test_there_is_one_label_for_each_token(implementation: Subject, case: Alignment) -> None:
+    came = align(implementation, case)
+    expect_that(len(came) == len(case.word_ids), expected=f"{len(case.word_ids)} labels", came=came)
+
+
+@check("A2", needs="align_labels", case=sentences_and_pairs())
+def test_labels_are_ignored_exactly_at_special_tokens_other_sequences_and_unlabelled_continuations(
+    implementation: Subject, case: Alignment
+) -> None:
+    came = align(implementation, case)
+    expected = [label == IGNORED for label in expected_where_labelled(case)]
+    expect_that(
+        [label == IGNORED for label in came] == expected,
+        expected=f"-100 exactly at {[position for position, ignored in enumerate(expected) if ignored]}",
+        came=came,
+    )
+
+
+@check("A3", needs="align_labels", case=sentences_and_pairs())
+def test_the_first_token_of_a_word_carries_its_label(implementation: Subject, case: Alignment) -> None:
+    came = align(implementation, case)
+    for word, (first, last) in case.spans.items():
+        n_tokens = 1 if case.strategy == "first" else last - first + 1
+        tag = rules.respell(case.tags[word], n_tokens, scheme=case.scheme)[0]
+        expect_that(
+            came[first] == case.names.index(tag),
+            expected=f"{case.names.index(tag)} ({tag}) at position {first}, the first of {last - first + 1} tokens of "
+            f"word {word} ({case.tags[word]})",
+            came=came,
+        )
+
+
+@check("A4", needs="align_labels", case=sentences_and_pairs())
+def test_no_continuation_token_opens_an_entity(implementation: Subject, case: Alignment) -> None:
+    came = align(implementation, case)
+    for word, (first, last) in case.spans.items():
+        for position in range(first + 1, last + 1):
+            tag = case.named(came)[position]
+            expect_that(
+                tag[0] not in "BSU",
+                expected=f"no tag that opens an entity at position {position}, which continues word {word} "
+                f"({case.tags[word]})",
+                came=came,
+                where=f"as tags: {' '.join(case.named(came))}",
+            )
+
+
+@check("A5", needs="align_labels merge_labels", case=st.one_of(alignments(valid=True), sentences_and_pairs()))
+def test_entities_survive_the_way_to_tokens_and_back(implementation: Subject, case: Alignment) -> None:
+    tokens = align(implementation, case)
+    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
+    outside = case.names.index("O")
+    expected = [label if word in case.spans else outside for word, label in enumerate(case.labels)]
+    expect(expected, came)
+
+
+@st.composite
+def with_other_ids(draw: st.DrawFn) -> tuple[Alignment, list[int]]:
+    case = draw(sentences_and_pairs())
+    return case, draw(st.permutations(range(len(case.names))))
+
+
+@check("A6", needs="align_labels", drawn=with_other_ids())
+def test_permuting_label_ids_commutes_with_alignment(
+    implementation: Subject, drawn: tuple[Alignment, list[int]]
+) -> None:
+    case, permutation = drawn
+    names = [""] * len(permutation)
+    for old, new in enumerate(permutation):
+        names[new] = case.names[old]
+    permuted = case.with_(names=names, labels=[permutation[label] for label in case.labels])
+    expected = [label if label == IGNORED else permutation[label] for label in align(implementation, case)]
+    expect(expected, align(implementation, permuted))
+
+
+@check("A7", needs="align_labels", case=alignments(valid=True, complete=True, strategy="all"))
+def test_token_labels_are_valid_in_their_scheme_if_the_words_were(implementation: Subject, case: Alignment) -> None:
+    came = align(implementation, case)
+    tags = [tag for tag in case.named(came) if tag != "-"]
+    expect_that(
+        rules.is_valid(tags, scheme=case.scheme),
+        expected=f"a sequence that {case.scheme} allows, as {' '.join(case.tags)} is",
+        came=" ".join(tags),
+    )
+
+
+@check("A8", needs="align_labels", case=sentences_and_pairs(), share=st.integers(0, 100))
+def test_cutting_tokens_off_the_end_leaves_a_prefix(implementation: Subject, case: Alignment, share: int) -> None:
+    cut = len(case.word_ids) * share // 100
+    whole = align(implementation, case)
+    sequence_ids = case.sequence_ids and case.sequence_ids[:cut]
+    came = align(implementation, case.with_(word_ids=case.word_ids[:cut], sequence_ids=sequence_ids))
+    same = cut
+    if case.strategy == "all" and case.scheme != "IOB2":  # a cut word may end anew: compare up to it
+        same = min([cut, *(first for first, last in case.spans.values() if first < cut <= last)])
+    expect_that(
+        came[:same] == whole[:same] and len(came) == cut,
+        expected=f"{cut} labels that start with {whole[:same]}",
+        came=came,
+    )
+
+
+@check("A9", needs="align_labels", case=pair_alignments())
+def test_tokens_of_the_other_sequence_change_nothing_and_get_no_label(implementation: Subject, case: Alignment) -> None:
+    alone = [word if ours else None for word, ours in zip(case.word_ids, case.ours, strict=True)]
+    expected = align(implementation, case.with_(word_ids=alone, sequence_ids=None, sequence=0))
+    came = align(implementation, case)
+    expect(expected, came)
+    others = [position for position, ours in enumerate(case.ours) if not ours]
+    expect_that(
+        all(came[position] == IGNORED for position in others), expected=f"-100 at each of {others}", came=came
+    )
+
+
+@st.composite
+def under_two_names(draw: st.DrawFn) -> tuple[Alignment, list[str]]:
+    """A case with awkward types, and the same label names with plain types."""
+    case = draw(sentences_and_pairs())
+    plain = {kind: f"T{number}" for number, kind in enumerate(TYPES)}
+    pairs = [rules.split_tag(name) for name in case.names]
+    return case, [prefix if not kind else f"{prefix}-{plain[kind]}" for prefix, kind in pairs]
+
+
+@check("A10", needs="align_labels", drawn=under_two_names())
+def test_only_the_prefix_is_rewritten_whatever_the_type_is_called(
+    implementation: Subject, drawn: tuple[Alignment, list[str]]
+) -> None:
+    case, plain_names = drawn
+    expected = align(implementation, case.with_(names=plain_names))
+    expect(expected, align(implementation, case))
+
+
+@check("A10", needs="align_labels merge_labels", drawn=under_two_names())
+def test_merging_looks_at_the_prefix_only_whatever_the_type_is_called(
+    implementation: Subject, drawn: tuple[Alignment, list[str]]
+) -> None:
+    case, plain_names = drawn
+    tokens = implementation.align_labels(case.labels, **case.arguments)
+    plain = case.with_(names=plain_names).merging
+    expected = implementation.merge_labels(tokens, n_words=len(case.labels), **plain)
+    expect(expected, implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging))
+
+
+# --- what must be refused --------------------------------------------------------------------------------------------
+
+BAD_NAMES = {
+    "IOB2": ["0", "o", "PER", "X-PER", "B_PER", "b-PER", "S-PER", "E-PER", "U-PER", "L-PER"],
+    "IOBES": ["0", "o", "PER", "X-PER", "B_PER", "U-PER", "L-PER"],
+    "BILOU": ["0", "o", "PER", "X-PER", "B_PER", "S-PER", "E-PER"],
+}
+
+
+@st.composite
+def misspelt_names(draw: st.DrawFn, scheme: str, names: Sequence[str]) -> tuple[list[str], int]:
+    """Names with one more, that is not a tag of the scheme, somewhere among them."""
+    index = draw(st.integers(0, len(names)))
+    return [*names[:index], draw(st.sampled_from(BAD_NAMES[scheme])), *names[index:]], index
+
+
+@check("A11", needs="align_labels", case=alignments(min_words=1), data=st.data())
+def test_a_label_id_outside_the_names_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
+    word = data.draw(st.integers(0, len(case.labels) - 1))
+    bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
+    labels = [*case.labels[:word], bad, *case.labels[word + 1 :]]
+    implementation.expect_refusal("align_labels", labels, mentions=(word, bad), **case.arguments)
+
+
+@check("A11", needs="align_labels", case=alignments(), data=st.data())
+def test_a_word_id_outside_the_labels_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
+    token = data.draw(st.integers(0, len(case.word_ids)))
+    bad = data.draw(st.sampled_from([-1, len(case.labels), len(case.labels) + 7]))
+    case = case.with_(word_ids=[*case.word_ids[:token], bad, *case.word_ids[token:]])
+    implementation.expect_refusal("align_labels", case.labels, mentions=(token, bad), **case.arguments)
+
+
+@check("A11", needs="align_labels", case=alignments(), data=st.data())
+def test_a_name_that_is_no_tag_of_the_scheme_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
+    names, index = data.draw(misspelt_names(case.scheme, case.names))
+    labels = [names.index(tag) for tag in case.tags]
+    case = case.with_(names=names, labels=labels)
+    implementation.expect_refusal("align_labels", labels, mentions=(index, names[index]), **case.arguments)
+
+
+@check("A11", needs="align_labels", scheme=schemes, types=type_names(), tokens=st.integers(2, 4), data=st.data())
+def test_a_respelt_tag_without_a_name_is_refused(
+    implementation: Subject, scheme: str, types: list[str], tokens: int, data: Any
+) -> None:
+    names = data.draw(label_names(types[:1], scheme=scheme))
+    tag = data.draw(st.sampled_from([name for name in names if name != "O"]))
+    needed = set(rules.respell(tag, tokens, scheme=scheme)) - {tag}
+    if not needed:  # a split I-X is all I-X
+        return
+    absent = data.draw(st.sampled_from(sorted(needed)))
+    names = [name for name in names if name != absent]
+    arguments = {"word_ids": [None, *[0] * tokens], "names": names, "strategy": "all", "scheme": scheme}
+    implementation.expect_refusal("align_labels", [names.index(tag)], mentions=(absent,), **arguments)
+
+
+@check("A11", needs="align_labels", case=pair_alignments(), extra=st.booleans())
+def test_word_ids_and_sequence_ids_of_different_lengths_are_refused(
+    implementation: Subject, case: Alignment, extra: bool
+) -> None:
+    assert case.sequence_ids is not None
+    case = case.with_(sequence_ids=[*case.sequence_ids, None] if extra else case.sequence_ids[:-1])
+    sizes = len(case.word_ids), len(case.sequence_ids or ())
+    implementation.expect_refusal("align_labels", case.labels, mentions=sizes, **case.arguments)
+
+
+@check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["ALL", "last", "", "none"]))
+def test_an_unknown_strategy_is_refused(implementation: Subject, case: Alignment, bad: str) -> None:
+    implementation.expect_refusal(
+        "align_labels", case.labels, mentions=(bad,), **case.arguments | {"strategy": bad}
+    )
+
+
+@check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO", ""]))
+def test_an_unknown_scheme_is_refused(implementation: Subject, case: Alignment, bad: str) -> None:
+    implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"scheme": bad})
+
+
+# --- purity and twins ------------------------------------------------------------------------------------------------
+
+
+@check("A12", needs="align_labels", case=sentences_and_pairs())
+def test_alignment_is_pure(implementation: Subject, case: Alignment) -> None:
+    expect_pure(implementation, "align_labels", case.labels, **case.arguments)
+
+
+@check("A12", needs="align_labels", case=sentences_and_pairs())
+def test_alignment_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Alignment) -> None:
+    expect_same_for_tuples_and_arrays(implementation, "align_labels", case.labels, **case.arguments)
+
+
+@st.composite
+def alignment_batches(draw: st.DrawFn) -> list[Alignment]:
+    """Zero to four sentences that share names, scheme and strategy."""
+    scheme = draw(schemes)
+    names = draw(label_names(draw(type_names()), scheme=scheme))
+    strategy = draw(label_strategies)
+    pairs = draw(st.booleans())
+    sequence = draw(st.integers(0, 1)) if pairs else 0
+    cases = []
+    for size in draw(st.lists(st.integers(0, 5), max_size=4)):
+        labels = [names.index(tag) for tag in draw(any_tags(names, size=size))]
+        pieces = draw(st.lists(st.integers(0, 3), min_size=size, max_size=size))
+        word_ids: list[int | None] = [None, *(word for word, count in enumerate(pieces) for _ in range(count))]
+        case = Alignment(names, labels, word_ids, scheme, strategy)
+        if pairs:
+            other = [0] * draw(st.integers(0, 2))
+            own = [None if word is None else sequence for word in word_ids]
+            case = case.with_(
+                word_ids=[*word_ids, *other], sequence_ids=[*own, *[1 - sequence] * len(other)], sequence=sequence
+            )
+        cases.append(case)
+    return cases
+
+
+def shared_arguments(cases: Sequence[Alignment]) -> dict[str, Any]:
+    """What the twins take for the whole batch, word ids and sequence ids as ragged arrays."""
+    first = cases[0]
+    arguments: dict[str, Any] = {"word_ids": Ragged.from_lists([case.word_ids for case in cases])}
+    arguments |= {"names": first.names, "scheme": first.scheme}
+    if first.sequence_ids is not None:
+        sequence_ids = Ragged.from_lists([case.sequence_ids or [] for case in cases])
+        arguments |= {"sequence_ids": sequence_ids, "sequence": first.sequence}
+    return arguments
+
+
+@check("A13", needs="align_labels align_labels_batch", cases=alignment_batches())
+def test_batched_alignment_equals_plain_alignment(implementation: Subject, cases: list[Alignment]) -> None:
+    expected = [align(implementation, case) for case in cases]
+    if not cases:
+        cases = [Alignment(["O"], [], [], "IOB2", "all")][:0]
+        empty = Ragged.from_lists([])
+        expect([], implementation.align_labels_batch(empty, word_ids=empty, names=["O"]))
+        return
+    labels = Ragged.from_lists([case.labels for case in cases])
+    arguments = shared_arguments(cases) | {"strategy": cases[0].strategy}
+    expect(expected, implementation.align_labels_batch(labels, **arguments))
+    expect_pure(implementation, "align_labels_batch", labels, **arguments)
+
+
+@check("A13", needs="align_labels_batch", cases=alignment_batches().filter(bool), data=st.data())
+def test_batched_alignment_refuses_what_plain_alignment_refuses(
+    implementation: Subject, cases: list[Alignment], data: Any
+) -> None:
+    row = data.draw(st.integers(0, len(cases) - 1))
+    case, bad = cases[row], data.draw(st.sampled_from([-2, 5000]))
+    if data.draw(st.booleans()) and case.labels:
+        cases[row] = case.with_(labels=[*case.labels[:-1], bad])
+    else:
+        own = None if case.sequence_ids is None else [*case.sequence_ids, case.sequence]
+        cases[row] = case.with_(word_ids=[*case.word_ids, bad], sequence_ids=own)
+    labels = Ragged.from_lists([each.labels for each in cases])
+    arguments = shared_arguments(cases) | {"strategy": case.strategy}
+    implementation.expect_refusal("align_labels_batch", labels, mentions=(bad,), **arguments)
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def predictions(draw: st.DrawFn) -> tuple[Alignment, list[int]]:
+    """A sentence and any token labels, -100 among them."""
+    case = draw(sentences_and_pairs())
+    label = st.integers(-1, len(case.names) - 1).map(lambda value: IGNORED if value < 0 else value)
+    return case, draw(st.lists(label, min_size=len(case.word_ids), max_size=len(case.word_ids)))
+
+
+def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
+    """The contract's rule: the first token decides, in IOBES and BILOU the last one decides with it on the end."""
+    tags = [None if label == IGNORED else case.names[label] for label in token_labels]
+    words = ["O"] * len(case.labels)
+    for word, (first, last) in case.spans.items():
+        words[word] = rules.merge(tags[first], tags[last], scheme=case.scheme)
+    return [case.names.index(tag) for tag in words]
+
+
+@check("A14", needs="merge_labels", drawn=predictions())
+def test_every_word_gets_one_label_and_words_without_tokens_get_o(
+    implementation: Subject, drawn: tuple[Alignment, list[int]]
+) -> None:
+    case, token_labels = drawn
+    implementation.remark(**case.remarks)
+    came = implementation.merge_labels(token_labels, n_words=len(case.labels), **case.merging)
+    expect_that(len(came) == len(case.labels), expected=f"{len(case.labels)} labels", came=came)
+    outside = case.names.index("O")
+    unseen = [
+        word
+        for word in range(len(case.labels))
+        if word not in case.spans or token_labels[case.spans[word][0]] == IGNORED
+    ]
+    expect_that(
+        all(came[word] == outside for word in unseen),
+        expected=f"{outside} (O) at each of {unseen}, words without a token or whose first token has -100",
+        came=came,
+    )
+
+
+@check("A15", needs="merge_labels", drawn=predictions())
+def test_the_first_token_decides_whatever_later_tokens_say(
+    implementation: Subject, drawn: tuple[Alignment, list[int]]
+) -> None:
+    case, token_labels = drawn
+    implementation.remark(**case.remarks)
+    came = implementation.merge_labels(token_labels, n_words=len(case.labels), **case.merging)
+    expect(expected_words(case, token_labels), came)
+
+
+@check("A16", needs="merge_labels", drawn=predictions(), data=st.data())
+def test_merging_refuses_labels_word_ids_and_names_that_do_not_exist(
+    implementation: Subject, drawn: tuple[Alignment, list[int]], data: Any
+) -> None:
+    case, token_labels = drawn
+    merging = {**case.merging, "n_words": len(case.labels)}
+    fault = data.draw(st.sampled_from(["label", "word", "name", "scheme", "length", "sequence", "no O"]))
+    mentions: tuple[object, ...]
+    if fault == "label":
+        bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
+        token_labels, mentions = [*token_labels, bad], (len(token_labels), bad)
+        merging["word_ids"] = [*case.word_ids, None]
+        if case.sequence_ids is not None:
+            merging["sequence_ids"] = [*case.sequence_ids, None]
+        if case.labels:  # a label of a word, not of a special token
+            merging["word_ids"] = [*case.word_ids, len(case.labels) - 1]
+            if case.sequence_ids is not None:
+                merging["sequence_ids"] = [*case.sequence_ids, case.sequence]
+        else:
+            return
+    elif fault == "word":
+        bad = data.draw(st.sampled_from([-1, len(case.labels), len(case.labels) + 7]))
+        token_labels, mentions = [*token_labels, case.names.index("O")], (len(case.word_ids), bad)
+        merging["word_ids"] = [*case.word_ids, bad]
+        if case.sequence_ids is not None:
+            merging["sequence_ids"] = [*case.sequence_ids, case.sequence]
+    elif fault == "name":
+        names, index = data.draw(misspelt_names(case.scheme, case.names))
+        token_labels = [label if label == IGNORED else names.index(case.names[label]) for label in token_labels]
+        merging["names"], mentions = names, (index, names[index])
+    elif fault == "scheme":
+        merging["scheme"] = data.draw(st.sampled_from(["IOB1", "iob2", "BIO"]))
+        mentions = (merging["scheme"],)
+    elif fault == "length":
+        token_labels, mentions = [*token_labels, IGNORED], (len(token_labels) + 1, len(token_labels))
+    elif fault == "sequence":
+        merging["sequence_ids"] = [*(case.sequence_ids or [None] * len(case.word_ids)), None]
+        mentions = (len(case.word_ids) + 1, len(case.word_ids))
+    else:
+        merging["names"] = [name for name in case.names if name != "O"]
+        token_labels, mentions = [IGNORED] * len(token_labels), ("O",)
+    implementation.expect_refusal("merge_labels", token_labels, mentions=mentions, **merging)
+
+
+@check("A16", needs="merge_labels", drawn=predictions())
+def test_merging_is_pure(implementation: Subject, drawn: tuple[Alignment, list[int]]) -> None:
+    case, token_labels = drawn
+    arguments = {**case.merging, "n_words": len(case.labels)}
+    expect_pure(implementation, "merge_labels", token_labels, **arguments)
+    expect_same_for_tuples_and_arrays(implementation, "merge_labels", token_labels, **arguments)
+
+
+@check("A16", needs="merge_labels merge_labels_batch", cases=alignment_batches(), data=st.data())
+def test_batched_merging_equals_plain_merging(implementation: Subject, cases: list[Alignment], data: Any) -> None:
+    if not cases:
+        empty = Ragged.from_lists([])
+        expect([], implementation.merge_labels_batch(empty, word_ids=empty, n_words=[], names=["O"]))
+        return
+    label = st.integers(-1, len(cases[0].names) - 1).map(lambda value: IGNORED if value < 0 else value)
+    tokens = [data.draw(st.lists(label, min_size=len(c.word_ids), max_size=len(c.word_ids))) for c in cases]
+    n_words = [len(case.labels) for case in cases]
+    expected = [
+        implementation.merge_labels(row, n_words=n, **case.merging)
+        for row, n, case in zip(tokens, n_words, cases, strict=True)
+    ]
+    arguments = shared_arguments(cases) | {"n_words": n_words}
+    expect(expected, implementation.merge_labels_batch(Ragged.from_lists(tokens), **arguments))
+    expect_pure(implementation, "merge_labels_batch", Ragged.from_lists(tokens), **arguments)

@@ -1,0 +1,123 @@
+"""Small tokenizers of the families in use, trained on the spot, and what each makes of a list of words.
+
+They are built from the `tokenizers` library alone, so that the checks start fast; `tests/test_strategies.py` holds them equal to
+`transformers.PreTrainedTokenizerFast(..., is_split_into_words=True)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+CORPUS = (
+    "the people of the towns went to the river and saw the boats on the water",
+    "an unaffable person named Anna Müller-Lüdenscheidt lives in Île-de-France near B-52 street",
+    "don't stop: 3.14 is not 22/7, and e-mail isn't mail",
+    "東京 都庁 は 新宿 に ある", "שלום עולם", "مرحبا بالعالم", "naïve café 👍 👩‍👩‍👧",
+)  # fmt: skip
+SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+
+
+def _with_specials(tokenizer: Tokenizer) -> Tokenizer:
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    template = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    tokenizer.post_processor = template
+    return tokenizer
+
+
+def _wordpiece() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return _with_specials(tokenizer)
+
+
+def _byte_level(*, trim_offsets: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    sep, cls = (("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]")))
+    tokenizer.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim_offsets, add_prefix_space=True)
+    return tokenizer
+
+
+def _metaspace(model: models.Model, trainer: trainers.Trainer) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return _with_specials(tokenizer)
+
+
+def _metaspace_unigram() -> Tokenizer:
+    trainer = trainers.UnigramTrainer(vocab_size=140, special_tokens=SPECIAL, unk_token="[UNK]", show_progress=False)
+    return _metaspace(models.Unigram(), trainer)
+
+
+def _metaspace_bpe() -> Tokenizer:
+    trainer = trainers.BpeTrainer(vocab_size=160, special_tokens=SPECIAL, show_progress=False)
+    return _metaspace(models.BPE(unk_token="[UNK]"), trainer)
+
+
+def _characters() -> Tokenizer:
+    """One token a character, as in models of Chinese and Japanese."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"\X"), behavior="isolated")
+    tokenizer.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False))
+    return _with_specials(tokenizer)
+
+
+FAMILIES: dict[str, Callable[[], Tokenizer]] = {
+    "WordPiece": _wordpiece,
+    "byte-level BPE": lambda: _byte_level(trim_offsets=True),
+    "byte-level BPE, untrimmed": lambda: _byte_level(trim_offsets=False),
+    "metaspace unigram": _metaspace_unigram,
+    "metaspace BPE": _metaspace_bpe,
+    "characters": _characters,
+}
+
+
+@cache
+def tokenizer_of(family: str) -> Tokenizer:
+    """Trained on first use, then kept."""
+    return FAMILIES[family]()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a tokenizer made of words. All are `(T,)`.
+
+    Attributes:
+        word_ids: `None` at special tokens; in a pair each sequence counts from 0.
+        sequence_ids: 0 or 1, `None` at special tokens.
+    """
+
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    word_ids: tuple[int | None, ...]
+    sequence_ids: tuple[int | None, ...]
+
+
+@lru_cache(maxsize=4096)
+def encode(
+    family: str, words: tuple[str, ...], pair: tuple[str, ...] | None = None, max_tokens: int | None = None
+) -> Encoded:
+    """Words to tokens with special tokens about them, at most `max_tokens` in all (which must leave room for those)."""
+    tokenizer = tokenizer_of(family)
+    if max_tokens is not None:
+        tokenizer.enable_truncation(max_tokens)
+    try:
+        whole = tokenizer.encode(list(words), None if pair is None else list(pair), is_pretokenized=True)
+    finally:
+        tokenizer.no_truncation()
+    return Encoded(tuple(whole.ids), tuple(whole.tokens), tuple(whole.word_ids), tuple(whole.sequence_ids))

@@ -1,0 +1,409 @@
+"""The record of one run: everything one needs to compare it with another, in one JSON file.
+
+A record may come from a stranger: it is read as data, within bounds, and nothing in it is ever executed or used as a
+path unless it has the form of a plain name. `python -m suite.record` prints the JSON Schema (kept in
+`suite/record.schema.json`).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from suite.efficiency import Efficiency, efficiency_of
+from suite.files import write_atomically
+from suite.fingerprint import measured_hash
+from suite.hardware import Energy, Hardware, Software
+from suite.numbers import Amount, Number
+from suite.problems import of_validation, shown
+from suite.text import Line, printable
+from suite.verdict import Verdict
+
+if TYPE_CHECKING:  # reading a record needs no torch
+    from reference.engines.training import Evaluation as EngineEvaluation
+    from reference.engines.training import Point, TrainingRun
+    from reference.pipelines.pipeline import Score
+    from suite.spec import Spec
+
+SCHEMA_VERSION: Literal[1] = 1
+MAX_BYTES = 32 * 2**20
+"""A record of 65,000 steps (the longest recipe of the course) has 1 MB."""
+MAX_POINTS = 200
+"""Points of a trajectory: more than a plot shows."""
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]*$", max_length=100)]
+"""A name that may be part of a file name on any system."""
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class RecordError(Exception):
+    """A record cannot be written or read: names the file, the key and the remedy."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SpecEcho(_Model):
+    """The spec as it was resolved, whole, so that a reader needs no other file."""
+
+    name: Slug
+    profile: Slug
+    hash: Digest
+    resolved: dict[str, JsonValue]
+
+    @model_validator(mode="after")
+    def _hash_is_that_of_the_spec(self) -> Self:
+        if (found := measured_hash(self.resolved)) != self.hash:
+            raise ValueError(f"the spec echoed here has hash {found}: hash or spec was changed after the run")
+        return self
+
+
+class Quality(_Model):
+    """One metric with all that is needed to compare it with another."""
+
+    name: Line
+    value: Number
+    n: Count
+    higher_is_better: bool
+    signature: Line
+
+    @classmethod
+    def of(cls, score: Score) -> Self:
+        return cls(
+            name=score.name,
+            value=score.value,
+            n=score.n,
+            higher_is_better=score.higher_is_better,
+            signature=score.signature,
+        )
+
+
+class TrajectoryPoint(_Model):
+    step: Count
+    samples: Count
+    tokens: Count
+    seconds: Amount
+    loss: Number
+    learning_rate: Amount
+
+
+class Trajectory(_Model):
+    """Training loss by step. `thinned`: only some of the `steps` are here, evenly spaced, first and last among them."""
+
+    steps: Count
+    thinned: bool
+    points: Annotated[tuple[TrajectoryPoint, ...], Field(max_length=MAX_POINTS)]
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> Self:
+        n = len(points)
+        chosen = range(n) if n <= MAX_POINTS else [i * (n - 1) // (MAX_POINTS - 1) for i in range(MAX_POINTS)]
+        return cls(
+            steps=points[-1].step if n else 0,
+            thinned=n > MAX_POINTS,
+            points=tuple(
+                TrajectoryPoint(
+                    step=p.step,
+                    samples=p.samples,
+                    tokens=p.tokens,
+                    seconds=round(p.seconds, 4),
+                    loss=p.loss,
+                    learning_rate=p.learning_rate,
+                )
+                for p in (points[i] for i in chosen)
+            ),
+        )
+
+
+class Evaluation(_Model):
+    epoch: Amount
+    step: Count
+    seconds: Amount
+    scores: tuple[Quality, ...]
+
+    @classmethod
+    def of(cls, evaluation: EngineEvaluation) -> Self:
+        return cls(
+            epoch=evaluation.epoch,
+            step=evaluation.step,
+            seconds=round(evaluation.seconds, 4),
+            scores=tuple(Quality.of(score) for score in evaluation.scores),
+        )
+
+
+class StepSeconds(_Model):
+    """The time of each optimizer step, in order, the first (warming up) among them; the summary is of the rest."""
+
+    n: Count
+    mean: Amount | None
+    median: Amount | None
+    p90: Amount | None
+    sd: Amount | None
+    first: Amount | None
+    seconds: Annotated[tuple[Amount, ...], Field(max_length=1_000_000)]
+    """Rounded to 0.1 ms."""
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        steady = list(seconds[1:])
+        return cls(
+            n=len(seconds),
+            first=round(seconds[0], 6) if seconds else None,
+            mean=round(statistics.fmean(steady), 6) if steady else None,
+            median=round(statistics.median(steady), 6) if steady else None,
+            p90=round(sorted(steady)[int(0.9 * (len(steady) - 1))], 6) if steady else None,
+            sd=round(statistics.stdev(steady), 6) if len(steady) > 1 else None,
+            seconds=tuple(round(second, 4) for second in seconds),
+        )
+
+
+class Tokens(_Model):
+    """What training went through, over all epochs. Throughput is that of real tokens."""
+
+    real: Count
+    padded: Count
+
+
+class Memory(_Model):
+    """Peaks of the run's process. `device_bytes` is None where there is no device beside the host."""
+
+    host_bytes: Count
+    device_bytes: Count | None
+
+
+class SuiteVersion(_Model):
+    version: Line
+    commit: Line | None
+    dirty: bool | None
+    """Whether the working tree had changes that no commit has; None where there is no repository."""
+
+
+class Record(_Model):
+    """One finished run."""
+
+    schema_version: Literal[1]
+    spec: SpecEcho
+    dataset_fingerprint: Line
+    seed: int
+    engine: Slug
+    implementation: Line
+    precision: Slug
+    quality: tuple[Quality, ...]
+    """The main metric first."""
+    before_training: tuple[Quality, ...]
+    verdicts: tuple[Verdict, ...]
+    trajectory: Trajectory
+    evaluations: tuple[Evaluation, ...]
+    phase_seconds: dict[str, Amount]
+    steps: StepSeconds
+    tokens: Tokens
+    parameters: Count
+    memory: Memory
+    energy: Energy
+    efficiency: Efficiency
+    hardware: Hardware
+    software: Software
+    probes: dict[str, tuple[Line, ...]]
+    suite: SuiteVersion
+    started: AwareDatetime
+    finished: AwareDatetime
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.spec.name}.{self.spec.profile}.{self.engine}.{self.precision}.seed{self.seed}.json"
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Real tokens a second of training."""
+        seconds = self.phase_seconds.get("train", 0.0)
+        return self.tokens.real / seconds if seconds > 0 else None
+
+
+def make_record(
+    spec: Spec,
+    *,
+    run: TrainingRun,
+    seed: int,
+    engine: str,
+    implementation: str,
+    precision: str,
+    dataset_fingerprint: str,
+    verdicts: Sequence[Verdict],
+    energy: Energy,
+    hardware: Hardware,
+    software: Software,
+    suite: SuiteVersion,
+    started: datetime,
+    finished: datetime,
+) -> Record:
+    """A record of a finished run: the last evaluation's scores are its quality, those at step 0 the ones before
+    training.
+
+    Raises:
+        RecordError: the run was never evaluated.
+    """
+    if not run.evaluations:
+        raise RecordError(f"{spec.name}, seed {seed}: the run was never evaluated, so there is nothing to record")
+    first = run.evaluations[0]
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        spec=SpecEcho(name=spec.name, profile=spec.profile, hash=spec.hash, resolved=spec.resolved),
+        dataset_fingerprint=dataset_fingerprint,
+        seed=seed,
+        engine=engine,
+        implementation=implementation,
+        precision=precision,
+        quality=tuple(Quality.of(score) for score in run.evaluations[-1].scores),
+        before_training=tuple(Quality.of(score) for score in first.scores) if first.step == 0 else (),
+        verdicts=tuple(verdicts),
+        trajectory=Trajectory.of(run.trajectory),
+        evaluations=tuple(Evaluation.of(evaluation) for evaluation in run.evaluations),
+        phase_seconds={phase: round(seconds, 4) for phase, seconds in run.phases.items()},
+        steps=StepSeconds.of(run.step_seconds),
+        tokens=Tokens(real=run.tokens, padded=run.padded_tokens),
+        parameters=run.parameters,
+        memory=Memory(host_bytes=run.peak_host_bytes, device_bytes=run.peak_device_bytes),
+        energy=energy,
+        efficiency=efficiency_of(
+            parameters=run.parameters,
+            tokens=run.padded_tokens,
+            train_seconds=run.phases.get("train", 0.0),
+            hardware=hardware,
+            software=software,
+            precision=precision,
+        ),
+        hardware=hardware,
+        software=software,
+        probes={moment: tuple(printable(line) for line in lines) for moment, lines in run.probes.items()},
+        suite=suite,
+        started=started,
+        finished=finished,
+    )
+
+
+def write_record(record: Record, directory: Path) -> Path:
+    """Write it as `directory/<machine>/<name>.<profile>.<engine>.<precision>.seed<k>.json`, atomically.
+
+    Raises:
+        RecordError: it cannot be written (a full disk, a read-only folder). A record that was there is as it was.
+    """
+    path = directory / record.hardware.folder / record.file_name
+    try:
+        write_atomically(path, record.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be written ({error.strerror}): free space or choose another folder"
+        ) from error
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file.
+
+    Raises:
+        RecordError: no such file, too large, not JSON, another schema version, an unknown, missing or repeated key, a
+            value out of range.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_BYTES:
+        raise RecordError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB: it is no record")
+    try:
+        data = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: is not the JSON of a record: {error}") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: schema_version = {shown(version)}: this version of the suite reads {SCHEMA_VERSION}"
+        )
+    try:
+        return Record.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        raise RecordError("\n".join(of_validation(error, where=str(path), known=Record.model_fields))) from error
+
+
+def read_records(place: Path) -> list[Record]:
+    """All records below a directory, in the order of their paths; or the one record, if it is a file.
+
+    Raises:
+        RecordError: there are none, or one of them cannot be read.
+    """
+    if place.is_file():
+        return [read_record(place)]
+    if not place.is_dir():
+        raise RecordError(f"{place}: no such file or folder: give a record or a folder of records")
+    paths = sorted(path for path in place.rglob("*.seed*.json") if not path.name.startswith("."))
+    if not paths:
+        raise RecordError(f"{place}: no record (*.seed*.json) in it or below")
+    return [read_record(path) for path in paths]
+
+
+def suite_version(root: Path | None = None) -> SuiteVersion:
+    """The version of the suite, and the commit of its own repository where it runs from one."""
+    root = Path(__file__).parent.parent if root is None else root
+    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
+    # Records themselves are written while a suite runs; they are results, not the code that made them.
+    status = _git(root, "status", "--porcelain", "--", ":!results") if commit else None
+    try:
+        number = version("touchstone")
+    except PackageNotFoundError:
+        number = "not installed"
+    return SuiteVersion(version=number, commit=commit, dirty=None if status is None else bool(status))
+
+
+def json_schema() -> str:
+    """The JSON Schema of a record, as it is kept in the repository."""
+    schema = Record.model_json_schema(mode="serialization")
+    return (
+        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2, sort_keys=True)
+        + "\n"
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f'{name} is not JSON: a record writes it as the string "{name}"')
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
+    return found
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

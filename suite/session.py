@@ -1,0 +1,151 @@
+"""What one `pytest suite/` session was asked for and what it has found so far."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from suite import options
+from suite.options import OptionError, Overrides
+
+if TYPE_CHECKING:  # both import torch, which a session of properties alone may not need
+    from suite.trials import Result, Trial
+    from suite.verdict import Verdict
+
+
+@dataclass
+class Session:
+    profile: str
+    tasks: list[str]
+    engines: list[str]
+    seeds: tuple[int, ...]
+    device: str
+    precision: str
+    timeout: float | None
+    mirror: Path | None
+    datasets: list[str]
+    checkpoints: list[str]
+    files: list[Path]
+    results: Path
+    save_dir: Path | None
+    resume: bool
+    push_to: str | None
+    found: list[Result] = field(default_factory=list)
+    means: list[tuple[str, str, str, Verdict]] = field(default_factory=list)
+    problem: str | None = None
+    """What is wrong with the options as far as only the specs can tell."""
+    _trials: list[Trial] | None = None
+    _logs: Path | None = None
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Session:
+        """Raises OptionError: a value that cannot be meant."""
+        get = config.getoption
+        if not get("spec"):  # a spec of one's own may have profiles of its own
+            options.one_of(get("profile"), options.PROFILES, option="--profile", what="profile")
+        device = options.resolve_device(get("device"))
+        files = [Path(file).expanduser().resolve() for file in get("spec")]
+        if missing := [file for file in files if not file.is_file()]:
+            raise OptionError(f"--spec {missing[0]}: there is no such file")
+        save = get("save")
+        if get("resume") and save is None:
+            raise OptionError("--resume: goes on from the checkpoints in --save DIR; name that directory too")
+        results = get("results")
+        return cls(
+            profile=get("profile"),
+            tasks=get("task"),
+            engines=get("engine"),
+            seeds=options.parse_seeds(get("seeds")),
+            device=device,
+            precision=options.check_precision(get("precision"), device=device),
+            timeout=options.parse_timeout(get("training_timeout")),
+            mirror=options.parse_mirror(get("mirror")),
+            datasets=get("dataset"),
+            checkpoints=get("checkpoint"),
+            files=files,
+            results=config.rootpath / "results" if results is None else Path(results).expanduser().resolve(),
+            save_dir=None if save is None else Path(save).expanduser().resolve(),
+            resume=get("resume"),
+            push_to=get("push_to"),
+        )
+
+    def trials(self) -> list[Trial]:
+        """In a fixed order. Imports torch and reads the specs.
+
+        Raises:
+            OptionError: what is asked for does not exist.
+        """
+        if self._trials is None:
+            from suite import plan
+            from suite.spec import SpecError
+            from suite.trials import Conditions
+
+            tasks = plan.task_names()
+            overrides = Overrides(
+                options.parse_assignments(self.datasets, option="--dataset", tasks=tasks),
+                options.parse_assignments(self.checkpoints, option="--checkpoint", tasks=tasks),
+            )
+            conditions = Conditions(
+                device=self.device,
+                precision=self.precision,
+                mirror=self.mirror,
+                timeout=self.timeout,
+                save_dir=self.save_dir,
+                resume=self.resume,
+                push_to=self.push_to,
+            )
+            try:
+                specs = plan.choose_specs(self.tasks, profile=self.profile, files=self.files)
+            except SpecError as error:
+                raise OptionError(str(error)) from error
+            self._trials = plan.make_trials(
+                specs,
+                engines=plan.choose_engines(self.engines),
+                seeds=self.seeds,
+                overrides=overrides,
+                conditions=conditions,
+            )
+        return self._trials
+
+    def check_results_directory(self) -> None:
+        """Hours of training must not end in a folder that takes no record."""
+        parent = self.results
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        try:
+            if not parent.is_dir():
+                raise NotADirectoryError(f"{parent} is not a directory")
+            with tempfile.TemporaryFile(dir=parent):
+                pass
+        except OSError as error:
+            raise OptionError(
+                f"--results {self.results}: no record can be written there ({error}); name another directory"
+            ) from error
+
+    @property
+    def logs(self) -> Path:
+        """A directory for the output of this session's runs. Those of runs that went well are removed."""
+        if self._logs is None:
+            self._logs = Path(tempfile.mkdtemp(prefix="touchstone-"))
+        return self._logs
+
+    def header(self) -> str:
+        threads = os.environ.get("OMP_NUM_THREADS")
+        seeds = ",".join(map(str, self.seeds))
+        parts = [
+            f"profile {self.profile}",
+            f"device {self.device}",
+            f"precision {self.precision}",
+            f"seed{'s' if len(self.seeds) > 1 else ''} {seeds}",
+        ]
+        if threads:
+            parts.append(f"OMP_NUM_THREADS={threads}")
+        return ", ".join(parts)
+
+
+SESSION = pytest.StashKey[Session]()

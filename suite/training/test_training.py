@@ -1,0 +1,148 @@
+"""Trains every spec on every engine with every seed, and asserts the metrics that the spec names, each within its band."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from rich.console import Console
+
+from suite import display
+from suite.expectation import Expectation, Published, expectations_path, load_expectations
+from suite.options import OptionError
+from suite.session import SESSION, Session
+from suite.trials import Trial, run_trial
+from suite.verdict import Verdict, judge
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    state = metafunc.config.stash[SESSION]
+    trials: list[Trial] = []
+    try:
+        trials = state.trials()
+    except OptionError as error:
+        state.problem = str(error)  # told once collection is over, as what it is: a wrong option
+    if "trial" in metafunc.fixturenames:
+        metafunc.parametrize("trial", trials, ids=[trial.name for trial in trials])
+    if "group" in metafunc.fixturenames:
+        groups = _groups(trials) if len(state.seeds) > 1 else {}
+        metafunc.parametrize("group", list(groups.values()), ids=list(groups))
+
+
+def test_training_ends_where_it_should(
+    trial: Trial, session_state: Session, pytestconfig: pytest.Config, record_property: pytest.RecordProperty
+) -> None:
+    record_property("touchstone", "trial")
+    log = session_state.logs / f"{trial.name}.log"
+    with _terminal(pytestconfig) as console:
+        with _display(trial, console=console, config=pytestconfig) as view:
+            result = run_trial(trial, results=session_state.results, log=log, on_message=view.update)
+        session_state.found.append(result)
+        if pytestconfig.get_verbosity() >= 0:
+            console.print(display.result_line(result), soft_wrap=True)
+    if result.record is None:
+        pytest.fail(f"{trial.name}: {result.outcome.report()}", pytrace=False)
+    log.unlink(missing_ok=True)
+    problems = [_complaint(verdict, trial=trial) for verdict in result.record.verdicts if verdict.failed]
+    if result.lost is not None:
+        problems.append(f"{result.lost}\nThe record of this run is kept at {result.path}")
+    if problems:
+        pytest.fail(f"{trial.name}: " + "\n\n".join(problems), pytrace=False)
+
+
+def test_mean_over_seeds_is_what_it_should_be(group: list[Trial], session_state: Session) -> None:
+    first, seeds = group[0], [trial.seed for trial in group]
+    wanted = {trial.name for trial in group}
+    records = {result.trial.name: result.record for result in session_state.found if result.trial.name in wanted}
+    if missing := [trial.seed for trial in group if records.get(trial.name) is None]:
+        pytest.skip(f"the mean needs every seed of {seeds}; without a result: {missing}")
+    if first.spec.overrides:
+        pytest.skip("no expectation applies to --dataset or --checkpoint")
+    expectations = load_expectations(first.spec)
+    problems = []
+    for metric in first.spec.assertions:
+        values = [v.value for record in records.values() if record for v in record.verdicts if v.metric == metric]
+        verdict = judge(values, expectation=expectations.get(metric), metric=metric)
+        session_state.means.append((first.spec.name, first.engine, f"{len(seeds)} seeds", verdict))
+        if verdict.failed:
+            problems.append(_complaint(verdict, trial=first))
+    if problems:
+        pytest.fail(f"{first.spec.name} on {first.engine}, seeds {seeds}: " + "\n\n".join(problems), pytrace=False)
+
+
+def _groups(trials: list[Trial]) -> dict[str, list[Trial]]:
+    """The trials that differ in their seed alone."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(f"{trial.spec.name}-{trial.engine}", []).append(trial)
+    return groups
+
+
+def _complaint(verdict: Verdict, *, trial: Trial) -> str:
+    """What a failed verdict tells: value, band, where the band comes from, what to do."""
+    file = expectations_path(trial.spec)
+    expectation = load_expectations(trial.spec).get(verdict.metric)
+    what = f"the mean {verdict.metric} of {verdict.n} seeds" if verdict.n > 1 else verdict.metric
+    lines = [
+        f"{what} is {display.figure(verdict.value)}, {verdict.status.replace('-', ' ')}: "
+        f"{verdict.confidence:.0%} of correct runs lie in {display.band(verdict)}.",
+        verdict.explanation,
+    ]
+    if expectation is not None:
+        lines.append(f"Expected from {_provenance(expectation)} ({file}).")
+    task = f"--profile {trial.spec.profile} --task {trial.spec.name} --engine {trial.engine}"
+    if verdict.status == "better-than-expected":
+        advice = "Too good is suspicious: look for validation data in training, or positions left out of the score."
+    else:
+        advice = "Look at the record's trajectory for where it parts from a good run, and at the properties above."
+    lines.append(
+        f"{advice} One correct run in {1 / (1 - verdict.confidence):.0f} falls outside by chance: other seeds tell "
+        f"(pytest suite/ {task} --seeds {trial.seed + 1}-{trial.seed + 3}). If the change is meant, measure anew: "
+        f"python -m suite calibrate {trial.spec.name} --profile {trial.spec.profile}"
+    )
+    return "\n".join(lines)
+
+
+def _provenance(expectation: Expectation) -> str:
+    source, n = expectation.provenance, len(expectation.values)
+    if isinstance(source, Published):
+        return f"{n} published runs: " + ", ".join(f"{card.name} <{card.url}>" for card in source.sources)
+    return f"{n} runs measured on {source.hardware} with {source.engine} in {source.precision}, {source.date}"
+
+
+@contextmanager
+def _terminal(config: pytest.Config) -> Iterator[Console]:
+    """The real terminal, past pytest's capture, for as long as a trial runs: the trial itself prints to its log."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            yield Console(file=nowhere)
+        return
+    if capture is None:
+        yield _console(reporter)
+        return
+    with capture.global_and_fixture_disabled():
+        reporter.ensure_newline()
+        yield _console(reporter)
+
+
+def _console(reporter: pytest.TerminalReporter) -> Console:
+    colour = reporter.hasmarkup
+    return Console(file=sys.stdout, force_terminal=colour, no_color=not colour, highlight=False, width=_width(reporter))
+
+
+def _width(reporter: pytest.TerminalReporter) -> int | None:
+    return None if sys.stdout.isatty() else display.PIPE_WIDTH
+
+
+def _display(trial: Trial, *, console: Console, config: pytest.Config) -> display.RunDisplay:
+    title = f"{trial.spec.name} {trial.engine} seed {trial.seed}"
+    if config.get_verbosity() < 0:
+        return display.NoDisplay()
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
+        return display.LiveDisplay(title, console=console)
+    return display.LineDisplay(title, stream=sys.stdout)

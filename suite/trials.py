@@ -1,0 +1,111 @@
+"""One trial: a spec on an engine with a seed. It runs isolated; its record is on the disk before anything else happens."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suite.files import write_atomically
+from suite.record import Record, RecordError, write_record
+from suite.running import Message, Outcome, run_isolated
+
+if TYPE_CHECKING:
+    from suite.spec import Spec
+
+JOB = "suite.job:train"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where and how trials run: the same for all of a session."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    mirror: Path | None = None
+    timeout: float | None = None
+    """Seconds; None leaves it to the spec."""
+    save_dir: Path | None = None
+    resume: bool = False
+    push_to: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`spec` knows already what data set or checkpoint the user gave in its stead."""
+
+    spec: Spec
+    engine: str
+    seed: int
+    conditions: Conditions = field(default_factory=Conditions)
+
+    @property
+    def name(self) -> str:
+        """Also the name of a test, a log and a folder of checkpoints."""
+        return f"{self.spec.name}-{self.engine}-seed{self.seed}"
+
+    def payload(self) -> Message:
+        """For the job, in plain data."""
+        conditions, overrides = self.conditions, self.spec.overrides
+        return {
+            "spec": str(self.spec.path),
+            "profile": self.spec.profile,
+            "variant": self.spec.variant,
+            "hash": self.spec.hash,
+            "engine": self.engine,
+            "seed": self.seed,
+            "device": conditions.device,
+            "precision": conditions.precision,
+            "mirror": _text(conditions.mirror),
+            "dataset": overrides.get("dataset"),
+            "checkpoint": overrides.get("checkpoint"),
+            "save_dir": _text(conditions.save_dir and conditions.save_dir / f"{self.spec.profile}-{self.name}"),
+            "resume": conditions.resume,
+            "push_to": conditions.push_to,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial left: a record and where it lies, or an outcome that says why not."""
+
+    trial: Trial
+    outcome: Outcome
+    record: Record | None = None
+    path: Path | None = None
+    lost: str | None = None
+    """Why the record is not where it belongs (it lies at `path` all the same)."""
+
+
+def run_trial(
+    trial: Trial,
+    *,
+    results: Path | None,
+    log: Path,
+    on_message: Callable[[Message], None] | None = None,
+) -> Result:
+    """Run it in its own process and write its record below `results` (None: do not keep it)."""
+    outcome = run_isolated(
+        JOB,
+        payload=trial.payload(),
+        log=log,
+        timeout=trial.conditions.timeout or trial.spec.timeout_seconds,
+        on_message=on_message,
+    )
+    if outcome.value is None:
+        return Result(trial, outcome)
+    record = Record.model_validate(outcome.value["record"])
+    if results is None:
+        return Result(trial, outcome, record)
+    try:
+        return Result(trial, outcome, record, write_record(record, results))
+    except (RecordError, OSError) as error:
+        path = Path(tempfile.mkdtemp(prefix="touchstone-record-")) / record.file_name
+        write_atomically(path, record.model_dump_json(indent=2) + "\n")
+        return Result(trial, outcome, record, path, lost=str(error))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

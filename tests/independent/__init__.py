@@ -1,0 +1,27 @@
+"""A second correct implementation of every stage, written from `docs/contract.md` alone.
+
+It shares no line and no idea with `reference/stages`: where the two disagree, the contract is unclear or one of them is
+wrong.
+
+    pytest suite/properties --implementation tests.independent
+
+It offers no batched twins, so a run on it also shows what "not offered" looks like.
+"""
+
+from tests.independent.alignment import align_labels, merge_labels
+from tests.independent.chunking import chunk, chunk_batches
+from tests.independent.collation import pad_batch
+from tests.independent.masking import mask_tokens
+from tests.independent.perplexity import perplexity
+from tests.independent.scoring import score_entities
+
+__all__ = [
+    "align_labels",
+    "chunk",
+    "chunk_batches",
+    "mask_tokens",
+    "merge_labels",
+    "pad_batch",
+    "perplexity",
+    "score_entities",
+]
