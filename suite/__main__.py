@@ -11,22 +11,25 @@ from suite.commands import calibrate, compare, hardware, show
 COMMANDS = {"show": show, "calibrate": calibrate, "hardware": hardware, "compare": compare}
 EPILOG = """\
 a first hour:
-  pytest suite/                                   check the stages, train all tasks on tiny embedded data, a few minutes
-  python -m suite show token-classification       see what a model is given: words, tokens, labels, batches
-  python -m suite hardware                        what a record says about this machine
-  pytest suite/ --profile small --mirror DIR      train on real data from a directory
-  python -m suite compare results/A results/B     two machines side by side, and what is not comparable
+  pytest suite/                                check the stages, then train all
+                                               tasks on tiny embedded data
+  python -m suite show token-classification    what a model is given: words,
+                                               tokens, labels, batches
+  python -m suite hardware                     what a record says of this machine
+  pytest suite/ --profile small --mirror DIR   train on real data
+  python -m suite compare results/A results/B  two machines side by side
 
-exit codes: 0 done; 1 it could be done and the answer is bad (a run failed); 2 it could not be done as asked (a wrong option,
-missing data); 130 interrupted. `compare` has its own: see its --help.
+exit codes:
+  0 done; 1 done, and the answer is bad (a run failed); 2 not to be done as
+  asked (a wrong option, missing data); 130 interrupted. `compare` has its own.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m suite",
-        description="Touchstone: is this training pipeline right, and how fast is it here? The suite itself is run by pytest "
-        "(pytest suite/); these commands look at its parts.",
+        description="Touchstone: is this training pipeline right, and how fast is it here? The suite itself is "
+        "run by pytest (pytest suite/); these commands look at its parts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

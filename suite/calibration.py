@@ -1,4 +1,4 @@
-"""Measures expectations: the same spec with many seeds, each run isolated, and what came out with where it came from."""
+"""Measures expectations: one spec with many seeds, each run isolated, and what came out with where it came from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ UNBOUNDED = ("perplexity", "loss")
 
 
 def calibrate(trials: Sequence[Trial], *, console: Console, results: Path | None, write: bool) -> int:
-    """Run all trials (one spec, one engine, many seeds), show each, and write the expectation. The exit code is 0, or 1 if a run failed."""
+    """Run all trials (one spec, one engine, many seeds), show each, and write the expectation.
+
+    Returns:
+        The exit code: 0, or 1 if a run failed.
+    """
     spec = trials[0].spec
     console.print(f"{spec.name}, profile {spec.profile}, on {trials[0].engine}: {len(trials)} runs", style="bold")
     found: list[Result] = []
@@ -84,7 +88,7 @@ def _line(result: Result) -> Text:
         return display.result_line(result)
     asserted = [score for score in record.quality if score.name in trial.spec.assertions]
     figures = "  ".join(f"{score.name} {display.figure(score.value)}" for score in asserted)
-    return Text(f"  seed {trial.seed}  {figures}  {display.duration(result.outcome.seconds)}")
+    return Text(f"  seed {trial.seed}  {figures}  {display.duration(display.run_seconds(result))}")
 
 
 def _table(expectations: Sequence[Expectation]) -> Table:

@@ -9,82 +9,15 @@ called A and B; B is judged against A.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
+from suite.comparison import Comparison, Pair, Row, Unpaired, render
 from suite.difference import Difference, Sample, cost_difference, quality_difference
-from suite.record import Quality, Record
+from suite.record import Quality, Record, RecordError
 
-LEGEND = (
-    "A value is the mean ± standard deviation over seeds. B is called worse or better where p < 0.01 (Welch's t-test) and the "
-    "change is more than 5 % (of a metric: more than its spread over seeds) and more than the runs' own spread."
-)
+__all__ = ["By", "Comparison", "Row", "compare", "render", "split_engines"]
+
 By = Literal["files", "engine"]
-ExitCode = Literal[0, 1, 2, 3]
-MEANING = {
-    0: "B is the same as A, or better",
-    1: "B is significantly worse than A",
-    2: "nothing can be compared, or something was measured otherwise",
-    3: "a counterpart is missing",
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measure of a pair. `difference` is None where it only shows another one from its other side (tokens/s and
-    time).
-    """
-
-    measure: str
-    unit: str
-    a: Sample
-    b: Sample
-    difference: Difference | None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Runs that can be compared, one record a seed on each side."""
-
-    title: str
-    sides: tuple[str, str]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-    """What differs between the sides beside the result: software, flags, environment; what was left out."""
-
-
-@dataclass(frozen=True)
-class Unpaired:
-    """Runs that cannot be compared. `missing`: the other side has none of them at all."""
-
-    title: str
-    reason: str
-    missing: bool
-
-
-@dataclass(frozen=True)
-class Comparison:
-    names: tuple[str, str]
-    pairs: tuple[Pair, ...]
-    unpaired: tuple[Unpaired, ...]
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """0 same or better, 1 a significant regression, 2 nothing comparable or measured otherwise, 3 missing
-        counterparts.
-        """
-        if any(row.difference and row.difference.outcome == "worse" for pair in self.pairs for row in pair.rows):
-            return 1
-        if not self.pairs or any(not one.missing for one in self.unpaired):
-            return 2
-        return 3 if self.unpaired else 0
-
-
 Key = tuple[str, ...]
 
 
@@ -114,9 +47,25 @@ def compare(
     return Comparison(names, tuple(pairs), tuple(unpaired))
 
 
-def of_engine(records: Iterable[Record], engine: str) -> list[Record]:
-    """Those that an engine made: one side of a comparison by engine."""
-    return [record for record in records if record.engine == engine]
+def split_engines(records: Iterable[Record], *, engines: Sequence[str] = ()) -> dict[str, list[Record]]:
+    """The two sides of a comparison by engine, A first.
+
+    Args:
+        engines: the two names, A first; where there are none, the two that the records are of, in the alphabet's order.
+
+    Raises:
+        RecordError: there are not two engines, or none of that name.
+    """
+    sides: dict[str, list[Record]] = {}
+    for record in records:
+        sides.setdefault(record.engine, []).append(record)
+    has = ", ".join(sorted(sides))
+    if unknown := [engine for engine in engines if engine not in sides]:
+        raise RecordError(f"there is no record of engine {unknown[0]!r}: there are {has}")
+    chosen = list(engines) or sorted(sides)
+    if len(set(chosen)) != 2:
+        raise RecordError(f"a comparison by engine is of two engines: name two of {has}")
+    return {engine: sides[engine] for engine in chosen}
 
 
 def _grouped(records: Iterable[Record], *, by: By) -> dict[Key, list[Record]]:
@@ -140,6 +89,9 @@ def _without_counterpart(
 def _obstacle(a: Sequence[Record], b: Sequence[Record]) -> str | None:
     """Why two groups cannot be compared, or None."""
     for letter, records in (("A", a), ("B", b)):
+        engines = sorted({record.engine for record in records})
+        if len(engines) > 1:
+            return f"{letter} holds runs of several engines ({', '.join(engines)}): give those of one"
         machines = sorted({record.hardware.folder for record in records})
         if len(machines) > 1:
             return f"{letter} holds runs of several machines ({', '.join(machines)}): give the folder of one"
@@ -241,48 +193,3 @@ def _environment_notes(a: Record, b: Record) -> Iterator[str]:
         for key in sorted(of_a.keys() | of_b.keys()):
             if of_a.get(key) != of_b.get(key):
                 yield f"{prefix}{key}: {of_a.get(key, 'none')} in A, {of_b.get(key, 'none')} in B"
-
-
-def render(comparison: Comparison, console: Console) -> None:
-    """Show it: a table a pair, what could not be compared, and what the exit code says."""
-    console.print(Text.assemble("A = ", comparison.names[0], ", B = ", comparison.names[1]))
-    for pair in comparison.pairs:
-        table = Table(title=escape(pair.title), title_justify="left", header_style="bold")
-        for heading in ("", f"A: {pair.sides[0]}", f"B: {pair.sides[1]}", "B / A", "B is", "because"):
-            table.add_column(
-                escape(heading), justify="left" if heading in ("", "B is", "because") else "right", overflow="fold"
-            )
-        for row in pair.rows:
-            table.add_row(*_cells(row))
-        console.print(table)
-        for note in pair.notes:
-            console.print(Text(f"  {note}", style="dim"))
-    if comparison.unpaired:
-        console.print(Text("Not compared", style="bold"))
-        for one in comparison.unpaired:
-            console.print(Text(f"  {one.title}: {one.reason}"))
-    console.print(Text(LEGEND, style="dim"))
-    code = comparison.exit_code
-    console.print(Text(f"{MEANING[code]} (exit code {code})", style="bold red" if code == 1 else "bold"))
-
-
-STYLES = {"worse": "red", "better": "green", "same": "", "no verdict": "dim"}
-
-
-def _cells(row: Row) -> tuple[str | Text, ...]:
-    difference = row.difference
-    ratio = difference.ratio if difference else row.b.mean / row.a.mean if row.a.n and row.b.n and row.a.mean else None
-    return (
-        Text(f"{row.measure} [{row.unit}]" if row.unit else row.measure),
-        _shown(row.a),
-        _shown(row.b),
-        "" if ratio is None else f"{ratio:.3f}",
-        Text(difference.outcome, style=STYLES[difference.outcome]) if difference else "",
-        Text(difference.reason if difference else ""),
-    )
-
-
-def _shown(sample: Sample) -> str:
-    if not sample.n:
-        return "-"
-    return f"{sample.mean:.5g}" + ("" if sample.sd is None else f" ± {sample.sd:.2g}")

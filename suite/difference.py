@@ -77,7 +77,7 @@ def cost_difference(a: Sample, b: Sample) -> Difference:
     logs_a, logs_b = ([math.log(value) for value in sample.values] for sample in (a, b))
     p, spread = _welch(logs_a, logs_b)
     if p is None:
-        return Difference("no verdict" if abs(ratio - 1) > EQUAL else "same", "no spread to test by", ratio, None)
+        return _without_spread(a, b, ratio)
     change = math.exp(abs(statistics.fmean(logs_b) - statistics.fmean(logs_a))) - 1
     least = max(LEAST_COST, math.exp(spread) - 1)
     return _decide(p, change > least, worse=ratio > 1, ratio=ratio, least=f"{least:.0%}")
@@ -95,10 +95,15 @@ def quality_difference(a: Sample, b: Sample, *, higher_is_better: bool) -> Diffe
         return Difference("no verdict", few, ratio, None)
     p, spread = _welch(a.values, b.values)
     if p is None:
-        equal = math.isclose(a.mean, b.mean, rel_tol=EQUAL)
-        return Difference("same" if equal else "no verdict", "no spread to test by", ratio, None)
+        return _without_spread(a, b, ratio)
     worse = (b.mean < a.mean) == higher_is_better
     return _decide(p, abs(b.mean - a.mean) > spread, worse=worse, ratio=ratio, least=f"{spread:.2g}")
+
+
+def _without_spread(a: Sample, b: Sample, ratio: float | None) -> Difference:
+    if math.isclose(a.mean, b.mean, rel_tol=EQUAL):
+        return Difference("same", "equal in all runs", ratio, None)
+    return Difference("no verdict", "no spread to test by", ratio, None)
 
 
 def _decide(p: float, large: bool, *, worse: bool, ratio: float | None, least: str) -> Difference:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TextIO
+from typing import Protocol, Self, TextIO
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -43,6 +43,30 @@ class RunDisplay(Protocol):
     ) -> None: ...
 
 
+class TimeLeft:
+    """Of training, by the pace so far; evaluations in between are neither counted nor foretold."""
+
+    def __init__(self) -> None:
+        self.trained = 0.0
+        self.seconds: float | None = None
+        self._last: tuple[str, float] | None = None
+        self._first_step: int | None = None
+
+    def update(self, message: Message) -> None:
+        now = time.monotonic()
+        if self._last is not None and self._last[0] == message["phase"] == "train":
+            self.trained += now - self._last[1]
+        self._last = message["phase"], now
+        if message["phase"] == "train":
+            if self._first_step is None:  # a resumed run does not begin at 0
+                self._first_step = message["step"]
+            done = message["step"] - self._first_step
+            self.seconds = self.trained / done * (message["steps"] - message["step"]) if done > 0 else None
+
+    def text(self) -> str:
+        return f"{duration(self.seconds)} left" if self.seconds else ""
+
+
 class LiveDisplay:
     """A bar that redraws itself in place and vanishes when the trial ends."""
 
@@ -50,30 +74,31 @@ class LiveDisplay:
         self.progress = Progress(
             TextColumn("  {task.description}"),
             TextColumn("[bold]{task.fields[phase]}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", style="cyan"),
             console=console,
             transient=True,
             refresh_per_second=5,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self.task = self.progress.add_task(title, total=None, phase="starting", figures="")
+        self.task = self.progress.add_task(title, total=None, phase="starting", figures="", left="")
         self.score = ""
+        self.left = TimeLeft()
 
     def update(self, message: Message) -> None:
+        self.left.update(message)
         self.score = score_text(message) or self.score
-        figures = "  ".join(filter(None, [loss_text(message), self.score]))
         self.progress.update(
             self.task,
             completed=message["step"],
             total=message["steps"] or None,
             phase=message["phase"],
-            figures=figures,
+            figures="  ".join(filter(None, [loss_text(message), self.score])),
+            left=self.left.text(),
         )
 
     def __enter__(self) -> Self:
@@ -92,18 +117,21 @@ class LineDisplay:
     def __init__(self, title: str, *, stream: TextIO) -> None:
         self.title = title
         self.stream = stream
-        self.started = self.spoken = time.monotonic()
+        self.spoken = time.monotonic()
+        self.train = ""
+        self.left = TimeLeft()
 
     def update(self, message: Message) -> None:
-        now = time.monotonic()
+        self.left.update(message)
+        if message["phase"] == "train":
+            self.train = f"step {message['step']}/{message['steps']}  {loss_text(message)}".rstrip()
         score = score_text(message)
+        now = time.monotonic()
         if not score and now - self.spoken < LINE_SECONDS:
             return
         self.spoken = now
-        parts = [f"{message['phase']} {message['step']}/{message['steps']}", loss_text(message), score]
-        if 0 < message["step"] < message["steps"]:
-            left = (now - self.started) * (message["steps"] / message["step"] - 1)
-            parts.append(f"{duration(left)} left")
+        where = self.train or ("before training" if score else f"{message['phase']} ...")
+        parts = [where, score, self.left.text()]
         print(f"  {self.title}: " + "  ".join(filter(None, parts)), file=self.stream, flush=True)
 
     def __enter__(self) -> Self:
@@ -128,6 +156,10 @@ class NoDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+
+def shorten(text: str, *, width: int) -> str:
+    return text if len(text) <= width else text[: width - 4] + " ..."
 
 
 def loss_text(message: Message) -> str:
@@ -180,12 +212,12 @@ def result_line(result: Result) -> Text:
     line = Text(f"  {trial.spec.name}  {trial.engine}  seed {trial.seed}  ")
     if result.record is None:
         failure = result.outcome.failure
-        cause = "" if failure is None else failure.cause.splitlines()[0]
+        cause = "" if failure is None else shorten(failure.cause.splitlines()[0], width=100)
         return line + Text("failed", style="bold red") + Text(f"  {cause}")
     for verdict in result.record.verdicts:
         line += Text(f"{verdict.metric} {figure(verdict.value)} ") + verdict_text(verdict)
         line += Text(f" ({band(verdict)})  " if verdict.low is not None else "  ")
-    return line + Text(duration(result.outcome.seconds))
+    return line + Text(duration(run_seconds(result)))
 
 
 def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str, Verdict]] = ()) -> Table:
@@ -217,7 +249,7 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
             )
             continue
         rate = record.tokens_per_second
-        last = (duration(result.outcome.seconds), "-" if rate is None else f"{rate:,.0f}", peak_memory(record))
+        last = (duration(run_seconds(result)), "-" if rate is None else f"{rate:,.0f}", peak_memory(record))
         for index, verdict in enumerate(record.verdicts):
             row = (verdict.metric, figure(verdict.value), band(verdict), verdict_text(verdict))
             table.add_row(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "")))
@@ -227,6 +259,13 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
         row = (f"mean {verdict.metric}", figure(verdict.value), band(verdict), verdict_text(verdict))
         table.add_row(name, engine, seeds, *row, "", "", "")
     return table
+
+
+def run_seconds(result: Result) -> float:
+    """From opening the source to the record: what the run took, without waiting for a process."""
+    if result.record is None:
+        return result.outcome.seconds
+    return (result.record.finished - result.record.started).total_seconds()
 
 
 def peak_memory(record: Record) -> str:
@@ -263,22 +302,12 @@ def closing_lines(results: Sequence[Result], *, directory: Path) -> list[str]:
 
 
 def as_text(renderable: RenderableType, *, width: int, colour: bool, encoding: str = "utf-8") -> str:
-    """What rich would print, as a string: plain unless `colour`."""
-    stream = _Encoded(encoding)
+    """What rich would print on a stream of this encoding: plain unless `colour`."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="")
     console = Console(
         file=stream, width=width, force_terminal=colour, no_color=not colour, legacy_windows=False, highlight=False
     )
     console.print(renderable)
-    return stream.getvalue().rstrip("\n")
-
-
-class _Encoded(io.StringIO):
-    """Says which characters the real stream can show, so that rich draws its lines in ASCII where it must."""
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> Any:
-        return self._encoding
+    stream.flush()
+    stream.seek(0)
+    return stream.read().rstrip("\n")

@@ -21,6 +21,10 @@ LOOK_SECONDS = 30.0
 """How often a counter that wraps is looked at. RAPL's usual range of 262 kJ lasts a package of 400 W eleven minutes."""
 
 
+COUNTER_ERRORS = (OSError, ValueError, pynvml.NVMLError)
+"""How a counter fails: it is missing, may not be read, or says no number."""
+
+
 class Energy(BaseModel):
     """Joules with their source; or, without any, the reason."""
 
@@ -60,7 +64,9 @@ class EnergyMeter:
         try:
             self._counter = open_counter(self._device, powercap=self._powercap)
             self._start = self._counter.joules()
-        except (OSError, ValueError, pynvml.NVMLError) as error:
+        except COUNTER_ERRORS as error:
+            if self._counter is not None:
+                self._counter.close()
             self._fail(error)
             return self
         self._watch = threading.Thread(target=self._look, name="energy", daemon=True)
@@ -77,7 +83,7 @@ class EnergyMeter:
         try:
             used = self._counter.joules() - self._start
             self.energy = Energy(joules=round(used, 3), source=self._counter.source, reason=None)
-        except (OSError, ValueError, pynvml.NVMLError) as problem:
+        except COUNTER_ERRORS as problem:
             self._fail(problem)
         self._counter.close()
 
@@ -86,7 +92,7 @@ class EnergyMeter:
             try:
                 assert self._counter is not None
                 self._counter.joules()
-            except (OSError, ValueError, pynvml.NVMLError):
+            except COUNTER_ERRORS:
                 return  # the last reading meets the same error and says so
 
     def _fail(self, error: Exception) -> None:

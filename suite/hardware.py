@@ -26,7 +26,10 @@ __all__ = ["Energy", "EnergyMeter", "Hardware", "Software", "describe_hardware",
 
 GIB = 2**30
 VAGUE_CPU = re.compile(
-    r"^(|-|unknown|.*(virtual|kvm|qemu|common).*|intel\(r\) xeon\(r\) processor( @.*)?|(amd )?epyc.* processor)$", re.I
+    r"|-|unknown|.*(virtual|kvm|qemu|common).*"
+    r"|intel(\(r\))? xeon(\(r\))? (processor|cpu)( \(.*\)| @.*)?"
+    r"|(amd )?epyc(-\w+)? processor",
+    re.IGNORECASE,
 )
 """Model names that hypervisors make up, and that say next to nothing of the CPU beneath."""
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx_vnni", "amx_bf16", "asimd", "sve", "bf16")
@@ -128,7 +131,7 @@ def read_cpu_model(root: Path = Path("/")) -> str:
         key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())
     }
     name = facts.get("model name", "")
-    if not VAGUE_CPU.match(name):
+    if not VAGUE_CPU.fullmatch(name):
         return printable(name)
     if "cpu part" in facts:  # ARM's kernels give numbers instead of a name
         details = [f"implementer {facts.get('cpu implementer', '?')}", f"part {facts['cpu part']}"]

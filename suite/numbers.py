@@ -30,3 +30,5 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A float that cannot be anything but finite."""
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Seconds, joules: finite and not negative."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of steps, tokens, bytes."""

@@ -1,4 +1,7 @@
-"""What a user asks for on a command line, checked before anything starts: wrong values end in one sentence that names what is possible."""
+"""What a user asks for on a command line, checked before anything starts.
+
+A wrong value ends in one sentence that names the option, the value and what is possible.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ MAX_SEEDS = 1000
 
 
 class OptionError(ValueError):
-    """A value on the command line that cannot be meant: one sentence with the option, the value and what is possible."""
+    """A value on the command line that cannot be meant: one sentence for its user."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def parse_mirror(text: str | None) -> Path | None:
     path = Path(text).expanduser()
     if not path.is_dir():
         raise OptionError(
-            f"--mirror {text}: {path.absolute()} is not a directory; a mirror holds datasets/ORG/NAME and models/ORG/NAME"
+            f"--mirror {text}: {path.absolute()} is no directory; a mirror holds datasets/ORG/NAME and models/ORG/NAME"
         )
     return path.resolve()
 
@@ -117,7 +120,7 @@ def resolve_device(text: str) -> str:
     if text.startswith("cuda"):
         if not _torch_is_built_for_cuda():
             raise OptionError(
-                f"--device {text}: the installed torch is built without CUDA; install one that has it, or use --device cpu"
+                f"--device {text}: this torch is built without CUDA; install one that has it, or use --device cpu"
             )
         n, index = _count_gpus(), int(text.partition(":")[2] or 0)
         if index >= n:

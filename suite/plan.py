@@ -1,4 +1,4 @@
-"""From options to trials: which specs, on which engines, with which seeds. Loads specs, and so torch: `suite.options` does not."""
+"""From options to trials: which specs, on which engines, with which seeds. Imports torch; `suite.options` does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from suite.trials import Conditions, Trial
 def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = ()) -> list[Spec]:
     """The specs that are asked for, in a fixed order; all tasks and variants of the profile where none is named.
 
-    A task that is named without a variant means its main spec. With `files` only these are run, narrowed to `tasks` where some are named.
+    A task that is named without a variant means its main spec. With `files` only these are run, narrowed to `tasks`
+    where some are named.
 
     Raises:
         OptionError: there is no such task, variant or profile.

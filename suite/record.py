@@ -8,11 +8,8 @@ path unless it has the form of a plain name. `python -m suite.record` prints the
 from __future__ import annotations
 
 import json
-import statistics
-import subprocess
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -20,7 +17,6 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
-    Field,
     JsonValue,
     StringConstraints,
     ValidationError,
@@ -31,27 +27,37 @@ from suite.efficiency import Efficiency, efficiency_of
 from suite.files import write_atomically
 from suite.fingerprint import measured_hash
 from suite.hardware import Energy, Hardware, Software
-from suite.numbers import Amount, Number
+from suite.measurements import Evaluation, Memory, Quality, StepSeconds, Tokens, Trajectory
+from suite.numbers import Amount, Count
 from suite.problems import of_validation, shown
 from suite.text import Line, printable
 from suite.verdict import Verdict
+from suite.version import SuiteVersion, suite_version
 
 if TYPE_CHECKING:  # reading a record needs no torch
-    from reference.engines.training import Evaluation as EngineEvaluation
-    from reference.engines.training import Point, TrainingRun
-    from reference.pipelines.pipeline import Score
+    from reference.engines.training import TrainingRun
     from suite.spec import Spec
+
+__all__ = [
+    "Quality",
+    "Record",
+    "RecordError",
+    "SuiteVersion",
+    "json_schema",
+    "make_record",
+    "read_record",
+    "read_records",
+    "suite_version",
+    "write_record",
+]
 
 SCHEMA_VERSION: Literal[1] = 1
 MAX_BYTES = 32 * 2**20
 """A record of 65,000 steps (the longest recipe of the course) has 1 MB."""
-MAX_POINTS = 200
-"""Points of a trajectory: more than a plot shows."""
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]*$", max_length=100)]
 """A name that may be part of a file name on any system."""
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class RecordError(Exception):
@@ -75,126 +81,6 @@ class SpecEcho(_Model):
         if (found := measured_hash(self.resolved)) != self.hash:
             raise ValueError(f"the spec echoed here has hash {found}: hash or spec was changed after the run")
         return self
-
-
-class Quality(_Model):
-    """One metric with all that is needed to compare it with another."""
-
-    name: Line
-    value: Number
-    n: Count
-    higher_is_better: bool
-    signature: Line
-
-    @classmethod
-    def of(cls, score: Score) -> Self:
-        return cls(
-            name=score.name,
-            value=score.value,
-            n=score.n,
-            higher_is_better=score.higher_is_better,
-            signature=score.signature,
-        )
-
-
-class TrajectoryPoint(_Model):
-    step: Count
-    samples: Count
-    tokens: Count
-    seconds: Amount
-    loss: Number
-    learning_rate: Amount
-
-
-class Trajectory(_Model):
-    """Training loss by step. `thinned`: only some of the `steps` are here, evenly spaced, first and last among them."""
-
-    steps: Count
-    thinned: bool
-    points: Annotated[tuple[TrajectoryPoint, ...], Field(max_length=MAX_POINTS)]
-
-    @classmethod
-    def of(cls, points: Sequence[Point]) -> Self:
-        n = len(points)
-        chosen = range(n) if n <= MAX_POINTS else [i * (n - 1) // (MAX_POINTS - 1) for i in range(MAX_POINTS)]
-        return cls(
-            steps=points[-1].step if n else 0,
-            thinned=n > MAX_POINTS,
-            points=tuple(
-                TrajectoryPoint(
-                    step=p.step,
-                    samples=p.samples,
-                    tokens=p.tokens,
-                    seconds=round(p.seconds, 4),
-                    loss=p.loss,
-                    learning_rate=p.learning_rate,
-                )
-                for p in (points[i] for i in chosen)
-            ),
-        )
-
-
-class Evaluation(_Model):
-    epoch: Amount
-    step: Count
-    seconds: Amount
-    scores: tuple[Quality, ...]
-
-    @classmethod
-    def of(cls, evaluation: EngineEvaluation) -> Self:
-        return cls(
-            epoch=evaluation.epoch,
-            step=evaluation.step,
-            seconds=round(evaluation.seconds, 4),
-            scores=tuple(Quality.of(score) for score in evaluation.scores),
-        )
-
-
-class StepSeconds(_Model):
-    """The time of each optimizer step, in order, the first (warming up) among them; the summary is of the rest."""
-
-    n: Count
-    mean: Amount | None
-    median: Amount | None
-    p90: Amount | None
-    sd: Amount | None
-    first: Amount | None
-    seconds: Annotated[tuple[Amount, ...], Field(max_length=1_000_000)]
-    """Rounded to 0.1 ms."""
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Self:
-        steady = list(seconds[1:])
-        return cls(
-            n=len(seconds),
-            first=round(seconds[0], 6) if seconds else None,
-            mean=round(statistics.fmean(steady), 6) if steady else None,
-            median=round(statistics.median(steady), 6) if steady else None,
-            p90=round(sorted(steady)[int(0.9 * (len(steady) - 1))], 6) if steady else None,
-            sd=round(statistics.stdev(steady), 6) if len(steady) > 1 else None,
-            seconds=tuple(round(second, 4) for second in seconds),
-        )
-
-
-class Tokens(_Model):
-    """What training went through, over all epochs. Throughput is that of real tokens."""
-
-    real: Count
-    padded: Count
-
-
-class Memory(_Model):
-    """Peaks of the run's process. `device_bytes` is None where there is no device beside the host."""
-
-    host_bytes: Count
-    device_bytes: Count | None
-
-
-class SuiteVersion(_Model):
-    version: Line
-    commit: Line | None
-    dirty: bool | None
-    """Whether the working tree had changes that no commit has; None where there is no repository."""
 
 
 class Record(_Model):
@@ -361,19 +247,6 @@ def read_records(place: Path) -> list[Record]:
     return [read_record(path) for path in paths]
 
 
-def suite_version(root: Path | None = None) -> SuiteVersion:
-    """The version of the suite, and the commit of its own repository where it runs from one."""
-    root = Path(__file__).parent.parent if root is None else root
-    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
-    # Records themselves are written while a suite runs; they are results, not the code that made them.
-    status = _git(root, "status", "--porcelain", "--", ":!results") if commit else None
-    try:
-        number = version("touchstone")
-    except PackageNotFoundError:
-        number = "not installed"
-    return SuiteVersion(version=number, commit=commit, dirty=None if status is None else bool(status))
-
-
 def json_schema() -> str:
     """The JSON Schema of a record, as it is kept in the repository."""
     schema = Record.model_json_schema(mode="serialization")
@@ -381,16 +254,6 @@ def json_schema() -> str:
         json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2, sort_keys=True)
         + "\n"
     )
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _refuse_constant(name: str) -> None:

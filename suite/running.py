@@ -1,8 +1,9 @@
 """Runs one job in a process of its own, so that whatever happens to it happens to nobody else.
 
-A fork server imports torch, transformers and the reference once (see `suite.job`); each job is forked from it in a few milliseconds, as the
-leader of its own process group, with its output in a log file. The parent hears of it over a pipe that carries JSON and nothing else. A job
-that raises, is killed, exits, hangs or loses its parent leaves one `Failure` with its cause, and no process.
+A fork server imports torch, transformers and the reference once (see `suite.job`); each job is forked from it in a few
+milliseconds, as the leader of its own process group, with its output in a log file. The parent hears of it over a pipe
+that carries JSON and nothing else. A job that raises, is killed, exits, hangs or loses its parent leaves one `Failure`
+with its cause, and no process.
 
 Posix only: there is no fork server elsewhere.
 """
@@ -73,10 +74,10 @@ class Outcome:
 
 
 def start_server() -> None:
-    """Start the fork server, which imports in the background while the caller goes on. Harmless when it runs already."""
+    """Start the fork server, which imports in the background while the caller goes on; nothing if it runs already."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
-    # The server is asked for its modules before it knows our `sys.path` (CPython gh-126631), so it learns it from its environment; and a look
-    # for GPUs must go through NVML there, since a CUDA context cannot be forked. A job gets its parent's environment back.
+    # The server imports before it is told our `sys.path` (CPython 3.11): its environment tells it. A look for GPUs must
+    # go through NVML there, since a CUDA context cannot be forked. A job gets its parent's environment.
     path = os.pathsep.join(dict.fromkeys(os.path.abspath(entry) for entry in sys.path))
     with _environment(PYTHONPATH=path, PYTORCH_NVML_BASED_CUDA_CHECK="1"), _interrupts_ignored():
         multiprocessing.forkserver.ensure_running()
@@ -93,10 +94,12 @@ def run_isolated(
     """Call `target` ("package.module:function") as `function(payload, send)` in its own process and wait for it.
 
     Args:
-        target: must be importable by name; it gets `payload` and a function that sends the parent a message, and returns plain data.
+        target: must be importable by name; it gets `payload` and a function that sends the parent a message, and
+            returns plain data.
         log: the job's stdout and stderr, native code's too, go to this file.
         timeout: seconds after which the job is asked to end, then killed with all its children.
-        on_message: is called with every message as it comes. What it raises (an interrupt among them) stops the job and passes on.
+        on_message: is called with every message as it comes. What it raises (an interrupt among them) stops the job and
+            passes on.
     """
     context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
@@ -131,7 +134,7 @@ def run_isolated(
 
 
 def log_tail(log: Path, *, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log; of a line that was overwritten (a progress bar) its last state. Empty where there is no log."""
+    """The last lines of a log, none where there is no log; of an overwritten line (a progress bar) its last state."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
@@ -180,7 +183,7 @@ class _Watch:
 
 
 def _start(process: Any) -> None:
-    """Fork the job from the server; from a new server if the old one turns out to be dead (the kernel kills those that hold memory)."""
+    """Fork the job from the server, or from a new one if it is dead (the kernel may have killed it for its memory)."""
     for attempts_left in (1, 0):
         start_server()
         try:
@@ -259,7 +262,8 @@ def _explain_exit(exit_code: int | None, peak_bytes: int) -> Failure:
         total = psutil.virtual_memory().total
         return Failure(
             "signal",
-            f"killed (SIGKILL), most likely for want of memory: its peak was at least {_gib(peak_bytes)} of this machine's {_gib(total)}",
+            "killed (SIGKILL), most likely for want of memory: "
+            f"its peak was at least {_gib(peak_bytes)} of this machine's {_gib(total)}",
         )
     if -exit_code in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL):
         return Failure("signal", f"crashed in native code ({name}): the Python stack is in its output")
@@ -311,7 +315,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Jobs are named by module and function: a child must not run the parent's main program (pytest, a user's script) first."""
+    """Jobs are named by module and function: a child must not first run the parent's main program again."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

@@ -1,4 +1,4 @@
-"""One trial: a spec on an engine with a seed. It runs isolated; its record is on the disk before anything else happens."""
+"""One trial: a spec on an engine with a seed. It runs isolated, and its record is on the disk first of all."""
 
 from __future__ import annotations
 

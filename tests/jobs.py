@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
@@ -95,3 +97,43 @@ def hang(payload: Message, send: Any) -> Message:
 def leave_a_child_behind(payload: Message, send: Any) -> Message:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     return {"pids": [child.pid]}
+
+
+# What stands in for a training run, so that the suite around it can be tried in no time.
+
+
+def replay(payload: Message, send: Any) -> Message:
+    """The record of another run, as if this one had made it with its own seed."""
+    send({"phase": "train", "step": 1, "steps": 2, "loss": 1.5, "score": None})
+    record = json.loads(Path(os.environ["REPLAYED"]).read_text(encoding="utf-8"))
+    return {"record": record | {"seed": payload["seed"]}}
+
+
+def first_killed(payload: Message, send: Any) -> Message:
+    if payload["seed"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replay(payload, send)
+
+
+def first_fails(payload: Message, send: Any) -> Message:
+    if payload["seed"] == 1:
+        fail(payload, send)
+    return replay(payload, send)
+
+
+def second_hangs(payload: Message, send: Any) -> Message:
+    if payload["seed"] != 2:
+        return replay(payload, send)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(os.environ["PIDS"]).write_text(f"{os.getpid()} {child.pid}\n")
+    time.sleep(600)
+    return {}
+
+
+def blocks_results(payload: Message, send: Any) -> Message:
+    """A file stands where the record's folder would be."""
+    result = replay(payload, send)
+    results, hardware = Path(os.environ["RESULTS"]), result["record"]["hardware"]
+    results.mkdir()
+    (results / f"{hardware['name']}-{hardware['id'][:6]}").write_text("in the way")
+    return result

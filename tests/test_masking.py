@@ -9,6 +9,7 @@ from scipy import stats
 from reference.ragged import Ragged
 from reference.stages import mask_tokens, mask_tokens_batch
 from reference.stages.draws import GAMMA, draw, draw_array, extend_keys, key_of, mix
+from reference.stages.masking import _thresholds
 
 MASK = 103
 VOCABULARY = np.arange(1000, 1100)
@@ -71,8 +72,8 @@ def test_numpy_integers_are_integers() -> None:
 
 @pytest.mark.parametrize("axis", ["position", "example", "epoch", "seed", "stream"])
 def test_draws_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> None:
-    """Draws are fixed, so this passes for ever or fails for ever. A good generator's p is uniform in [0, 1]: 1e-4 for each
-    of 5 axes and 3 tests leaves a chance of 0.15 % that a good one would have been refused."""
+    """Draws are fixed, so this passes for ever or fails for ever. A good generator's p is uniform in [0, 1]: 1e-4 for
+    each of 5 axes and 3 tests leaves a chance of 0.15 % that a good one would have been refused."""
     n = 200_000
     zeros = np.zeros(n, np.int64)
     moving = np.arange(n)
@@ -111,6 +112,13 @@ def test_rate_0_chooses_nothing_and_rate_1_all_but_special_tokens() -> None:
 def test_a_share_of_one_is_all_and_a_share_of_zero_is_none(replacement: Any, allowed: set[int]) -> None:
     masked, _ = mask([5] * 500, rate=1, replacement=replacement)
     assert set() == set(masked) - allowed
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.3 - 1e-10, 0.0), (1 - 1e-10, 0.0, 0.0), (0.0, 1 - 1e-10, 0.0)])
+def test_what_rounding_leaves_over_goes_to_no_share_of_zero(shares: tuple[float, float, float]) -> None:
+    to_mask, to_random = _thresholds(0.15, shares, 10)
+    assert 1.0 == to_random, "a number just below 1 would leave the token unchanged"
+    assert shares[1] > 0 or to_mask == to_random, "a number between the two would draw a random token"
 
 
 def test_an_empty_vocabulary_is_enough_where_nothing_is_drawn_from_it() -> None:
@@ -173,6 +181,7 @@ def test_seed_epoch_and_example_each_change_the_draw_and_nothing_else_does() -> 
         ({"replacement": (float("nan"), 0.5, 0.5)}, "replacement is"),
         ({"vocabulary": []}, "vocabulary is empty"),
         ({"special": [False]}, "special has length 1, input_ids 3"),
+        ({"special": [False], "word_ids": [0, 0, 0]}, "special has length 1, input_ids 3"),
         ({"word_ids": [0, 1]}, "word_ids has length 2, input_ids 3"),
     ],
 )
@@ -210,17 +219,17 @@ def batch(input_ids: Ragged, **options: Any) -> tuple[Ragged, Ragged]:
 @pytest.mark.parametrize("whole_words", [False, True])
 def test_the_twin_equals_the_definition_whatever_the_order_and_size_of_the_batch(whole_words: bool) -> None:
     random = np.random.default_rng(5)
-    sizes = random.integers(0, 20, size=60)
+    sizes = random.integers(0, 20, size=300)
     ids = [random.integers(0, 99, size=size).tolist() for size in sizes]
     special = [(random.random(size) < 0.2).tolist() for size in sizes]
-    words = [[None if i < 0 else i for i in np.sort(random.integers(-2, 9, size=size)).tolist()] for size in sizes]
-    examples = [int(example) for example in random.permutation(60) * 10**17]
+    words = [[None if i < 0 else i for i in random.integers(-1, 2, size=size).tolist()] for size in sizes]
+    examples = [int(example) for example in random.permutation(300) * 10**16]
     options: dict[str, Any] = {"rate": 0.4, "replacement": (0.5, 0.3, 0.2), "seed": -3, "epoch": 2**70}
     plain = [
         mask(ids[i], special=special[i], word_ids=words[i] if whole_words else None, example=examples[i], **options)
-        for i in range(60)
+        for i in range(300)
     ]
-    for rows in (range(60), random.permutation(60)[:17], [3], []):
+    for rows in (range(300), random.permutation(300)[:17], [3], []):
         masked, labels = batch(
             Ragged.from_lists([ids[i] for i in rows]),
             special=Ragged.from_lists([special[i] for i in rows]),
@@ -235,7 +244,7 @@ def test_inputs_are_left_alone_and_shared_with_nothing() -> None:
     ids = Ragged.from_lists([[1, 2, 3]])
     for result in batch(ids, rate=1):
         result.values[:] = 77
-        result.offsets[-1] = 77
+        result.offsets[:] = 0
     assert [[1, 2, 3]] == ids.to_lists()
     plain = [1, 2, 3]
     mask(plain, rate=1)

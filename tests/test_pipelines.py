@@ -104,6 +104,15 @@ def test_entities_cut_off_by_truncation_are_misses() -> None:
     assert 1.0 == result["token_f1"].value  # what the course computes does not see them
 
 
+def test_the_tokenizer_says_how_long_an_example_may_be_where_the_options_do_not() -> None:
+    pipeline = tagger(max_length=None)
+    with pytest.raises(SourceError, match="max_length"):
+        pipeline.columns("train")
+    pipeline.tokenizer.model_max_length = 7
+
+    assert 7 == pipeline.columns("train")["input_ids"].lengths.max()
+
+
 def test_words_without_tokens_are_scored_as_no_entity() -> None:
     odd = [["ada", "\u200d", "sees", ""], [], ["\u200d"]], [[1, 2, 0, 0], [], [1]]
     pipeline = tagger(TinySource(validation=0, extra=odd))

@@ -72,7 +72,10 @@ class TinySource:
         words, tags = sentences(size, offset=offset)
         if split == "validation":
             words, tags = self.extra[0] + words, self.extra[1] + tags
-        features = {"words": datasets.List(datasets.Value("string")), "tags": datasets.List(datasets.ClassLabel(names=NAMES))}
+        features = {
+            "words": datasets.List(datasets.Value("string")),
+            "tags": datasets.List(datasets.ClassLabel(names=NAMES)),
+        }
         rows: dict[str, Any] = {"words": words, "tags": tags, "text": [" ".join(row) for row in words]}
         types = datasets.Features(features | {"text": datasets.Value("string")})
         return datasets.Dataset.from_dict(rows, features=types).select_columns(list(columns))

@@ -24,7 +24,9 @@ def resolve_device(name: str, *, precision: Precision) -> torch.device:
         raise EngineError(f"device {name!r} is none of cpu, cuda, cuda:N")
     if kind == "cpu":
         if precision == "fp16":
-            raise EngineError("precision fp16 needs a CUDA device (its gradients are scaled there): take fp32 or bf16 on cpu")
+            raise EngineError(
+                "precision fp16 needs a CUDA device (its gradients are scaled there): take fp32 or bf16 on cpu"
+            )
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise EngineError(f"device {name!r}: this torch ({torch.__version__}) sees no CUDA device; take cpu")
@@ -33,14 +35,19 @@ def resolve_device(name: str, *, precision: Precision) -> torch.device:
         raise EngineError(f"device {name!r}: there are {count} CUDA devices, the last is cuda:{count - 1}")
     device = torch.device("cuda", number)
     if precision == "bf16" and torch.cuda.get_device_capability(device) < (8, 0):
-        raise EngineError(f"precision bf16: {torch.cuda.get_device_name(device)} has no bfloat16 units; take fp16 or fp32")
+        raise EngineError(
+            f"precision bf16: {torch.cuda.get_device_name(device)} has no bfloat16 units; take fp16 or fp32"
+        )
     return device
 
 
 @contextmanager
 def reproducible(execution: Execution, device: torch.device) -> Iterator[None]:
     """Deterministic kernels (unless the execution says otherwise), and the device chosen for libraries that ask torch."""
-    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     chosen = os.environ.get("ACCELERATE_TORCH_DEVICE")
     if device.type == "cuda":

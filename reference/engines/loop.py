@@ -93,7 +93,9 @@ def _optimizer(model: PreTrainedModel, recipe: Recipe) -> AdamW:
     return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True)
 
 
-def _save(session: Session, model: PreTrainedModel, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator) -> None:
+def _save(
+    session: Session, model: PreTrainedModel, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator
+) -> None:
     assert session.execution.save_dir is not None
     session.saving()
     directory = session.execution.save_dir / f"checkpoint-{session.done}"

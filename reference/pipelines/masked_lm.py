@@ -72,6 +72,7 @@ class MaskedPrediction(NamedTuple):
 
 class MaskedLM(Pipeline):
     task: ClassVar[str] = "masked-lm"
+    hub_task: ClassVar[str] = "fill-mask"
     Options: ClassVar[type[Options]] = MaskedLMOptions
     options: MaskedLMOptions
 
@@ -87,8 +88,14 @@ class MaskedLM(Pipeline):
         if self._tokenizer is None:
             self._tokenizer = self.source.tokenizer()
             if self._tokenizer.mask_token_id is None:
-                raise SourceError("the tokenizer has no mask token, masked-lm needs one: take a checkpoint that was made for it")
+                raise SourceError(
+                    "the tokenizer has no mask token, masked-lm needs one: take a checkpoint that was made for it"
+                )
         return self._tokenizer
+
+    @property
+    def example(self) -> str:
+        return self.options.probe.replace(PROBE_MASK, str(self.tokenizer.mask_token))
 
     @property
     def vocabulary(self) -> Array:
@@ -185,7 +192,9 @@ class MaskedLM(Pipeline):
         right = (logits.argmax(-1) == labels).cpu().numpy()
         rows, width = batch["labels"].shape
         owner = batch["hidden"].cpu().numpy() // width
-        sums = [np.bincount(owner, weights=weights, minlength=rows) for weights in (losses, right, np.ones_like(losses))]
+        sums = [
+            np.bincount(owner, weights=weights, minlength=rows) for weights in (losses, right, np.ones_like(losses))
+        ]
         return [MaskedPrediction(float(loss), int(hits), int(items)) for loss, hits, items in zip(*sums, strict=True)]
 
     def score(self, predictions: Sequence[MaskedPrediction]) -> list[Score]:
@@ -196,7 +205,9 @@ class MaskedLM(Pipeline):
         sums = np.asarray([prediction.loss for prediction in predictions])
         n = int(items.sum())
         if n == 0:
-            raise ValueError(f"no token of the validation chunks is hidden: rate {self.options.rate} is too small for them")
+            raise ValueError(
+                f"no token of the validation chunks is hidden: rate {self.options.rate} is too small for them"
+            )
         right = sum(prediction.right for prediction in predictions)
         unit = "word" if self.options.whole_word else "token"
         shares = ",".join(f"{share:g}" for share in self.options.replacement)
@@ -212,8 +223,7 @@ class MaskedLM(Pipeline):
 
     def probe(self, model: torch.nn.Module) -> list[str]:
         """The five likeliest fillings of the probe, with their probabilities."""
-        text = self.options.probe.replace(PROBE_MASK, str(self.tokenizer.mask_token))
-        inputs = self.tokenizer(text, return_tensors="pt").to(next(model.parameters()).device)
+        inputs = self.tokenizer(self.example, return_tensors="pt").to(next(model.parameters()).device)
         position = int((inputs["input_ids"][0] == self.tokenizer.mask_token_id).nonzero()[0])
         training = model.training
         model.eval()

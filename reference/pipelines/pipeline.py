@@ -61,12 +61,14 @@ class Pipeline(ABC):
 
     Class attributes:
         task: the field's name of the task.
+        hub_task: the hub's name of it, which is also that of its `transformers.pipeline`.
         Options: the pydantic type of `options`.
 
     Instances are cheap; `columns` does the work and keeps its result.
     """
 
     task: ClassVar[str]
+    hub_task: ClassVar[str]
     Options: ClassVar[type[Options]]
 
     def __init__(self, source: Source, *, options: Any, seed: int) -> None:
@@ -77,6 +79,11 @@ class Pipeline(ABC):
     @property
     @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    @abstractmethod
+    def example(self) -> str:
+        """An input for `transformers.pipeline(hub_task)`, shown to those who want to use a trained model."""
 
     @abstractmethod
     def columns(self, split: str) -> Columns:

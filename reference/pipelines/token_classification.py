@@ -26,6 +26,8 @@ from reference.stages.collation import pad_batch
 from reference.stages.scoring import score_entities
 
 WORDS, TAGS = "words", "tags"
+UNDECLARED = 10**6
+"""A tokenizer that knows no limit says 10^30 (transformers' VERY_LARGE_INTEGER); no model takes a million tokens."""
 
 
 class TokenClassificationOptions(Options):
@@ -35,11 +37,12 @@ class TokenClassificationOptions(Options):
         strategy: label `all` subwords of a word, or its `first` only.
         scheme: how the label names spell entities.
         max_length: tokens of an example, special tokens included; what is longer is cut off, and its entities are missed.
+            None: as many as the tokenizer declares that its model takes.
     """
 
     strategy: Literal["all", "first"] = "all"
     scheme: Literal["IOB2", "IOBES", "BILOU"] = "IOB2"
-    max_length: int = Field(default=512, ge=3)
+    max_length: int | None = Field(default=None, ge=3)
 
 
 class TokenPrediction(NamedTuple):
@@ -61,6 +64,7 @@ class _Split:
 
 class TokenClassification(Pipeline):
     task: ClassVar[str] = "token-classification"
+    hub_task: ClassVar[str] = "token-classification"
     Options: ClassVar[type[Options]] = TokenClassificationOptions
     options: TokenClassificationOptions
 
@@ -77,12 +81,30 @@ class TokenClassification(Pipeline):
         return self._tokenizer
 
     @property
+    def example(self) -> str:
+        return "My name is Sylvain and I work at Hugging Face in Brooklyn."
+
+    @property
     def names(self) -> list[str]:
         """(L,) the name of each label id, as the training data declares them."""
         if self._names is None:
             self._split("train")
         assert self._names is not None
         return self._names
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of an example.
+
+        Raises:
+            SourceError: neither the options nor the tokenizer say how many.
+        """
+        declared = self.options.max_length or self.tokenizer.model_max_length
+        if declared > UNDECLARED:
+            raise SourceError(
+                "the tokenizer does not declare how many tokens its model takes: set the option max_length"
+            )
+        return declared
 
     def columns(self, split: str) -> Columns:
         """`input_ids` and `labels`, (N, T_i) each."""
@@ -103,7 +125,7 @@ class TokenClassification(Pipeline):
             )
         self._names = names
         gold = Ragged.from_arrow(data.with_format("arrow")[:].column(TAGS))
-        tokens = tokenize(self.tokenizer, data[WORDS][:], pretokenized=True, max_length=self.options.max_length)
+        tokens = tokenize(self.tokenizer, data[WORDS][:], pretokenized=True, max_length=self.max_length)
         word_ids = tokens["word_ids"]
         labels = align_labels_batch(
             gold, word_ids=word_ids, names=names, strategy=self.options.strategy, scheme=self.options.scheme

@@ -45,13 +45,16 @@ class _Opened:
     access: Access = field(default_factory=Access)
 
     def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
+        own = self.access.dataset
         match self.data:
-            case MicroworldData() if self.access.dataset is None:
-                return microworld_examples(self.data, split, columns=columns)
-            case MicroworldData():  # own data under the embedded profile: columns by the contract's names, all rows
-                return hub_examples(HubData.of_folder(self.access.dataset), split, columns=columns, access=self.access)
-            case HubData():
-                return hub_examples(self.data, split, columns=columns, access=self.access)
+            case HubData() as data:
+                return hub_examples(data, split, columns=columns, access=self.access)
+            case MicroworldData() if (
+                own is not None
+            ):  # own data for the embedded profile: all rows, the contract's names
+                return hub_examples(HubData.of_folder(own), split, columns=columns, access=self.access)
+            case MicroworldData() as data:
+                return microworld_examples(data, split, columns=columns)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         match self._checkpoint():
@@ -81,7 +84,7 @@ def open_source(
 ) -> Source:
     """A source as a spec declares it. Nothing is read before it is asked for.
 
-    Paths in `access` win over the declared ids: its `dataset` and `checkpoint` are read whatever is declared, under the declared
-    columns and splits where the declaration has them.
+    Paths in `access` win over the declared ids: its `dataset` and `checkpoint` are read whatever is declared, under
+    the declared columns and splits where the declaration has them.
     """
     return _Opened(data, checkpoint, access or Access())

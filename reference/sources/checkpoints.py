@@ -1,4 +1,5 @@
-"""Tiny models from a config, with a tokenizer trained on the microworld: a checkpoint that any machine can make, offline.
+"""Tiny models from a config, with a tokenizer trained on the microworld: a checkpoint that any machine can make,
+offline.
 
 Nothing is pretrained and nothing is stored: the tokenizer is trained in well under a second, the same everywhere.
 """
@@ -71,7 +72,9 @@ def training_text(seed: int) -> tuple[str, ...]:
 
 @cache
 def _trained(family: Family, vocabulary: int, seed: int) -> str:
-    tokenizer = {"wordpiece": _wordpiece, "byte-bpe": _byte_bpe, "metaspace-bpe": _metaspace_bpe}[family](vocabulary, seed)
+    tokenizer = {"wordpiece": _wordpiece, "byte-bpe": _byte_bpe, "metaspace-bpe": _metaspace_bpe}[family](
+        vocabulary, seed
+    )
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLS}:0 $A:0 {SEP}:0",
@@ -84,14 +87,17 @@ def _trained(family: Family, vocabulary: int, seed: int) -> str:
 def _wordpiece(vocabulary: int, seed: int) -> Tokenizer:
     """BERT's WordPiece, cased.
 
-    The vocabulary is that of a BPE trained on words that begin with a mark: with the mark it opens a word, without it it continues
-    one. (The library's WordPieceTrainer numbers characters in the order of a hash map, so that two trainings differ.)
+    The vocabulary is that of a BPE trained on words that begin with a mark: with the mark it opens a word, without it
+    it continues one. (The library's WordPieceTrainer numbers characters in the order of a hash map, so that two
+    trainings differ.)
     """
     normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     words = pre_tokenizers.BertPreTokenizer()
     bpe = Tokenizer(models.BPE(unk_token=UNK))
     bpe.normalizer = normalizer
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always")])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.Metaspace(replacement=WORD_START, prepend_scheme="always")]
+    )
     characters = _characters(words, training_text(seed))
     bpe.train_from_iterator(training_text(seed), trainers.BpeTrainer(vocab_size=2 * vocabulary, show_progress=False))
     ranked = sorted(bpe.get_vocab().items(), key=lambda entry: entry[1])
@@ -107,7 +113,9 @@ def _wordpiece(vocabulary: int, seed: int) -> Tokenizer:
 
 
 def _characters(words: pre_tokenizers.PreTokenizer, text: tuple[str, ...]) -> list[str]:
-    """Single characters as pieces, opening and continuing, where the text has them twice or more; the rest is unknown."""
+    """Single characters as pieces, opening and continuing, where the text has them twice or more; the rest is
+    unknown.
+    """
     counts: Counter[str] = Counter()
     for line in text:
         for word, _ in words.pre_tokenize_str(line):
@@ -145,7 +153,14 @@ def _train_bpe(tokenizer: Tokenizer, vocabulary: int, *, seed: int, **settings: 
 
 def microworld_config(checkpoint: MicroworldCheckpoint, *, vocabulary: int, **overrides: Any) -> PreTrainedConfig:
     """The architecture's config in the declared size."""
-    shared: dict[str, Any] = {"vocab_size": vocabulary, "max_position_embeddings": checkpoint.max_positions, "pad_token_id": 0}
+    shared: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": checkpoint.max_positions,
+        "pad_token_id": 0,
+    }
+    shared["initializer_range"] = (
+        0.02 * (768 / checkpoint.hidden) ** 0.5
+    )  # BERT's, scaled to the width: tiny models learn sooner
     match checkpoint.architecture:
         case "bert":
             return BertConfig(

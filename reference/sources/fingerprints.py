@@ -14,7 +14,8 @@ from reference.sources.normalization import label_names
 def fingerprint(dataset: datasets.Dataset) -> str:
     """SHA-256, in hexadecimal, of the rows: column names, label names, and values in order.
 
-    The same on every machine and with every version of `datasets`, whose own `_fingerprint` is a digest of how the data was made.
+    The same on every machine and with every version of `datasets`, whose own `_fingerprint` is a digest of how the
+    data was made.
     """
     columns = sorted(dataset.column_names)
     digest = hashlib.sha256()

@@ -23,14 +23,24 @@ class HubData(BaseModel):
     id: str = Field(min_length=1, description="ORG/NAME")
     revision: str = Field(min_length=1, description="commit, tag, or reference such as refs/convert/parquet")
     config: str | None = Field(default=None, description="which of several configurations: a folder of the repository")
-    columns: dict[str, str] = Field(default={}, description="contract column (words, tags, text) to data set column; the same name where not given")
-    tag_names: tuple[str, ...] | None = Field(default=None, description="names of the label ids, where the data does not say them")
+    columns: dict[str, str] = Field(
+        default={}, description="contract column (words, tags, text) to data set column; the same name where not given"
+    )
+    tag_names: tuple[str, ...] | None = Field(
+        default=None, description="names of the label ids, where the data does not say them"
+    )
     train_split: str = "train"
-    validation_split: str = Field(default="validation", description="may be the train split, if the pipeline divides it later")
-    validation_fraction: float | None = Field(default=None, gt=0, lt=1, description="this part of the train split, instead of a split of its own")
+    validation_split: str = Field(
+        default="validation", description="may be the train split, if the pipeline divides it later"
+    )
+    validation_fraction: float | None = Field(
+        default=None, gt=0, lt=1, description="this part of the train split, instead of a split of its own"
+    )
     train_rows: int | None = Field(default=None, gt=0, description="this many, drawn by seed; all if not given")
     validation_rows: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=42, ge=0, description="draws rows and validation_fraction; a run's seed leaves the data alone")
+    seed: int = Field(
+        default=42, ge=0, description="draws rows and validation_fraction; a run's seed leaves the data alone"
+    )
 
     @model_validator(mode="after")
     def _one_way_to_validate(self) -> HubData:
@@ -98,7 +108,9 @@ class _Raw:
         return own
 
     def tag_names(self, column: str | None) -> tuple[str, ...] | None:
-        """Declared names; or, where the data spells its tags, those of both splits, so that both number them alike."""
+        """Declared names; or, where the data spells its tags, those of both splits, so that both number them
+        alike.
+        """
         if self.data.tag_names is not None or column is None:
             return self.data.tag_names
         both = [tag_strings(self.load(self.own_split(split)), column=column) for split in ("train", "validation")]
@@ -119,5 +131,5 @@ class _Raw:
             kind="dataset",
             revision=self.data.revision,
             mirror=self.access.mirror,
-            patterns=sorted(f"*{split}*{suffix}" for split in splits for suffix in BUILDERS) + ["*.py"],
+            patterns=[*sorted(f"*{split}*{suffix}" for split in splits for suffix in BUILDERS), "*.py"],
         )

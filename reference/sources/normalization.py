@@ -26,13 +26,14 @@ def label_names(feature: Any) -> list[str] | None:
 def contract_columns(
     rows: datasets.Dataset, *, mapping: Mapping[str, str], tag_names: Sequence[str] | None, where: str
 ) -> datasets.Dataset:
-    """`rows` with exactly the columns that `mapping` (contract column to data set column) names, under the contract's names.
+    """`rows` with exactly the columns that `mapping` (contract column to data set column) names, under the contract's
+    names.
 
     `words` becomes lists of strings, `tags` lists of `ClassLabel`, `text` strings. Other columns stay as they are.
 
     Raises:
-        SourceError: a missing column, a column of another kind, a missing value, a label outside the names, words and tags that
-            differ in number: each with the row and the value.
+        SourceError: a missing column, a column of another kind, a missing value, a label outside the names, words and
+            tags that differ in number: each with the row and the value.
     """
     for column, own in mapping.items():
         if own not in rows.column_names:
@@ -88,14 +89,23 @@ def _named_tags(rows: datasets.Dataset, *, own: str, names: Sequence[str] | None
             f'with `tag_names` in the data settings (tag_names = ["O", "B-PER", "I-PER", ...])'
         )
     flat, rows_of = pc.list_flatten(array), np.repeat(np.arange(len(rows)), _lengths(array))
-    known = pc.is_in(flat, pa.array(names)) if spelt is not None else pc.and_(pc.greater_equal(flat, 0), pc.less(flat, len(names)))
+    known = (
+        pc.is_in(flat, pa.array(names))
+        if spelt is not None
+        else pc.and_(pc.greater_equal(flat, 0), pc.less(flat, len(names)))
+    )
     if (bad := _first(pc.invert(known))) is not None:
         value = flat[bad].as_py()
         raise SourceError(
             f"{where}, row {rows_of[bad]}: label {value!r} in column {own!r} is "
-            + (f"none of {', '.join(names)}" if spelt is not None else f"outside 0 to {len(names) - 1} ({', '.join(names)})")
+            + (
+                f"none of {', '.join(names)}"
+                if spelt is not None
+                else f"outside 0 to {len(names) - 1} ({', '.join(names)})"
+            )
         )
-    return rows.cast_column("tags", datasets.List(datasets.ClassLabel(names=list(names))))
+    wanted = datasets.List(datasets.ClassLabel(names=list(names)))
+    return rows if feature == wanted else rows.cast_column("tags", wanted)
 
 
 def _cast(rows: datasets.Dataset, column: str, feature: Any, *, own: str, where: str, what: str) -> datasets.Dataset:
@@ -130,7 +140,7 @@ def _arrow(rows: datasets.Dataset, column: str) -> pa.ChunkedArray:
 
 
 def _lengths(array: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    return pc.list_value_length(array).to_numpy().astype(np.int64)
+    return np.asarray(pc.list_value_length(array), dtype=np.int64)
 
 
 def _first(flags: pa.ChunkedArray) -> int | None:

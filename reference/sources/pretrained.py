@@ -1,4 +1,6 @@
-"""Checkpoints of the Hugging Face hub, of a mirror of it, or in a folder of one's own: safetensors only, no remote code."""
+"""Checkpoints of the Hugging Face hub, of a mirror of it, or in a folder of one's own: safetensors only, no remote
+code.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,8 @@ def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **c
     """`auto_class` in float32, with the checkpoint's weights, or at random where it is declared not pretrained.
 
     Raises:
-        SourceError: see `snapshot`; no config, no safetensors though pretrained, weights that belong to another architecture, an unknown
-            config entry, a repository that needs remote code.
+        SourceError: see `snapshot`; no config, no safetensors though pretrained, weights that belong to another
+            architecture, an unknown config entry, a repository that needs remote code.
     """
     folder = _folder(checkpoint, access)
     settings = _config(folder, checkpoint.config | config)
@@ -82,7 +84,9 @@ def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **c
     assert isinstance(model, PreTrainedModel)
     body = {name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")}
     if body and body <= set(loading["missing_keys"]):
-        raise SourceError(f"the weights in {folder} are of another architecture: none of them belongs to {type(model).__name__}")
+        raise SourceError(
+            f"the weights in {folder} are of another architecture: none of them belongs to {type(model).__name__}"
+        )
     return model
 
 
@@ -109,7 +113,9 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"{folder} holds no model config that can be read: {_first_line(error)}") from error
     if unknown:
-        raise SourceError(f"the config of {folder} ({type(config).__name__}) has no entry {', '.join(map(repr, unknown))}")
+        raise SourceError(
+            f"the config of {folder} ({type(config).__name__}) has no entry {', '.join(map(repr, unknown))}"
+        )
     assert isinstance(config, PreTrainedConfig)
     return config
 

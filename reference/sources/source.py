@@ -19,7 +19,8 @@ class Access:
     """Where to look on this machine. Changes where bytes come from, never what is measured, and so is in no hash.
 
     Attributes:
-        mirror: a folder of snapshots laid out by hub id (`datasets/ORG/NAME`, `models/ORG/NAME`), asked instead of the hub.
+        mirror: a folder of snapshots laid out by hub id (`datasets/ORG/NAME`, `models/ORG/NAME`), asked instead of
+            the hub.
         dataset: a folder or file that is read instead of the declared data.
         checkpoint: a folder that is read instead of the declared checkpoint.
     """
@@ -32,8 +33,8 @@ class Access:
 class Source(Protocol):
     """A data set in named splits, with the checkpoint that belongs to it.
 
-    A source knows no task: the pipeline names the columns it wants (`words`, `tags`, `text` ...), the source maps its own
-    column names onto them.
+    A source knows no task: the pipeline names the columns it wants (`words`, `tags`, `text` ...), the source maps its
+    own column names onto them.
     """
 
     def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
@@ -51,7 +52,7 @@ class Source(Protocol):
     def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
         """`auto_class` (such as `AutoModelForMaskedLM`) in float32, pretrained or from its config as declared.
 
-        Weights that start untrained (heads, or all of them) are drawn from torch's global generator: the caller seeds it.
-        `config` overrides entries of the model's config (`num_labels`, `id2label` ...).
+        Weights that start untrained (heads, or all of them) are drawn from torch's global generator: the caller seeds
+        it. `config` overrides entries of the model's config (`num_labels`, `id2label` ...).
         """
         ...

@@ -1,4 +1,6 @@
-"""Reads one split of a data set from a folder or a file: parquet, JSON, JSON lines, CSV, or what `save_to_disk` wrote."""
+"""Reads one split of a data set from a folder or a file: parquet, JSON, JSON lines, CSV, or what `save_to_disk`
+wrote.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,13 @@ ALIASES = {"dev": "validation", "val": "validation", "valid": "validation"}
 def load_split(path: Path, *, split: str, config: str | None = None) -> datasets.Dataset:
     """The rows of `split`.
 
-    A file is a split of its own name (`train.jsonl`), and where its name says nothing, `train`. In a folder, at any depth, a split is
-    the files called `SPLIT.EXT`, `SPLIT-00000-of-00002.EXT`, or `SPLIT/0000.EXT`; `dev`, `val` and `valid` are `validation`. Where the
-    folder has a subfolder called `config`, only files below that count.
+    A file is a split of its own name (`train.jsonl`), and where its name says nothing, `train`. In a folder, at any
+    depth, a split is the files called `SPLIT.EXT`, `SPLIT-00000-of-00002.EXT`, or `SPLIT/0000.EXT`; `dev`, `val` and
+    `valid` are `validation`. Where the folder has a subfolder called `config`, only files below that count.
 
     Raises:
-        SourceError: nothing there, no such split (the message names those found), two configurations, a file that cannot be read.
+        SourceError: nothing there, no such split (the message names those found), two configurations, a file that
+            cannot be read.
     """
     if not path.exists():
         raise SourceError(f"there is no data at {path}")
@@ -37,14 +40,18 @@ def load_split(path: Path, *, split: str, config: str | None = None) -> datasets
     files = splits[split]
     if len(folders := {file.parent for file in files}) > 1:
         names = ", ".join(sorted(str(folder.relative_to(path)) for folder in folders))
-        raise SourceError(f"split {split!r} of {path} is in several folders ({names}): say which with `config` in the data settings")
+        raise SourceError(
+            f"split {split!r} of {path} is in several folders ({names}): say which with `config` in the data settings"
+        )
     try:
         return datasets.load_dataset(
             BUILDERS[files[0].suffix], data_files={split: [str(file) for file in files]}, split=split
         )
     except (DatasetsError, pa.ArrowException, OSError, ValueError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
-        raise SourceError(f"{', '.join(map(str, files))} cannot be read as {BUILDERS[files[0].suffix]}: {reason}") from error
+        raise SourceError(
+            f"{', '.join(map(str, files))} cannot be read as {BUILDERS[files[0].suffix]}: {reason}"
+        ) from error
 
 
 def find_splits(path: Path, *, config: str | None = None) -> dict[str, list[Path]]:
@@ -90,5 +97,8 @@ def _what_is_there(path: Path, splits: dict[str, list[Path]]) -> str:
     if splits:
         return f"it has {', '.join(sorted(splits))}"
     if scripts := sorted(path.glob("*.py")) if path.is_dir() else []:
-        return f"it has the loading script {scripts[0].name}, and scripts are not run; try revision refs/convert/parquet, or parquet files"
+        return (
+            f"it has the loading script {scripts[0].name}, and scripts are not run; "
+            f"try revision refs/convert/parquet, or parquet files"
+        )
     return f"it holds no {', '.join(BUILDERS)} file"

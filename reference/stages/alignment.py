@@ -144,7 +144,7 @@ def _id_of(tag: Tag, tag_set: TagSet, *, word: int) -> int:
     if tag not in tag_set.ids:
         raise ValueError(
             f"word {word} needs the label {tag_set.spell(tag)!r}, which is not among the names {list(tag_set.names)}: "
-            "add it, or align with strategy='first'"
+            "add it, or label only the first token of each word"
         )
     return tag_set.ids[tag]
 

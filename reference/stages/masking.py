@@ -101,8 +101,10 @@ def _thresholds(rate: float, replacement: Sequence[float], vocabulary_size: int)
     mask, random, unchanged = shares
     if random > 0 and rate > 0 and vocabulary_size == 0:
         raise ValueError(f"vocabulary is empty, and a share of {random} of the chosen tokens is to be drawn from it")
-    # A share of exactly 0 must never happen, not even by the rounding of a sum.
-    return (mask if random or unchanged else 1.0), (mask + (random if unchanged else 1.0) if random else mask)
+    # Uniform numbers lie below 1. A share of exactly 0 must never happen, not even by the rounding of a sum.
+    to_mask = mask if random or unchanged else 1.0
+    to_random = mask + random if unchanged else 1.0
+    return to_mask, to_random if random else to_mask
 
 
 def _check_lengths(expected: int, **lengths: int | None) -> None:

@@ -21,7 +21,7 @@ from reference.stages import scoring
 LABELS = datasets.Sequence(datasets.Value("int64"))
 
 
-class EntityScores(evaluate.Metric):
+class EntityScores(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     """`scoring.score_entities` with sentences of label ids as predictions and references; options go to `compute`."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -44,7 +44,7 @@ class EntityScores(evaluate.Metric):
         return dict(scoring.score_entities(predictions, references=references, names=names, scheme=scheme, mode=mode))
 
 
-class Perplexity(evaluate.Metric):
+class Perplexity(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     """`scoring.perplexity` with one mean loss and one count of tokens a batch: `{"perplexity": ..., "tokens": ...}`."""
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,1 +1,1 @@
-"""The subcommands of `python -m suite`: each module says what its command takes, and imports what it needs when it runs."""
+"""The subcommands of `python -m suite`: each says what it takes, and imports what it needs when it runs."""

@@ -13,20 +13,26 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 what it does:
-  runs the task once with each seed, each run in its own process, and writes what came out as the new expectation: the values
-  themselves, with seeds, hardware, versions, date and commit, in specs/expectations/TASK.PROFILE.json beside the spec. From then
-  on a run is judged by the band in which 99 of 100 such runs would lie. If any run fails, nothing is written.
+  runs the task once with each seed, each run in a process of its own, and
+  writes what came out as the new expectation: the values themselves, with
+  seeds, hardware, versions, date and commit, to expectations/TASK.PROFILE.json
+  beside the spec. From then on a run is judged by the band in which 99 of 100
+  such runs would lie. If any run fails, nothing is written.
 
-  Do it when the spec was changed on purpose (an expectation for another spec is not applied), never to make a red test green.
-  More seeds make a narrower and surer band: with 3 it is about ten standard deviations wide to either side, with 10 three and a half.
+  Do it when the spec was changed on purpose (an expectation of another spec is
+  not applied), never to make a red test green. More seeds, a narrower and surer
+  band: half of it is 3.4 standard deviations with 10 seeds, 11.5 with 3.
 
 examples:
   python -m suite calibrate token-classification
   python -m suite calibrate token-classification+first --seeds 1-20
-  python -m suite calibrate masked-lm --profile small --mirror /data/mirror --seeds 1-3 --engine loop
-  python -m suite calibrate masked-lm --seeds 1-3 --dry-run        show the band, write nothing
+  python -m suite calibrate masked-lm --profile small --mirror /data/mirror \\
+      --seeds 1-3 --engine loop
+  python -m suite calibrate masked-lm --seeds 1-3 --dry-run
 
-exit codes: 0 written; 1 a run failed, nothing was written; 2 a wrong option or no data; 130 interrupted, nothing was written.
+exit codes:
+  0 written; 1 a run failed, nothing was written; 2 a wrong option or no data;
+  130 interrupted, nothing was written.
 """
 
 
@@ -92,7 +98,7 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
     spec: Spec = sources.chosen_spec(options)
     if overrides.given(spec.task) and not options.dry_run:
         raise parsing.OptionError(
-            "--dataset and --checkpoint measure something else than the spec says, so that no expectation can be written: "
+            "--dataset and --checkpoint measure something else than the spec says, and no expectation can be written: "
             "put them into a spec of your own (--spec FILE), or add --dry-run"
         )
     engines = plan.choose_engines([options.engine])

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 
 EPILOG = """\
-A and B are records (files) or directories of them, such as results/one-machine and results/another.
+A and B are records (files) or directories of them, such as
+results/one-machine and results/another.
 
 what you see:
-  for every task that both sides ran with the same spec: metric, time, tokens/s, memory and energy side by side with their ratio
-  (B over A), and whether the difference is more than the spread between seeds. What cannot be compared (another spec, another
-  data set, another metric signature) is listed with the reason, and never silently left out.
+  for every task that both sides ran with the same spec: metric, time, tokens/s,
+  memory and energy side by side with their ratio, and whether the difference in
+  quality is more than the spread between seeds. What cannot be compared (another
+  spec, other data, another metric signature) is listed with the reason.
 
 examples:
   python -m suite compare results/xeon-2c-24g-1f3a9c results/h100-80gb-77ab01
   python -m suite compare before.json after.json
-  python -m suite compare results/xeon-2c-24g-1f3a9c --by engine      trainer beside loop on one machine
+  python -m suite compare results/xeon-2c-24g-1f3a9c --by engine
 
-exit codes: 0 compared, alike in quality; 1 compared, quality differs; 2 a record cannot be read, or a wrong option; 3 nothing was
-comparable.
+exit codes:
+  0 compared, alike in quality; 1 compared, quality differs; 2 a record cannot
+  be read, or a wrong option; 3 nothing was comparable.
 """
 
 

@@ -6,16 +6,19 @@ import argparse
 
 EPILOG = """\
 what you see:
-  everything a record says about where a run happened: the machine's id (made of CPU and GPU model, counts and memory, nothing
-  that changes from boot to boot and no host name), the folder its records go to, what counts energy here, the device's peak
-  arithmetic with its source (or that it is not known: then records hold no utilisation), versions, flags, environment.
+  everything a record says of where a run happened: the machine's id (made of
+  CPU and GPU model, counts and memory; no host name, nothing that changes from
+  boot to boot), the folder its records go to, what counts energy here, the
+  device's peak arithmetic with its source (or that it is not known: records
+  hold no utilisation then), versions, flags, environment.
 
 examples:
   python -m suite hardware
   python -m suite hardware --device cpu
   python -m suite hardware --json | jq .hardware.id
 
-exit codes: 0 shown; 2 there is no such device.
+exit codes:
+  0 shown; 2 there is no such device.
 """
 
 

@@ -8,18 +8,22 @@ from suite.commands import sources
 
 EPILOG = """\
 what you see:
-  the data's columns and sizes; examples drawn by --seed; words above their labels and tokens above the labels that alignment
-  gave them (-100: no loss, no score); for masked-lm the chunks, and one with its hidden tokens above what is to be guessed;
-  a batch as the model gets it, padding and all; lengths, the share of padding, unknown tokens, how often each label occurs.
+  the data's columns and sizes; examples drawn by --seed; words above their
+  labels, and tokens above the labels that alignment gave them (-100: no loss,
+  no score); for masked-lm the chunks, and one with its hidden tokens above what
+  is to be guessed; a batch as the model gets it; lengths, the share of padding,
+  unknown tokens, and how often each label occurs.
 
 examples:
   python -m suite show token-classification
-  python -m suite show token-classification+first --samples 1     labels on first subwords alone
+  python -m suite show token-classification+first --samples 1
   python -m suite show masked-lm --seed 7
   python -m suite show token-classification --profile small --mirror /data/mirror
-  python -m suite show token-classification --dataset token-classification=/data/my-corpus | less
+  python -m suite show token-classification \\
+      --dataset token-classification=/data/my-corpus | less
 
-exit codes: 0 shown; 2 there is no such task, or its data cannot be had.
+exit codes:
+  0 shown; 2 there is no such task, or its data cannot be had.
 """
 
 

@@ -15,7 +15,7 @@ LONGEST_CELL = 60
 
 
 def visible(text: str) -> str:
-    """With every character that would move the cursor, reorder the line or not be seen spelt out, so that a text is safe to print."""
+    """Safe to print: every character that moves the cursor, reorders the line or is not seen is spelt out."""
     return "".join(_visible(character) for character in text)
 
 
@@ -33,7 +33,7 @@ def _visible(character: str) -> str:
 
 
 def cell(text: str) -> str:
-    """A text as it stands in a column: visible, not too long, and kept from drawing its right-to-left neighbours out of their columns."""
+    """A text as it stands in a column: visible, short enough, not drawing right-to-left neighbours out of theirs."""
     text = visible(text) or "''"
     if cell_len(text) > LONGEST_CELL:
         text = set_cell_size(text, LONGEST_CELL - 1) + "\u2026"
@@ -45,12 +45,13 @@ def cell(text: str) -> str:
 def set_in_columns(
     rows: Sequence[Sequence[str]], *, width: int, styles: Sequence[Sequence[str]] | None = None, indent: int = 2
 ) -> list[Text]:
-    """R rows of N texts as lines of at most `width` cells (but for a column wider than that), column i of each row beneath the others.
+    """R rows of N texts, column i of each row beneath the others.
 
     Where the width ends all rows go on below, a blank line between. Trailing blanks are left out.
 
     Args:
         rows: R sequences of the same length N.
+        width: terminal cells a line (a single column that is wider stands alone).
         styles: of the same shape, a rich style for each text.
 
     Raises:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reference.pipelines.pipeline import Batch, FeatureRows, Pipeline
-from reference.ragged import Array
+from reference.ragged import Array, Ragged
 from suite.looking.columns import set_in_columns, visible
 
 IGNORED = -100
@@ -39,6 +39,13 @@ def features(pipeline: Pipeline, *, columns: tuple[str, ...]) -> list[Renderable
             for name, feature in data.features.items():
                 shown += lines(f"  {name}: {visible(str(feature))}")
     return shown
+
+
+def ragged(pipeline: Pipeline, split: str, name: str) -> Ragged:
+    """A column that has one sequence an example."""
+    column = pipeline.columns(split)[name]
+    assert isinstance(column, Ragged)
+    return column
 
 
 def sample(size: int, *, count: int, seed: int) -> list[int]:
@@ -90,7 +97,7 @@ def token_statistics(pipeline: Pipeline, *, batch_size: int) -> list[RenderableT
     for name in ("examples", "tokens", "shortest", "median", "mean", "95%", "longest", "padding", "unknown"):
         table.add_column(name, justify="right")
     for split in ("train", "validation"):
-        ids = pipeline.columns(split)["input_ids"]
+        ids = ragged(pipeline, split, "input_ids")
         lengths, values = ids.lengths, ids.values
         unknown = pipeline.tokenizer.unk_token_id
         table.add_row(

@@ -32,7 +32,7 @@ def look(pipeline: Pipeline, *, samples: int, seed: int, batch_size: int, width:
     columns = pipeline.columns("train")
     yield common.heading(f"Chunks of {pipeline.options.chunk_length} tokens (the tail: {pipeline.options.tail})")
     for split in ("train", "validation"):
-        lengths = Counter(str(length) for length in pipeline.columns(split)["input_ids"].lengths)
+        lengths = Counter(str(length) for length in common.ragged(pipeline, split, "input_ids").lengths)
         spelt = ", ".join(f"{count:,} of {length}" for length, count in lengths.most_common())
         yield from common.lines(f"{split}: {spelt}")
     row = common.sample(len(columns["input_ids"]), count=1, seed=seed)[0]
@@ -60,5 +60,6 @@ def masked_chunk(pipeline: MaskedLM, row: int, *, width: int) -> Iterator[Render
     same = int((seen[hidden] == labels[hidden]).sum())
     n = int(hidden.sum())
     yield from common.lines(
-        f"{n} of {len(seen)} tokens are to be guessed: {masked} masked, {n - masked - same} replaced by another token, {same} left as they are"
+        f"{n} of {len(seen)} tokens are to be guessed: {masked} masked, "
+        f"{n - masked - same} replaced by another token, {same} left as they are"
     )

@@ -37,7 +37,7 @@ def look(pipeline: Pipeline, *, samples: int, seed: int, batch_size: int, width:
         gold = pipeline.source.examples(split, columns=(WORDS, TAGS))[TAGS]
         words = Counter(dict.fromkeys(names, 0))
         words.update(names[tag] for tags in gold for tag in tags)
-        tokens = Counter(spell(int(label), names=names) for label in pipeline.columns(split)["labels"].values)
+        tokens = Counter(spell(int(label), names=names) for label in common.ragged(pipeline, split, "labels").values)
         yield from common.counts([("words", words), ("tokens", tokens)], of="label")
 
 

@@ -7,9 +7,9 @@ from suite.properties.failure import Mismatch
 ALPHA = 1e-14
 """Probability that one bounded count of a right implementation falls outside.
 
-A check makes at most 100,000 such comparisons (M7 under the `deep` profile: 120 examples of 50 ids and a total each; the
-others far fewer), so that a check raises a false alarm with probability below 1e-9. The draws are functions of their
-seeds: a check that has passed on an implementation passes on it for ever.
+A check makes at most 100,000 such comparisons (M7 under the `deep` profile makes 200 examples of 50 ids, the others
+far fewer), so that it raises a false alarm with probability below 1e-9. The draws are functions of their seeds: a
+check that has passed on an implementation passes on it for ever.
 """
 
 

@@ -1,7 +1,7 @@
 """Checks: Hypothesis tests with a number in the contract, run by pytest or by `run_check`.
 
-    @check("A4", needs="align_labels", case=strategies.alignments())
-    def test_no_continuation_token_opens_an_entity(implementation, case): ...
+@check("A4", needs="align_labels", case=strategies.alignments())
+def test_no_continuation_token_opens_an_entity(implementation, case): ...
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 from suite.properties.failure import CheckFailed, Mismatch, Trace, compose
@@ -52,6 +53,12 @@ class Check:
     @property
     def sentence(self) -> str:
         return self.name.removeprefix("test_").replace("_", " ")
+
+    @property
+    def place(self) -> str:
+        """Where the check is written, such as `suite/properties/test_alignment.py:60`."""
+        code = inspect.unwrap(self.example).__code__
+        return f"suite/properties/{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
     def missing(self, subject: Subject) -> tuple[str, ...]:
         return tuple(stage for stage in self.needs if not subject.offers(stage))
@@ -97,21 +104,32 @@ def _run_example(found: Check, body: Callable[[], None], subject: Subject) -> No
     __tracebackhide__ = True
     subject.trace = Trace()
     headline = f"{found.id}: {found.sentence}"
+    cause: Exception | None = None
     try:
         body()
+        return
     except Mismatch as mismatch:
-        raise CheckFailed(headline, _compose(headline, mismatch, subject)) from None
+        problem = mismatch
     except ImplementationRaised as raised:
-        error = raised.error
-        mismatch = Mismatch(expected="a result", came=f"{type(error).__name__}: {error}")
-        raise CheckFailed(headline, _compose(headline, mismatch, subject)) from error
+        cause = raised.error
+        problem = Mismatch(expected="a result", came=f"{type(cause).__name__}: {cause}")
+    except HypothesisException:  # not about the implementation
+        raise
+    except Exception as error:  # a column that is missing, rows of different length: not what the contract says
+        if not subject.trace.calls:
+            raise
+        cause = error
+        came = f"{subject.trace.calls[-1].outcome} ({type(error).__name__} in the check: {error})"
+        problem = Mismatch(expected="a result of the contract's form", came=came)
+    raise CheckFailed(headline, _compose(found, problem, subject)) from cause
 
 
-def _compose(headline: str, mismatch: Mismatch, subject: Subject) -> str:
-    title = f"{headline}: not so for {subject.name} (docs/contract.md)"
-    return compose(
+def _compose(found: Check, mismatch: Mismatch, subject: Subject) -> str:
+    title = f"{found.id}: {found.sentence}: not so for {subject.name}"
+    report = compose(
         title=title, mismatch=mismatch, trace=subject.trace, module=subject.module, attribute=subject.attribute
     )
+    return f"{report}\n\n  the rule is {found.id} of docs/contract.md, the check {found.place}"
 
 
 def all_checks() -> tuple[Check, ...]:

@@ -88,7 +88,8 @@ def compose(*, title: str, mismatch: Mismatch, trace: Trace, module: str, attrib
         if len(shown) > 1:
             lines.append(f"  {'':<10}   -> {short(call.outcome)}")
     if len(shown) < len(trace.calls):
-        lines.append(f"  {'':<10}   (the last of {len(trace.calls)} calls; they differ in {', '.join(_varying(trace.calls))})")
+        varying = ", ".join(_varying(trace.calls))
+        lines.append(f"  {'':<10}   (the last of {len(trace.calls)} calls, which differ in {varying})")
     lines += ["", f"  {'expected':<10} {short(mismatch.expected)}", f"  {'came':<10} {short(mismatch.came)}"]
     if mismatch.where:
         lines.append(f"  {'':<10} {short(mismatch.where)}")

@@ -29,8 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--implementation",
         metavar="NAME",
         default=DEFAULT,
-        help="what to put under the properties: package.module or package.module:object that offers any of the functions "
-        "of docs/contract.md (default: %(default)s)",
+        help="what to put under the properties: package.module or package.module:object that offers any of the "
+        "functions of docs/contract.md (default: %(default)s)",
     )
     profiles.register()  # before Hypothesis reads --hypothesis-profile, and before any check is defined
 
@@ -152,14 +152,16 @@ class Tally:
         none = [id for id in IDS if self.not_offered[id] and not self.ran[id]]
         part = [id for id in IDS if self.not_offered[id] and self.ran[id]]
         unselected = len(IDS) - len(self.selected)
-        remarks = [f"{len(self.failed)} failed: {', '.join(id for id in IDS if id in self.failed)}"] if self.failed else []
+        failed = [id for id in IDS if id in self.failed]
+        remarks = [f"{len(failed)} failed: {', '.join(failed)}"] if failed else []
         if none or part:
             counts = [f"{len(none)} not offered"] if none else []
             counts += [f"{', '.join(part)} in part"] if part else []
             remarks.append(f"{', '.join(counts)}, for want of {', '.join(self.stages)}")
         remarks += [f"{id} skipped: {reason}" for id, reason in self.skipped.items()]
         remarks += [f"{unselected} not selected"] if unselected else []
-        return f"contract: ran {len(whole)} of {len(IDS)} checks on {name}" + (f" ({'; '.join(remarks)})" if remarks else "")
+        line = f"contract: ran {len(whole)} of {len(IDS)} checks on {name}"
+        return f"{line} ({'; '.join(remarks)})" if remarks else line
 
 
 def reason_of(report: pytest.TestReport) -> str:

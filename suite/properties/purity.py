@@ -55,9 +55,9 @@ def as_tuples(value: Any) -> Any:
 
 
 def as_arrays(value: Any) -> Any:
-    """Lists of integers or of truth values become arrays; lists of lists become lists of arrays."""
+    """Lists of numbers or of truth values become arrays; lists of lists become lists of arrays."""
     if isinstance(value, list):
-        for kind in (bool, int):
+        for kind in (bool, int, float):
             if value and all(type(item) is kind for item in value):
                 return np.array(value)
         return [as_arrays(item) if isinstance(item, list | Mapping) else item for item in value]
@@ -101,9 +101,10 @@ def expect_nothing_shared(result: Any, *, arguments: Any) -> None:
         seen[id(part)] = path
     arrays = [(path, part) for path, part in [*theirs, *ours] if isinstance(part, np.ndarray) and part.size]
     for index, (path, part) in enumerate(arrays):
-        if 0 in [stride for stride, size in zip(part.strides, part.shape, strict=True) if size > 1]:
-            if path.startswith("result"):
-                raise Mismatch(expected=f"{path} to have a cell for each value", came="one cell seen several times")
+        if not path.startswith("result"):
+            continue
+        if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
+            raise Mismatch(expected=f"{path} to have a cell for each value", came="one cell seen several times")
         for other_path, other in arrays[:index]:
-            if path.startswith("result") and np.shares_memory(part, other):
+            if np.shares_memory(part, other):
                 raise Mismatch(expected=f"{path} to have its own memory", came=f"memory shared with {other_path}")

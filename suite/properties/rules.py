@@ -1,8 +1,9 @@
 """What the properties know about tags, written from the published rules and sharing no code with any implementation.
 
 Schemes: Ratinov and Roth, "Design Challenges and Misconceptions in Named Entity Recognition", CoNLL 2009, section 3
-(BIO and BILOU); IOBES is BILOU with E for L and S for U. Lenient reading: conlleval (CoNLL-2000 shared task, `endOfChunk` and
-`startOfChunk`). The entity counts try every span and ask whether it is an entity: cubic, and therefore easy to believe.
+(BIO and BILOU); IOBES is BILOU with E for L and S for U. Lenient reading: conlleval (CoNLL-2000 shared task,
+`endOfChunk` and `startOfChunk`). The entity counts try every span and ask whether it is an entity: cubic, and therefore
+easy to believe.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def strict_entities(tags: Sequence[str], *, scheme: str) -> set[Entity]:
 
 
 def lenient_entities(tags: Sequence[str]) -> set[Entity]:
-    """As conlleval reads them: a tag goes on with an entity if it is I or E (L) after B or I of the same type; any other
-    tag but O opens one."""
+    """As conlleval reads them: I or E (L) after B or I of the same type goes on with an entity, any other tag
+    but O opens one."""
 
     def goes_on(position: int) -> bool:
         if not 0 < position < len(tags):
@@ -131,10 +132,10 @@ def entities(tags: Sequence[str], *, scheme: str, mode: str) -> set[Entity]:
     return strict_entities(tags, scheme=scheme) if mode == "strict" else lenient_entities(tags)
 
 
-def first_and_last(word_ids: Sequence[int | None], *, among: Sequence[bool] | None = None) -> dict[int, tuple[int, int]]:
-    """Word to the positions of its first and last token, of the tokens that are `among` those looked at."""
+def first_and_last(word_ids: Sequence[int | None], *, among: Sequence[bool]) -> dict[int, tuple[int, int]]:
+    """Word to the positions of its first and last token; `among` says which tokens to look at."""
     spans: dict[int, tuple[int, int]] = {}
     for position, word in enumerate(word_ids):
-        if word is not None and (among is None or among[position]):
+        if word is not None and among[position]:
             spans[word] = (spans.get(word, (position, position))[0], position)
     return spans

@@ -37,7 +37,7 @@ class ImplementationError(Exception):
 
 
 class Subject:
-    """An implementation as the checks see it: `subject.align_labels(...)` records the call and returns plain Python values.
+    """An implementation as the checks see it: `subject.align_labels(...)` records the call and returns plain values.
 
     The implementation gets its own copies of all arguments. Its warnings are its own affair and are not shown.
     """
@@ -110,7 +110,7 @@ class Subject:
     def expect_refusal(self, stage: str, *args: Any, mentions: tuple[object, ...] = (), **kwargs: Any) -> None:
         """The call must raise a `ValueError` whose message contains `mentions` (an index, a value)."""
         __tracebackhide__ = True
-        wanted = "a ValueError" + (f" that names {' and '.join(map(repr, mentions))}" if mentions else "")
+        wanted = "a ValueError" + (f" whose message contains {' and '.join(map(str, mentions))}" if mentions else "")
         try:
             result = self.raw(stage, *args, **kwargs)
         except ImplementationRaised as raised:

@@ -23,6 +23,8 @@ from suite.properties.strategies import (
     pair_alignments,
     schemes,
     sentences_and_pairs,
+    synthetic_word_ids,
+    token_labels,
     type_names,
 )
 from suite.properties.subject import Subject
@@ -42,7 +44,7 @@ def expected_where_labelled(case: Alignment) -> list[int]:
     ]
 
 
-@check("A1", needs="align_labels", case=sentences_and_pairs())
+@check("A1", needs="align_labels", case=alignments())
 def test_there_is_one_label_for_each_token(implementation: Subject, case: Alignment) -> None:
     came = align(implementation, case)
     expect_that(len(came) == len(case.word_ids), expected=f"{len(case.word_ids)} labels", came=came)
@@ -61,7 +63,7 @@ def test_labels_are_ignored_exactly_at_special_tokens_other_sequences_and_unlabe
     )
 
 
-@check("A3", needs="align_labels", case=sentences_and_pairs())
+@check("A3", needs="align_labels", case=alignments())
 def test_the_first_token_of_a_word_carries_its_label(implementation: Subject, case: Alignment) -> None:
     came = align(implementation, case)
     for word, (first, last) in case.spans.items():
@@ -75,7 +77,7 @@ def test_the_first_token_of_a_word_carries_its_label(implementation: Subject, ca
         )
 
 
-@check("A4", needs="align_labels", case=sentences_and_pairs())
+@check("A4", needs="align_labels", case=alignments())
 def test_no_continuation_token_opens_an_entity(implementation: Subject, case: Alignment) -> None:
     came = align(implementation, case)
     for word, (first, last) in case.spans.items():
@@ -90,7 +92,7 @@ def test_no_continuation_token_opens_an_entity(implementation: Subject, case: Al
             )
 
 
-@check("A5", needs="align_labels merge_labels", case=st.one_of(alignments(valid=True), sentences_and_pairs()))
+@check("A5", needs="align_labels merge_labels", case=alignments())
 def test_entities_survive_the_way_to_tokens_and_back(implementation: Subject, case: Alignment) -> None:
     tokens = align(implementation, case)
     came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
@@ -101,7 +103,7 @@ def test_entities_survive_the_way_to_tokens_and_back(implementation: Subject, ca
 
 @st.composite
 def with_other_ids(draw: st.DrawFn) -> tuple[Alignment, list[int]]:
-    case = draw(sentences_and_pairs())
+    case = draw(alignments())
     return case, draw(st.permutations(range(len(case.names))))
 
 
@@ -129,7 +131,7 @@ def test_token_labels_are_valid_in_their_scheme_if_the_words_were(implementation
     )
 
 
-@check("A8", needs="align_labels", case=sentences_and_pairs(), share=st.integers(0, 100))
+@check("A8", needs="align_labels", case=alignments(), share=st.integers(0, 100))
 def test_cutting_tokens_off_the_end_leaves_a_prefix(implementation: Subject, case: Alignment, share: int) -> None:
     cut = len(case.word_ids) * share // 100
     whole = align(implementation, case)
@@ -152,15 +154,13 @@ def test_tokens_of_the_other_sequence_change_nothing_and_get_no_label(implementa
     came = align(implementation, case)
     expect(expected, came)
     others = [position for position, ours in enumerate(case.ours) if not ours]
-    expect_that(
-        all(came[position] == IGNORED for position in others), expected=f"-100 at each of {others}", came=came
-    )
+    expect_that(all(came[position] == IGNORED for position in others), expected=f"-100 at each of {others}", came=came)
 
 
 @st.composite
 def under_two_names(draw: st.DrawFn) -> tuple[Alignment, list[str]]:
     """A case with awkward types, and the same label names with plain types."""
-    case = draw(sentences_and_pairs())
+    case = draw(alignments())
     plain = {kind: f"T{number}" for number, kind in enumerate(TYPES)}
     pairs = [rules.split_tag(name) for name in case.names]
     return case, [prefix if not kind else f"{prefix}-{plain[kind]}" for prefix, kind in pairs]
@@ -253,9 +253,7 @@ def test_word_ids_and_sequence_ids_of_different_lengths_are_refused(
 
 @check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["ALL", "last", "", "none"]))
 def test_an_unknown_strategy_is_refused(implementation: Subject, case: Alignment, bad: str) -> None:
-    implementation.expect_refusal(
-        "align_labels", case.labels, mentions=(bad,), **case.arguments | {"strategy": bad}
-    )
+    implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"strategy": bad})
 
 
 @check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO", ""]))
@@ -280,15 +278,15 @@ def test_alignment_takes_tuples_and_arrays_as_it_takes_lists(implementation: Sub
 def alignment_batches(draw: st.DrawFn) -> list[Alignment]:
     """Zero to four sentences that share names, scheme and strategy."""
     scheme = draw(schemes)
-    names = draw(label_names(draw(type_names()), scheme=scheme))
+    types = draw(type_names())
+    names = draw(label_names(types, scheme=scheme))
     strategy = draw(label_strategies)
     pairs = draw(st.booleans())
     sequence = draw(st.integers(0, 1)) if pairs else 0
     cases = []
     for size in draw(st.lists(st.integers(0, 5), max_size=4)):
-        labels = [names.index(tag) for tag in draw(any_tags(names, size=size))]
-        pieces = draw(st.lists(st.integers(0, 3), min_size=size, max_size=size))
-        word_ids: list[int | None] = [None, *(word for word, count in enumerate(pieces) for _ in range(count))]
+        labels = [names.index(tag) for tag in draw(any_tags(types, scheme=scheme, size=size))]
+        word_ids = draw(synthetic_word_ids(size, complete=False))
         case = Alignment(names, labels, word_ids, scheme, strategy)
         if pairs:
             other = [0] * draw(st.integers(0, 2))
@@ -348,8 +346,7 @@ def test_batched_alignment_refuses_what_plain_alignment_refuses(
 def predictions(draw: st.DrawFn) -> tuple[Alignment, list[int]]:
     """A sentence and any token labels, -100 among them."""
     case = draw(sentences_and_pairs())
-    label = st.integers(-1, len(case.names) - 1).map(lambda value: IGNORED if value < 0 else value)
-    return case, draw(st.lists(label, min_size=len(case.word_ids), max_size=len(case.word_ids)))
+    return case, draw(token_labels(len(case.word_ids), names=len(case.names)))
 
 
 def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
@@ -365,15 +362,13 @@ def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
 def test_every_word_gets_one_label_and_words_without_tokens_get_o(
     implementation: Subject, drawn: tuple[Alignment, list[int]]
 ) -> None:
-    case, token_labels = drawn
+    case, tokens = drawn
     implementation.remark(**case.remarks)
-    came = implementation.merge_labels(token_labels, n_words=len(case.labels), **case.merging)
+    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
     expect_that(len(came) == len(case.labels), expected=f"{len(case.labels)} labels", came=came)
     outside = case.names.index("O")
     unseen = [
-        word
-        for word in range(len(case.labels))
-        if word not in case.spans or token_labels[case.spans[word][0]] == IGNORED
+        word for word in range(len(case.labels)) if word not in case.spans or tokens[case.spans[word][0]] == IGNORED
     ]
     expect_that(
         all(came[word] == outside for word in unseen),
@@ -386,23 +381,23 @@ def test_every_word_gets_one_label_and_words_without_tokens_get_o(
 def test_the_first_token_decides_whatever_later_tokens_say(
     implementation: Subject, drawn: tuple[Alignment, list[int]]
 ) -> None:
-    case, token_labels = drawn
+    case, tokens = drawn
     implementation.remark(**case.remarks)
-    came = implementation.merge_labels(token_labels, n_words=len(case.labels), **case.merging)
-    expect(expected_words(case, token_labels), came)
+    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
+    expect(expected_words(case, tokens), came)
 
 
 @check("A16", needs="merge_labels", drawn=predictions(), data=st.data())
 def test_merging_refuses_labels_word_ids_and_names_that_do_not_exist(
     implementation: Subject, drawn: tuple[Alignment, list[int]], data: Any
 ) -> None:
-    case, token_labels = drawn
+    case, tokens = drawn
     merging = {**case.merging, "n_words": len(case.labels)}
     fault = data.draw(st.sampled_from(["label", "word", "name", "scheme", "length", "sequence", "no O"]))
     mentions: tuple[object, ...]
     if fault == "label":
         bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
-        token_labels, mentions = [*token_labels, bad], (len(token_labels), bad)
+        tokens, mentions = [*tokens, bad], (len(tokens), bad)
         merging["word_ids"] = [*case.word_ids, None]
         if case.sequence_ids is not None:
             merging["sequence_ids"] = [*case.sequence_ids, None]
@@ -414,34 +409,34 @@ def test_merging_refuses_labels_word_ids_and_names_that_do_not_exist(
             return
     elif fault == "word":
         bad = data.draw(st.sampled_from([-1, len(case.labels), len(case.labels) + 7]))
-        token_labels, mentions = [*token_labels, case.names.index("O")], (len(case.word_ids), bad)
+        tokens, mentions = [*tokens, case.names.index("O")], (len(case.word_ids), bad)
         merging["word_ids"] = [*case.word_ids, bad]
         if case.sequence_ids is not None:
             merging["sequence_ids"] = [*case.sequence_ids, case.sequence]
     elif fault == "name":
         names, index = data.draw(misspelt_names(case.scheme, case.names))
-        token_labels = [label if label == IGNORED else names.index(case.names[label]) for label in token_labels]
+        tokens = [label if label == IGNORED else names.index(case.names[label]) for label in tokens]
         merging["names"], mentions = names, (index, names[index])
     elif fault == "scheme":
         merging["scheme"] = data.draw(st.sampled_from(["IOB1", "iob2", "BIO"]))
         mentions = (merging["scheme"],)
     elif fault == "length":
-        token_labels, mentions = [*token_labels, IGNORED], (len(token_labels) + 1, len(token_labels))
+        tokens, mentions = [*tokens, IGNORED], (len(tokens) + 1, len(tokens))
     elif fault == "sequence":
         merging["sequence_ids"] = [*(case.sequence_ids or [None] * len(case.word_ids)), None]
         mentions = (len(case.word_ids) + 1, len(case.word_ids))
     else:
         merging["names"] = [name for name in case.names if name != "O"]
-        token_labels, mentions = [IGNORED] * len(token_labels), ("O",)
-    implementation.expect_refusal("merge_labels", token_labels, mentions=mentions, **merging)
+        tokens, mentions = [IGNORED] * len(tokens), ("O",)
+    implementation.expect_refusal("merge_labels", tokens, mentions=mentions, **merging)
 
 
 @check("A16", needs="merge_labels", drawn=predictions())
 def test_merging_is_pure(implementation: Subject, drawn: tuple[Alignment, list[int]]) -> None:
-    case, token_labels = drawn
+    case, tokens = drawn
     arguments = {**case.merging, "n_words": len(case.labels)}
-    expect_pure(implementation, "merge_labels", token_labels, **arguments)
-    expect_same_for_tuples_and_arrays(implementation, "merge_labels", token_labels, **arguments)
+    expect_pure(implementation, "merge_labels", tokens, **arguments)
+    expect_same_for_tuples_and_arrays(implementation, "merge_labels", tokens, **arguments)
 
 
 @check("A16", needs="merge_labels merge_labels_batch", cases=alignment_batches(), data=st.data())
@@ -450,8 +445,7 @@ def test_batched_merging_equals_plain_merging(implementation: Subject, cases: li
         empty = Ragged.from_lists([])
         expect([], implementation.merge_labels_batch(empty, word_ids=empty, n_words=[], names=["O"]))
         return
-    label = st.integers(-1, len(cases[0].names) - 1).map(lambda value: IGNORED if value < 0 else value)
-    tokens = [data.draw(st.lists(label, min_size=len(c.word_ids), max_size=len(c.word_ids))) for c in cases]
+    tokens = [data.draw(token_labels(len(case.word_ids), names=len(case.names))) for case in cases]
     n_words = [len(case.labels) for case in cases]
     expected = [
         implementation.merge_labels(row, n_words=n, **case.merging)

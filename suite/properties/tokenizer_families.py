@@ -1,7 +1,7 @@
 """Small tokenizers of the families in use, trained on the spot, and what each makes of a list of words.
 
-They are built from the `tokenizers` library alone, so that the checks start fast; `tests/test_strategies.py` holds them equal to
-`transformers.PreTrainedTokenizerFast(..., is_split_into_words=True)`.
+They are built from the `tokenizers` library alone, so that the checks start fast; `tests/test_strategies.py` holds
+them equal to `transformers.PreTrainedTokenizerFast(..., is_split_into_words=True)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 
 
 def _with_specials(tokenizer: Tokenizer) -> Tokenizer:
-    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    ids = [(token, SPECIAL.index(token)) for token in ("[CLS]", "[SEP]")]  # special tokens come first
     template = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
     )
@@ -45,9 +45,11 @@ def _byte_level(*, trim_offsets: bool) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    sep, cls = (("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]")))
+    cls, sep = (("[CLS]", SPECIAL.index("[CLS]")), ("[SEP]", SPECIAL.index("[SEP]")))  # special tokens come first
     tokenizer.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim_offsets, add_prefix_space=True)
     return tokenizer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ class Spelled(list[Any]):
     """A long list that is shown as the expression it came from, such as `[i // 3 for i in range(9000)]`."""
 
     def __init__(self, source: str) -> None:
-        super().__init__(eval(source, {"__builtins__": {"range": range}}))  # our own constant expressions
+        super().__init__(eval(source, {"__builtins__": {"range": range, "list": list}}))  # our own constant expressions
         self.source = source
 
 
@@ -48,7 +49,7 @@ def plain(value: Any) -> Any:
         return [plain(item) if not isinstance(item, int) else item for item in value]
     if hasattr(value, "offsets") and hasattr(value, "values"):
         values, offsets = plain(value.values), plain(value.offsets)
-        return [values[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        return [values[a:b] for a, b in pairwise(offsets)]
     if hasattr(value, "tolist"):
         return value.tolist()
     return value

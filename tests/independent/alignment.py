@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.independent.tags import Tag, check_ids, read_names
+from tests.independent.tags import Tag, check_ids, name_of, read_names
 
 
 def align_labels(
@@ -36,7 +36,7 @@ def align_labels(
             last = "E" if role in "ES" else "I"
             spelt = [(first, kind), *[("I", kind)] * (len(positions) - 2), (last, kind)]
         for position, new in zip(positions, spelt, strict=True):
-            result[position] = label if new == tag else id_of(new, tags, f"word {word}, a split {names[label]}")
+            result[position] = label if new == tag else id_of(new, tags, scheme, f"word {word}, a split {names[label]}")
     return result
 
 
@@ -55,7 +55,7 @@ def merge_labels(
     token_label = check_ids(token_labels, len(tags), "token_labels", ignored=True)
     if len(token_label) != len(word_ids):
         raise ValueError(f"{len(token_label)} token_labels but {len(word_ids)} word_ids")
-    outside = id_of(None, tags, "a word without a label")
+    outside = id_of(None, tags, scheme, "a word without a label")
 
     result = [outside] * n_words
     for word, positions in positions_of_words(word_ids, sequence_ids, sequence, n_words).items():
@@ -71,7 +71,7 @@ def merge_labels(
         ends = tail is not None and tail[0] in "ES"
         new = {(True, True): "S", (True, False): "B", (False, True): "E", (False, False): "I"}[begins, ends]
         if new != head[0]:
-            result[word] = id_of((new, head[1]), tags, f"word {word}, from {names[first]} to {names[last]}")
+            result[word] = id_of((new, head[1]), tags, scheme, f"word {word}, from {names[first]} to {names[last]}")
     return result
 
 
@@ -91,7 +91,7 @@ def positions_of_words(
     return positions
 
 
-def id_of(tag: Tag, tags: list[Tag], why: str) -> int:
+def id_of(tag: Tag, tags: list[Tag], scheme: str, why: str) -> int:
     if tag not in tags:
-        raise ValueError(f"{why}: names has no {'O' if tag is None else f'{tag[0]} tag for type {tag[1]!r}'}")
+        raise ValueError(f"{why}: {name_of(tag, scheme)!r} is not among the names")
     return tags.index(tag)

@@ -26,6 +26,13 @@ def read_names(names: Sequence[str], scheme: str) -> list[Tag]:
     return tags
 
 
+def name_of(tag: Tag, scheme: str) -> str:
+    if tag is None:
+        return "O"
+    [prefix] = [letter for letter, role in ROLES[scheme].items() if role == tag[0]]
+    return f"{prefix}-{tag[1]}"
+
+
 def check_ids(ids: Sequence[int], count: int, what: str, *, ignored: bool = False) -> list[int]:
     """The ids as Python integers; `ValueError` for one outside range(count), -100 apart if `ignored`."""
     result = [int(i) for i in ids]

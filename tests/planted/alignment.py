@@ -33,7 +33,7 @@ def respelt(labels: Any, word_ids: Any, options: dict[str, Any], rule: Any) -> l
 # Which label the later tokens of a word get ------------------------------------------------------------------------
 
 
-@planted("align_labels", caught_by="A4 A5 A7", evidence="huggingface/notebooks#250 huggingface/transformers#14043")
+@planted("align_labels", caught_by="A4 A7", evidence="huggingface/notebooks#250 huggingface/transformers#14043")
 def b_copied_to_later_tokens(labels, *, word_ids, **options):
     """Every token of a word gets the word's label: a split B word opens an entity with each token."""
     return respelt(labels, word_ids, options, lambda label: label)
@@ -52,9 +52,9 @@ def inside_is_the_id_after_begin(labels, *, word_ids, names, **options):
     return respelt(labels, word_ids, {"names": names, **options}, rule)
 
 
-@planted("align_labels", caught_by="A5 A7", evidence="rungalileo/dataquality#506")
+@planted("align_labels", caught_by="A7", evidence="rungalileo/dataquality#506")
 def only_b_is_respelt(labels, *, word_ids, names, **options):
-    """Later tokens turn B into I and nothing else, so a split U or S word is several entities, a split L or E ill-formed."""
+    """Later tokens turn B into I and nothing else: a split U or S is several entities, a split L or E ill-formed."""
     rule = lambda label: names.index("I" + names[label][1:]) if names[label].startswith("B-") else label  # noqa: E731
     names = list(names)
     aligned = respelt(labels, word_ids, {"names": names, **options}, rule)
@@ -160,7 +160,7 @@ def shifted_by_the_first_special_token(labels, *, word_ids, **options):
     return [IGNORED, *align_labels(labels, word_ids=word_ids, **options)][: len(word_ids)]
 
 
-@planted("align_labels", caught_by="A2 A8")
+@planted("align_labels", caught_by="A8")
 def last_token_taken_for_a_separator(labels, *, word_ids, **options):
     """The last token is always -100, although it is a word's where the sentence was cut."""
     return [*align_labels(labels, word_ids=word_ids, **options)[:-1], *[IGNORED] * bool(len(word_ids))]
@@ -205,7 +205,7 @@ def both_sequences_of_a_pair_labelled(labels, *, word_ids, sequence_ids=None, se
     return align_labels(labels, word_ids=known, **options)
 
 
-@planted("align_labels", caught_by="A9", evidence="course/2.mdx:246-266")
+@planted("align_labels", caught_by="A9")
 def word_remembered_across_sequences(labels, *, word_ids, sequence_ids=None, sequence=0, **options):
     """The word before is not forgotten between the sequences of a pair: where both its neighbours across the separator
     have one number, the second sequence's first token counts as a later token."""

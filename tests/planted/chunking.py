@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, takewhile
+from itertools import chain, pairwise, takewhile
 from typing import Any
 
 import reference.stages
@@ -33,10 +33,12 @@ def tail_kept_although_dropped(columns, *, length, tail="drop", pad=None):
     return chunk(columns, length=length, tail="keep" if tail == "drop" else tail, pad=pad)
 
 
-@planted("chunk", caught_by="C1 C8", evidence="huggingface/transformers#18167 huggingface/transformers#17882")
+@planted("chunk", caught_by="C8", evidence="huggingface/transformers#18167 huggingface/transformers#17882")
 def short_corpus_kept(columns, *, length, tail="drop", pad=None):
     """run_mlm's `if total_length >= block_size`: with fewer tokens than one chunk, a short chunk comes back."""
-    return chunk(columns, length=length, tail="keep" if tail == "drop" and total_of(columns) < length else tail, pad=pad)
+    return chunk(
+        columns, length=length, tail="keep" if tail == "drop" and total_of(columns) < length else tail, pad=pad
+    )
 
 
 @planted("chunk", caught_by="C2")
@@ -51,7 +53,9 @@ def full_last_chunk_dropped(columns, *, length, tail="drop", pad=None):
 def empty_chunk_kept(columns, *, length, tail="drop", pad=None):
     """With `keep`, a total that is a multiple of the length ends in an empty chunk."""
     result = chunk(columns, length=length, tail=tail, pad=pad)
-    return {n: [*rows, []] if tail == "keep" and total_of(columns) % length == 0 else rows for n, rows in result.items()}
+    return {
+        n: [*rows, []] if tail == "keep" and total_of(columns) % length == 0 else rows for n, rows in result.items()
+    }
 
 
 @planted("chunk", caught_by="C2", evidence="course/6.mdx:223")
@@ -93,12 +97,12 @@ def documents_sorted_by_length(columns, *, length, tail="drop", pad=None):
     return chunk({n: [rows[i] for i in order] for n, rows in columns.items()}, length=length, tail=tail, pad=pad)
 
 
-@planted("chunk", caught_by="C2 C3")
+@planted("chunk", caught_by="C3")
 def chunks_overlap(columns, *, length, tail="drop", pad=None):
     """Each chunk begins with the last token of the chunk before."""
     result = chunk(columns, length=length, tail=tail, pad=pad)
     for rows in result.values():
-        for before, row in zip(rows[:-1], rows[1:], strict=True):
+        for before, row in pairwise(rows):
             row[:] = [before[-1], *row[:-1]]
     return result
 
@@ -131,7 +135,7 @@ def stops_at_an_empty_document(columns, *, length, tail="drop", pad=None):
 # Word ids ----------------------------------------------------------------------------------------------------------
 
 
-@planted("chunk", caught_by="C5", evidence="course/3.mdx:370-384")
+@planted("chunk", caught_by="C5", evidence="course/3.mdx:375-382")
 def word_ids_not_shifted(columns, *, length, tail="drop", pad=None):
     """Word ids are concatenated as they are: every document has a word 0."""
     renamed = {name + "_" * (name == "word_ids"): rows for name, rows in columns.items()}

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import reference.stages
+from reference.ragged import Ragged
 from tests.independent.masking import mask_tokens, units
 from tests.planted.bug import planted
 
@@ -94,7 +95,202 @@ def first_token_never_chosen(input_ids, *, special, **options):
     return mask_tokens(input_ids, special=[True, *special[1:]][: len(special)], **options)
 
 
-@planted("mask_tokens", caught_by="M5", evidence="huggingface/transformers#39485")
-def share_of_all_tokens(input_ids, **options):
-    """The rate is doubled."""
-    return mask_tokens(input_ids, **{**options, "rate": min(1.0, 2 * options.get("rate", 0.15))})
+@planted("mask_tokens", caught_by="M5")
+def rate_is_of_the_unchosen(input_ids, **options):
+    """rate / (1 - rate) instead of rate: the odds are taken for the probability."""
+    rate = options.get("rate", 0.15)
+    return mask_tokens(input_ids, **{**options, "rate": rate if rate >= 0.5 else rate / (1 - rate)})
+
+
+# Words -------------------------------------------------------------------------------------------------------------
+
+
+@planted("mask_tokens", caught_by="M3")
+def only_the_first_token_of_a_word(input_ids, **options):
+    """A word that is chosen loses its first token only."""
+    mask_tokens(input_ids, **options)
+    return mask_groups(input_ids, [unit[:1] for unit in units(options["special"], options.get("word_ids"))], options)
+
+
+@planted("mask_tokens", caught_by="M3")
+def tokens_of_a_word_drawn_one_by_one(input_ids, *, word_ids=None, **options):
+    """The word ids are not looked at: whole-word masking is token masking."""
+    mask_tokens(input_ids, word_ids=word_ids, **options)
+    never = [bool(special) for special in options.pop("special")]
+    if word_ids is not None:
+        never = [special or word is None for special, word in zip(never, word_ids, strict=True)]
+    return mask_tokens(input_ids, special=never, **options)
+
+
+@planted("mask_tokens", caught_by="M5")
+def one_token_pulls_its_word_along(input_ids, **options):
+    """Tokens are chosen, then their words: a word of k tokens is chosen with probability 1 - (1 - rate)^k."""
+    _, labels = mask_tokens(input_ids, **{**options, "word_ids": None})
+    mask_tokens(input_ids, **options)
+    groups = units(options["special"], options.get("word_ids"))
+    chosen = {p for group in groups if any(labels[q] != IGNORED for q in group) for p in group}
+    return mask_positions(input_ids, chosen, options)
+
+
+@planted("mask_tokens", caught_by="M4", evidence="course/3.mdx:490-498")
+def words_end_only_where_the_id_changes(input_ids, **options):
+    """The word before is not forgotten at special tokens: the last word of a document and the first of the next are one
+    word if they have one number."""
+    word_ids, special = options.get("word_ids"), options["special"]
+    if word_ids is None:
+        return mask_tokens(input_ids, **options)
+    groups: list[list[int]] = []
+    current = None
+    for position, (word, never) in enumerate(zip(word_ids, special, strict=False)):
+        if word is not None and not never:
+            if word != current:
+                groups.append([])
+                current = word
+            groups[-1].append(position)
+    return mask_groups(input_ids, groups, options)
+
+
+@planted("mask_tokens", caught_by="M4")
+def equal_ids_are_one_word(input_ids, **options):
+    """Tokens are gathered by word id wherever they stand, so the third words of all documents in a chunk are one."""
+    if options.get("word_ids") is None:
+        return mask_tokens(input_ids, **options)
+    groups = defaultdict(list)
+    for position, (word, never) in enumerate(zip(options["word_ids"], options["special"], strict=False)):
+        if word is not None and not never:
+            groups[word].append(position)
+    return mask_groups(input_ids, groups.values(), options)
+
+
+@planted("mask_tokens", caught_by="M11", evidence="huggingface/transformers#39485")
+def words_that_touch_are_one(input_ids, **options):
+    """Words without a gap between them are one: a Chinese sentence, or `state-of-the-art`, is masked whole or not."""
+    if options.get("word_ids") is None:
+        return mask_tokens(input_ids, **options)
+    merged = [None if word is None else 0 for word in options["word_ids"]]
+    return mask_tokens(input_ids, **{**options, "word_ids": merged})
+
+
+@planted("mask_tokens", caught_by="M10")
+def word_zero_is_never_chosen(input_ids, **options):
+    """`if word_id:` instead of `is not None`."""
+    if options.get("word_ids") is None:
+        return mask_tokens(input_ids, **options)
+    return mask_tokens(input_ids, **{**options, "word_ids": [word or None for word in options["word_ids"]]})
+
+
+@planted("mask_tokens", caught_by="M10")
+def tokens_between_words_are_a_word(input_ids, **options):
+    """`None` counts as a word id like any other: tokens that belong to no word are chosen."""
+    if options.get("word_ids") is None:
+        return mask_tokens(input_ids, **options)
+    other = max((word for word in options["word_ids"] if word is not None), default=0) + 1
+    named = [other if word is None else word for word in options["word_ids"]]
+    return mask_tokens(input_ids, **{**options, "word_ids": named})
+
+
+# What takes a token's place, and what is the label -----------------------------------------------------------------
+
+
+@planted("mask_tokens", caught_by="M6", evidence="huggingface/transformers#39485")
+def always_the_mask(input_ids, **options):
+    """All chosen tokens become [MASK], whatever the shares."""
+    masked, labels = mask_tokens(input_ids, **options)
+    mask = options["mask_id"]
+    return [mask if label != IGNORED else token for token, label in zip(masked, labels, strict=True)], labels
+
+
+@planted("mask_tokens", caught_by="M6")
+def tenth_of_the_rest(input_ids, **options):
+    """The share of random tokens is taken of what is left after [MASK], 2 % instead of 10 %."""
+    mask, random, _ = options.get("replacement", (0.8, 0.1, 0.1))
+    mask_tokens(input_ids, **options)
+    random *= 1 - mask
+    return mask_tokens(input_ids, **{**options, "replacement": (mask, random, 1 - mask - random)})
+
+
+@planted("mask_tokens", caught_by="M6")
+def random_over_the_mask(input_ids, **options):
+    """Random tokens are written over some of the [MASK]s: the draw forgets `and not yet replaced`."""
+    mask, random, unchanged = options.get("replacement", (0.8, 0.1, 0.1))
+    mask_tokens(input_ids, **options)
+    over = mask * random
+    return mask_tokens(input_ids, **{**options, "replacement": (mask - over, random + over, unchanged)})
+
+
+@planted("mask_tokens", caught_by="M7", evidence="huggingface/transformers#15342")
+def random_tokens_from_zero_on(input_ids, **options):
+    """Random tokens are drawn from all ids up to the largest, special ones such as [PAD] among them."""
+    upward = range(max(options["vocabulary"], default=-1) + 1)
+    return mask_tokens(input_ids, **{**options, "vocabulary": upward})
+
+
+@planted("mask_tokens", caught_by="M7")
+def last_of_the_vocabulary_never_drawn(input_ids, **options):
+    """An end that is taken for inclusive, and is not."""
+    vocabulary = options["vocabulary"]
+    return mask_tokens(input_ids, **{**options, "vocabulary": vocabulary[: max(1, len(vocabulary) - 1)]})
+
+
+@planted("mask_tokens", caught_by="M2 M10", evidence="huggingface/course#291")
+def labels_everywhere(input_ids, **options):
+    """The labels are the input, also where nothing was chosen."""
+    masked, _ = mask_tokens(input_ids, **options)
+    return masked, [int(token) for token in input_ids]
+
+
+@planted("mask_tokens", caught_by="M1")
+def labels_taken_too_late(input_ids, **options):
+    """The labels are read after the tokens are replaced, so [MASK] is to be predicted from [MASK]."""
+    masked, labels = mask_tokens(input_ids, **options)
+    return masked, [IGNORED if label == IGNORED else token for token, label in zip(masked, labels, strict=True)]
+
+
+@planted("mask_tokens", caught_by="M1")
+def unchosen_labels_are_zero(input_ids, **options):
+    """Where nothing is to be predicted the label is 0, which the loss takes for a token."""
+    masked, labels = mask_tokens(input_ids, **options)
+    return masked, [0 if label == IGNORED else label for label in labels]
+
+
+# Manners -----------------------------------------------------------------------------------------------------------
+
+
+@planted("mask_tokens", caught_by="M12")
+def rate_cut_to_its_range(input_ids, **options):
+    """A rate of 15, meant as per cent, is taken for 1."""
+    return mask_tokens(input_ids, **{**options, "rate": min(1.0, max(0.0, options.get("rate", 0.15)))})
+
+
+@planted("mask_tokens", caught_by="M12")
+def shares_divided_by_their_sum(input_ids, **options):
+    """Shares that do not sum to 1 are made to."""
+    shares = [max(0.0, share) for share in options.get("replacement", (0.8, 0.1, 0.1))]
+    return mask_tokens(input_ids, **{**options, "replacement": [share / sum(shares) for share in shares]})
+
+
+@planted("mask_tokens", caught_by="M13", evidence="course/3.mdx:487-509")
+def masked_in_place(input_ids, **options):
+    """The caller's own tokens are masked, so the next epoch masks the masked."""
+    masked, labels = mask_tokens(input_ids, **options)
+    if isinstance(input_ids, list):
+        input_ids[:] = masked
+    return masked, labels
+
+
+@planted("mask_tokens_batch", caught_by="M14", base=reference.stages)
+def twin_counts_rows(input_ids, *, examples, **options):
+    """The batched twin draws by the row in the batch, not by the example."""
+    return reference.stages.mask_tokens_batch(input_ids, examples=range(len(examples)), **options)
+
+
+@planted("mask_tokens_batch", caught_by="M14", base=reference.stages)
+def twin_joins_rows(input_ids, *, examples, **options):
+    """The batched twin masks the flat array as one example."""
+    flat = dict(options)
+    for name in ("special", "word_ids"):
+        if flat.get(name) is not None:
+            flat[name] = Ragged(flat[name].values, input_ids.offsets[[0, -1]])
+    one = Ragged(input_ids.values, input_ids.offsets[[0, -1]])
+    masked, labels = reference.stages.mask_tokens_batch(one, examples=list(examples)[:1] or [0], **flat)
+    return input_ids.with_values(masked.values), input_ids.with_values(labels.values)

@@ -1,8 +1,8 @@
 """The microworld: an endless data set from one small grammar, embedded so that any machine has it, offline.
 
-Row i of a split is drawn from (seed, split, i) alone, the same on every platform and Python version, so that any size costs nothing to
-hold. Names in validation never occur in training, context words do: what a model learns here, it has learned to generalise.
-`words` and `tags` are one sentence of document i; `text` is document i.
+Row i of a split is drawn from (seed, split, i) alone, the same on every platform and Python version, so that any size
+costs nothing to hold. Names in validation never occur in training, context words do: what a model learns here, it has
+learned to generalise. `words` and `tags` are one sentence of document i; `text` is document i.
 """
 
 from __future__ import annotations

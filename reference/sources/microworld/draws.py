@@ -1,7 +1,8 @@
 """Random draws that are the same on every platform, Python version and day.
 
-SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a counter and a mixing
-function, nothing but 64-bit integer arithmetic. A generator is named by a key, so any row can be drawn without those before it.
+SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a counter and a
+mixing function, nothing but 64-bit integer arithmetic. A generator is named by a key, so any row can be drawn without
+those before it.
 """
 
 from __future__ import annotations

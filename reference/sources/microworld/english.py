@@ -96,9 +96,7 @@ def _tell_clause(clause: Clause, telling: Telling) -> None:
                 subject = filler
             _tell_filler(filler, telling)
         elif word.startswith("["):
-            plural = word.endswith("+]") or (
-                isinstance(subject, Phrase) and subject.plural and not word.endswith("-]")
-            )
+            plural = word.endswith("+]") or (isinstance(subject, Phrase) and subject.plural and not word.endswith("-]"))
             verb = word.strip("[+-]")
             telling.say(past(verb, plural=plural) if clause.past else present(verb, plural=plural))
         elif word == "<his>":

@@ -1,7 +1,8 @@
 """The microworld's documents and sentences, as structure: who does what, before it is told in any language.
 
-A document has a topic and a cast; its sentences fill the topic's frames with members of the cast, so that names and nouns come
-back within a document. Document i of a split depends on (seed, split, i) alone, and so does each of its sentences.
+A document has a topic and a cast; its sentences fill the topic's frames with members of the cast, so that names and
+nouns come back within a document. Document i of a split depends on (seed, split, i) alone, and so does each of its
+sentences.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Sentence:
         clauses: joined by `connective`.
         place: where it happens, told first ("In Weston , ..."); or the dateline, where `style` says so.
         speaker: whose words these are ("..., Miller said .").
-        style: `plain`; `headline` is all in capitals; `dateline` is a place and a date before the clauses; `listing` is a long run of
-            names, `lists` holding them; `foreign` is a sentence in a script without spaces.
+        style: `plain`; `headline` is all in capitals; `dateline` is a place and a date before the clauses; `listing`
+            is a long run of names, `lists` holding them; `foreign` is a sentence in a script without spaces.
         emoji: stands at the end.
         foreign: the characters of a foreign sentence.
         stray: an invisible character stands after the first word, as in text copied from the web.
@@ -128,16 +129,16 @@ def sentence(index: int, *, seed: int, split: Split) -> Sentence:
     return whole.sentence(Draws("position", seed, split, index).below(whole.length))
 
 
-CAST: tuple[tuple[Role, int], ...] = (
-    ("person", 2), ("company", 2), ("club", 2), ("body", 1), ("town", 2), ("country", 1), ("landmark", 1), ("people", 1), ("event", 1),
-)  # fmt: skip
+CAST: tuple[Role, ...] = (
+    *("person", "person", "company", "company", "club", "club", "town", "town"),
+    *("body", "country", "landmark", "people", "event"),
+)
 ANYONE: tuple[Role, ...] = ("person", "person", "company", "club", "country", "town")
 
 
 def _cast(names: Names) -> Iterator[Entity]:
-    for role, number in CAST:
-        for _ in range(number):
-            yield names.entity(role)
+    for role in CAST:
+        yield names.entity(role)
 
 
 @cache
@@ -203,7 +204,9 @@ class _Telling:
             case "noun" | "bare" | "nouns":
                 adjective = draws.pick(topic.adjectives) if draws.chance(0.35) else None
                 plural = kind == "nouns" or draws.chance(0.25)
-                article: Literal["a", "the", ""] = "" if kind != "noun" else "the" if draws.chance(0.6) else "" if plural else "a"
+                article: Literal["a", "the", ""] = (
+                    "" if kind != "noun" else "the" if draws.chance(0.6) else "" if plural else "a"
+                )
                 return Phrase(draws.pick(topic.nouns), adjective, plural, article)
             case "adjective":
                 return Term(draws.pick(topic.adjectives))
@@ -246,7 +249,10 @@ class _Telling:
         return Mention(self._mention(self.draws.pick(ANYONE), used=used).entity, True)
 
 
-_FOREIGN = ("彼女", "今日", "電車", "東京", "天気", "先生", "手紙", "は", "が", "を", "に", "で", "の", "と", "待つ", "書く", "見る", "行く", "雨", "山", "海", "人")  # fmt: skip
+_FOREIGN = (
+    *("彼女", "今日", "電車", "東京", "天気", "先生", "手紙", "雨", "山", "海", "人"),
+    *("は", "が", "を", "に", "で", "の", "と", "待つ", "書く", "見る", "行く"),
+)
 
 
 def _foreign(draws: Draws) -> str:

@@ -1,9 +1,9 @@
 """The microworld's names: built from syllables, and held out by split.
 
-A name word that occurs in one split never occurs in the other: which split a word belongs to is a digest of its spelling.
-What is shared is said here: the words of `AMBIGUOUS_GIVEN_NAMES` and the fixed parts of organisation and event names ("Bank of",
-"United", "Cup"). Kinds of names overlap in their endings, so that a name's spelling is a hint and never an answer: a person may be
-called Weston, and so may a town.
+A name word that occurs in one split never occurs in the other: which split a word belongs to is a digest of its
+spelling. What is shared is in `SHARED`: given names that are words, and the fixed parts of organisation and
+event names ("Bank of", "United", "Cup"). Kinds of names overlap in their endings, so that a name's spelling is a hint
+and never an answer: a person may be called Weston, and so may a town.
 """
 
 from __future__ import annotations
@@ -18,24 +18,35 @@ EntityType = Literal["PER", "ORG", "LOC", "MISC"]
 Role = Literal["person", "company", "club", "body", "town", "country", "landmark", "people", "event"]
 """What an entity is in the world. `people` is the adjective and noun of a country (Norlandian)."""
 
-STEMS = (
-    "Al Am An Ar Bal Bar Bel Ben Ber Bor Bran Bren Cal Cam Car Cas Chel Cor Dal Dan Dar Del Den Dor Dun El Em Er Fal Far Fen Fer Fin Gal Gar "
-    "Gil Glen Gor Gran Hal Ham Har Hel Hol Hor Il Ir Jan Jor Kal Kan Kar Kel Ken Kor Lan Lar Len Lin Lor Mal Man Mar Mel Mer Mil Mon Mor Nal "
-    "Nar Nel Nor Ol Or Os Pal Par Pel Pen Por Ral Ran Ren Ros Sal San Sar Sel Sen Sil Sol Sor Tal Tam Tar Tel Tor Tran Ul Ur Val Van Var Ver "
-    "Vil Vor Wal War Wel Wes Wil Win Yar Yel Zan Zel Zor"
-).split()
-MIDDLES = (
-    "a e i o u ba be da de di do ga ge ka ke ko la le li lo ma me mi na ne ni no ra re ri ro sa se ta te ti va ve vi za "
-    "bar dal den fer gan kel len mar nor rin sel tan ver"
-).split()
-ENDINGS: dict[str, list[str]] = {
-    "feminine": "a a ia ina elle ette isa ora".split(),
-    "masculine": "o us in as ek ard on el".split(),
-    "surname": "son man sen ez ova ski berg ton ford well er in ard mann land".split(),
-    "town": "ton ville ford burg stad mouth ham field berg port well o a".split(),
-    "country": "ia ia land stan ora any o".split(),
-    "company": "ex tech co soft gen corp on ix a berg land".split(),
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+STEMS = _words(
+    """
+    Al Am An Ar Bal Bar Bel Ben Ber Bor Bran Bren Cal Cam Car Cas Chel Cor Dal Dan Dar Del Den Dor Dun El Em Er
+    Fal Far Fen Fer Fin Gal Gar Gil Glen Gor Gran Hal Ham Har Hel Hol Hor Il Ir Jan Jor Kal Kan Kar Kel Ken Kor
+    Lan Lar Len Lin Lor Mal Man Mar Mel Mer Mil Mon Mor Nal Nar Nel Nor Ol Or Os Pal Par Pel Pen Por Ral Ran Ren
+    Ros Sal San Sar Sel Sen Sil Sol Sor Tal Tam Tar Tel Tor Tran Ul Ur Val Van Var Ver Vil Vor Wal War Wel Wes
+    Wil Win Yar Yel Zan Zel Zor
+    """
+)
+MIDDLES = _words(
+    """
+    a e i o u ba be da de di do ga ge ka ke ko la le li lo ma me mi na ne ni no ra re ri ro sa se ta te ti va ve
+    vi za bar dal den fer gan kel len mar nor rin sel tan ver
+    """
+)
+ENDINGS = {
+    "feminine": _words("a a ia ina elle ette isa ora"),
+    "masculine": _words("o us in as ek ard on el"),
+    "surname": _words("son son man sen ez ova ski er ini ard mann ton berg"),
+    "town": _words("ton ville ford burg stad mouth ham field bury well o a"),
+    "country": _words("ia ia ia land land stan stan ora any o"),
+    "company": _words("ex tech co soft gen corp on ix tron berg a"),
 }
+"""Endings by kind of name; one that stands twice is twice as likely."""
 PEOPLE_ENDINGS = ("ian", "ish", "ese", "i")
 
 AMBIGUOUS_GIVEN_NAMES = ("May", "April", "June", "Mark", "Will", "Rose", "Grace", "Bill", "Frank", "Art")
@@ -47,23 +58,31 @@ COMPANY_ENDINGS = ("Inc", "Corp", "Group", "Holdings", "Bank", "Airlines", "Moto
 BODIES = ("Bank of", "University of", "Court of", "Museum of", "Institute of")
 LANDMARKS = ("Mount", "Lake", "River", "Port", "Cape")
 EVENTS = ("Cup", "Prize", "Open", "Festival", "Treaty", "Trophy")
+PARTICLES = ("de", "van", "al")
 SHARED = frozenset(
-    {*AMBIGUOUS_GIVEN_NAMES, *CLUB_ENDINGS, *COMPANY_ENDINGS, *LANDMARKS, *EVENTS, "&", "Sons", "and"}
+    {*AMBIGUOUS_GIVEN_NAMES, *PARTICLES, *CLUB_ENDINGS, *COMPANY_ENDINGS, *LANDMARKS, *EVENTS, "&", "Sons", "and"}
     | {word for body in BODIES for word in body.split()}
 )
-"""Words of names that both splits may use."""
+"""Words of names that both splits may use, beside initials."""
 
-# Awkward spellings, on purpose: letters of their own script, a letter and its accent as two characters, names of one character.
+
+# Awkward spellings, on purpose: scripts of their own, an accent as a character of its own, names of one character.
+def _characters(first: int, last: int) -> str:
+    return "".join(map(chr, range(first, last + 1)))
+
+
 _CJK = "東西南北山川林森田村高松中石井上本木金水野原島崎藤橋河池岡竹"
-_HEBREW = "אבגדהזחטילמנסעפצקרשת"
-_ARABIC = "ابتجحدرزسشصعفقكلمنهوي"
+_HEBREW = _characters(0x05D0, 0x05D9)
+_ARABIC = _characters(0x062A, 0x063A)
 _ACCENTS = ("e\u0301", "o\u0308", "n\u0303", "a\u0302", "u\u030a", "i\u0308")
-_SINGLE = "QXZΔΘΛΞΠΣΦΨΩБДЖЗИЛФЦЧШЭЮЯÅÆÑØÞ王李张刘陈杨赵黄周吴"
+_SINGLE = "QXZÅÆÑØÞ王李张刘陈杨赵黄周吴" + _characters(0x0393, 0x03A1) + _characters(0x0416, 0x042F)  # Greek, Cyrillic
 
 
 @dataclass(frozen=True)
 class Entity:
-    """Somebody or something with a name. `full` at first mention; `short` later on (the surname, the town of a club)."""
+    """Somebody or something with a name. `full` at first mention; `short` later on (the surname, the town of a
+    club).
+    """
 
     role: Role
     type: EntityType
@@ -103,7 +122,11 @@ class Names:
             letters = draws.pick((_HEBREW, _ARABIC))
             return "".join(draws.pick(letters) for _ in range(draws.between(3, 6)))
         if rare < 24:  # splits into many subwords
-            return draws.pick(STEMS) + "".join(draws.pick(MIDDLES) for _ in range(draws.between(6, 12))) + draws.pick(ENDINGS[kind])
+            return (
+                draws.pick(STEMS)
+                + "".join(draws.pick(MIDDLES) for _ in range(draws.between(6, 12)))
+                + draws.pick(ENDINGS[kind])
+            )
         stem = draws.pick(STEMS)
         if rare < 36:
             return stem + draws.pick(_ACCENTS) + draws.pick(MIDDLES) + draws.pick(ENDINGS[kind])
@@ -120,7 +143,7 @@ class Names:
             given = self._word("feminine" if feminine else "masculine")
         surname = self._word("surname")
         middle = (f"{draws.pick(STEMS)[0]}.",) if draws.chance(0.08) else ()
-        particle = (draws.pick(("de", "van", "al")),) if draws.chance(0.04) else ()
+        particle = (draws.pick(PARTICLES),) if draws.chance(0.04) else ()
         return Entity("person", "PER", (given, *middle, *particle, surname), (*particle, surname), feminine)
 
     def _company(self) -> Entity:
@@ -135,7 +158,10 @@ class Names:
         if shape < 8:
             name = self._word("surname")
             return Entity("company", "ORG", (name, "and", self._word("surname")), (name,))
-        while split_of(name := "".join(draws.pick("ABCDEFGHIKLMNOPRSTVW") for _ in range(draws.between(3, 4)))) != self.split:
+        while (
+            split_of(name := "".join(draws.pick("ABCDEFGHIKLMNOPRSTVW") for _ in range(draws.between(3, 4))))
+            != self.split
+        ):
             pass
         return Entity("company", "ORG", (name,), (name,))
 

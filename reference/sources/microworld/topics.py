@@ -2,15 +2,16 @@
 
 A frame is a pattern of words, separated by spaces:
 
-    {slot}      a name, or a phrase: its kind, with a digit where a frame has two of a kind. The first slot is the subject
-    [verb]      a verb in the clause's tense, agreeing in number with its subject: the first slot, or after "that" the first slot there
+    {slot}      a name or a phrase: its kind, with a digit where a frame has two of a kind
+    [verb]      a verb in the clause's tense, agreeing in number with its subject: the first slot, or after "that" the
+    first slot there
     [verb+]     the same where the subject is plural whatever its slot ("{person} and {person2} [meet+]")
     [verb-]     the same where it is singular
     <his>       his, her, its or their: the subject's
 
-`{noun}` is a noun phrase of the topic, `{bare}` the same without article, `{nouns}` in the plural without article, `{job}` what a
-person does. `{anyone}` is
-whoever may act: a person, a company, a club, a body or a country, by its short name, so that the context leaves open what it is.
+`{noun}` is a noun phrase of the topic, `{bare}` the same without article, `{nouns}` in the plural without article,
+`{job}` what a person does. `{anyone}` is whoever may act: a person, a company, a club, a body or a country, by its
+short name, so that the context leaves open what it is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Noun:
 
 @dataclass(frozen=True)
 class Frame:
-    """A clause with open slots. What else a clause can be told as (another language, a headline, a question) belongs here too."""
+    """A clause with open slots. What else a clause can be told as (another language, a headline, a question) belongs
+    here too.
+    """
 
     english: str
 
@@ -46,11 +49,35 @@ class Topic:
 
 
 _IRREGULAR_PLURALS = {"policeman": "policemen", "crisis": "crises", "thief": "thieves"}
-_IRREGULAR_PASTS = {"win": "won", "beat": "beat", "lose": "lost", "say": "said", "fall": "fell", "rise": "rose", "buy": "bought", "sell": "sold",
-                    "find": "found", "leave": "left", "meet": "met", "tell": "told", "take": "took", "see": "saw", "make": "made", "lead": "led",
-                    "write": "wrote", "show": "showed", "hold": "held", "cut": "cut", "hit": "hit", "begin": "began", "shut": "shut",
-                    "sign": "signed", "deny": "denied", "carry": "carried", "send": "sent", "draw": "drew", "steal": "stole", "be": "was",
-                    "study": "studied", "plan": "planned", "stop": "stopped", "give": "gave", "know": "knew", "sing": "sang", "cost": "cost", "stand": "stood"}  # fmt: skip
+_IRREGULAR_PASTS = {
+    "win": "won",
+    "beat": "beat",
+    "lose": "lost",
+    "say": "said",
+    "fall": "fell",
+    "rise": "rose",
+    "buy": "bought",
+    "sell": "sold",
+    "find": "found",
+    "leave": "left",
+    "meet": "met",
+    "tell": "told",
+    "take": "took",
+    "see": "saw",
+    "lead": "led",
+    "write": "wrote",
+    "show": "showed",
+    "cut": "cut",
+    "hit": "hit",
+    "begin": "began",
+    "draw": "drew",
+    "steal": "stole",
+    "sing": "sang",
+    "cost": "cost",
+    "send": "sent",
+    "give": "gave",
+    "know": "knew",
+}
 
 
 def plural_of(noun: str) -> str:
@@ -132,7 +159,7 @@ TOPICS = (
     ),
     _topic(
         "politics",
-        nouns="election vote law minister party leader government tax reform treaty policy parliament crisis border campaign",
+        nouns="election vote law party leader government tax reform treaty policy parliament crisis border campaign",
         adjectives="new local national public secret difficult popular former official open",
         jobs="president minister mayor senator ambassador spokesman",
         frames="""
@@ -172,7 +199,7 @@ TOPICS = (
     ),
     _topic(
         "science",
-        nouns="study planet star cell virus patient drug experiment telescope theory brain laboratory disease result animal",
+        nouns="study planet star cell virus patient drug experiment telescope theory brain disease result animal",
         adjectives="small distant rare common human modern early blue unknown medical",
         jobs="professor doctor scientist student physicist biologist",
         frames="""
@@ -249,6 +276,19 @@ TOPICS = (
 )
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 CONNECTIVES = ("and", "but", "while")
 EMOJI = ("⚽", "🎉", "😀", "👍🏽", "🌧️", "👩‍🔬", "🇫🇷", "❤️")

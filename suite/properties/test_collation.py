@@ -1,0 +1,234 @@
+"""Checks P1-P9 of docs/contract.md: `pad_batch`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from suite.properties.check import check
+from suite.properties.failure import expect, expect_close, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.strategies import FILLS, Batch, Feature, batches, sides
+from suite.properties.subject import Subject
+from suite.properties.values import plain
+
+
+def pad(implementation: Subject, case: Batch) -> dict[str, Any]:
+    result: dict[str, Any] = implementation.pad_batch(case.features, **case.arguments)
+    return result
+
+
+def columns_of(case: Batch) -> list[str]:
+    return [name for name, value in case.features[0].items() if isinstance(value, list)]
+
+
+def own_values(feature: Feature, name: str) -> list[int]:
+    """A column as it must stand in the batch: -1 for `None`."""
+    return [-1 if value is None else value for value in feature[name]]
+
+
+def padded(case: Batch, row: int, values: list[int], fill: int) -> list[int]:
+    """The row that is expected."""
+    result = [fill] * case.width
+    result[case.place(row)] = values
+    return result
+
+
+@check("P1", needs="pad_batch", case=batches())
+def test_the_batch_is_as_wide_as_it_must_be_and_no_wider(implementation: Subject, case: Batch) -> None:
+    result = implementation.raw("pad_batch", case.features, **case.arguments)
+    shape = (len(case.features), case.width)
+    for name in columns_of(case):
+        expect_that(name in result, expected=f"a column {name!r}", came=f"{sorted(result)}")
+        array = np.asarray(result[name])
+        expect_that(array.shape == shape, expected=f"shape {shape} of {name!r}", came=f"{array.shape}")
+        if array.size:
+            expect_that(array.dtype == np.int64, expected=f"int64 in {name!r}", came=str(array.dtype))
+
+
+@check("P2", needs="pad_batch", case=batches())
+def test_the_attention_mask_is_zero_exactly_at_padding_and_where_it_was(implementation: Subject, case: Batch) -> None:
+    came = pad(implementation, case).get("attention_mask")
+    masks = [feature.get("attention_mask", [1] * len(feature["input_ids"])) for feature in case.features]
+    expect([padded(case, row, mask, 0) for row, mask in enumerate(masks)], came, where="attention_mask")
+
+
+@check("P3", needs="pad_batch", case=batches(labels=True))
+def test_labels_are_ignored_exactly_at_padding_and_where_they_were(implementation: Subject, case: Batch) -> None:
+    came = pad(implementation, case).get("labels")
+    expected = [padded(case, row, feature["labels"], -100) for row, feature in enumerate(case.features)]
+    expect(expected, came, where="labels")
+
+
+@check("P3", needs="pad_batch", side=sides, lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_a_real_end_of_sequence_label_survives_where_pad_and_end_are_one_id(
+    implementation: Subject, side: str, lengths: list[int]
+) -> None:
+    end = 7
+    ids = [[*range(1, length), end] for length in lengths]
+    features = [{"input_ids": row, "attention_mask": [1] * len(row), "labels": list(row)} for row in ids]
+    case = Batch(features, end, side, None, None)
+    expect([padded(case, row, values, -100) for row, values in enumerate(ids)], pad(implementation, case).get("labels"))
+
+
+@check("P4", needs="pad_batch", case=batches(mask=False))
+def test_taking_the_padding_off_gives_the_input_back(implementation: Subject, case: Batch) -> None:
+    came = pad(implementation, case)
+    for name in columns_of(case):
+        kept = [
+            [value for value, real in zip(values, mask, strict=True) if real]
+            for values, mask in zip(came[name], came["attention_mask"], strict=True)
+        ]
+        expected = [own_values(feature, name) for feature in case.features]
+        expect(expected, kept, where=f"{name} where attention_mask is 1")
+
+
+@check("P5", needs="pad_batch", case=batches(scalars=True))
+def test_no_column_is_lost_and_each_has_its_own_fill(implementation: Subject, case: Batch) -> None:
+    came = pad(implementation, case)
+    for name, value in case.features[0].items():
+        expect_that(name in came, expected=f"a column {name!r}", came=f"{sorted(came)}")
+        if isinstance(value, list):
+            fill = case.pad_id if name == "input_ids" else FILLS[name]
+            expected = [padded(case, row, own_values(f, name), fill) for row, f in enumerate(case.features)]
+            expect(expected, came[name], where=f"column {name!r}, whose fill is {fill}")
+        else:
+            expect([f[name] for f in case.features], came[name], where=f"column {name!r}, one integer a row")
+
+
+@check("P6", needs="pad_batch", case=batches(scalars=True), data=st.data())
+def test_rows_do_not_depend_on_each_other_and_keep_their_order(implementation: Subject, case: Batch, data: Any) -> None:
+    came = pad(implementation, case)
+    row = data.draw(st.integers(0, len(case.features) - 1))
+    alone = pad(implementation, case.with_(features=[case.features[row]], length=case.width))
+    expect({name: values[0] for name, values in alone.items()}, {name: values[row] for name, values in came.items()},
+           where=f"row {row} of the batch, and the same feature alone padded to {case.width}")  # fmt: skip
+
+
+# --- what must be refused --------------------------------------------------------------------------------------------
+
+
+@check("P7", needs="pad_batch", case=batches())
+def test_a_batch_of_nothing_is_refused(implementation: Subject, case: Batch) -> None:
+    implementation.expect_refusal("pad_batch", [], **case.arguments)
+
+
+@check("P7", needs="pad_batch", case=batches(), side=st.sampled_from(["RIGHT", "both", "", "top"]))
+def test_an_unknown_side_is_refused(implementation: Subject, case: Batch, side: str) -> None:
+    implementation.expect_refusal("pad_batch", case.features, mentions=(side,), **case.arguments | {"side": side})
+
+
+@check("P7", needs="pad_batch", case=batches(mask=True), less=st.integers(1, 3))
+def test_a_feature_longer_than_the_length_is_refused(implementation: Subject, case: Batch, less: int) -> None:
+    length = max(case.lengths) - less
+    if length >= 0:
+        row = next(row for row, size in enumerate(case.lengths) if size > length)
+        mentions = (row, case.lengths[row], length)
+        implementation.expect_refusal(
+            "pad_batch", case.features, mentions=mentions, **case.arguments | {"length": length}
+        )
+
+
+@check("P7", needs="pad_batch", case=batches(mask=True), data=st.data())
+def test_columns_of_unequal_length_in_a_feature_are_refused(implementation: Subject, case: Batch, data: Any) -> None:
+    row = data.draw(st.integers(0, len(case.features) - 1))
+    features = [dict(feature) for feature in case.features]
+    features[row]["attention_mask"] = [*features[row]["attention_mask"], 1]
+    implementation.expect_refusal("pad_batch", features, mentions=(row, "attention_mask"), **case.arguments)
+
+
+@check("P7", needs="pad_batch", case=batches(mask=True, labels=True), data=st.data())
+def test_features_that_differ_in_their_columns_are_refused(implementation: Subject, case: Batch, data: Any) -> None:
+    features = [dict(feature) for feature in [*case.features, case.features[0]]]
+    row = data.draw(st.integers(0, len(features) - 1))
+    del features[row]["labels"]
+    implementation.expect_refusal("pad_batch", features, mentions=("labels",), **case.arguments)
+
+
+@check("P7", needs="pad_batch", case=batches(mask=True))
+def test_a_column_without_a_known_fill_is_refused(implementation: Subject, case: Batch) -> None:
+    features = [{**feature, "offsets": list(feature["input_ids"])} for feature in case.features]
+    case = case.with_(features=features, length=max(case.lengths) + 1)  # every row has to be filled
+    implementation.expect_refusal("pad_batch", features, mentions=("offsets",), **case.arguments)
+
+
+@check("P7", needs="pad_batch", case=batches(mask=False), data=st.data())
+def test_input_that_is_already_padded_without_a_mask_is_refused(
+    implementation: Subject, case: Batch, data: Any
+) -> None:
+    row = data.draw(st.integers(0, len(case.features) - 1))
+    extra = {"input_ids": case.pad_id, **FILLS}
+    features = [dict(feature) for feature in case.features]
+    for name in columns_of(case):
+        values = features[row][name]
+        features[row][name] = [*values, extra[name]] if case.side == "right" else [extra[name], *values]
+    case = case.with_(features=features, length=None)
+    implementation.expect_refusal("pad_batch", features, mentions=(row, case.pad_id), **case.arguments)
+
+
+@check("P8", needs="pad_batch", case=batches())
+def test_padding_is_pure(implementation: Subject, case: Batch) -> None:
+    expect_pure(implementation, "pad_batch", case.features, **case.arguments)
+
+
+@check("P8", needs="pad_batch", case=batches())
+def test_padding_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Batch) -> None:
+    expect_same_for_tuples_and_arrays(implementation, "pad_batch", case.features, **case.arguments)
+
+
+# --- what padding is for ---------------------------------------------------------------------------------------------
+
+
+@cache
+def tiny_model() -> Any:
+    """BERT with one layer of 16 in float32 and evaluation mode, weights drawn from seed 0."""
+    import torch
+    from transformers import BertConfig, BertForTokenClassification
+
+    # an initializer range far above the usual 0.02: a model that attends to what it should not must show it
+    config = BertConfig(  # type: ignore[call-arg]
+        vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64, num_labels=5, initializer_range=0.5,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return BertForTokenClassification(config).train(False)
+
+
+def loss_of(batch: dict[str, Any]) -> tuple[float, int]:
+    """Sum of the token losses in nats, and how many there are. Positions count from the first real token."""
+    import torch
+
+    ids, mask, labels = (torch.as_tensor(batch[name]) for name in ("input_ids", "attention_mask", "labels"))
+    with torch.no_grad():
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logits = tiny_model()(input_ids=ids, attention_mask=mask, position_ids=positions).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    return loss.item(), int((labels != -100).sum())
+
+
+@st.composite
+def labelled_features(draw: st.DrawFn) -> list[Feature]:
+    """One to four sequences of 1 to 9 tokens, each with a label or -100."""
+    features = []
+    for size in draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)):
+        ids = draw(st.lists(st.integers(1, 15), min_size=size, max_size=size))
+        labels = draw(st.lists(st.sampled_from([0, 1, 2, 3, 4, -100]), min_size=size, max_size=size))
+        features.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * size})
+    return features
+
+
+@check("P9", needs="pad_batch", cost=3, features=labelled_features(), side=sides, extra=st.integers(0, 8))
+def test_the_loss_of_a_model_does_not_depend_on_padding(
+    implementation: Subject, features: list[Feature], side: str, extra: int
+) -> None:
+    alone = [loss_of({name: [values] for name, values in feature.items()}) for feature in features]
+    length = max(len(feature["input_ids"]) for feature in features) + extra
+    came = plain(implementation.pad_batch(features, pad_id=0, side=side, length=length))
+    loss, count = loss_of(came)
+    expect(sum(number for _, number in alone), count, where="labels that the loss sees")
+    # float32 keeps 7 digits; sums over up to 17 keys and 36 tokens in another order lose one or two of them
+    expect_close(sum(value for value, _ in alone), loss, relative=1e-4, where="sum of the token losses in nats")

@@ -1,0 +1,431 @@
+"""Checks M1-M14 of docs/contract.md: `mask_tokens` and its batched twin."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from reference.ragged import Ragged
+from suite.properties.bounds import expect_share
+from suite.properties.check import check
+from suite.properties.failure import Mismatch, expect, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.rules import IGNORED
+from suite.properties.strategies import (
+    MASK_ID,
+    VOCABULARY,
+    Masking,
+    epochs,
+    examples,
+    maskings,
+    replacements,
+    seeds,
+)
+from suite.properties.subject import Subject
+from suite.properties.values import Spelled
+
+BERT = (0.8, 0.1, 0.1)
+MANY = 10_000
+"""Tokens or words in one statistical call: a share of 0.1 has a standard error of 0.003, its bounds stand 0.02 away."""
+SHORT = 600
+"""Calls on a sequence of a few tokens, where choosing an exact number instead of each by itself shows."""
+
+
+def mask(implementation: Subject, case: Masking) -> tuple[list[int], list[int]]:
+    pair: tuple[list[int], list[int]] = implementation.mask_tokens(case.input_ids, **case.arguments)
+    return pair
+
+
+def chosen(labels: Sequence[int]) -> list[int]:
+    return [position for position, label in enumerate(labels) if label != IGNORED]
+
+
+def long_case(seed: int, *, rate: float, replacement: tuple[float, float, float] = BERT, word: int = 0) -> Masking:
+    """`MANY` words of `word` tokens each, or as many tokens without words."""
+    size = MANY * max(1, word)
+    return Masking(
+        input_ids=Spelled(f"[10 + i % 50 for i in range({size})]"),
+        special=Spelled(f"[False] * {size}"),
+        word_ids=Spelled(f"[i // {word} for i in range({size})]") if word else None,
+        rate=rate,
+        replacement=replacement,
+        seed=seed,
+        epoch=0,
+        example=0,
+    )
+
+
+def short_cases(seed: int, *, size: int, rate: float) -> list[Masking]:
+    """`SHORT` examples of `size` one-token words each."""
+    case = Masking(list(range(10, 10 + size)), [False] * size, None, rate, BERT, seed, 0, 0)
+    return [case.with_(example=number) for number in range(SHORT)]
+
+
+@check("M1", needs="mask_tokens", case=maskings())
+def test_labels_hold_the_original_where_chosen_and_tokens_change_nowhere_else(
+    implementation: Subject, case: Masking
+) -> None:
+    masked, labels = mask(implementation, case)
+    sizes = f"{len(case.input_ids)} tokens and labels"
+    expect_that(len(masked) == len(labels) == len(case.input_ids), expected=sizes, came=[masked, labels])
+    for position, (original, token, label) in enumerate(zip(case.input_ids, masked, labels, strict=True)):
+        if label == IGNORED:
+            expect_that(
+                token == original,
+                expected=f"{original} unchanged at position {position}, where the label is -100",
+                came=f"tokens {masked}, labels {labels}",
+            )
+        else:
+            expect_that(
+                label == original,
+                expected=f"label {original} (the original token) or -100 at position {position}",
+                came=f"labels {labels}",
+            )
+
+
+@check("M2", needs="mask_tokens", case=maskings(rate=1.0))
+def test_special_tokens_are_never_chosen(implementation: Subject, case: Masking) -> None:
+    masked, labels = mask(implementation, case)
+    specials = [position for position, special in enumerate(case.special) if special]
+    expect_that(
+        all(labels[position] == IGNORED and masked[position] == case.input_ids[position] for position in specials),
+        expected=f"-100 and the token itself at the special positions {specials}",
+        came=f"tokens {masked}, labels {labels}",
+    )
+
+
+@check("M3", needs="mask_tokens", case=maskings(whole_words=True, rate=0.5))
+def test_whole_words_are_whole(implementation: Subject, case: Masking) -> None:
+    _, labels = mask(implementation, case)
+    hit = set(chosen(labels))
+    for word in case.words:
+        expect_that(
+            len(hit & set(word)) in (0, len(word)),
+            expected=f"all or none of the positions {word}, which are one word",
+            came=f"chosen: {sorted(hit)}",
+        )
+
+
+GAPS: dict[str, tuple[list[int | None], list[bool]]] = {
+    "a special token without a word": ([0, None, 0], [False, True, False]),
+    "a special token with a word id": ([0, 0, 0], [False, True, False]),
+    "a token without a word": ([0, None, 0], [False, False, False]),
+    "two special tokens, where one document ends and the next begins": (
+        [0, None, None, 0],
+        [False, True, True, False],
+    ),
+    "another word": ([0, 1, 0], [False, False, False]),
+}
+
+
+@check("M4", needs="mask_tokens", cost=8, gap=st.sampled_from(sorted(GAPS)), tokens=st.integers(1, 3), seed=seeds)
+def test_no_word_spans_a_special_token_a_gap_or_a_document(
+    implementation: Subject, gap: str, tokens: int, seed: int
+) -> None:
+    words, special = GAPS[gap]
+    n, size = 300, len(words) + 2 * (tokens - 1)
+    pattern = [words[0]] * tokens + words[1:-1] + [words[-1]] * tokens
+    flags = [special[0]] * tokens + special[1:-1] + [special[-1]] * tokens
+    shift = ", ".join("None" if word is None else f"2 * i + {word}" for word in pattern)
+    case = Masking(
+        input_ids=Spelled(f"[10 + i % 50 for i in range({n * size})]"),
+        special=Spelled(f"{flags} * {n}"),
+        word_ids=Spelled(f"[w for i in range({n}) for w in [{shift}]]"),
+        rate=0.5,
+        replacement=BERT,
+        seed=seed,
+        epoch=0,
+        example=0,
+    )
+    implementation.remark(gap=f"{gap}, between two words that have the same id")
+    _, labels = mask(implementation, case)
+    hit = [label != IGNORED for label in labels]
+    agree = sum(hit[start] == hit[start + size - 1] for start in range(0, n * size, size))
+    of = f"pairs of words on either side of {gap} that are both chosen or both not"
+    expect_share(agree, n=n, probability=0.5, of=of)
+
+
+@check("M5", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.15, 0.4, 0.75]), word=st.integers(0, 2))
+def test_the_chosen_share_is_the_rate(implementation: Subject, seed: int, rate: float, word: int) -> None:
+    _, labels = mask(implementation, long_case(seed, rate=rate, word=word))
+    hits = len(chosen(labels))
+    expect_share(hits // max(1, word), n=MANY, probability=rate, of="words chosen" if word else "tokens chosen")
+
+
+@check("M5", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.15, 0.5]), size=st.integers(1, 4))
+def test_the_chosen_share_of_short_sequences_is_the_rate(
+    implementation: Subject, seed: int, rate: float, size: int
+) -> None:
+    hits = sum(len(chosen(mask(implementation, case)[1])) for case in short_cases(seed, size=size, rate=rate))
+    expect_share(hits, n=SHORT * size, probability=rate, of=f"tokens chosen, in {SHORT} sequences of {size}")
+
+
+@check("M6", needs="mask_tokens", cost=15, seed=seeds, replacement=replacements)
+def test_mask_random_and_unchanged_have_their_shares(
+    implementation: Subject, seed: int, replacement: tuple[float, float, float]
+) -> None:
+    case = long_case(seed, rate=1.0, replacement=replacement)
+    masked, _ = mask(implementation, case)
+    hidden = sum(token == MASK_ID for token in masked)
+    kept = sum(token == original for token, original in zip(masked, case.input_ids, strict=True))
+    counts = (hidden, MANY - hidden - kept, kept)  # originals, mask and vocabulary have no id in common
+    for name, count, share in zip(("mask", "random", "unchanged"), counts, replacement, strict=True):
+        expect_share(count, n=MANY, probability=share, of=f"chosen tokens that became {name}")
+
+
+@check("M6", needs="mask_tokens", cost=15, seed=seeds, first=st.sampled_from([MASK_ID, 0]))
+def test_replacement_is_drawn_for_each_token_of_a_word(implementation: Subject, seed: int, first: int) -> None:
+    case = long_case(seed, rate=1.0, replacement=(0.5, 0.0, 0.5), word=2)
+    masked, _ = mask(implementation, case)
+    same = sum((masked[position] == MASK_ID) == (masked[position + 1] == MASK_ID) for position in range(0, 2 * MANY, 2))
+    expect_share(same, n=MANY, probability=0.5, of="words whose two tokens had the same fate")
+
+
+@check("M7", needs="mask_tokens", cost=15, seed=seeds, word=st.integers(0, 2))
+def test_random_tokens_come_from_all_of_the_vocabulary_and_from_nowhere_else(
+    implementation: Subject, seed: int, word: int
+) -> None:
+    case = long_case(seed, rate=1.0, replacement=(0.0, 1.0, 0.0), word=word)
+    masked, _ = mask(implementation, case)
+    known = set(VOCABULARY)
+    strange = [position for position, token in enumerate(masked) if token not in known]
+    if strange:
+        came = f"{masked[strange[0]]} at position {strange[0]}, {len(strange)} such"
+        raise Mismatch(expected="only ids of the vocabulary", came=came)
+    for token in VOCABULARY:
+        expect_share(
+            masked.count(token), n=len(masked), probability=1 / len(VOCABULARY), of=f"random tokens that are {token}"
+        )
+
+
+@check("M8", needs="mask_tokens", case=maskings(), other=maskings(), state=seeds)
+def test_a_draw_depends_on_nothing_that_is_drawn_before_or_beside_it(
+    implementation: Subject, case: Masking, other: Masking, state: int
+) -> None:
+    expected = mask(implementation, case)
+    before = random.getstate(), np.random.get_state()
+    try:
+        mask(implementation, other)
+        random.seed(state)
+        np.random.seed(state % 2**32)
+        if (torch := sys.modules.get("torch")) is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(state)
+                came = mask(implementation, case)
+        else:
+            came = mask(implementation, case)
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+    expect(expected, came, where="the same arguments again, after another draw, with other global generators")
+
+
+ELSEWHERE = """
+import importlib, json, sys
+sys.path[:] = json.loads(sys.argv[1])
+target = importlib.import_module(sys.argv[2])
+for name in filter(None, sys.argv[3].split(".")):
+    target = getattr(target, name)
+arguments = json.loads(sys.argv[4])
+from suite.properties.values import plain
+print(json.dumps([plain(target.mask_tokens(ids, **rest)) for ids, rest in arguments]))
+"""
+
+
+@lru_cache(maxsize=64)
+def drawn_elsewhere(module: str, attribute: str, arguments: str) -> Any:
+    """The same calls in another process, whose `hash` of strings differs."""
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
+    command = [sys.executable, "-c", ELSEWHERE, json.dumps(sys.path), module, attribute, arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise Mismatch(expected="the same calls to work in another process", came=done.stderr.strip()[-300:])
+    return json.loads(done.stdout)
+
+
+@check("M8", needs="mask_tokens", cost=1000, seed=st.just(3))
+def test_a_draw_is_the_same_in_another_process(implementation: Subject, seed: int) -> None:
+    if not implementation.module:  # an object that no other process can import by name
+        return
+    token = Masking(list(range(10, 60)), [False] * 50, None, 0.5, BERT, seed, 1, 4)
+    word = token.with_(word_ids=[i // 2 for i in range(50)])
+    calls = [(case.input_ids, case.with_(example=number).arguments) for case in (token, word) for number in (0, 1)]
+    here = [implementation.mask_tokens(ids, **arguments) for ids, arguments in calls]
+    there = drawn_elsewhere(implementation.module, implementation.attribute, json.dumps(calls))
+    expect([list(pair) for pair in here], there, where="here, and in a process with another PYTHONHASHSEED")
+
+
+Triple = tuple[int, int, int]
+_small = st.integers(0, 12)
+_powers = st.sampled_from([10, 100, 1000, 10**4, 10**5, 10**6])
+
+
+def _step(drawn: tuple[Triple, int]) -> tuple[Triple, Triple]:
+    (seed, epoch, example), place = drawn
+    return (seed, epoch, example), (seed + (place == 0), epoch + (place == 1), example + (place == 2))
+
+
+two_draws: st.SearchStrategy[tuple[Triple, Triple]] = st.one_of(
+    st.tuples(st.tuples(seeds, epochs, examples), st.integers(0, 2)).map(_step),  # neighbours in one of the three
+    st.tuples(st.tuples(_small, _small, _small), st.tuples(_small, _small, _small)),  # same sum, same product
+    st.tuples(_small, _small, _small).map(lambda t: (t, (t[1], t[2], t[0]))),  # the same numbers in other places
+    st.tuples(_small, _powers).map(lambda t: ((t[0], 1, 0), (t[0], 0, t[1]))),  # an epoch taken for many examples
+    st.tuples(_small, _powers).map(lambda t: ((t[0] + 1, 0, 0), (t[0], 0, t[1]))),  # a seed taken for many examples
+).filter(lambda pair: pair[0] != pair[1])
+"""Two different (seed, epoch, example), most of them such that a careless mixture takes one for the other."""
+
+
+@check("M9", needs="mask_tokens", pair=two_draws, words=st.booleans())
+def test_another_seed_epoch_or_example_gives_another_draw(
+    implementation: Subject, pair: tuple[Triple, Triple], words: bool
+) -> None:
+    # 128 fair coins agree by chance with probability 2**-128
+    word_ids = Spelled("[i for i in range(128)]") if words else None
+    one, two = (
+        Masking(Spelled("[10 + i for i in range(128)]"), Spelled("[False] * 128"), word_ids, 0.5, BERT, *triple)
+        for triple in pair
+    )
+    first, second = chosen(mask(implementation, one)[1]), chosen(mask(implementation, two)[1])
+    expect_that(
+        first != second,
+        expected=f"(seed, epoch, example) = {pair[1]} to choose other tokens than {pair[0]}",
+        came=f"{first} from both",
+    )
+
+
+@check("M10", needs="mask_tokens", case=maskings(rate=0.0))
+def test_rate_zero_chooses_nothing(implementation: Subject, case: Masking) -> None:
+    masked, labels = mask(implementation, case)
+    expect((case.input_ids, [IGNORED] * len(case.input_ids)), (masked, labels))
+
+
+@check("M10", needs="mask_tokens", case=maskings(rate=1.0))
+def test_rate_one_chooses_everything_that_may_be_chosen(implementation: Subject, case: Masking) -> None:
+    expected = [position for word in case.words for position in word]
+    expect(expected, chosen(mask(implementation, case)[1]), where="positions chosen")
+
+
+@check("M11", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.3, 0.5, 0.7]), word=st.integers(0, 2))
+def test_neighbouring_words_are_chosen_independently(
+    implementation: Subject, seed: int, rate: float, word: int
+) -> None:
+    _, labels = mask(implementation, long_case(seed, rate=rate, word=word))
+    hits = [label != IGNORED for label in labels[:: max(1, word)]]
+    for distance in (1, 2):  # pairs that have no word in common
+        starts = [start for start in range(MANY - distance) if start // distance % 2 == 0]
+        both = sum(hits[start] and hits[start + distance] for start in starts)
+        of = f"pairs of words at distance {distance} that are both chosen"
+        expect_share(both, n=len(starts), probability=rate**2, of=of)
+
+
+@check("M11", needs="mask_tokens", cost=15, seed=seeds, size=st.integers(2, 3))
+def test_words_of_short_sequences_are_chosen_independently(implementation: Subject, seed: int, size: int) -> None:
+    counts = [len(chosen(mask(implementation, case)[1])) for case in short_cases(seed, size=size, rate=0.5)]
+    for number, extreme in ((0, "none"), (size, "all")):
+        of = f"sequences of {size} tokens with {extreme} chosen"
+        expect_share(counts.count(number), n=SHORT, probability=0.5**size, of=of)
+
+
+@check("M11", needs="mask_tokens", cost=15, seed=seeds)
+def test_words_of_neighbouring_examples_are_chosen_independently(implementation: Subject, seed: int) -> None:
+    hits = [bool(chosen(mask(implementation, case)[1])) for case in short_cases(seed, size=1, rate=0.5)]
+    agree = sum(one == two for one, two in zip(hits[::2], hits[1::2], strict=True))
+    expect_share(agree, n=SHORT // 2, probability=0.5, of="pairs of neighbouring examples with the same draw")
+
+
+# --- what must be refused --------------------------------------------------------------------------------------------
+
+
+@check("M12", needs="mask_tokens", case=maskings(), rate=st.sampled_from([-0.1, 1.5, 15, float("nan")]))
+def test_a_rate_that_is_no_probability_is_refused(implementation: Subject, case: Masking, rate: float) -> None:
+    implementation.expect_refusal("mask_tokens", case.input_ids, mentions=(rate,), **case.arguments | {"rate": rate})
+
+
+BAD_REPLACEMENTS = [(0.8, 0.1), (0.8, 0.1, 0.05, 0.05), (0.8, 0.3, -0.1), (0.8, 0.1, 0.2), (80, 10, 10), (0.0,) * 3]
+
+
+@check("M12", needs="mask_tokens", case=maskings(), replacement=st.sampled_from(BAD_REPLACEMENTS))
+def test_replacement_that_is_not_three_probabilities_is_refused(
+    implementation: Subject, case: Masking, replacement: tuple[float, ...]
+) -> None:
+    implementation.expect_refusal("mask_tokens", case.input_ids, **case.arguments | {"replacement": replacement})
+
+
+@check("M12", needs="mask_tokens", case=maskings(rate=1.0), replacement=st.sampled_from([BERT, (0.0, 1.0, 0.0)]))
+def test_an_empty_vocabulary_is_refused_where_random_tokens_are_needed(
+    implementation: Subject, case: Masking, replacement: tuple[float, float, float]
+) -> None:
+    case = case.with_(input_ids=[*case.input_ids, 9], special=[*case.special, False], replacement=replacement)
+    if case.word_ids is not None:
+        case = case.with_(word_ids=[*case.word_ids, 99])
+    implementation.expect_refusal("mask_tokens", case.input_ids, **case.arguments | {"vocabulary": []})
+
+
+@check("M12", needs="mask_tokens", case=maskings(), longer=st.booleans(), words=st.booleans())
+def test_lengths_that_differ_are_refused(implementation: Subject, case: Masking, longer: bool, words: bool) -> None:
+    if not case.input_ids:
+        longer = True
+    if words and case.word_ids is not None:
+        changed: Any = [*case.word_ids, None] if longer else case.word_ids[:-1]
+        case = case.with_(word_ids=changed)
+    else:
+        changed = [*case.special, True] if longer else case.special[:-1]
+        case = case.with_(special=changed)
+    sizes = len(case.input_ids), len(changed)
+    implementation.expect_refusal("mask_tokens", case.input_ids, mentions=sizes, **case.arguments)
+
+
+@check("M13", needs="mask_tokens", case=maskings())
+def test_masking_is_pure(implementation: Subject, case: Masking) -> None:
+    expect_pure(implementation, "mask_tokens", case.input_ids, **case.arguments)
+
+
+@check("M13", needs="mask_tokens", case=maskings())
+def test_masking_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Masking) -> None:
+    expect_same_for_tuples_and_arrays(implementation, "mask_tokens", case.input_ids, **case.arguments)
+
+
+@st.composite
+def masking_batches(draw: st.DrawFn) -> list[Masking]:
+    """Up to four rows that share everything but their tokens and their example."""
+    whole_words = draw(st.booleans())
+    cases = draw(st.lists(maskings(whole_words=whole_words, rate=0.5), max_size=4))
+    if not cases:
+        return []
+    first = cases[0]
+    return [
+        case.with_(rate=first.rate, replacement=first.replacement, seed=first.seed, epoch=first.epoch) for case in cases
+    ]
+
+
+@check("M14", needs="mask_tokens mask_tokens_batch", cases=masking_batches(), order=st.randoms(use_true_random=False))
+def test_batched_masking_equals_plain_masking_in_any_order(
+    implementation: Subject, cases: list[Masking], order: random.Random
+) -> None:
+    if not cases:
+        empty = Ragged.from_lists([])
+        shared = {"mask_id": MASK_ID, "vocabulary": VOCABULARY, "seed": 1, "epoch": 0}
+        came = implementation.mask_tokens_batch(empty, special=empty, examples=[], **shared)
+        expect(([], []), came)
+        return
+    order.shuffle(cases)
+    pairs = [mask(implementation, case) for case in cases]
+    arguments = cases[0].shared | {
+        "special": Ragged.from_lists([[int(flag) for flag in case.special] for case in cases]),
+        "examples": [case.example for case in cases],
+    }
+    if cases[0].word_ids is not None:
+        arguments["word_ids"] = Ragged.from_lists([case.word_ids or [] for case in cases])
+    input_ids = Ragged.from_lists([case.input_ids for case in cases])
+    expected = [masked for masked, _ in pairs], [labels for _, labels in pairs]
+    expect(expected, implementation.mask_tokens_batch(input_ids, **arguments))
+    expect_pure(implementation, "mask_tokens_batch", input_ids, **arguments)

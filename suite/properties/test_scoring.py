@@ -1,0 +1,353 @@
+"""Checks S1-S12 and X1-X4 of docs/contract.md: `score_entities` and `perplexity`."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection
+from typing import Any
+
+from hypothesis import strategies as st
+
+from suite.properties import rules
+from suite.properties.check import check
+from suite.properties.failure import Mismatch, expect, expect_close, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.rules import IGNORED
+from suite.properties.strategies import Sentences, modes, schemes, scored_sentences
+from suite.properties.subject import Subject
+from suite.properties.test_alignment import misspelt_names
+
+EXACT = 1e-9
+"""Ratios of small counts in double precision: only the last digits may differ by the order of operations."""
+
+
+def score(implementation: Subject, case: Sentences) -> dict[str, Any]:
+    result: dict[str, Any] = implementation.score_entities(case.predictions, **case.arguments)
+    for key in ("precision", "recall", "f1", "accuracy", "number", "types", "signature"):
+        expect_that(key in result, expected=f"a result with {key!r}", came=f"{sorted(result)}")
+    return result
+
+
+def ratios(gold: Collection[Any], predicted: Collection[Any]) -> dict[str, float]:
+    """precision, recall and F1, 0.0 where undefined."""
+    right = len(set(gold) & set(predicted))
+    precision = right / len(predicted) if predicted else 0.0
+    recall = right / len(gold) if gold else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1, "number": len(gold)}
+
+
+def expect_counts(case: Sentences, came: dict[str, Any]) -> None:
+    """Overall and by type as an independent count has them. Types without any entity may be left out."""
+    __tracebackhide__ = True
+    gold, predicted = case.entities("references"), case.entities("predictions")
+    seen = f"gold {_listed(gold)}; predicted {_listed(predicted)}"
+    _expect_ratios(ratios(gold, predicted), came, where=f"overall; {seen}")
+    kinds = {entity.type for _, entity in gold | predicted} | set(came["types"])
+    for kind in sorted(kinds):
+        own = [{pair for pair in entities if pair[1].type == kind} for entities in (gold, predicted)]
+        if kind not in came["types"]:
+            expect_that(not own[0], expected=f"a score for type {kind!r}", came=sorted(came["types"]), where=seen)
+            continue
+        _expect_ratios(ratios(*own), came["types"][kind], where=f"type {kind!r}; {seen}")
+
+
+def _expect_ratios(expected: dict[str, float], came: dict[str, Any], *, where: str) -> None:
+    __tracebackhide__ = True
+    got = {key: came.get(key, "missing") for key in expected}
+    close = [isinstance(v, int | float) and math.isclose(expected[k], v, abs_tol=EXACT) for k, v in got.items()]
+    if not all(close):
+        raise Mismatch(expected=str(expected), came=str(got), where=where)
+
+
+def _listed(entities: Collection[tuple[int, rules.Entity]]) -> str:
+    if not entities:
+        return "none"
+    return ", ".join(f"{e.type}[{e.first}:{e.last + 1}] in sentence {n}" for n, e in sorted(entities))
+
+
+@check("S1", needs="score_entities", case=scored_sentences(valid=True, perfect=True, ignored=False))
+def test_the_gold_standard_scores_one_against_itself(implementation: Subject, case: Sentences) -> None:
+    came = score(implementation, case)
+    number = len(case.entities("references"))
+    perfect = 1.0 if number else 0.0
+    _expect_ratios({"precision": perfect, "recall": perfect, "f1": perfect, "number": number}, came, where="overall")
+    if any(case.references):
+        expect_close(1.0, came["accuracy"], relative=EXACT, where="accuracy")
+
+
+@check("S2", needs="score_entities", case=scored_sentences(), order=st.randoms(use_true_random=False))
+def test_what_is_predicted_at_ignored_positions_does_not_matter(
+    implementation: Subject, case: Sentences, order: random.Random
+) -> None:
+    choices = [IGNORED, *range(len(case.names))]
+    predictions = [
+        [order.choice(choices) if gold == IGNORED else label for gold, label in zip(golds, labels, strict=True)]
+        for golds, labels in zip(case.references, case.predictions, strict=True)
+    ]
+    expected = score(implementation, case)
+    expect(expected, score(implementation, case.with_(predictions=predictions)))
+    real = [
+        (gold, label)
+        for golds, labels in zip(case.references, case.predictions, strict=True)
+        for gold, label in zip(golds, labels, strict=True)
+        if gold != IGNORED
+    ]
+    if real:
+        accuracy = sum(gold == label for gold, label in real) / len(real)
+        expect_close(accuracy, expected["accuracy"], relative=EXACT, where="accuracy over the labels that are not -100")
+
+
+@check("S3", needs="score_entities", case=scored_sentences(), order=st.randoms(use_true_random=False))
+def test_the_order_of_sentences_does_not_matter(implementation: Subject, case: Sentences, order: random.Random) -> None:
+    places = list(range(len(case.references)))
+    order.shuffle(places)
+    shuffled = case.with_(
+        references=[case.references[place] for place in places],
+        predictions=[case.predictions[place] for place in places],
+    )
+    expect(score(implementation, case), score(implementation, shuffled))
+
+
+@check("S4", needs="score_entities", case=scored_sentences(mode="strict"))
+def test_strict_scores_agree_with_an_independent_count(implementation: Subject, case: Sentences) -> None:
+    expect_counts(case, score(implementation, case))
+
+
+@check("S5", needs="score_entities", case=scored_sentences(mode="lenient"))
+def test_lenient_scores_agree_with_a_count_by_conllevals_rules(implementation: Subject, case: Sentences) -> None:
+    expect_counts(case, score(implementation, case))
+
+
+@check("S6", needs="score_entities", case=scored_sentences(), scheme=schemes, mode=modes)
+def test_the_signature_states_scheme_and_mode_and_differs_where_they_do(
+    implementation: Subject, case: Sentences, scheme: str, mode: str
+) -> None:
+    signature = str(score(implementation, case)["signature"])
+    expect_that(
+        case.scheme in signature and case.mode in signature,
+        expected=f"a signature with {case.scheme!r} and {case.mode!r}",
+        came=repr(signature),
+    )
+    names = rules.tags_of(["X"], scheme=scheme)
+    other = str(score(implementation, Sentences(names, [[0]], [[0]], scheme, mode))["signature"])
+    same = (scheme, mode) == (case.scheme, case.mode)
+    expect_that(
+        (signature == other) == same,
+        expected=f"{'the same signature' if same else 'different signatures'} for {case.scheme}, {case.mode} and "
+        f"{scheme}, {mode}",
+        came=f"{signature!r} and {other!r}",
+    )
+
+
+@check("S7", needs="score_entities", case=scored_sentences(), data=st.data())
+def test_an_unknown_tag_is_refused(implementation: Subject, case: Sentences, data: Any) -> None:
+    names, index = data.draw(misspelt_names(case.scheme, case.names))
+    shift = [position + (position >= index) for position in range(len(case.names))]
+    rows = [
+        [[label if label == IGNORED else shift[label] for label in row] for row in rows]
+        for rows in (case.references, case.predictions)
+    ]
+    case = case.with_(names=names, references=rows[0], predictions=rows[1])
+    mentions = (index, names[index])
+    implementation.expect_refusal("score_entities", case.predictions, mentions=mentions, **case.arguments)
+
+
+@check("S8", needs="score_entities", case=scored_sentences())
+def test_no_entity_crosses_a_sentence_boundary(implementation: Subject, case: Sentences) -> None:
+    outside = case.names.index("O")
+    between = case.with_(
+        references=[[*row, outside] for row in case.references],
+        predictions=[[*row, outside] for row in case.predictions],
+    )
+    came, apart = score(implementation, case), score(implementation, between)
+    keys = ("precision", "recall", "f1", "number", "types")
+    expected, got = ({key: result[key] for key in keys} for result in (apart, came))
+    expect(expected, got, where="with an O after each sentence, and without")
+    gold = case.entities("references")
+    expect_that(came["number"] == len(gold), expected=f"{len(gold)} entities: {_listed(gold)}", came=came["number"])
+
+
+NOTHING = st.sampled_from(["gold", "predicted", "both", "ignored", "no sentences", "no words"])
+
+
+@check("S9", needs="score_entities", case=scored_sentences(valid=True, perfect=True), empty=NOTHING)
+def test_no_prediction_or_no_gold_scores_zero(implementation: Subject, case: Sentences, empty: str) -> None:
+    outside = case.names.index("O")
+    nothing = [[outside] * len(row) for row in case.references]
+    if empty in ("gold", "both"):
+        case = case.with_(references=nothing)
+    if empty in ("predicted", "both"):
+        case = case.with_(predictions=nothing)
+    if empty == "ignored":
+        case = case.with_(references=[[IGNORED] * len(row) for row in case.references])
+    if empty == "no sentences":
+        case = case.with_(references=[], predictions=[])
+    if empty == "no words":
+        case = case.with_(references=[[]], predictions=[[]])
+    came = score(implementation, case)
+    zero = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "number": len(case.entities("references"))}
+    _expect_ratios(zero, came, where=f"{empty} empty")
+    expect_that(math.isfinite(came["accuracy"]), expected="an accuracy that is a number", came=came["accuracy"])
+
+
+@check("S10", needs="score_entities", case=scored_sentences())
+def test_overall_counts_are_the_sums_of_the_types(implementation: Subject, case: Sentences) -> None:
+    came = score(implementation, case)
+    types = came["types"].values()
+    expect(sum(each["number"] for each in types), came["number"], where="number: sum over types, overall")
+    right = sum(each["recall"] * each["number"] for each in types)
+    expect_close(right, came["recall"] * came["number"], relative=EXACT, where="right: sum over types, overall")
+
+
+# --- what must be refused --------------------------------------------------------------------------------------------
+
+
+@check("S11", needs="score_entities", case=scored_sentences(), data=st.data())
+def test_lengths_that_differ_are_refused(implementation: Subject, case: Sentences, data: Any) -> None:
+    if data.draw(st.booleans()):
+        case = case.with_(predictions=[*case.predictions, []])
+        mentions: tuple[object, ...] = (len(case.references), len(case.predictions))
+    else:
+        row = data.draw(st.integers(0, len(case.references) - 1))
+        predictions = list(case.predictions)
+        predictions[row] = [*predictions[row], case.names.index("O")]
+        case = case.with_(predictions=predictions)
+        mentions = (row, len(case.references[row]), len(predictions[row]))
+    implementation.expect_refusal("score_entities", case.predictions, mentions=mentions, **case.arguments)
+
+
+@check("S11", needs="score_entities", case=scored_sentences(), gold=st.booleans(), data=st.data())
+def test_an_id_outside_the_names_is_refused(implementation: Subject, case: Sentences, gold: bool, data: Any) -> None:
+    row = data.draw(st.integers(0, len(case.references) - 1))
+    place = data.draw(st.integers(0, len(case.references[row])))
+    bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
+    outside = case.names.index("O")
+    references, predictions = ([list(labels) for labels in rows] for rows in (case.references, case.predictions))
+    references[row].insert(place, bad if gold else outside)
+    predictions[row].insert(place, outside if gold else bad)
+    case = case.with_(references=references, predictions=predictions)
+    implementation.expect_refusal("score_entities", case.predictions, mentions=(row, bad), **case.arguments)
+
+
+WRONG_READINGS = st.tuples(st.sampled_from(["scheme", "mode"]), st.sampled_from(["default", "BIO", "Strict", "iob2"]))
+
+
+@check("S11", needs="score_entities", case=scored_sentences(), wrong=WRONG_READINGS)
+def test_an_unknown_scheme_or_mode_is_refused(implementation: Subject, case: Sentences, wrong: tuple[str, str]) -> None:
+    which, bad = wrong
+    arguments = case.arguments | {which: bad}
+    implementation.expect_refusal("score_entities", case.predictions, mentions=(bad,), **arguments)
+
+
+@check("S12", needs="score_entities", case=scored_sentences())
+def test_scoring_is_pure(implementation: Subject, case: Sentences) -> None:
+    expect_pure(implementation, "score_entities", case.predictions, **case.arguments)
+    expect_same_for_tuples_and_arrays(implementation, "score_entities", case.predictions, **case.arguments)
+
+
+# --- perplexity ------------------------------------------------------------------------------------------------------
+
+LOG_TOLERANCE = 1e-5
+"""An implementation may add up in float32, which keeps 7 digits of a mean loss of up to 20 nats; exp turns the absolute
+error of the mean into the relative error of the perplexity."""
+
+losses = st.floats(0, 20, allow_nan=False, width=32)
+counts = st.integers(1, 5000)
+
+
+def weighted(batches: list[tuple[float, int]]) -> float:
+    """The definition: exp of the sum of all tokens' losses over their number."""
+    return math.exp(math.fsum(loss * n for loss, n in batches) / sum(n for _, n in batches))
+
+
+def perplexity(implementation: Subject, batches: list[tuple[float, int]]) -> float:
+    result: float = implementation.perplexity([loss for loss, _ in batches], tokens=[n for _, n in batches])
+    return result
+
+
+some_batches = st.lists(st.tuples(losses, counts), min_size=1, max_size=6)
+
+
+@check("X1", needs="perplexity", batches=some_batches, cut=st.integers(0, 6))
+def test_perplexity_does_not_depend_on_batching(
+    implementation: Subject, batches: list[tuple[float, int]], cut: int
+) -> None:
+    parts = [part for part in (batches[:cut], batches[cut:]) if part]
+    sizes = [sum(n for _, n in part) for part in parts]
+    merged = [(math.fsum(loss * n for loss, n in part) / size, size) for part, size in zip(parts, sizes, strict=True)]
+    whole, other = perplexity(implementation, batches), perplexity(implementation, merged)
+    expect_close(whole, other, relative=LOG_TOLERANCE, where="the same tokens in other batches")
+
+
+@check("X1", needs="perplexity", batches=st.lists(st.tuples(losses, st.integers(1, 20)), min_size=1, max_size=6))
+def test_perplexity_is_the_same_with_one_token_a_batch(
+    implementation: Subject, batches: list[tuple[float, int]]
+) -> None:
+    single = [(loss, 1) for loss, n in batches for _ in range(n)]
+    whole, other = perplexity(implementation, batches), perplexity(implementation, single)
+    expect_close(whole, other, relative=LOG_TOLERANCE, where="one token a batch")
+
+
+@check("X2", needs="perplexity", size=st.integers(1, 300_000), tokens=st.lists(counts, min_size=1, max_size=6))
+def test_the_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(
+    implementation: Subject, size: int, tokens: list[int]
+) -> None:
+    came = implementation.perplexity([math.log(size)] * len(tokens), tokens=tokens)
+    expect_close(float(size), came, relative=LOG_TOLERANCE)
+
+
+@check("X3", needs="perplexity", batches=some_batches)
+def test_a_batch_weighs_as_many_tokens_as_it_has(implementation: Subject, batches: list[tuple[float, int]]) -> None:
+    expect_close(weighted(batches), perplexity(implementation, batches), relative=LOG_TOLERANCE)
+
+
+any_loss = st.sampled_from([0.0, 7.0, math.nan, math.inf, -1.0])
+
+
+@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 6), loss=any_loss)
+def test_an_empty_batch_counts_for_nothing_whatever_its_loss(
+    implementation: Subject, batches: list[tuple[float, int]], place: int, loss: float
+) -> None:
+    came = perplexity(implementation, [*batches[:place], (loss, 0), *batches[place:]])
+    expect_close(weighted(batches), came, relative=LOG_TOLERANCE)
+
+
+@check("X4", needs="perplexity", loss=st.floats(800, 1e6), tokens=st.lists(counts, min_size=1, max_size=3))
+def test_perplexity_is_infinite_where_exp_overflows(implementation: Subject, loss: float, tokens: list[int]) -> None:
+    came = implementation.perplexity([loss] * len(tokens), tokens=tokens)
+    expect_that(came == math.inf, expected="inf: exp of more than 710 is beyond double precision", came=came)
+
+
+@check("X4", needs="perplexity", batches=some_batches, data=st.data())
+def test_perplexity_of_invalid_input_is_refused(
+    implementation: Subject, batches: list[tuple[float, int]], data: Any
+) -> None:
+    values, tokens = [loss for loss, _ in batches], [n for _, n in batches]
+    place = data.draw(st.integers(0, len(batches) - 1))
+    fault = data.draw(st.sampled_from(["lengths", "count", "nan", "loss", "none", "empty"]))
+    mentions: tuple[object, ...] = ()
+    if fault == "lengths":
+        tokens, mentions = [*tokens, 1], (len(values), len(values) + 1)
+    elif fault == "count":
+        tokens[place] = -3
+        mentions = (place, -3)
+    elif fault == "nan":
+        values[place] = math.nan
+        mentions = (place, "nan")
+    elif fault == "loss":
+        values[place] = -0.5
+        mentions = (place, -0.5)
+    elif fault == "none":
+        tokens = [0] * len(tokens)
+    else:
+        values, tokens = [], []
+    implementation.expect_refusal("perplexity", values, mentions=mentions, tokens=tokens)
+
+
+@check("X4", needs="perplexity", batches=some_batches)
+def test_perplexity_is_pure(implementation: Subject, batches: list[tuple[float, int]]) -> None:
+    values, tokens = [loss for loss, _ in batches], [n for _, n in batches]
+    expect_pure(implementation, "perplexity", values, tokens=tokens)
+    expect_same_for_tuples_and_arrays(implementation, "perplexity", values, tokens=tokens)

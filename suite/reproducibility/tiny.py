@@ -1,0 +1,38 @@
+"""Pipelines on a scrap of the microworld, for runs of a tenth of a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reference.pipelines import PIPELINES
+from reference.pipelines.pipeline import Batch, Feature, Pipeline
+from reference.sources import MicroworldCheckpoint, MicroworldData, open_source
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "token-classification": {},
+    "masked-lm": {"chunk_length": 32, "train_chunks": 24, "probe": "She lives in [MASK]."},
+}
+"""What the tasks need beyond their defaults; a task that is not here is taken with those."""
+
+
+def tiny_pipeline(task: str, *, seed: int = 0, train: int = 24, dropout: float = 0.1) -> Pipeline:
+    """`train` documents for training and 17 for validation (a prime: no batch size divides it), one layer of 32 units."""
+    architecture: Any = "distilbert" if task == "masked-lm" else "bert"
+    checkpoint = MicroworldCheckpoint(architecture=architecture, layers=1, hidden=32, heads=2, dropout=dropout)
+    source = open_source(MicroworldData(train=train, validation=17), checkpoint)
+    kind = PIPELINES[task]
+    return kind(source, options=kind.Options(**OPTIONS.get(task, {})), seed=seed)
+
+
+class Watched:
+    """What a pipeline is asked to collate: (epoch, example) of every training example, in order."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.seen: list[tuple[int, int]] = []
+        self._collate = pipeline.collate
+        pipeline.collate = self.collate  # type: ignore[method-assign]
+
+    def collate(self, features: list[Feature], *, train: bool) -> Batch:
+        if train:
+            self.seen += [(feature["epoch"], feature["example"]) for feature in features]
+        return self._collate(features, train=train)

@@ -1,0 +1,129 @@
+"""The frame of a spec's file: where it is found, and which keys, profiles and variants it may have.
+
+What stands in a profile's parts (data, checkpoint, recipe, options) is looked into by `suite.spec`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from reference.pipelines import PIPELINES
+from suite.problems import key_path, shown, unknown_key
+
+SPECS = Path(__file__).parent / "specs"
+NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
+"""Of a spec, profile or variant: it becomes part of file names."""
+PARTS = ("data", "checkpoint", "recipe", "options")
+PROFILE_KEYS = ("assert", "timeout_seconds", "minutes", "eval_batch_size", *PARTS)
+Table = dict[str, Any]
+
+
+class SpecError(Exception):
+    """A spec cannot be used: one line a problem, each with file, key, value and remedy."""
+
+
+def available_specs() -> list[str]:
+    """The names of the specs that come with the suite."""
+    return sorted(path.stem for path in SPECS.glob("*.toml"))
+
+
+class SpecFile(BaseModel):
+    """A spec's file, its tables not yet looked into."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    task: str
+    options: Table
+    profiles: dict[str, Table]
+    variants: dict[str, Table]
+
+    @classmethod
+    def read(cls, name_or_path: str | Path) -> Self:
+        path = _find(name_or_path)
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SpecError(f"{path}: is not TOML: {error}") from error
+        if problems := list(_problems(table, path=path)):
+            raise SpecError("\n".join(problems))
+        return cls(
+            path=path,
+            task=table["task"],
+            options=table.get("options", {}),
+            profiles=table["profiles"],
+            variants=table.get("variants", {}),
+        )
+
+
+def _find(name_or_path: str | Path) -> Path:
+    """A string that could be a name is one; with a suffix or a folder it is a path."""
+    if isinstance(name_or_path, str) and re.fullmatch(NAME, name_or_path):
+        if name_or_path not in available_specs():
+            there_are = ", ".join(available_specs())
+            raise SpecError(
+                f"there is no spec {name_or_path!r}: there are {there_are}, or give the path of a TOML file"
+            )
+        return SPECS / f"{name_or_path}.toml"
+    return Path(name_or_path)
+
+
+def _problems(table: Table, *, path: Path) -> Iterator[str]:
+    """What is wrong with the file's frame: top level, names and keys of all profiles and variants."""
+    where = str(path)
+    if not re.fullmatch(NAME, path.stem):
+        yield f"{where}: the file's name names the spec: use small letters, digits and single hyphens"
+    if "schema" not in table:
+        yield f"{where}: schema is missing: add schema = 1"
+    elif table["schema"] != 1 or table["schema"] is True:
+        yield f"{where}: schema = {shown(table['schema'])}: this version of the suite reads 1"
+    known = ("schema", "task", "options", "profiles", "variants")
+    yield from (unknown_key(key, where=where, known=known) for key in table if key not in known)
+    if "task" not in table:
+        yield f"{where}: task is missing: add one of {', '.join(PIPELINES)}"
+    elif table["task"] not in list(PIPELINES):
+        yield f"{where}: task = {shown(table['task'])}: there is {', '.join(PIPELINES)}"
+    if not isinstance(table.get("options", {}), dict):
+        yield f"{where}: options = {shown(table['options'])}: it must be a table"
+    if "profiles" not in table or table["profiles"] == {}:
+        yield f"{where}: profiles is missing: add a table [profiles.NAME]"
+    for group, keys in (("profiles", PROFILE_KEYS), ("variants", PARTS)):
+        entries = table.get(group, {})
+        if not isinstance(entries, dict):
+            yield f"{where}: {group} = {shown(entries)}: it must be a table of tables [{group}.NAME]"
+            continue
+        for name, entry in entries.items():
+            within = f"{group}.{name}"
+            if not re.fullmatch(NAME, name):
+                yield f"{where}: {within}: name it with small letters, digits and single hyphens"
+            if not isinstance(entry, dict):
+                yield f"{where}: {within} = {shown(entry)}: it must be a table"
+                continue
+            yield from (unknown_key(f"{within}.{key}", where=where, known=keys) for key in entry if key not in keys)
+            for part in PARTS:
+                if not isinstance(entry.get(part, {}), dict):
+                    yield f"{where}: {within}.{part} = {shown(entry[part])}: it must be a table"
+    for location, value in _leaves(table):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{where}: {key_path(location)} = {value}: it must be a finite number"
+
+
+def _leaves(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    match value:
+        case Mapping():
+            for key, item in value.items():
+                yield from _leaves(item, (*location, key))
+        case list():
+            for index, item in enumerate(value):
+                yield from _leaves(item, (*location, index))
+        case _:
+            yield location, value

@@ -1,0 +1,123 @@
+"""Small valid specs, records and machines, to be varied by tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reference.engines.training import Evaluation, Point, TrainingRun
+from reference.pipelines.pipeline import Score
+from suite.hardware import Energy, Hardware, Software
+from suite.record import Record, SuiteVersion, make_record
+from suite.spec import Spec, load_spec
+
+SPEC = """
+schema = 1
+task = "token-classification"
+
+[options]
+strategy = "all"
+
+[profiles.embedded]
+assert = ["f1"]
+timeout_seconds = 60
+minutes = 0.5
+
+[profiles.embedded.data]
+source = "microworld"
+train = 20
+validation = 10
+
+[profiles.embedded.checkpoint]
+source = "microworld"
+architecture = "bert"
+layers = 1
+hidden = 8
+heads = 2
+
+[profiles.embedded.recipe]
+epochs = 1
+batch_size = 4
+learning_rate = 1e-3
+
+[variants.first.options]
+strategy = "first"
+"""
+
+
+def write_spec(folder: Path, *, text: str = SPEC, name: str = "ner") -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def sample_spec(folder: Path, *, variant: str | None = None) -> Spec:
+    return load_spec(write_spec(folder), profile="embedded", variant=variant)
+
+
+def hardware(**changes: Any) -> Hardware:
+    fields: dict[str, Any] = {
+        "id": "0123456789abcdef",
+        "name": "xeon-2c-24g",
+        "device": "cpu",
+        "cpu_model": "Xeon",
+        "cpu_cores": 2,
+        "cpu_threads": 2,
+        "memory_bytes": 24 * 2**30,
+        "gpu_model": None,
+        "gpu_count": 0,
+        "gpu_memory_bytes": None,
+        "gpu_compute_capability": None,
+        "gpu_driver": None,
+    }
+    return Hardware(**(fields | changes))
+
+
+def software(**changes: Any) -> Software:
+    fields: dict[str, Any] = {
+        "python": "3.11.7",
+        "platform": "Linux",
+        "packages": {"torch": "2.13.0"},
+        "flags": {"threads": "2"},
+        "environment": {},
+        "attention": "sdpa",
+    }
+    return Software(**(fields | changes))
+
+
+def scores(value: float) -> tuple[Score, ...]:
+    return (Score("f1", value, 30, True, "seqeval|mode:strict"), Score("loss", 0.2, 90, False, "nll"))
+
+
+def training_run(*, f1: float = 0.9, seconds: float = 10.0, steps: int = 5) -> TrainingRun:
+    return TrainingRun(
+        trajectory=[Point(i + 1, 4 * (i + 1), 50 * (i + 1), 2.0 * (i + 1), 1 / (i + 1), 1e-3) for i in range(steps)],
+        evaluations=[Evaluation(0, 0, scores(0.05), 0.5), Evaluation(1, steps, scores(f1), 0.5)],
+        phases={"prepare": 1.0, "train": seconds, "evaluate": 1.0},
+        step_seconds=[seconds / steps] * steps,
+        tokens=1000,
+        padded_tokens=1200,
+        peak_host_bytes=2**29,
+        parameters=10_000,
+        probes={"before": [], "after": []},
+    )
+
+
+def record(spec: Spec, *, seed: int = 0, run: TrainingRun | None = None, **changes: Any) -> Record:
+    fields: dict[str, Any] = {
+        "run": run or training_run(),
+        "seed": seed,
+        "engine": "loop",
+        "implementation": "reference",
+        "precision": "fp32",
+        "dataset_fingerprint": "sha256:abc",
+        "verdicts": (),
+        "energy": Energy(joules=None, source=None, reason="no counter"),
+        "hardware": hardware(),
+        "software": software(),
+        "suite": SuiteVersion(version="0.1.0", commit=None, dirty=None),
+        "started": datetime(2026, 1, 1, 12, 0, tzinfo=UTC),
+        "finished": datetime(2026, 1, 1, 12, 1, tzinfo=UTC),
+    }
+    return make_record(spec, **(fields | changes))

@@ -1,0 +1,316 @@
+"""Comparison of records: like with like, significance and size, and one exit code for each outcome."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from suite.compare import Comparison, Row, compare, render, split_engines
+from suite.difference import Sample, cost_difference, quality_difference
+from suite.hardware import Energy
+from suite.record import Record, RecordError, read_record, write_record
+from suite.spec import Spec, load_spec
+from tests.samples import SPEC, hardware, record, sample_spec, software, training_run, write_spec
+
+OTHER = {"id": "fedcba9876543210", "name": "epyc-8c-64g"}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    return sample_spec(tmp_path)
+
+
+def runs(
+    spec: Spec, *, f1: Sequence[float], seconds: Sequence[float], machine: dict[str, Any] | None = None, **changes: Any
+) -> list[Record]:
+    return [
+        record(
+            spec, seed=seed, run=training_run(f1=value, seconds=time), hardware=hardware(**(machine or {})), **changes
+        )
+        for seed, (value, time) in enumerate(zip(f1, seconds, strict=True))
+    ]
+
+
+F1 = (0.90, 0.91, 0.905)
+TIME = (10.0, 10.1, 10.05)
+
+
+def row(comparison: Comparison, measure: str) -> Row:
+    return next(row for row in comparison.pairs[0].rows if row.measure == measure)
+
+
+def outcome(comparison: Comparison, measure: str) -> str:
+    difference = row(comparison, measure).difference
+    assert difference is not None
+    return difference.outcome
+
+
+def text(comparison: Comparison, *, width: int = 160) -> str:
+    out = io.StringIO()
+    render(comparison, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_comparing_needs_no_torch() -> None:
+    """It takes seconds to import, and a comparison may be wanted on a machine without it."""
+    code = "import sys, suite.compare; sys.exit('torch' in sys.modules)"
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode
+
+
+def test_a_run_compared_with_itself_is_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME))
+
+    assert 0 == found.exit_code
+    assert ["same"] * 3 == [outcome(found, measure) for measure in ("f1", "training", "peak host memory")]
+
+
+def test_slower_beyond_noise_is_worse(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(12.0, 12.1, 12.05), machine=OTHER))
+
+    assert ("worse", 1) == (outcome(found, "training"), found.exit_code)
+    difference = row(found, "training").difference
+    assert difference is not None
+    assert pytest.approx(12.05 / 10.05) == difference.ratio
+
+
+def test_faster_is_better_and_no_regression(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05)))
+
+    assert ("better", 0) == (outcome(found, "training"), found.exit_code)
+
+
+def test_significant_but_small_is_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=(10.0, 10.01, 10.02)), runs(spec, f1=F1, seconds=(10.3, 10.31, 10.32)))
+
+    assert ("same", 0) == (outcome(found, "training"), found.exit_code)
+    assert "too small to count" in text(found)
+
+
+def test_large_but_noisy_is_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=(8.0, 10.0, 14.0)), runs(spec, f1=F1, seconds=(11.0, 13.0, 17.0)))
+
+    assert ("same", 0) == (outcome(found, "training"), found.exit_code)
+    assert "no difference shown" in text(found)
+
+
+@pytest.mark.parametrize(
+    ("f1", "expected", "code"), [((0.80, 0.81, 0.805), "worse", 1), ((0.97, 0.98, 0.975), "better", 0)]
+)
+def test_quality_is_compared_in_its_direction(spec: Spec, f1: tuple[float, ...], expected: str, code: int) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=f1, seconds=TIME))
+
+    assert (expected, code) == (outcome(found, "f1"), found.exit_code)
+
+
+def test_one_seed_is_no_verdict(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=(0.1,), seconds=(99.0,)))
+
+    assert ("no verdict", 0) == (outcome(found, "f1"), found.exit_code)
+    assert "n=1: no verdict" in text(found)
+
+
+def test_a_side_that_diverged_is_worse_even_with_one_seed(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=(math.nan,), seconds=(10.0,)))
+
+    assert ("worse", 1) == (outcome(found, "f1"), found.exit_code)
+
+
+def test_another_spec_is_not_comparable(spec: Spec, tmp_path: Path) -> None:
+    changed = load_spec(write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2")), profile="embedded")
+
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(changed, f1=F1, seconds=TIME))
+
+    assert 2 == found.exit_code
+    assert f"spec hash differs: {spec.hash[:12]} in A, {changed.hash[:12]} in B" in text(found)
+
+
+def test_other_data_is_not_comparable(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, dataset_fingerprint="sha256:def"))
+
+    assert 2 == found.exit_code
+    assert "dataset fingerprint differs" in text(found)
+
+
+def test_another_precision_is_not_comparable(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, precision="bf16"))
+
+    assert 2 == found.exit_code
+    assert "precision differs: fp32 here, bf16 in B" in text(found)
+
+
+def test_a_missing_counterpart_has_its_own_exit_code(spec: Spec) -> None:
+    both = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, engine="trainer")
+
+    found = compare(both, runs(spec, f1=F1, seconds=TIME), names=("left", "right"))
+
+    assert 3 == found.exit_code
+    assert "ner · embedded · trainer · fp32: missing in right" in text(found)
+
+
+def test_a_regression_outranks_what_is_missing(spec: Spec) -> None:
+    both = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, engine="trainer")
+
+    assert 1 == compare(both, runs(spec, f1=F1, seconds=(20.0, 20.1, 20.2))).exit_code
+
+
+def test_nothing_in_common_is_exit_code_2(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, engine="trainer"))
+
+    assert 2 == found.exit_code
+
+
+def test_engines_of_one_machine_are_compared_by_engine(spec: Spec) -> None:
+    records = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05), engine="trainer")
+
+    sides = split_engines(records)
+    found = compare(*sides.values(), names=("loop", "trainer"), by="engine")
+
+    assert (1, 0) == (len(found.pairs), found.exit_code)
+    assert "better" == outcome(found, "training")
+
+
+def test_two_engines_are_asked_for_and_no_fewer(spec: Spec) -> None:
+    records = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, engine="trainer")
+
+    assert ["trainer", "loop"] == list(split_engines(records, engines=("trainer", "loop")))
+    with pytest.raises(RecordError, match="no record of engine 'packed': there are loop, trainer"):
+        split_engines(records, engines=("loop", "packed"))
+    with pytest.raises(RecordError, match="name two of loop"):
+        split_engines(runs(spec, f1=F1, seconds=TIME))
+    assert "A holds runs of several engines" in text(compare(records, records, by="engine"))
+
+
+def test_engines_of_different_machines_are_not_compared(spec: Spec) -> None:
+    found = compare(
+        runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, engine="trainer", machine=OTHER), by="engine"
+    )
+
+    assert (0, 2) == (len(found.pairs), found.exit_code)
+
+
+def test_a_side_of_several_machines_is_refused(spec: Spec) -> None:
+    mixed = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, machine=OTHER)
+
+    found = compare(mixed, runs(spec, f1=F1, seconds=TIME))
+
+    assert 2 == found.exit_code
+    assert "A holds runs of several machines" in text(found)
+
+
+def test_of_two_runs_of_one_seed_the_newest_counts(spec: Spec) -> None:
+    old = runs(spec, f1=(0.1, 0.1, 0.1), seconds=TIME)
+    new = [
+        one.model_copy(update={"finished": one.finished.replace(hour=13)}) for one in runs(spec, f1=F1, seconds=TIME)
+    ]
+
+    found = compare(new + old, runs(spec, f1=F1, seconds=TIME))
+
+    assert F1 == row(found, "f1").a.values
+    assert "only the newest counts" in text(found)
+
+
+def test_a_metric_of_another_signature_is_not_compared(spec: Spec) -> None:
+    other = [
+        one.model_copy(update={"quality": tuple(q.model_copy(update={"signature": "lenient"}) for q in one.quality)})
+        for one in runs(spec, f1=F1, seconds=TIME)
+    ]
+
+    found = compare(runs(spec, f1=F1, seconds=TIME), other)
+
+    assert "f1" not in [row.measure for row in found.pairs[0].rows]
+    assert "f1 is not comparable: its signature differs" in text(found)
+
+
+def test_energy_of_other_counters_is_no_verdict(spec: Spec) -> None:
+    cpu, gpu = (Energy(joules=5.0, source=source, reason=None) for source in ("RAPL", "NVML"))
+
+    found = compare(runs(spec, f1=F1, seconds=TIME, energy=cpu), runs(spec, f1=F1, seconds=TIME, energy=gpu))
+
+    assert "no verdict" == outcome(found, "energy")
+
+
+def test_figures_that_some_seeds_lack_are_of_no_seed(spec: Spec) -> None:
+    half = runs(spec, f1=F1, seconds=TIME)
+    half[0] = half[0].model_copy(update={"energy": Energy(joules=5.0, source="RAPL", reason=None)})
+    whole = runs(spec, f1=F1, seconds=TIME, energy=Energy(joules=5.0, source="RAPL", reason=None))
+
+    assert 0 == row(compare(half, whole), "energy").a.n
+
+
+def test_software_that_differs_is_named(spec: Spec) -> None:
+    other = software(packages={"torch": "2.12.0"}, environment={"OMP_NUM_THREADS": "1"})
+
+    shown = text(compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, software=other)))
+
+    assert "torch: 2.13.0 in A, 2.12.0 in B" in shown
+    assert "OMP_NUM_THREADS: none in A, 1 in B" in shown
+
+
+def test_a_strangers_record_cannot_write_markup(spec: Spec, tmp_path: Path) -> None:
+    path = write_record(record(spec, software=software(packages={"torch": "[red]2[/red] [bold"})), tmp_path)
+
+    shown = text(compare([read_record(path)], runs(spec, f1=F1, seconds=TIME), names=("[b]A", "B[/b]")))
+
+    assert "torch: [red]2[/red] [bold in A" in shown
+    assert "A = [b]A, B = B[/b]" in shown
+
+
+def test_what_is_shown_fits_a_narrow_terminal_and_says_the_exit_code(spec: Spec) -> None:
+    shown = text(compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME)), width=80)
+
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "(exit code 0)" in shown
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_false_alarms_are_no_more_than_stated(n: int) -> None:
+    """1,000 pairs of equal samples: the share called different is below 1 in 100, but for a chance of one in a
+    million.
+    """
+    rng = np.random.default_rng(11)
+    bound = stats.binom.ppf(1 - 1e-6, 1000, 0.01)
+    times, metrics = 0, 0
+    for _ in range(1000):
+        a, b = (Sample(tuple(rng.lognormal(2, 0.1, n).tolist())) for _ in range(2))
+        times += cost_difference(a, b).outcome in ("better", "worse")
+        metrics += quality_difference(a, b, higher_is_better=True).outcome in ("better", "worse")
+
+    assert times <= bound
+    assert metrics <= bound
+
+
+def test_a_change_that_is_clear_is_found_with_three_seeds() -> None:
+    rng = np.random.default_rng(12)
+    found = sum(
+        cost_difference(
+            Sample(tuple(rng.lognormal(0, 0.01, 3).tolist())), Sample(tuple(rng.lognormal(0.2, 0.01, 3).tolist()))
+        ).outcome
+        == "worse"
+        for _ in range(200)
+    )
+
+    assert found >= 190  # 20 % at a noise of 1 %
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((5.0, 5.0), (5.0, 5.0), "same"),
+        ((5.0, 5.0), (6.0, 6.0), "no verdict"),
+        ((), (5.0, 6.0), "no verdict"),
+        ((0.0, 0.0), (1.0, 2.0), "no verdict"),
+    ],
+)
+def test_costs_without_spread_or_measurement(a: tuple[float, ...], b: tuple[float, ...], expected: str) -> None:
+    assert expected == cost_difference(Sample(a), Sample(b)).outcome

@@ -1,0 +1,341 @@
+"""`pytest suite/` as its users meet it: what it prints, what it records, how it fails, how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import psutil
+import pytest
+
+from suite.expectation import Expectation, Measured, load_expectations, save_expectations
+from suite.record import read_record, read_records
+from suite.spec import load_spec
+from suite.verdict import judge
+
+ROOT = Path(__file__).parents[1]
+SPEC = """\
+schema = 1
+task = "token-classification"
+
+[options]
+max_length = 128
+
+[profiles.embedded]
+assert = ["accuracy"]
+timeout_seconds = 100
+
+[profiles.embedded.data]
+source = "microworld"
+train = 64
+validation = 32
+
+[profiles.embedded.checkpoint]
+source = "microworld"
+architecture = "bert"
+layers = 1
+hidden = 32
+heads = 2
+
+[profiles.embedded.recipe]
+epochs = 2
+batch_size = 16
+learning_rate = 2e-3
+"""
+
+
+class Finished:
+    def __init__(self, process: subprocess.CompletedProcess[str], results: Path) -> None:
+        self.code = process.returncode
+        self.text = process.stdout + process.stderr
+        self.results = results
+
+
+def command(spec: Path, results: Path, *options: str, room: str = "training") -> list[str]:
+    arguments = ["--spec", str(spec), "--results", str(results), "--engine", "trainer", *options]
+    return [sys.executable, "-m", "pytest", str(ROOT / "suite" / room), "-p", "no:cacheprovider", *arguments]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    return plain | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
+
+
+def run(spec: Path, *options: str, **variables: str) -> Finished:
+    """From a directory that is not the project's, as a person might."""
+    results = spec.parent / "results"
+    process = subprocess.run(
+        command(spec, results, *options),
+        capture_output=True,
+        text=True,
+        cwd=spec.parent,
+        env=environment(**variables),
+        timeout=240,
+    )
+    return Finished(process, results)
+
+
+def write_spec(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / "tiny.toml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    return write_spec(tmp_path / "house")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One session that truly trains."""
+    return run(write_spec(tmp_path_factory.mktemp("real")), "--seeds", "2,1")
+
+
+@pytest.fixture(scope="module")
+def record(real: Finished) -> str:
+    return str(next(real.results.glob("*/*.json")))
+
+
+def replayed(spec: Path, record: str, *options: str, job: str = "replay", **variables: str) -> Finished:
+    """A session whose training is over at once: each run gives this record, judged by the expectations beside the spec."""
+    loaded, template = load_spec(spec, profile="embedded"), read_record(Path(record))
+    verdict = judge([accuracy(record)], expectation=load_expectations(loaded).get("accuracy"), metric="accuracy")
+    record = str(spec.parent / "record.json")
+    Path(record).write_text(template.model_copy(update={"verdicts": (verdict,)}).model_dump_json())
+    return run(spec, "-p", "tests.stand_in", *options, STAND_IN=f"tests.jobs:{job}", REPLAYED=record, **variables)
+
+
+def expect(spec: Path, values: Sequence[float]) -> None:
+    loaded = load_spec(spec, profile="embedded")
+    expectation = Expectation(
+        metric="accuracy",
+        values=tuple(values),
+        seeds=tuple(range(1, len(values) + 1)),
+        higher_is_better=True,
+        lower=0,
+        upper=1,
+        spec_hash=loaded.hash,
+        provenance=Measured(
+            hardware="some-machine (0123456789abcdef)",
+            software={"torch": "2.13.0"},
+            engine="trainer",
+            precision="fp32",
+            date=date(2026, 1, 31),
+        ),
+    )
+    save_expectations(loaded, [expectation])
+    assert load_expectations(loaded)
+
+
+def accuracy(record: str) -> float:
+    return next(score.value for score in read_record(Path(record)).quality if score.name == "accuracy")
+
+
+def test_a_session_trains_shows_and_records(real: Finished) -> None:
+    assert 0 == real.code, real.text
+    assert "touchstone: profile embedded, device cpu, precision fp32, seeds 2,1" in real.text
+    assert "versions: torch " in real.text
+    assert (
+        "  tiny trainer seed 2: before training  accuracy " in real.text or "seed 2: before training  f1 " in real.text
+    )
+    assert "  tiny  trainer  seed 1  accuracy 0." in real.text
+    assert "3 passed" in real.text, "two seeds and their mean"
+    records = read_records(real.results)
+    assert {1, 2} == {record.seed for record in records}
+    for record in records:
+        assert record.dataset_fingerprint.startswith("sha256:")
+        assert ["accuracy"] == [verdict.metric for verdict in record.verdicts]
+        assert 0 < record.phase_seconds["train"]
+        assert 0 < record.tokens.real <= record.tokens.padded
+        assert record.before_training
+    assert 1 == len({record.dataset_fingerprint for record in records})
+
+
+def test_no_expectation_is_said_plainly(real: Finished) -> None:
+    assert "no expectation" in real.text
+    assert "as expected" not in real.text
+
+
+def test_the_summary_names_figures_and_records(real: Finished) -> None:
+    summary = real.text[real.text.index(" training =") :]
+    header = next(line for line in summary.splitlines() if "peak memory" in line)
+    for column in ("task", "engine", "seed", "metric", "value", "band", "verdict", "time", "tokens/s"):
+        assert column in header
+    assert "mean accuracy" in summary
+    assert "  results/" in summary, "records are named as one would type them from here"
+
+
+def test_output_that_is_piped_has_no_colour(real: Finished) -> None:
+    assert "\x1b" not in real.text
+
+
+def test_two_runs_of_one_seed_differ_from_those_of_another(real: Finished) -> None:
+    """Else the seed would not reach the run."""
+    first, second = (record.trajectory.points[-1].loss for record in read_records(real.results))
+    assert first != second
+
+
+def test_a_metric_below_its_band_fails_with_all_one_needs_to_know(spec: Path, record: str) -> None:
+    expect(spec, [0.97, 0.98, 0.96, 0.97])
+    session = replayed(spec, record, "--seeds", "7", "-x")
+    assert 1 == session.code, session.text
+    assert "accuracy is worse: " in session.text
+    assert f"{accuracy(record):.6g} is below [" in session.text
+    assert "4 runs measured on some-machine (0123456789abcdef) with trainer in fp32, 2026-01-31" in session.text
+    assert str(spec.parent / "expectations" / "tiny.embedded.json") in session.text
+    assert "--seeds 8-10" in session.text
+    assert "python -m suite calibrate tiny --profile embedded" in session.text
+    assert 1 == len(list(session.results.glob("*/*.seed7.json"))), "a run that misses its band is recorded too"
+
+
+def test_a_metric_above_its_band_fails_as_well(spec: Path, record: str) -> None:
+    expect(spec, [0.10, 0.11, 0.12, 0.11])
+    session = replayed(spec, record)
+    assert 1 == session.code, session.text
+    assert "accuracy is better than expected: " in session.text
+    assert "Too good is suspicious" in session.text
+
+
+def test_a_metric_in_its_band_passes_alone_and_in_the_mean(spec: Path, record: str) -> None:
+    value = accuracy(record)
+    expect(spec, [value - 0.01, value + 0.01, value - 0.005, value + 0.005])
+    session = replayed(spec, record, "--seeds", "1-3", "-v")
+    assert 0 == session.code, session.text
+    assert 4 == session.text.count("] PASSED"), "three seeds and their mean"
+    assert "as expected" in session.text
+    assert "3 seeds" in session.text
+
+
+def test_other_data_is_judged_by_no_expectation(spec: Path, record: str, tmp_path: Path) -> None:
+    expect(spec, [0.97, 0.98, 0.96, 0.97])
+    session = replayed(spec, record, "--dataset", f"token-classification={tmp_path}", "--seeds", "1,2")
+    assert "no expectation applies to --dataset or --checkpoint" not in session.text, "a skip's reason needs -rs"
+    assert "1 skipped" in session.text
+
+
+@pytest.mark.parametrize(
+    ("job", "verdict", "cause"), [("first_killed", "killed", "SIGKILL"), ("first_fails", "failed", "no column 'tags'")]
+)
+def test_a_run_that_breaks_is_one_failure_and_the_next_goes_on(
+    spec: Path, record: str, job: str, verdict: str, cause: str
+) -> None:
+    session = replayed(spec, record, "--seeds", "1,2", "-rs", job=job)
+    assert 1 == session.code, session.text
+    assert "1 failed, 1 passed, 1 skipped" in session.text
+    assert cause in session.text
+    summary = session.text[session.text.index(" training =") :]
+    assert verdict in summary
+    assert "without a result: [1]" in session.text, "no mean without every seed"
+    assert 1 == len(list(session.results.glob("*/*.seed2.json")))
+    assert not list(session.results.glob("*/*.seed1.json"))
+
+
+def test_the_first_failure_ends_it_where_that_is_asked_for(spec: Path, record: str) -> None:
+    session = replayed(spec, record, "--seeds", "1,2", "-x", job="first_fails")
+    assert 1 == session.code, session.text
+    assert "stopping after 1 failures" in session.text
+    assert not list(session.results.glob("*/*.json"))
+
+
+def test_a_run_that_hangs_is_stopped_in_time(spec: Path, record: str) -> None:
+    pids = spec.parent / "pids"
+    session = replayed(spec, record, "--seeds", "2", "--timeout", "2s", job="second_hangs", PIDS=str(pids))
+    assert 1 == session.code, session.text
+    assert "had not finished after 2 s" in session.text
+    assert "in second_hangs" in session.text, "where it hung"
+    assert "timed out" in session.text
+    assert_gone([int(pid) for pid in pids.read_text().split()])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_what_is_finished_recorded_and_no_process(
+    spec: Path, record: str, number: signal.Signals
+) -> None:
+    pids, results = spec.parent / "pids", spec.parent / "results"
+    variables = {"STAND_IN": "tests.jobs:second_hangs", "REPLAYED": record, "PIDS": str(pids)}
+    with subprocess.Popen(
+        command(spec, results, "-p", "tests.stand_in", "--seeds", "1,2,3"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=spec.parent,
+        env=environment(**variables),
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (pids.exists() and pids.read_text().endswith("\n")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=60)
+    assert 2 == process.returncode, text
+    assert ["1"] == [path.stem.rpartition("seed")[2] for path in results.glob("*/*.json")]
+    assert " training =" in text, "what is finished is shown"
+    assert_gone([int(pid) for pid in pids.read_text().split()])
+
+
+def test_a_record_that_cannot_be_written_is_kept_elsewhere(spec: Path, record: str) -> None:
+    session = replayed(spec, record, job="blocks_results", RESULTS=str(spec.parent / "results"))
+    assert 1 == session.code, session.text
+    line = next(line for line in session.text.splitlines() if line.startswith("The record of this run is kept at "))
+    kept = Path(line.removeprefix("The record of this run is kept at "))
+    assert 42 == read_record(kept).seed
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--engine", "warp"], "--engine warp: there is no engine 'warp'; possible: trainer, loop"),
+        (["--seeds", "one"], "--seeds one: 'one' is not a seed"),
+        (["--results", "/proc/none"], "--results /proc/none: no record can be written there"),
+    ],
+)
+def test_a_wrong_option_is_one_usage_error(spec: Path, options: list[str], told: str) -> None:
+    session = run(spec, *options)
+    assert pytest.ExitCode.USAGE_ERROR == session.code, session.text
+    assert 1 == session.text.count("ERROR: ")
+    assert f"ERROR: {told}" in session.text
+    assert "Traceback" not in session.text
+
+
+def test_rooms_come_in_the_order_of_their_cost_whatever_was_typed_first() -> None:
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "suite/training",
+            "suite/properties",
+            "--collect-only",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=240,
+    )
+    assert 0 == process.returncode, process.stdout
+    rooms = [line.split("/")[1] for line in process.stdout.splitlines() if line.startswith("suite/")]
+    assert sorted(rooms) == rooms, "properties before training"
+    assert {"properties", "training"} == set(rooms)
+    trials = [line for line in process.stdout.splitlines() if "test_training_ends" in line]
+    assert len(set(trials)) == len(trials)
+
+
+def assert_gone(pids: list[int]) -> None:
+    """Within two seconds: a killed process is a zombie until init reaps it."""
+    deadline = time.monotonic() + 2
+    left = set(pids)
+    while left and time.monotonic() < deadline:
+        left = {pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
+        time.sleep(0.02)
+    assert set() == left

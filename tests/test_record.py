@@ -1,0 +1,255 @@
+"""Records: whole on disk or not there, valid JSON whatever happened to the run, and read as data within bounds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from reference.engines.training import Evaluation, Point
+from suite import record as module
+from suite.efficiency import peak_of
+from suite.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
+from suite.spec import Spec
+from suite.verdict import judge
+from tests.samples import hardware, record, sample_spec, scores, software, training_run
+
+SCHEMA = Path(module.__file__).with_name("record.schema.json")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    return sample_spec(tmp_path)
+
+
+def test_what_is_written_is_read(spec: Spec, tmp_path: Path) -> None:
+    written = record(spec, verdicts=(judge([0.9], expectation=None, metric="f1"),))
+
+    path = write_record(written, tmp_path / "results")
+
+    assert tmp_path / "results" / "xeon-2c-24g-012345" / "ner.embedded.loop.fp32.seed0.json" == path
+    assert written == read_record(path)
+    assert [written] == read_records(tmp_path / "results") == read_records(path)
+
+
+def test_a_record_says_what_the_run_did(spec: Spec) -> None:
+    made = record(spec)
+
+    assert [("f1", 0.9), ("loss", 0.2)] == [(score.name, score.value) for score in made.quality]
+    assert 0.05 == made.before_training[0].value
+    assert spec.hash == made.spec.hash
+    assert 100.0 == made.tokens_per_second  # real tokens, not padded ones
+    assert 6 * 10_000 * 1200 == made.efficiency.flops  # padded tokens are computed, too
+
+
+def test_a_run_without_a_score_before_training_claims_none(spec: Spec) -> None:
+    run = training_run()
+    run.evaluations.pop(0)
+
+    assert () == record(spec, run=run).before_training
+
+
+def test_a_run_that_was_never_evaluated_is_no_record(spec: Spec) -> None:
+    run = training_run()
+    run.evaluations.clear()
+
+    with pytest.raises(RecordError, match="never evaluated"):
+        record(spec, run=run)
+
+
+def test_a_run_that_diverged_survives_in_valid_json(spec: Spec, tmp_path: Path) -> None:
+    run = training_run()
+    run.trajectory.append(Point(6, 24, 300, 12.0, math.nan, 0.0))
+    run.evaluations.append(Evaluation(2, 6, scores(math.inf), 0.1))
+    diverged = record(spec, run=run, verdicts=(judge([-math.inf], expectation=None, metric="f1"),))
+
+    path = write_record(diverged, tmp_path)
+    found = read_record(path)
+
+    json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN and Infinity are not JSON
+    assert math.inf == found.quality[0].value
+    assert math.isnan(found.trajectory.points[-1].loss)
+    assert -math.inf == found.verdicts[0].value
+    jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
+
+
+def test_the_json_schema_in_the_repository_is_current() -> None:
+    assert json_schema() == SCHEMA.read_text(), "run: python -m suite.record > suite/record.schema.json"
+
+
+def test_records_are_valid_by_the_schema_and_others_are_not(spec: Spec) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    plain = json.loads(record(spec).model_dump_json())
+
+    jsonschema.validate(plain, schema)
+    for key in plain:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({name: value for name, value in plain.items() if name != key}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(plain | {"extra": 1}, schema)
+
+
+def test_a_long_trajectory_is_thinned_and_says_so(spec: Spec) -> None:
+    long = record(spec, run=training_run(steps=1001)).trajectory
+    short = record(spec, run=training_run(steps=200)).trajectory
+
+    assert (200, 1001, True) == (len(long.points), long.steps, long.thinned)
+    assert (1, 1001) == (long.points[0].step, long.points[-1].step)
+    gaps = {b.step - a.step for a, b in zip(long.points, long.points[1:], strict=False)}
+    assert {5, 6} == gaps  # 1000 steps in 199 even gaps
+    assert (200, False) == (len(short.points), short.thinned)
+
+
+def test_step_times_leave_the_first_out_of_the_summary_and_keep_all(spec: Spec) -> None:
+    run = training_run()
+    run.step_seconds = [9.0, 1.0, 2.0, 3.0]
+
+    steps = record(spec, run=run).steps
+
+    assert (4, 9.0, 2.0, 2.0, 1.0) == (steps.n, steps.first, steps.mean, steps.median, steps.sd)
+    assert (9.0, 1.0, 2.0, 3.0) == steps.seconds
+
+
+def test_a_resumed_run_without_steps_has_no_summary(spec: Spec) -> None:
+    run = training_run()
+    run.step_seconds, run.trajectory = [], []
+
+    assert record(spec, run=run).steps.mean is None
+
+
+def break_write(monkeypatch: pytest.MonkeyPatch, *, at: str) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full) if at == "fsync" else monkeypatch.setattr(Path, "replace", full)
+
+
+@pytest.mark.parametrize("at", ["fsync", "replace"])
+def test_a_full_disk_is_told_and_leaves_the_old_record_and_no_litter(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    old = record(spec)
+    path = write_record(old, tmp_path / "results")
+    break_write(monkeypatch, at=at)
+
+    with pytest.raises(RecordError, match=r"seed0\.json: cannot be written \(No space left on device\)"):
+        write_record(record(spec, run=training_run(f1=0.1)), tmp_path / "results")
+
+    assert old == read_record(path)
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_a_place_that_is_a_file_is_told(spec: Spec, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+
+    with pytest.raises(RecordError, match="cannot be written"):
+        write_record(record(spec), tmp_path / "results")
+
+
+def edited(path: Path, edit: Any) -> Path:
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+WRONG = {
+    "an unknown key": (lambda d: d.update(extra=1), "extra is not a known key"),
+    "a misspelt key": (lambda d: d.update(sed=1), "sed is not a known key: did you mean seed?"),
+    "a missing key": (lambda d: d.pop("seed"), "seed is missing: add it"),
+    "a missing inner key": (lambda d: d["tokens"].pop("real"), "tokens.real is missing: add it"),
+    "text for a number": (lambda d: d["tokens"].update(real="5"), "tokens.real = '5'"),
+    "a negative count": (lambda d: d["tokens"].update(real=-5), "tokens.real = -5"),
+    "a number beyond 64 bits": (lambda d: d["tokens"].update(real=2**70), "tokens.real = "),
+    "NaN seconds": (lambda d: d["phase_seconds"].update(train="NaN"), "phase_seconds.train = 'NaN'"),
+    "a newer version": (lambda d: d.update(schema_version=2), "schema_version = 2: this version of the suite reads 1"),
+    "no version": (lambda d: d.pop("schema_version"), "schema_version = None: this version"),
+    "a changed spec": (lambda d: d["spec"]["resolved"]["recipe"].update(epochs=9), "was changed after the run"),
+    "half a spec": (lambda d: d["spec"]["resolved"].pop("recipe"), "the spec lacks recipe"),
+    "a path for a name": (lambda d: d.update(engine="../../x"), "engine = '../../x'"),
+    "a path for a machine": (lambda d: d["hardware"].update(name="../x"), "hardware.name = '../x'"),
+    "terminal codes": (lambda d: d["hardware"].update(cpu_model="\x1b[2J"), "hardware.cpu_model = "),
+    "a long line": (lambda d: d["hardware"].update(cpu_model="x" * 9999), "hardware.cpu_model = "),
+    "utilisation of an unknown peak": (lambda d: d["efficiency"].update(utilisation=0.5), "must be null"),
+    "a time without a zone": (lambda d: d.update(started="2026-01-01T00:00:00"), "started = "),
+    "a list": (lambda d: d["trajectory"].update(points=[{}]), "trajectory.points[0].step is missing"),
+}
+
+
+@pytest.mark.parametrize(("edit", "message"), WRONG.values(), ids=WRONG)
+def test_a_strangers_record_is_refused_with_file_and_key(spec: Spec, tmp_path: Path, edit: Any, message: str) -> None:
+    path = edited(write_record(record(spec), tmp_path), edit)
+
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+
+    assert message in str(caught.value)
+    assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not the JSON of a record"),
+        ("[]", "schema_version = None"),
+        ('{"schema_version": 1, "schema_version": 1}', "occurs twice"),
+        ('{"schema_version": 1, "seed": NaN}', 'as the string "NaN"'),
+        ("[" * 200_000, "is not the JSON of a record"),
+        ("\udcff", "is not the JSON of a record"),
+    ],
+    ids=["empty", "no object", "a key twice", "NaN", "nested too deep", "no UTF-8"],
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.seed0.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+
+    with pytest.raises(RecordError, match=message):
+        read_record(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    path = tmp_path / "x.seed0.json"
+    path.write_text(" " * 101)
+
+    with pytest.raises(RecordError, match="is larger than"):
+        read_record(path)
+
+
+def test_places_without_records_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="no record"):
+        read_records(tmp_path)
+    with pytest.raises(RecordError, match="no such file or folder"):
+        read_records(tmp_path / "none")
+
+
+def test_utilisation_is_of_known_devices_alone(spec: Spec) -> None:
+    known = hardware(device="cuda:0", gpu_model="NVIDIA A100-SXM4-80GB", gpu_count=1)
+    slice_of_it = hardware(device="cuda:0", gpu_model="NVIDIA A100-SXM4-80GB MIG 1g.10gb", gpu_count=1)
+
+    assert (
+        pytest.approx(6 * 10_000 * 1200 / 10 / 312e12)
+        == record(spec, hardware=known, precision="bf16").efficiency.utilisation
+    )
+    assert pytest.approx(19.5e12) == peak_of(known, software=software(), precision="fp32")[0]
+    assert (
+        pytest.approx(156e12)
+        == peak_of(known, software=software(flags={"float32_matmul_precision": "high"}), precision="fp32")[0]
+    )
+    for unknown in (hardware(), slice_of_it, hardware(gpu_model="NVIDIA A100-SXM4-80GB", gpu_count=1)):
+        efficiency = record(spec, hardware=unknown).efficiency
+        assert (None, None, None) == (efficiency.peak_flops_per_second, efficiency.peak_source, efficiency.utilisation)
+
+
+def test_the_suites_commit_is_that_of_its_own_repository(tmp_path: Path) -> None:
+    here = suite_version()
+
+    assert here.commit is None or len(here.commit) == 40
+    assert (None, None) == (suite_version(tmp_path).commit, suite_version(tmp_path).dirty)
