@@ -18,7 +18,7 @@ LEGEND = (
 )
 ExitCode = Literal[0, 1, 2, 3]
 MEANING = {
-    0: "B is the same as A, or better",
+    0: "B is nowhere significantly worse than A",
     1: "B is significantly worse than A",
     2: "nothing can be compared, or something was measured otherwise",
     3: "a counterpart is missing",
@@ -65,6 +65,12 @@ class Comparison:
     unpaired: tuple[Unpaired, ...]
 
     @property
+    def tested(self) -> bool:
+        """Whether anything came to a verdict."""
+        outcomes = {row.difference.outcome for pair in self.pairs for row in pair.rows if row.difference}
+        return bool(outcomes - {"no verdict"})
+
+    @property
     def exit_code(self) -> ExitCode:
         """0 same or better, 1 a significant regression, 2 nothing comparable or measured otherwise, 3 missing
         counterparts.
@@ -95,8 +101,10 @@ def render(comparison: Comparison, console: Console) -> None:
         for one in comparison.unpaired:
             console.print(Text(f"  {one.title}: {one.reason}"))
     console.print(Text(LEGEND, style="dim"))
-    code = comparison.exit_code
-    console.print(Text(f"{MEANING[code]} (exit code {code})", style="bold red" if code == 1 else "bold"))
+    code, meaning = comparison.exit_code, MEANING[comparison.exit_code]
+    if code == 0 and not comparison.tested:
+        meaning = "nothing could be tested: give at least two seeds a side"
+    console.print(Text(f"{meaning} (exit code {code})", style="bold red" if code == 1 else "bold"))
 
 
 STYLES = {"worse": "red", "better": "green", "same": "", "no verdict": "dim"}

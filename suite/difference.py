@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats  # type: ignore[import-untyped]  # it has no types
+from scipy import stats
 
 ALPHA = 0.01
 LEAST_COST = 0.05

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from suite.record import Record
-from suite.running import Message
+from suite.serving import Message
 from suite.trials import Result
 from suite.verdict import Verdict
 

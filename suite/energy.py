@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-import pynvml  # type: ignore[import-untyped]  # it has no types
+import pynvml
 from pydantic import BaseModel, ConfigDict
 
 from suite.gpu import device_index, nvml_handle

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pynvml  # type: ignore[import-untyped]  # it has no types
+import pynvml
 
 from suite.text import printable
 

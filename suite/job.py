@@ -15,14 +15,15 @@ import datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from reference.engines import ENGINES
+from reference.engines.publishing import Provenance, PublishingError, publish
 from reference.engines.training import Execution, Progress, Report, TrainingRun
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Score
-from reference.sources import Access, Source, fingerprint, open_source
+from reference.sources import Access, HubCheckpoint, HubData, Source, fingerprint, open_source
 from suite.expectation import Expectation, load_expectations
 from suite.hardware import EnergyMeter, describe_hardware, describe_software
 from suite.record import make_record, suite_version
-from suite.running import Message, Send
+from suite.serving import Message, Send
 from suite.spec import Spec, load_spec
 from suite.verdict import Verdict, judge
 
@@ -69,7 +70,36 @@ def train(payload: Message, send: Send) -> Message:
         started=started,
         finished=datetime.now(UTC),
     )
-    return {"record": record.model_dump(mode="json")}
+    problem = None
+    if payload["push_to"] is not None:
+        try:
+            commit = publish(run, pipeline, payload["push_to"], card=provenance(spec, payload["engine"], execution))
+            print(f"published: {commit.repo_url.url}")
+        except PublishingError as error:  # what was trained and measured is worth its record all the same
+            problem = str(error)
+    return {"record": record.model_dump(mode="json"), "problem": problem}
+
+
+def provenance(spec: Spec, engine: str, execution: Execution) -> Provenance:
+    """What the model card says of where the model comes from; nothing of this machine's paths."""
+    dataset, revision, base_model = "the embedded microworld", None, "from scratch"
+    if "dataset" in spec.overrides:
+        dataset = "a data set of one's own"
+    elif isinstance(spec.data, HubData):
+        dataset, revision = spec.data.id, spec.data.revision
+    if "checkpoint" in spec.overrides:
+        base_model = "a checkpoint of one's own"
+    elif isinstance(spec.checkpoint, HubCheckpoint):
+        base_model = spec.checkpoint.id
+    return Provenance(
+        engine=engine,
+        recipe=spec.recipe,
+        execution=execution,
+        dataset=dataset,
+        dataset_revision=revision,
+        base_model=base_model,
+        hardware=describe_hardware(execution.device).name,
+    )
 
 
 def verdicts(spec: Spec, *, run: TrainingRun, expectations: dict[str, Expectation]) -> list[Verdict]:

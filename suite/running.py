@@ -11,8 +11,6 @@ Posix only: there is no fork server elsewhere.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import importlib
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -22,18 +20,15 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import psutil
 
-Message = dict[str, Any]
-"""Plain data: what `json` can write."""
-Send = Callable[[Message], None]
+from suite.serving import Message, serve
 
 PRELOAD = ("suite.job",)
 """What the fork server imports. It must start no thread and touch no device: both do not survive a fork."""
@@ -104,7 +99,7 @@ def run_isolated(
     context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_serve, args=(target, json.dumps(payload), sender, str(log), dict(os.environ)), name=target
+        target=serve, args=(target, json.dumps(payload), sender, str(log), dict(os.environ)), name=target
     )
     started = time.monotonic()
     watch = _Watch(deadline=None if timeout is None else started + timeout)
@@ -143,22 +138,6 @@ def log_tail(log: Path, *, lines: int = TAIL_LINES) -> list[str]:
         return []
     rows = [row.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for row in text.split("\n")]
     return [row for row in rows if row][-lines:]
-
-
-def describe(error: BaseException) -> str:
-    """An exception with what caused it, each with the place that raised it: one line a link."""
-    lines: list[str] = []
-    link: BaseException | None = error
-    while link is not None and len(lines) < 10:
-        frames = traceback.extract_tb(link.__traceback__)
-        place = f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
-        text = str(link).strip()
-        lines.append(("  caused by " if lines else "") + type(link).__name__ + (f": {text}" if text else "") + place)
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return "\n".join(lines)
-
-
-# ---- the parent's side
 
 
 class _TimedOut(Exception):
@@ -322,62 +301,3 @@ def _without_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-# ---- the child's side
-
-
-def _serve(
-    target: str,
-    payload: str,
-    sender: multiprocessing.connection.Connection[Any, Any],
-    log: str,
-    environment: Mapping[str, str],
-) -> None:
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ.clear()
-    os.environ.update(environment)
-    _redirect_output(log)
-    faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    lock = threading.Lock()  # an engine may report from another thread
-
-    def post(message: Message) -> None:
-        data = json.dumps(message).encode()
-        with lock:
-            sender.send_bytes(data)
-
-    def send(message: Message) -> None:
-        post({"kind": "message", "message": message})
-
-    try:
-        module, _, name = target.partition(":")
-        final = {"kind": "result", "value": getattr(importlib.import_module(module), name)(json.loads(payload), send)}
-        post(final)
-    except Exception as error:
-        traceback.print_exc()
-        post({"kind": "error", "cause": describe(error)})
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
-def _redirect_output(log: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.killpg(0, signal.SIGKILL)

@@ -110,6 +110,11 @@ class Session:
                 overrides=overrides,
                 conditions=conditions,
             )
+            if self.push_to is not None and (n := len(self._trials)) != 1:
+                raise OptionError(
+                    f"--push-to {self.push_to}: one repository holds one model, and this would train {n}; "
+                    "choose one with --task, --engine and --seeds"
+                )
         return self._trials
 
     def check_results_directory(self) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from suite.files import write_atomically
 from suite.record import Record, RecordError, write_record
-from suite.running import Message, Outcome, run_isolated
+from suite.running import Outcome, run_isolated
+from suite.serving import Message
 
 if TYPE_CHECKING:
     from suite.spec import Spec
@@ -75,8 +76,8 @@ class Result:
     outcome: Outcome
     record: Record | None = None
     path: Path | None = None
-    lost: str | None = None
-    """Why the record is not where it belongs (it lies at `path` all the same)."""
+    problems: tuple[str, ...] = ()
+    """What went wrong after training: the record could not be written, the model not be published."""
 
 
 def run_trial(
@@ -97,14 +98,16 @@ def run_trial(
     if outcome.value is None:
         return Result(trial, outcome)
     record = Record.model_validate(outcome.value["record"])
+    problem = outcome.value.get("problem")
+    problems = () if problem is None else (problem,)
     if results is None:
-        return Result(trial, outcome, record)
+        return Result(trial, outcome, record, problems=problems)
     try:
-        return Result(trial, outcome, record, write_record(record, results))
+        return Result(trial, outcome, record, write_record(record, results), problems)
     except (RecordError, OSError) as error:
         path = Path(tempfile.mkdtemp(prefix="touchstone-record-")) / record.file_name
         write_atomically(path, record.model_dump_json(indent=2) + "\n")
-        return Result(trial, outcome, record, path, lost=str(error))
+        return Result(trial, outcome, record, path, (*problems, f"{error}\nThe record of this run is kept at {path}"))
 
 
 def _text(path: Path | None) -> str | None:

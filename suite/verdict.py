@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
-from scipy import stats  # type: ignore[import-untyped]  # it has no types
+from scipy import stats
 
 from suite.expectation import Expectation
 from suite.numbers import Number

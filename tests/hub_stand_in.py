@@ -1,6 +1,7 @@
 """A hub on 127.0.0.1: as much of its protocol as an upload of a model needs, in memory.
 
-It checks what the hub would check (a token, hashes and sizes of large files, a card's metadata) and keeps what was committed.
+It checks what the hub would check (a token, hashes and sizes of large files, a card's metadata) and keeps what was
+committed.
 """
 
 from __future__ import annotations

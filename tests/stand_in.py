@@ -1,4 +1,4 @@
-"""A pytest plugin (`-p tests.stand_in`): trials run the job that STAND_IN names, in a fork server that imports nothing."""
+"""A pytest plugin (`-p tests.stand_in`): trials run the job that STAND_IN names, in a server that imports nothing."""
 
 from __future__ import annotations
 

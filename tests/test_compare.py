@@ -120,6 +120,13 @@ def test_one_seed_is_no_verdict(spec: Spec) -> None:
     assert "n=1: no verdict" in text(found)
 
 
+def test_one_seed_a_side_is_not_called_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=(0.9,), seconds=(10.0,)), runs(spec, f1=(0.9,), seconds=(10.0,)))
+
+    assert not found.tested
+    assert "nothing could be tested: give at least two seeds a side (exit code 0)" in text(found)
+
+
 def test_a_side_that_diverged_is_worse_even_with_one_seed(spec: Spec) -> None:
     found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=(math.nan,), seconds=(10.0,)))
 

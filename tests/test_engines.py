@@ -1,4 +1,4 @@
-"""The engines: the same mathematics, every example counted once, a clock that knows training, checkpoints that go on."""
+"""The engines: the same mathematics, every example counted once, a clock that knows training, runs that go on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def norm(gradients: dict[str, torch.Tensor]) -> float:
 def test_plain_trainer_adds_up_micro_batch_means_and_ours_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """https://github.com/huggingface/transformers/issues/47688: if this fails, upstream has mended it, and we can drop ours."""
+    """If this fails, https://github.com/huggingface/transformers/issues/47688 is mended, and ours can go."""
     equal = TinySource(train=0, dropout=0.0)
     monkeypatch.setattr(
         "tests.tiny_source.sentences", lambda n, offset=0: ([["ada", "sees", "oslo"]] * 8, [[1, 0, 3]] * 8)
@@ -599,6 +600,23 @@ def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Engine) ->
     assert all(map(math.isfinite, losses(run)))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_engine
+@every_task
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_cuda_runs_are_reproducible_and_go_on(engine: Engine, task: str, precision: Any, tmp_path: Path) -> None:
+    execution = Execution(seed=5, device="cuda", precision=precision, save_dir=tmp_path, resume=True)
+    whole = engine(pipeline(task), recipe=recipe(), execution=Execution(seed=5, device="cuda", precision=precision))
+    with pytest.raises(Interrupted):
+        engine(pipeline(task), recipe=recipe(), execution=execution, report=interrupt_after(1))
+    resumed = engine(pipeline(task), recipe=recipe(), execution=execution)
+
+    assert_same_bits(whole, resumed)
+    assert whole.peak_device_bytes is not None
+    assert whole.peak_device_bytes > 4 * whole.parameters
+    assert all(seconds > 0 for seconds in whole.step_seconds)
+
+
 # Progress -------------------------------------------------------------------------------------------------------------
 
 
@@ -617,7 +635,7 @@ def test_progress_comes_in_order_and_not_too_often(engine: Engine, tmp_path: Pat
     assert ["prepare", "evaluate", "train", "save"] == phases
     assert 3 == sum(progress.score is not None for _, progress in seen)
     assert all(progress.steps == 100 and progress.loss is not None for _, progress in training)
-    assert all(later - earlier >= 0.099 for (earlier, _), (later, _) in zip(training, training[1:], strict=False))
+    assert all(later - earlier >= 0.099 for (earlier, _), (later, _) in pairwise(training))
 
 
 @every_engine

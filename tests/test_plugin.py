@@ -18,6 +18,7 @@ from suite.expectation import Expectation, Measured, load_expectations, save_exp
 from suite.record import read_record, read_records
 from suite.spec import load_spec
 from suite.verdict import judge
+from tests.hub_stand_in import TOKEN, serving
 
 ROOT = Path(__file__).parents[1]
 SPEC = """\
@@ -105,7 +106,7 @@ def record(real: Finished) -> str:
 
 
 def replayed(spec: Path, record: str, *options: str, job: str = "replay", **variables: str) -> Finished:
-    """A session whose training is over at once: each run gives this record, judged by the expectations beside the spec."""
+    """A session whose training is over at once: each run gives this record, judged by the spec's expectations."""
     loaded, template = load_spec(spec, profile="embedded"), read_record(Path(record))
     verdict = judge([accuracy(record)], expectation=load_expectations(loaded).get("accuracy"), metric="accuracy")
     record = str(spec.parent / "record.json")
@@ -339,3 +340,50 @@ def assert_gone(pids: list[int]) -> None:
         left = {pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
         time.sleep(0.02)
     assert set() == left
+
+
+def hub_of(endpoint: str) -> dict[str, str]:
+    """The stand-in speaks the hub's plain upload protocol, not that of its chunk store (Xet)."""
+    return {"HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+
+
+def test_a_trained_model_is_published_when_that_is_asked_for(spec: Path) -> None:
+    with serving() as hub:
+        session = run(spec, "--push-to", "me/tiny", **hub_of(hub.endpoint))
+    assert 0 == session.code, session.text
+    assert {"README.md", "config.json", "model.safetensors"} <= set(hub.repos["me/tiny"])
+    card = hub.repos["me/tiny"]["README.md"].decode()
+    assert "the embedded microworld" in card
+    assert "accuracy" in card
+    assert str(spec.parent) not in card
+
+
+def test_a_model_that_cannot_be_published_costs_no_record(spec: Path) -> None:
+    with serving() as hub:
+        hub.refuse["POST /api/repos/create"] = 403
+        session = run(spec, "--push-to", "me/tiny", **hub_of(hub.endpoint))
+    assert 1 == session.code, session.text
+    assert "me/tiny was not published: " in session.text
+    assert 1 == len(list(session.results.glob("*/*.json")))
+
+
+def test_one_repository_takes_one_model(spec: Path) -> None:
+    session = run(spec, "--push-to", "me/tiny", "--seeds", "1,2")
+    assert pytest.ExitCode.USAGE_ERROR == session.code, session.text
+    assert "--push-to me/tiny: one repository holds one model, and this would train 2" in session.text
+
+
+def test_a_run_goes_on_from_its_checkpoint(spec: Path) -> None:
+    """A second session with --resume has nothing left to train, and ends where the first did."""
+    saved = spec.parent / "saved"
+    first = run(spec, "--save", str(saved))
+    assert 0 == first.code, first.text
+    (before,) = read_records(first.results)
+    again = run(spec, "--save", str(saved))
+    assert 1 == again.code, "what is saved is not overwritten"
+    assert "is there already" in again.text
+    resumed = run(spec, "--save", str(saved), "--resume")
+    assert 0 == resumed.code, resumed.text
+    (after,) = read_records(resumed.results)
+    assert before.quality == after.quality
+    assert before.trajectory == after.trajectory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,10 @@ def test_a_hub_that_does_not_answer_is_an_error_that_says_where_the_files_are(
     assert 5 == len(json.loads((tmp_path / "config.json").read_text())["id2label"])
 
 
-def test_files_are_kept_on_failure_even_where_nobody_said_where(tagger: tuple[TrainingRun, Pipeline], hub: Hub) -> None:
+def test_files_are_kept_on_failure_even_where_nobody_said_where(
+    tagger: tuple[TrainingRun, Pipeline], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     hub.refuse = {"/commit/": 403}
     with pytest.raises(PublishingError) as error:
         publish(*tagger, "me/tiny", card=CARD, endpoint=hub.endpoint, token=TOKEN)

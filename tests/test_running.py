@@ -76,7 +76,7 @@ def test_a_job_finds_torch_imported_and_no_device_touched(
 def test_a_job_starts_in_a_fraction_of_a_second_once_the_server_is_up(log: Path) -> None:
     run("answer", log, payload={"a": 2, "b": 3})
     seconds = min(run("answer", log, payload={"a": 2, "b": 3}).seconds for _ in range(3))
-    # 0.05 s here; importing torch and transformers alone takes 3 s and more, so 1 s tells the two apart on a busy machine as well.
+    # 0.05 s here; importing torch and transformers alone takes 3 s and more: 1 s tells the two apart when busy, too.
     assert seconds < 1.0
 
 
@@ -179,7 +179,8 @@ def test_an_interrupt_stops_the_job_and_passes_on(log: Path, monkeypatch: pytest
 def test_a_job_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path; from suite import running; running.PRELOAD = ();"
-        "running.run_isolated('tests.jobs:hang', payload={}, log=Path('log'), on_message=lambda m: print(m['pids'], flush=True))"
+        "show = lambda message: print(message['pids'], flush=True);"
+        "running.run_isolated('tests.jobs:hang', payload={}, log=Path('log'), on_message=show)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(

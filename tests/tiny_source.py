@@ -1,4 +1,4 @@
-"""A source of a handful of sentences: two words of every kind, one type of entity, a model that a millisecond can train."""
+"""A source of a handful of sentences, and a model that takes milliseconds to train."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What lies in a checkpoint beside the weights, and which checkpoint a run may go on from.
 
-A checkpoint is a directory `checkpoint-STEP`: weights in safetensors, the states of optimizer, schedule and generators as
-the engine wrote them (read back with `weights_only=True`, which runs no code), and `run.json`. That file is written last: a
-directory without it is the work of an interrupted save, and is passed over.
+A checkpoint is a directory `checkpoint-STEP`: weights in safetensors, the states of optimizer, schedule and generators
+as the engine wrote them (read back with `weights_only=True`, which runs no code), and `run.json`. That file is written
+last: a directory without it is the work of an interrupted save, and is passed over.
 """
 
 from __future__ import annotations

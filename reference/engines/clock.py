@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 
@@ -63,12 +64,12 @@ class StepTimer:
         marks, self._marks = self._marks, self._marks[-1:]
         if self._cuda and len(marks) > 1:
             marks[-1].synchronize()  # type: ignore[union-attr]
-        return [self._between(first, second) for first, second in zip(marks, marks[1:], strict=False)]
+        return [self._between(first, second) for first, second in pairwise(marks)]
 
     def _now(self) -> float | torch.cuda.Event:
         if not self._cuda:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
@@ -76,4 +77,4 @@ class StepTimer:
     def _between(first: float | torch.cuda.Event, second: float | torch.cuda.Event) -> float:
         if isinstance(first, float) or isinstance(second, float):
             return float(second) - float(first)  # type: ignore[arg-type]
-        return first.elapsed_time(second) / 1e3
+        return float(first.elapsed_time(second)) / 1e3

@@ -43,7 +43,7 @@ def resolve_device(name: str, *, precision: Precision) -> torch.device:
 
 @contextmanager
 def reproducible(execution: Execution, device: torch.device) -> Iterator[None]:
-    """Deterministic kernels (unless the execution says otherwise), and the device chosen for libraries that ask torch."""
+    """Deterministic kernels unless the execution says otherwise; the device is the one that torch's callers find."""
     deterministic, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

@@ -1,7 +1,7 @@
 """The one evaluation that every engine uses: each validation example counts exactly once.
 
-Predictions are kept by the index of their example, so that neither the size of a batch, nor the order, nor the number of
-processes can change, double or drop one (the course gathers what DistributedSampler padded:
+Predictions are kept by the index of their example, so that neither the size of a batch, nor the order, nor the number
+of processes can change, double or drop one (the course gathers what DistributedSampler padded:
 https://github.com/huggingface/accelerate/issues/226).
 """
 

@@ -105,6 +105,6 @@ def _loading(workers: int, pinned: bool) -> dict[str, Any]:
     if workers:
         # The tokenizer's threads do not survive a fork; workers do not tokenize, so nothing is lost by saying so.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # A loader draws a seed for its workers at every start. Given a generator of its own, it leaves the global one alone,
+    # A loader draws a seed for its workers at every start. With a generator of its own it leaves the global one alone,
     # which dropout draws from: what is trained must not depend on how often somebody iterated.
     return {"num_workers": workers, "pin_memory": pinned, "generator": torch.Generator()}

@@ -1,4 +1,4 @@
-"""One run from its preparation to its result: everything that engines share, so that each holds its own loop and no more."""
+"""One run from preparation to result: everything that engines share, so that each holds its own loop and no more."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ REPORTS_A_SECOND = 10
 
 @contextmanager
 def imports_out_of_sight() -> Iterator[None]:
-    """Let the garbage collector pass over what was there before: the libraries' half a million objects, which cost it up
-    to half a second each time, in the midst of some training step."""
+    """Let the garbage collector pass over what was there before: the libraries' half a million objects, which cost it
+    up to half a second each time, in the midst of some training step."""
     gc.freeze()
     try:
         yield
@@ -50,8 +50,8 @@ def imports_out_of_sight() -> Iterator[None]:
 class Session:
     """A run in the making.
 
-    An engine enters `open()`, then trains `loader` for `steps` optimizer steps: within `training()` it calls `step_done`
-    after each, within `between_epochs()` it evaluates and saves.
+    An engine enters `open()`, then trains `loader` for `steps` optimizer steps: within `training()` it calls
+    `step_done` after each, within `between_epochs()` it evaluates and saves.
 
     Attributes:
         loader: the training batches; `set_epoch` says which.
@@ -199,8 +199,8 @@ class Session:
             self.run.trajectory.append(Point(step, samples, tokens, self._seconds, value, learning_rate))
             if not math.isfinite(value):
                 raise EngineError(
-                    f"the loss of step {step} is {value}: training diverged; lower learning_rate {self.recipe.learning_rate:g}"
-                    f" or take another precision than {self.execution.precision}"
+                    f"the loss of step {step} is {value}: training diverged; lower learning_rate "
+                    f"{self.recipe.learning_rate:g} or take another precision than {self.execution.precision}"
                 )
 
     # Evaluation and checkpoints ---------------------------------------------------------------------------------------

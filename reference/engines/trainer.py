@@ -1,9 +1,10 @@
 """transformers.Trainer, as the course uses it, with today's API.
 
-It keeps Trainer's own loop, optimizer, schedule and checkpoints, and mends through its documented hooks what the loop gets
-wrong: under gradient accumulation the installed Trainer adds up the means of the micro-batches instead of averaging over
-the step's tokens, for every head that takes keyword arguments and ignores `num_items_in_batch` (BERT's and DistilBERT's do:
-gradients 8 times too large at 8 accumulation steps, https://github.com/huggingface/transformers/issues/47688).
+It keeps Trainer's own loop, optimizer, schedule and checkpoints, and mends through its documented hooks what the loop
+gets wrong. Under gradient accumulation the installed Trainer adds up the means of the micro-batches instead of taking
+the mean over the step's tokens, for every head that takes keyword arguments and ignores `num_items_in_batch`. BERT's
+and DistilBERT's do: gradients 8 times too large at 8 accumulation steps
+(https://github.com/huggingface/transformers/issues/47688).
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Point:
-    """One optimizer step: totals since the start, `seconds` of training alone, `loss` the mean over the step's items."""
+    """One optimizer step: totals since the start, `seconds` of training alone, `loss` the mean over its items."""
 
     step: int
     samples: int

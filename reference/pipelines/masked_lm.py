@@ -1,7 +1,7 @@
 """Masked language modeling: guess the hidden tokens of running text (HF course, chapter 7, section 3).
 
-Documents are tokenized, concatenated and cut into chunks; a part of each chunk's tokens is hidden, anew in every epoch of
-training, always alike in evaluation, so that two evaluations differ by their models alone.
+Documents are tokenized, concatenated and cut into chunks; a part of each chunk's tokens is hidden, anew in every epoch
+of training, always alike in evaluation, so that two evaluations differ by their models alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MaskedLMOptions(Options):
         replacement: probabilities that a hidden token is replaced by the mask, by a random token, by itself.
         train_chunks: this many chunks of the train split, at random, instead of all.
         validation_chunks: this many chunks of the *train* split for validation, instead of the validation split.
-        split_seed: decides which chunks, and what is hidden in evaluation. Not the run's seed: all runs take the same test.
+        split_seed: decides which chunks, and what is hidden in evaluation. Not the run's seed: all take the same test.
         probe: a sentence with one `[MASK]`, shown filled in before and after training.
     """
 
@@ -131,8 +131,8 @@ class MaskedLM(Pipeline):
         wanted = (options.train_chunks or 1) + (options.validation_chunks or 0)
         if wanted > n:
             raise SourceError(
-                f"the train split has {n} chunks of {options.chunk_length} tokens, train_chunks and validation_chunks ask "
-                f"for {wanted}: ask for less or take more text"
+                f"the train split has {n} chunks of {options.chunk_length} tokens, train_chunks and validation_chunks "
+                f"ask for {wanted}: ask for less or take more text"
             )
         if options.validation_chunks is not None:
             numbered = datasets.Dataset.from_dict({"chunk": np.arange(n)})
@@ -216,7 +216,13 @@ class MaskedLM(Pipeline):
             f"|chunk:{self.options.chunk_length}|mean:token"
         )
         return [
-            Score("perplexity", perplexity(sums / np.maximum(items, 1), tokens=items), n, False, f"perplexity|{mask}"),
+            Score(
+                "perplexity",
+                perplexity((sums / np.maximum(items, 1)).tolist(), tokens=items.tolist()),
+                n,
+                False,
+                f"perplexity|{mask}",
+            ),
             Score("loss", float(sums.sum()) / n, n, False, f"nll|unit:nat|{mask}"),
             Score("masked_accuracy", right / n, n, True, f"accuracy|{mask}"),
         ]
@@ -233,7 +239,7 @@ class MaskedLM(Pipeline):
         finally:
             model.train(training)
         top = softmax(logits[0, position].float(), dim=-1).topk(5)
-        fillings = [self.tokenizer.decode([token]).strip() for token in top.indices.tolist()]
+        fillings = [str(self.tokenizer.decode([token])).strip() for token in top.indices.tolist()]
         return [
             f"{probability:.3f}  {self.options.probe.replace(PROBE_MASK, filling)}"
             for filling, probability in zip(fillings, top.values.tolist(), strict=True)

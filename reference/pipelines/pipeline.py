@@ -101,7 +101,7 @@ class Pipeline(ABC):
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """() float32: the *sum* of the losses of the batch's `size.items` terms, in nats.
 
-        A sum, so that an engine can divide by the items of the whole optimizer step, however it was cut into micro-batches.
+        A sum, so that an engine can divide by the items of the whole optimizer step, however it is cut up.
         """
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def score(self, predictions: Sequence[Any]) -> list[Score]:
-        """The metrics of all validation examples, `predictions[i]` belonging to example i. The task's main metric first."""
+        """The metrics of all validation examples, the task's main one first; `predictions[i]` is of example i."""
 
     def probe(self, model: torch.nn.Module) -> list[str]:
         """A few lines that show a person what the model does now, before and after training. None by default."""

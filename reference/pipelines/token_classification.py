@@ -1,7 +1,7 @@
 """Token classification: a label for every word, as in named entity recognition (HF course, chapter 7, section 2).
 
-Words are split into subwords, word labels aligned to tokens, and after training the predictions brought back to words and
-scored as entities. The score counts *all* gold entities: those that truncation cut off are misses, not absences.
+Words are split into subwords, word labels aligned to tokens, and after training the predictions brought back to words
+and scored as entities. The score counts *all* gold entities: those that truncation cut off are misses, not absences.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TokenClassificationOptions(Options):
     Attributes:
         strategy: label `all` subwords of a word, or its `first` only.
         scheme: how the label names spell entities.
-        max_length: tokens of an example, special tokens included; what is longer is cut off, and its entities are missed.
+        max_length: tokens of an example, special tokens included; the rest is cut off, and its entities are missed.
             None: as many as the tokenizer declares that its model takes.
     """
 
@@ -46,7 +46,7 @@ class TokenClassificationOptions(Options):
 
 
 class TokenPrediction(NamedTuple):
-    """What is kept of one example. `labels: (T,)` int64, the likeliest label of each token; `loss` a sum over `items`."""
+    """What is kept of one example. `labels: (T,)` the likeliest label of each token; `loss` a sum over `items`."""
 
     labels: Array
     loss: float
@@ -156,7 +156,9 @@ class TokenClassification(Pipeline):
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[TokenPrediction]:
         logits = _logits(model, batch).float()  # (B, T, L)
-        loss = cross_entropy(logits.transpose(1, 2), batch["labels"], reduction="none").sum(1).cpu()  # (B,)
+        # Flat, for the loss of (B, L, T) has no deterministic kernel on CUDA.
+        losses = cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), reduction="none")  # (B * T,)
+        loss = losses.view_as(batch["labels"]).sum(1).cpu()  # (B,)
         items = (batch["labels"] != -100).sum(1).cpu()
         labels = logits.argmax(-1).cpu().numpy()
         mask = batch["attention_mask"].cpu().numpy().astype(bool)
@@ -176,9 +178,15 @@ class TokenClassification(Pipeline):
         words = merge_labels_batch(
             predicted, word_ids=split.word_ids, n_words=split.gold.lengths, names=names, scheme=scheme
         )
-        strict = score_entities(list(words), references=list(split.gold), names=names, scheme=scheme, mode="strict")
+        strict = score_entities(
+            words.to_lists(), references=split.gold.to_lists(), names=names, scheme=scheme, mode="strict"
+        )
         lenient = score_entities(
-            list(predicted), references=list(split.columns["labels"]), names=names, scheme=scheme, mode="lenient"
+            predicted.to_lists(),
+            references=split.columns["labels"].to_lists(),
+            names=names,
+            scheme=scheme,
+            mode="lenient",
         )
         items = sum(prediction.items for prediction in predictions)
         loss = sum(prediction.loss for prediction in predictions) / max(items, 1)
@@ -205,6 +213,7 @@ def _label_names(data: datasets.Dataset, *, split: str) -> list[str]:
     label = getattr(feature, "feature", None)
     if not isinstance(label, datasets.ClassLabel):
         raise SourceError(
-            f"column {TAGS!r} of split {split!r} is {feature}: a list of ClassLabel is needed, whose names say what each id means"
+            f"column {TAGS!r} of split {split!r} is {feature}: a list of ClassLabel is needed, "
+            "whose names say what each id means"
         )
     return list(label.names)

@@ -157,33 +157,30 @@ def microworld_config(checkpoint: MicroworldCheckpoint, *, vocabulary: int, **ov
         "vocab_size": vocabulary,
         "max_position_embeddings": checkpoint.max_positions,
         "pad_token_id": 0,
+        # BERT's 0.02 at width 768, scaled so that a layer's output varies as much: tiny models learn sooner.
+        "initializer_range": 0.02 * (768 / checkpoint.hidden) ** 0.5,
     }
-    shared["initializer_range"] = (
-        0.02 * (768 / checkpoint.hidden) ** 0.5
-    )  # BERT's, scaled to the width: tiny models learn sooner
     match checkpoint.architecture:
         case "bert":
-            return BertConfig(
-                **shared,
-                hidden_size=checkpoint.hidden,
-                num_hidden_layers=checkpoint.layers,
-                num_attention_heads=checkpoint.heads,
-                intermediate_size=4 * checkpoint.hidden,
-                hidden_dropout_prob=checkpoint.dropout,
-                attention_probs_dropout_prob=checkpoint.dropout,
-                **overrides,
-            )
+            sizes = {
+                "hidden_size": checkpoint.hidden,
+                "num_hidden_layers": checkpoint.layers,
+                "num_attention_heads": checkpoint.heads,
+                "intermediate_size": 4 * checkpoint.hidden,
+                "hidden_dropout_prob": checkpoint.dropout,
+                "attention_probs_dropout_prob": checkpoint.dropout,
+            }
+            return BertConfig(**shared | sizes | overrides)
         case "distilbert":
-            return DistilBertConfig(
-                **shared,
-                dim=checkpoint.hidden,
-                n_layers=checkpoint.layers,
-                n_heads=checkpoint.heads,
-                hidden_dim=4 * checkpoint.hidden,
-                dropout=checkpoint.dropout,
-                attention_dropout=checkpoint.dropout,
-                **overrides,
-            )
+            sizes = {
+                "dim": checkpoint.hidden,
+                "n_layers": checkpoint.layers,
+                "n_heads": checkpoint.heads,
+                "hidden_dim": 4 * checkpoint.hidden,
+                "dropout": checkpoint.dropout,
+                "attention_dropout": checkpoint.dropout,
+            }
+            return DistilBertConfig(**shared | sizes | overrides)
 
 
 def microworld_model(checkpoint: MicroworldCheckpoint, auto_class: Any, **config: Any) -> PreTrainedModel:

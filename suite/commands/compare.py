@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EPILOG = """\
 A and B are records (files) or directories of them, such as
-results/one-machine and results/another.
+results/one-machine and results/another. B is judged against A.
 
 what you see:
-  for every task that both sides ran with the same spec: metric, time, tokens/s,
-  memory and energy side by side with their ratio, and whether the difference in
-  quality is more than the spread between seeds. What cannot be compared (another
-  spec, other data, another metric signature) is listed with the reason.
+  for every spec that both sides ran on the same data: metric, time, tokens/s,
+  memory and energy side by side with their ratio, and whether the difference is
+  significant and large enough to matter. What cannot be compared (another spec,
+  other data, another metric signature) is listed with the reason.
 
 examples:
   python -m suite compare results/xeon-2c-24g-1f3a9c results/h100-80gb-77ab01
@@ -20,8 +24,9 @@ examples:
   python -m suite compare results/xeon-2c-24g-1f3a9c --by engine
 
 exit codes:
-  0 compared, alike in quality; 1 compared, quality differs; 2 a record cannot
-  be read, or a wrong option; 3 nothing was comparable.
+  0 B is the same or better; 1 B is significantly worse; 2 nothing was
+  comparable, something was measured otherwise, or a record or an option is
+  wrong; 3 the other side lacks some runs.
 """
 
 
@@ -38,6 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument(
         "--by", choices=("files", "engine"), default="files", help="what to set side by side (default: files)"
     )
+    parser.add_argument("--engines", nargs=2, metavar="NAME", help="with --by engine: which two, A first")
     parser.set_defaults(run=run)
 
 
@@ -46,17 +52,28 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from suite.commands.terminal import console
-    from suite.compare import compare, render
+    from suite.compare import compare, render, split_engines
     from suite.record import RecordError, read_records
 
-    if options.by == "files" and options.b is None:
-        print("error: compare needs two sides, A and B (or --by engine for the engines within A)", file=sys.stderr)
-        return 2
-    a, b = Path(options.a), Path(options.a if options.b is None else options.b)
     try:
-        comparison = compare(read_records(a), read_records(b), names=(a.stem, b.stem), by=options.by)
+        if options.by == "engine":
+            records = [record for side in (options.a, options.b) if side for record in read_records(Path(side))]
+            sides = split_engines(records, engines=options.engines or ())
+        elif options.b is None or options.engines:
+            print("error: compare needs two sides, A and B (--engines goes with --by engine)", file=sys.stderr)
+            return 2
+        else:
+            names = _names(Path(options.a), Path(options.b))
+            sides = {name: read_records(Path(side)) for name, side in zip(names, (options.a, options.b), strict=True)}
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    (name_a, a), (name_b, b) = sides.items()
+    comparison = compare(a, b, names=(name_a, name_b), by=options.by)
     render(comparison, console())
     return int(comparison.exit_code)
+
+
+def _names(a: Path, b: Path) -> tuple[str, str]:
+    """Short, but never the same for both."""
+    return (a.stem, b.stem) if a.stem != b.stem else (f"A: {a}", f"B: {b}")

@@ -18,7 +18,7 @@ examples:
   python -m suite show token-classification
   python -m suite show token-classification+first --samples 1
   python -m suite show masked-lm --seed 7
-  python -m suite show token-classification --profile small --mirror /data/mirror
+  python -m suite show token-classification --profile small --mirror DIR
   python -m suite show token-classification \\
       --dataset token-classification=/data/my-corpus | less
 

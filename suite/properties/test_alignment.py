@@ -13,20 +13,19 @@ from suite.properties.check import check
 from suite.properties.failure import expect, expect_that
 from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
 from suite.properties.rules import IGNORED
-from suite.properties.strategies import (
-    TYPES,
+from suite.properties.strategies.alignment import (
     Alignment,
+    alignment,
+    alignment_batch,
+    alignment_batches,
     alignments,
-    any_tags,
-    label_names,
-    label_strategies,
     pair_alignments,
-    schemes,
+    predictions,
     sentences_and_pairs,
-    synthetic_word_ids,
     token_labels,
-    type_names,
 )
+from suite.properties.strategies.choices import Choices, drawn
+from suite.properties.strategies.text import TREACHEROUS_TYPES, TYPES, label_names, misspelt_names
 from suite.properties.subject import Subject
 
 
@@ -101,17 +100,17 @@ def test_entities_survive_the_way_to_tokens_and_back(implementation: Subject, ca
     expect(expected, came)
 
 
-@st.composite
-def with_other_ids(draw: st.DrawFn) -> tuple[Alignment, list[int]]:
-    case = draw(alignments())
-    return case, draw(st.permutations(range(len(case.names))))
+def with_other_ids(choose: Choices) -> tuple[Alignment, list[int]]:
+    """A case, and the new id of each label."""
+    case = alignment(choose)
+    return case, choose.shuffled(range(len(case.names)))
 
 
-@check("A6", needs="align_labels", drawn=with_other_ids())
+@check("A6", needs="align_labels", pair=drawn(with_other_ids))
 def test_permuting_label_ids_commutes_with_alignment(
-    implementation: Subject, drawn: tuple[Alignment, list[int]]
+    implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
-    case, permutation = drawn
+    case, permutation = pair
     names = [""] * len(permutation)
     for old, new in enumerate(permutation):
         names[new] = case.names[old]
@@ -157,29 +156,28 @@ def test_tokens_of_the_other_sequence_change_nothing_and_get_no_label(implementa
     expect_that(all(came[position] == IGNORED for position in others), expected=f"-100 at each of {others}", came=came)
 
 
-@st.composite
-def under_two_names(draw: st.DrawFn) -> tuple[Alignment, list[str]]:
-    """A case with awkward types, and the same label names with plain types."""
-    case = draw(alignments())
-    plain = {kind: f"T{number}" for number, kind in enumerate(TYPES)}
+def under_two_names(choose: Choices) -> tuple[Alignment, list[str]]:
+    """A case with treacherous types, and the same label names with plain types."""
+    case = alignment(choose, strategy="all", among=TREACHEROUS_TYPES)
+    plain = {kind: f"T{number}" for number, kind in enumerate(TREACHEROUS_TYPES)}
     pairs = [rules.split_tag(name) for name in case.names]
     return case, [prefix if not kind else f"{prefix}-{plain[kind]}" for prefix, kind in pairs]
 
 
-@check("A10", needs="align_labels", drawn=under_two_names())
+@check("A10", needs="align_labels", pair=drawn(under_two_names))
 def test_only_the_prefix_is_rewritten_whatever_the_type_is_called(
-    implementation: Subject, drawn: tuple[Alignment, list[str]]
+    implementation: Subject, pair: tuple[Alignment, list[str]]
 ) -> None:
-    case, plain_names = drawn
+    case, plain_names = pair
     expected = align(implementation, case.with_(names=plain_names))
     expect(expected, align(implementation, case))
 
 
-@check("A10", needs="align_labels merge_labels", drawn=under_two_names())
+@check("A10", needs="align_labels merge_labels", pair=drawn(under_two_names))
 def test_merging_looks_at_the_prefix_only_whatever_the_type_is_called(
-    implementation: Subject, drawn: tuple[Alignment, list[str]]
+    implementation: Subject, pair: tuple[Alignment, list[str]]
 ) -> None:
-    case, plain_names = drawn
+    case, plain_names = pair
     tokens = implementation.align_labels(case.labels, **case.arguments)
     plain = case.with_(names=plain_names).merging
     expected = implementation.merge_labels(tokens, n_words=len(case.labels), **plain)
@@ -187,19 +185,6 @@ def test_merging_looks_at_the_prefix_only_whatever_the_type_is_called(
 
 
 # --- what must be refused --------------------------------------------------------------------------------------------
-
-BAD_NAMES = {
-    "IOB2": ["0", "o", "PER", "X-PER", "B_PER", "b-PER", "S-PER", "E-PER", "U-PER", "L-PER"],
-    "IOBES": ["0", "o", "PER", "X-PER", "B_PER", "U-PER", "L-PER"],
-    "BILOU": ["0", "o", "PER", "X-PER", "B_PER", "S-PER", "E-PER"],
-}
-
-
-@st.composite
-def misspelt_names(draw: st.DrawFn, scheme: str, names: Sequence[str]) -> tuple[list[str], int]:
-    """Names with one more, that is not a tag of the scheme, somewhere among them."""
-    index = draw(st.integers(0, len(names)))
-    return [*names[:index], draw(st.sampled_from(BAD_NAMES[scheme])), *names[index:]], index
 
 
 @check("A11", needs="align_labels", case=alignments(min_words=1), data=st.data())
@@ -218,26 +203,35 @@ def test_a_word_id_outside_the_labels_is_refused(implementation: Subject, case: 
     implementation.expect_refusal("align_labels", case.labels, mentions=(token, bad), **case.arguments)
 
 
-@check("A11", needs="align_labels", case=alignments(), data=st.data())
-def test_a_name_that_is_no_tag_of_the_scheme_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
-    names, index = data.draw(misspelt_names(case.scheme, case.names))
-    labels = [names.index(tag) for tag in case.tags]
-    case = case.with_(names=names, labels=labels)
-    implementation.expect_refusal("align_labels", labels, mentions=(index, names[index]), **case.arguments)
+def misspelt(choose: Choices) -> tuple[Alignment, int]:
+    case = alignment(choose)
+    names, index = misspelt_names(choose, case.names, scheme=case.scheme)
+    return case.with_(names=names, labels=[names.index(tag) for tag in case.tags]), index
 
 
-@check("A11", needs="align_labels", scheme=schemes, types=type_names(), tokens=st.integers(2, 4), data=st.data())
+@check("A11", needs="align_labels", pair=drawn(misspelt))
+def test_a_name_that_is_no_tag_of_the_scheme_is_refused(implementation: Subject, pair: tuple[Alignment, int]) -> None:
+    case, index = pair
+    implementation.expect_refusal("align_labels", case.labels, mentions=(index, case.names[index]), **case.arguments)
+
+
+def unspeakable(choose: Choices) -> tuple[str, list[str], str, list[str]]:
+    """A scheme, names that lack a tag, the tag of a word that needs it, and the tags its tokens should get."""
+    scheme, kind, n_tokens = choose.of(list(rules.SCHEMES)), choose.of(TYPES), choose.between(2, 4)
+    names = label_names(choose, [kind], scheme=scheme)
+    tag = choose.of([name for name in rules.tags_of([kind], scheme=scheme)[1:] if not name.startswith("I-")])
+    tokens = rules.respell(tag, n_tokens, scheme=scheme)
+    absent = choose.of(sorted(set(tokens) - {tag}))
+    return scheme, [name for name in names if name != absent], tag, tokens
+
+
+@check("A11", needs="align_labels", word=drawn(unspeakable))
 def test_a_respelt_tag_without_a_name_is_refused(
-    implementation: Subject, scheme: str, types: list[str], tokens: int, data: Any
+    implementation: Subject, word: tuple[str, list[str], str, list[str]]
 ) -> None:
-    names = data.draw(label_names(types[:1], scheme=scheme))
-    tag = data.draw(st.sampled_from([name for name in names if name != "O"]))
-    needed = set(rules.respell(tag, tokens, scheme=scheme)) - {tag}
-    if not needed:  # a split I-X is all I-X
-        return
-    absent = data.draw(st.sampled_from(sorted(needed)))
-    names = [name for name in names if name != absent]
-    arguments = {"word_ids": [None, *[0] * tokens], "names": names, "strategy": "all", "scheme": scheme}
+    scheme, names, tag, tokens = word
+    absent = next(each for each in tokens if each not in names)
+    arguments = {"word_ids": [None, *[0] * len(tokens)], "names": names, "strategy": "all", "scheme": scheme}
     implementation.expect_refusal("align_labels", [names.index(tag)], mentions=(absent,), **arguments)
 
 
@@ -274,30 +268,6 @@ def test_alignment_takes_tuples_and_arrays_as_it_takes_lists(implementation: Sub
     expect_same_for_tuples_and_arrays(implementation, "align_labels", case.labels, **case.arguments)
 
 
-@st.composite
-def alignment_batches(draw: st.DrawFn) -> list[Alignment]:
-    """Zero to four sentences that share names, scheme and strategy."""
-    scheme = draw(schemes)
-    types = draw(type_names())
-    names = draw(label_names(types, scheme=scheme))
-    strategy = draw(label_strategies)
-    pairs = draw(st.booleans())
-    sequence = draw(st.integers(0, 1)) if pairs else 0
-    cases = []
-    for size in draw(st.lists(st.integers(0, 5), max_size=4)):
-        labels = [names.index(tag) for tag in draw(any_tags(types, scheme=scheme, size=size))]
-        word_ids = draw(synthetic_word_ids(size, complete=False))
-        case = Alignment(names, labels, word_ids, scheme, strategy)
-        if pairs:
-            other = [0] * draw(st.integers(0, 2))
-            own = [None if word is None else sequence for word in word_ids]
-            case = case.with_(
-                word_ids=[*word_ids, *other], sequence_ids=[*own, *[1 - sequence] * len(other)], sequence=sequence
-            )
-        cases.append(case)
-    return cases
-
-
 def shared_arguments(cases: Sequence[Alignment]) -> dict[str, Any]:
     """What the twins take for the whole batch, word ids and sequence ids as ragged arrays."""
     first = cases[0]
@@ -313,7 +283,6 @@ def shared_arguments(cases: Sequence[Alignment]) -> dict[str, Any]:
 def test_batched_alignment_equals_plain_alignment(implementation: Subject, cases: list[Alignment]) -> None:
     expected = [align(implementation, case) for case in cases]
     if not cases:
-        cases = [Alignment(["O"], [], [], "IOB2", "all")][:0]
         empty = Ragged.from_lists([])
         expect([], implementation.align_labels_batch(empty, word_ids=empty, names=["O"]))
         return
@@ -323,7 +292,7 @@ def test_batched_alignment_equals_plain_alignment(implementation: Subject, cases
     expect_pure(implementation, "align_labels_batch", labels, **arguments)
 
 
-@check("A13", needs="align_labels_batch", cases=alignment_batches().filter(bool), data=st.data())
+@check("A13", needs="align_labels_batch", cases=alignment_batches(min_size=1), data=st.data())
 def test_batched_alignment_refuses_what_plain_alignment_refuses(
     implementation: Subject, cases: list[Alignment], data: Any
 ) -> None:
@@ -332,21 +301,13 @@ def test_batched_alignment_refuses_what_plain_alignment_refuses(
     if data.draw(st.booleans()) and case.labels:
         cases[row] = case.with_(labels=[*case.labels[:-1], bad])
     else:
-        own = None if case.sequence_ids is None else [*case.sequence_ids, case.sequence]
-        cases[row] = case.with_(word_ids=[*case.word_ids, bad], sequence_ids=own)
+        cases[row] = case.with_token(bad)
     labels = Ragged.from_lists([each.labels for each in cases])
     arguments = shared_arguments(cases) | {"strategy": case.strategy}
     implementation.expect_refusal("align_labels_batch", labels, mentions=(bad,), **arguments)
 
 
 # --- the way back ----------------------------------------------------------------------------------------------------
-
-
-@st.composite
-def predictions(draw: st.DrawFn) -> tuple[Alignment, list[int]]:
-    """A sentence and any token labels, -100 among them."""
-    case = draw(sentences_and_pairs())
-    return case, draw(token_labels(len(case.word_ids), names=len(case.names)))
 
 
 def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
@@ -358,11 +319,11 @@ def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
     return [case.names.index(tag) for tag in words]
 
 
-@check("A14", needs="merge_labels", drawn=predictions())
+@check("A14", needs="merge_labels", pair=predictions())
 def test_every_word_gets_one_label_and_words_without_tokens_get_o(
-    implementation: Subject, drawn: tuple[Alignment, list[int]]
+    implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
-    case, tokens = drawn
+    case, tokens = pair
     implementation.remark(**case.remarks)
     came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
     expect_that(len(came) == len(case.labels), expected=f"{len(case.labels)} labels", came=came)
@@ -377,75 +338,87 @@ def test_every_word_gets_one_label_and_words_without_tokens_get_o(
     )
 
 
-@check("A15", needs="merge_labels", drawn=predictions())
+@check("A15", needs="merge_labels", pair=predictions())
 def test_the_first_token_decides_whatever_later_tokens_say(
-    implementation: Subject, drawn: tuple[Alignment, list[int]]
+    implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
-    case, tokens = drawn
+    case, tokens = pair
     implementation.remark(**case.remarks)
     came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
     expect(expected_words(case, tokens), came)
 
 
-@check("A16", needs="merge_labels", drawn=predictions(), data=st.data())
-def test_merging_refuses_labels_word_ids_and_names_that_do_not_exist(
-    implementation: Subject, drawn: tuple[Alignment, list[int]], data: Any
+@check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
+def test_merging_refuses_a_label_id_outside_the_names(
+    implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
 ) -> None:
-    case, tokens = drawn
-    merging = {**case.merging, "n_words": len(case.labels)}
-    fault = data.draw(st.sampled_from(["label", "word", "name", "scheme", "length", "sequence", "no O"]))
-    mentions: tuple[object, ...]
-    if fault == "label":
-        bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
-        tokens, mentions = [*tokens, bad], (len(tokens), bad)
-        merging["word_ids"] = [*case.word_ids, None]
-        if case.sequence_ids is not None:
-            merging["sequence_ids"] = [*case.sequence_ids, None]
-        if case.labels:  # a label of a word, not of a special token
-            merging["word_ids"] = [*case.word_ids, len(case.labels) - 1]
-            if case.sequence_ids is not None:
-                merging["sequence_ids"] = [*case.sequence_ids, case.sequence]
-        else:
-            return
-    elif fault == "word":
-        bad = data.draw(st.sampled_from([-1, len(case.labels), len(case.labels) + 7]))
-        tokens, mentions = [*tokens, case.names.index("O")], (len(case.word_ids), bad)
-        merging["word_ids"] = [*case.word_ids, bad]
-        if case.sequence_ids is not None:
-            merging["sequence_ids"] = [*case.sequence_ids, case.sequence]
-    elif fault == "name":
-        names, index = data.draw(misspelt_names(case.scheme, case.names))
-        tokens = [label if label == IGNORED else names.index(case.names[label]) for label in tokens]
-        merging["names"], mentions = names, (index, names[index])
-    elif fault == "scheme":
-        merging["scheme"] = data.draw(st.sampled_from(["IOB1", "iob2", "BIO"]))
-        mentions = (merging["scheme"],)
-    elif fault == "length":
-        tokens, mentions = [*tokens, IGNORED], (len(tokens) + 1, len(tokens))
-    elif fault == "sequence":
-        merging["sequence_ids"] = [*(case.sequence_ids or [None] * len(case.word_ids)), None]
-        mentions = (len(case.word_ids) + 1, len(case.word_ids))
-    else:
-        merging["names"] = [name for name in case.names if name != "O"]
-        tokens, mentions = [IGNORED] * len(tokens), ("O",)
-    implementation.expect_refusal("merge_labels", tokens, mentions=mentions, **merging)
+    case, tokens = pair
+    if not case.labels:
+        return
+    bad = bad if bad < 0 else len(case.names) + bad
+    case = case.with_token(len(case.labels) - 1)
+    arguments = {**case.merging, "n_words": len(case.labels)}
+    implementation.expect_refusal("merge_labels", [*tokens, bad], mentions=(len(tokens), bad), **arguments)
 
 
-@check("A16", needs="merge_labels", drawn=predictions())
-def test_merging_is_pure(implementation: Subject, drawn: tuple[Alignment, list[int]]) -> None:
-    case, tokens = drawn
+@check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
+def test_merging_refuses_a_word_id_outside_the_words(
+    implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
+) -> None:
+    case, tokens = pair
+    bad = bad if bad < 0 else len(case.labels) + bad
+    arguments = {**case.with_token(bad).merging, "n_words": len(case.labels)}
+    labels = [*tokens, case.names.index("O")]
+    implementation.expect_refusal("merge_labels", labels, mentions=(len(tokens), bad), **arguments)
+
+
+@check("A16", needs="merge_labels", pair=drawn(misspelt), bad=st.sampled_from(["IOB1", "iob2", "BIO"]))
+def test_merging_refuses_unknown_names_and_schemes(
+    implementation: Subject, pair: tuple[Alignment, int], bad: str
+) -> None:
+    case, index = pair
+    tokens = [IGNORED] * len(case.word_ids)
+    arguments = {**case.merging, "n_words": len(case.labels)}
+    implementation.expect_refusal("merge_labels", tokens, mentions=(index, case.names[index]), **arguments)
+    arguments["names"] = [name for position, name in enumerate(case.names) if position != index]
+    implementation.expect_refusal("merge_labels", tokens, mentions=(bad,), **arguments | {"scheme": bad})
+    arguments["names"] = [name for name in arguments["names"] if name != "O"]
+    implementation.expect_refusal("merge_labels", tokens, mentions=("O",), **arguments)
+
+
+@check("A16", needs="merge_labels", pair=predictions())
+def test_merging_refuses_lengths_that_differ(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
+    case, tokens = pair
+    size = len(tokens)
+    arguments = {**case.merging, "n_words": len(case.labels)}
+    implementation.expect_refusal("merge_labels", [*tokens, IGNORED], mentions=(size + 1, size), **arguments)
+    sequence_ids = [*(case.sequence_ids or [None] * size), None]
+    arguments |= {"sequence_ids": sequence_ids, "sequence": case.sequence}
+    implementation.expect_refusal("merge_labels", tokens, mentions=(size, size + 1), **arguments)
+
+
+@check("A16", needs="merge_labels", pair=predictions())
+def test_merging_is_pure(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
+    case, tokens = pair
     arguments = {**case.merging, "n_words": len(case.labels)}
     expect_pure(implementation, "merge_labels", tokens, **arguments)
     expect_same_for_tuples_and_arrays(implementation, "merge_labels", tokens, **arguments)
 
 
-@check("A16", needs="merge_labels merge_labels_batch", cases=alignment_batches(), data=st.data())
-def test_batched_merging_equals_plain_merging(implementation: Subject, cases: list[Alignment], data: Any) -> None:
+def predicted_batches(choose: Choices) -> tuple[list[Alignment], list[list[int]]]:
+    cases = alignment_batch(choose)
+    return cases, [token_labels(choose, case) for case in cases]
+
+
+@check("A16", needs="merge_labels merge_labels_batch", batch=drawn(predicted_batches))
+def test_batched_merging_equals_plain_merging(
+    implementation: Subject, batch: tuple[list[Alignment], list[list[int]]]
+) -> None:
+    cases, tokens = batch
     if not cases:
         empty = Ragged.from_lists([])
         expect([], implementation.merge_labels_batch(empty, word_ids=empty, n_words=[], names=["O"]))
         return
-    tokens = [data.draw(token_labels(len(case.word_ids), names=len(case.names))) for case in cases]
     n_words = [len(case.labels) for case in cases]
     expected = [
         implementation.merge_labels(row, n_words=n, **case.merging)

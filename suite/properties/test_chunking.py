@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,11 +11,9 @@ from reference.ragged import Ragged
 from suite.properties.check import check
 from suite.properties.failure import expect, expect_that
 from suite.properties.purity import expect_nothing_shared, expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies import PAD, Documents, documents
+from suite.properties.strategies.chunking import PAD, Columns, Documents, documents, spread_documents
 from suite.properties.subject import Subject
 from suite.properties.values import OneShot, fresh, plain
-
-Columns = dict[str, list[list[int | None]]]
 
 
 def in_a_row(rows: list[list[int | None]]) -> list[int | None]:
@@ -135,17 +132,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-@st.composite
-def spread(draw: st.DrawFn) -> tuple[Documents, list[Columns]]:
-    """Documents, and the same documents over one or more batches."""
-    case = draw(documents())
-    count = len(case.lengths)
-    cuts = sorted(draw(st.lists(st.integers(0, count), max_size=3)))
-    edges = [0, *cuts, count]
-    return case, [{name: column[start:end] for name, column in case.columns.items()} for start, end in pairwise(edges)]
-
-
-@check("C7", needs="chunk chunk_batches", drawn=spread(), once=st.booleans())
+@check("C7", needs="chunk chunk_batches", drawn=spread_documents(), once=st.booleans())
 def test_chunks_are_the_same_however_documents_are_spread_over_batches(
     implementation: Subject, drawn: tuple[Documents, list[Columns]], once: bool
 ) -> None:
@@ -159,7 +146,7 @@ def one_shot(batches: list[Columns]) -> Any:
     return OneShot(batches)
 
 
-@check("C8", needs="chunk", case=documents(max_documents=2), extra=st.integers(1, 20))
+@check("C8", needs="chunk", case=documents(), extra=st.integers(1, 20))
 def test_too_few_tokens_empty_documents_and_no_documents_are_valid(
     implementation: Subject, case: Documents, extra: int
 ) -> None:
@@ -235,7 +222,7 @@ def test_chunking_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subj
     expect_same_for_tuples_and_arrays(implementation, "chunk", case.columns, **case.arguments)
 
 
-@check("C10", needs="chunk_batches", drawn=spread())
+@check("C10", needs="chunk_batches", drawn=spread_documents())
 def test_chunking_batches_is_pure(implementation: Subject, drawn: tuple[Documents, list[Columns]]) -> None:
     case, batches = drawn
     expect_pure(implementation, "chunk_batches", batches, **case.arguments)

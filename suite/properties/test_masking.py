@@ -20,22 +20,26 @@ from suite.properties.check import check
 from suite.properties.failure import Mismatch, expect, expect_that
 from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
 from suite.properties.rules import IGNORED
-from suite.properties.strategies import (
+from suite.properties.strategies.masking import (
+    BERT,
     MASK_ID,
     VOCABULARY,
     Masking,
-    epochs,
-    examples,
+    Triple,
+    confusable_draws,
+    masking_batches,
     maskings,
+    neighbouring_draws,
     replacements,
     seeds,
 )
 from suite.properties.subject import Subject
 from suite.properties.values import Spelled
 
-BERT = (0.8, 0.1, 0.1)
 MANY = 10_000
 """Tokens or words in one statistical call: a share of 0.1 has a standard error of 0.003, its bounds stand 0.02 away."""
+WORD_SIZES = st.sampled_from([2, 0, 1])
+"""Tokens in a word of a statistical call, 0 for no words. Two comes first: most can go wrong there."""
 SHORT = 600
 """Calls on a sequence of a few tokens, where choosing an exact number instead of each by itself shows."""
 
@@ -154,7 +158,7 @@ def test_no_word_spans_a_special_token_a_gap_or_a_document(
     expect_share(agree, n=n, probability=0.5, of=of)
 
 
-@check("M5", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.15, 0.4, 0.75]), word=st.integers(0, 2))
+@check("M5", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.15, 0.4, 0.75]), word=WORD_SIZES)
 def test_the_chosen_share_is_the_rate(implementation: Subject, seed: int, rate: float, word: int) -> None:
     _, labels = mask(implementation, long_case(seed, rate=rate, word=word))
     hits = len(chosen(labels))
@@ -264,42 +268,32 @@ def test_a_draw_is_the_same_in_another_process(implementation: Subject, seed: in
     expect([list(pair) for pair in here], there, where="here, and in a process with another PYTHONHASHSEED")
 
 
-Triple = tuple[int, int, int]
-_small = st.integers(0, 12)
-_powers = st.sampled_from([10, 100, 1000, 10**4, 10**5, 10**6])
-
-
-def _step(drawn: tuple[Triple, int]) -> tuple[Triple, Triple]:
-    (seed, epoch, example), place = drawn
-    return (seed, epoch, example), (seed + (place == 0), epoch + (place == 1), example + (place == 2))
-
-
-two_draws: st.SearchStrategy[tuple[Triple, Triple]] = st.one_of(
-    st.tuples(st.tuples(seeds, epochs, examples), st.integers(0, 2)).map(_step),  # neighbours in one of the three
-    st.tuples(st.tuples(_small, _small, _small), st.tuples(_small, _small, _small)),  # same sum, same product
-    st.tuples(_small, _small, _small).map(lambda t: (t, (t[1], t[2], t[0]))),  # the same numbers in other places
-    st.tuples(_small, _powers).map(lambda t: ((t[0], 1, 0), (t[0], 0, t[1]))),  # an epoch taken for many examples
-    st.tuples(_small, _powers).map(lambda t: ((t[0] + 1, 0, 0), (t[0], 0, t[1]))),  # a seed taken for many examples
-).filter(lambda pair: pair[0] != pair[1])
-"""Two different (seed, epoch, example), most of them such that a careless mixture takes one for the other."""
-
-
-@check("M9", needs="mask_tokens", pair=two_draws, words=st.booleans())
-def test_another_seed_epoch_or_example_gives_another_draw(
-    implementation: Subject, pair: tuple[Triple, Triple], words: bool
-) -> None:
-    # 128 fair coins agree by chance with probability 2**-128
+def expect_different(implementation: Subject, pair: tuple[Triple, Triple], *, words: bool) -> None:
+    """128 fair coins agree by chance with probability 2**-128."""
+    __tracebackhide__ = True
     word_ids = Spelled("[i for i in range(128)]") if words else None
-    one, two = (
-        Masking(Spelled("[10 + i for i in range(128)]"), Spelled("[False] * 128"), word_ids, 0.5, BERT, *triple)
-        for triple in pair
-    )
+    ids, special = Spelled("[10 + i for i in range(128)]"), Spelled("[False] * 128")
+    one, two = (Masking(ids, special, word_ids, 0.5, BERT, *triple) for triple in pair)
     first, second = chosen(mask(implementation, one)[1]), chosen(mask(implementation, two)[1])
     expect_that(
         first != second,
         expected=f"(seed, epoch, example) = {pair[1]} to choose other tokens than {pair[0]}",
         came=f"{first} from both",
     )
+
+
+@check("M9", needs="mask_tokens", pair=neighbouring_draws, words=st.booleans())
+def test_another_seed_epoch_or_example_gives_another_draw(
+    implementation: Subject, pair: tuple[Triple, Triple], words: bool
+) -> None:
+    expect_different(implementation, pair, words=words)
+
+
+@check("M9", needs="mask_tokens", pair=confusable_draws, words=st.booleans())
+def test_seed_epoch_and_example_are_not_taken_for_each_other(
+    implementation: Subject, pair: tuple[Triple, Triple], words: bool
+) -> None:
+    expect_different(implementation, pair, words=words)
 
 
 @check("M10", needs="mask_tokens", case=maskings(rate=0.0))
@@ -314,7 +308,7 @@ def test_rate_one_chooses_everything_that_may_be_chosen(implementation: Subject,
     expect(expected, chosen(mask(implementation, case)[1]), where="positions chosen")
 
 
-@check("M11", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.3, 0.5, 0.7]), word=st.integers(0, 2))
+@check("M11", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.3, 0.5, 0.7]), word=WORD_SIZES)
 def test_neighbouring_words_are_chosen_independently(
     implementation: Subject, seed: int, rate: float, word: int
 ) -> None:
@@ -392,19 +386,6 @@ def test_masking_is_pure(implementation: Subject, case: Masking) -> None:
 @check("M13", needs="mask_tokens", case=maskings())
 def test_masking_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Masking) -> None:
     expect_same_for_tuples_and_arrays(implementation, "mask_tokens", case.input_ids, **case.arguments)
-
-
-@st.composite
-def masking_batches(draw: st.DrawFn) -> list[Masking]:
-    """Up to four rows that share everything but their tokens and their example."""
-    whole_words = draw(st.booleans())
-    cases = draw(st.lists(maskings(whole_words=whole_words, rate=0.5), max_size=4))
-    if not cases:
-        return []
-    first = cases[0]
-    return [
-        case.with_(rate=first.rate, replacement=first.replacement, seed=first.seed, epoch=first.epoch) for case in cases
-    ]
 
 
 @check("M14", needs="mask_tokens mask_tokens_batch", cases=masking_batches(), order=st.randoms(use_true_random=False))

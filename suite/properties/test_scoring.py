@@ -14,15 +14,17 @@ from suite.properties.check import check
 from suite.properties.failure import Mismatch, expect, expect_close, expect_that
 from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
 from suite.properties.rules import IGNORED
-from suite.properties.strategies import Sentences, modes, schemes, scored_sentences
+from suite.properties.strategies.choices import Choices, drawn
+from suite.properties.strategies.scoring import Sentences, scored_sentences, sentences
+from suite.properties.strategies.text import misspelt_names, modes, schemes
 from suite.properties.subject import Subject
-from suite.properties.test_alignment import misspelt_names
 
 EXACT = 1e-9
 """Ratios of small counts in double precision: only the last digits may differ by the order of operations."""
 
 
 def score(implementation: Subject, case: Sentences) -> dict[str, Any]:
+    implementation.remark(**case.remarks)
     result: dict[str, Any] = implementation.score_entities(case.predictions, **case.arguments)
     for key in ("precision", "recall", "f1", "accuracy", "number", "types", "signature"):
         expect_that(key in result, expected=f"a result with {key!r}", came=f"{sorted(result)}")
@@ -99,6 +101,16 @@ def test_what_is_predicted_at_ignored_positions_does_not_matter(
         expect_close(accuracy, expected["accuracy"], relative=EXACT, where="accuracy over the labels that are not -100")
 
 
+@check("S2", needs="score_entities", case=scored_sentences())
+def test_ignored_positions_might_as_well_not_be_there(implementation: Subject, case: Sentences) -> None:
+    kept = [[place for place, gold in enumerate(row) if gold != IGNORED] for row in case.references]
+    without = case.with_(
+        references=[[row[place] for place in places] for row, places in zip(case.references, kept, strict=True)],
+        predictions=[[row[place] for place in places] for row, places in zip(case.predictions, kept, strict=True)],
+    )
+    expect(score(implementation, without), score(implementation, case), where="without the positions at -100, and with")
+
+
 @check("S3", needs="score_entities", case=scored_sentences(), order=st.randoms(use_true_random=False))
 def test_the_order_of_sentences_does_not_matter(implementation: Subject, case: Sentences, order: random.Random) -> None:
     places = list(range(len(case.references)))
@@ -113,6 +125,16 @@ def test_the_order_of_sentences_does_not_matter(implementation: Subject, case: S
 @check("S4", needs="score_entities", case=scored_sentences(mode="strict"))
 def test_strict_scores_agree_with_an_independent_count(implementation: Subject, case: Sentences) -> None:
     expect_counts(case, score(implementation, case))
+
+
+@check("S4", needs="score_entities", case=scored_sentences())
+def test_saying_everything_twice_doubles_the_number_and_nothing_else(implementation: Subject, case: Sentences) -> None:
+    once = score(implementation, case)
+    case = case.with_(references=case.references * 2, predictions=case.predictions * 2)
+    twice = score(implementation, case)
+    for key in ("precision", "recall", "f1", "accuracy"):
+        expect_close(once[key], twice[key], relative=EXACT, where=f"{key} of the same sentences once and twice")
+    expect(2 * once["number"], twice["number"], where="number of entities in the same sentences once and twice")
 
 
 @check("S5", needs="score_entities", case=scored_sentences(mode="lenient"))
@@ -141,21 +163,31 @@ def test_the_signature_states_scheme_and_mode_and_differs_where_they_do(
     )
 
 
-@check("S7", needs="score_entities", case=scored_sentences(), data=st.data())
-def test_an_unknown_tag_is_refused(implementation: Subject, case: Sentences, data: Any) -> None:
-    names, index = data.draw(misspelt_names(case.scheme, case.names))
-    shift = [position + (position >= index) for position in range(len(case.names))]
-    rows = [
-        [[label if label == IGNORED else shift[label] for label in row] for row in rows]
-        for rows in (case.references, case.predictions)
-    ]
-    case = case.with_(names=names, references=rows[0], predictions=rows[1])
-    mentions = (index, names[index])
+def misspelt(choose: Choices) -> tuple[Sentences, int]:
+    """Sentences whose label names have one more that is no tag of the scheme."""
+    case = sentences(choose)
+    names, index = misspelt_names(choose, case.names, scheme=case.scheme)
+    shift = {label: label + (label >= index) for label in range(len(case.names))} | {IGNORED: IGNORED}
+    references, predictions = (
+        [[shift[label] for label in row] for row in rows] for rows in (case.references, case.predictions)
+    )
+    return case.with_(names=names, references=references, predictions=predictions), index
+
+
+@check("S7", needs="score_entities", pair=drawn(misspelt))
+def test_an_unknown_tag_is_refused(implementation: Subject, pair: tuple[Sentences, int]) -> None:
+    case, index = pair
+    mentions = (index, case.names[index])
     implementation.expect_refusal("score_entities", case.predictions, mentions=mentions, **case.arguments)
 
 
 @check("S8", needs="score_entities", case=scored_sentences())
 def test_no_entity_crosses_a_sentence_boundary(implementation: Subject, case: Sentences) -> None:
+    halves = [  # cut every sentence in two, so that what was an entity may end one and begin the next
+        [part for row in rows for part in (row[: len(row) // 2], row[len(row) // 2 :])]
+        for rows in (case.references, case.predictions)
+    ]
+    case = case.with_(references=halves[0], predictions=halves[1])
     outside = case.names.index("O")
     between = case.with_(
         references=[[*row, outside] for row in case.references],

@@ -104,10 +104,15 @@ class Encoded:
         sequence_ids: 0 or 1, `None` at special tokens.
     """
 
+    family: str
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
     word_ids: tuple[int | None, ...]
     sequence_ids: tuple[int | None, ...]
+
+    @property
+    def shown(self) -> str:
+        return f"{' '.join(self.tokens)}   ({self.family})"
 
 
 @lru_cache(maxsize=4096)
@@ -122,4 +127,4 @@ def encode(
         whole = tokenizer.encode(list(words), None if pair is None else list(pair), is_pretokenized=True)
     finally:
         tokenizer.no_truncation()
-    return Encoded(tuple(whole.ids), tuple(whole.tokens), tuple(whole.word_ids), tuple(whole.sequence_ids))
+    return Encoded(family, tuple(whole.ids), tuple(whole.tokens), tuple(whole.word_ids), tuple(whole.sequence_ids))

@@ -25,9 +25,9 @@ from suite.reproducibility.tiny import Watched, tiny_pipeline
 from suite.session import SESSION
 
 RECIPE = Recipe(epochs=2, batch_size=4, accumulation=2, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01)
-# Adam with so large an epsilon is nearly plain gradient descent, and nothing is clipped: a gradient that is too large by
-# a factor moves the weights too far by that factor, which Adam and clipping would hide.
-SCALE_SENSITIVE = {"epsilon": 1.0, "max_grad_norm": 1e6, "learning_rate": 0.1, "schedule": "constant"}
+# Adam with so large an epsilon is nearly plain gradient descent, and nothing is clipped: a gradient that is too large
+# by a factor moves the weights too far by that factor, which Adam and clipping would hide.
+SCALE_SENSITIVE: dict[str, Any] = {"epsilon": 1.0, "max_grad_norm": 1e6, "learning_rate": 0.1, "schedule": "constant"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,7 +48,7 @@ def run(
     engine: str, pipeline: Pipeline, *, device: str, recipe: Recipe = RECIPE, report: Any = None, **how: Any
 ) -> TrainingRun:
     return ENGINES[engine](
-        pipeline, recipe=recipe, execution=Execution(**{"seed": 7, "device": device} | how), report=report
+        pipeline, recipe=recipe, execution=Execution(device=device, **{"seed": 7, **how}), report=report
     )
 
 
@@ -94,7 +94,7 @@ def test_an_update_does_not_depend_on_how_its_batch_is_cut(task: str, engine: st
         )
         runs.append(run(engine, tiny_pipeline(task, dropout=0.0), device=device, recipe=recipe))
 
-    # Rounding gives 4e-9 of the weights' norm here; means of micro-batch means give 6e-5 and more, their sum 1e-4 and more.
+    # Rounding gives 4e-9 of the weights' norm here, means of micro-batch means 6e-5 and more, their sum 1e-4 and more.
     names = [f"{accumulation} micro-batches of {batch_size}" for batch_size, accumulation in cuts]
     assert_same_update(runs, within=1e-6, what=names)
     for other in runs[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from reference.pipelines import PIPELINES
@@ -16,7 +17,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def tiny_pipeline(task: str, *, seed: int = 0, train: int = 24, dropout: float = 0.1) -> Pipeline:
-    """`train` documents for training and 17 for validation (a prime: no batch size divides it), one layer of 32 units."""
+    """`train` documents for training, 17 for validation (a prime: no batch size divides it), one layer of 32 units."""
     architecture: Any = "distilbert" if task == "masked-lm" else "bert"
     checkpoint = MicroworldCheckpoint(architecture=architecture, layers=1, hidden=32, heads=2, dropout=dropout)
     source = open_source(MicroworldData(train=train, validation=17), checkpoint)
@@ -32,7 +33,7 @@ class Watched:
         self._collate = pipeline.collate
         pipeline.collate = self.collate  # type: ignore[method-assign]
 
-    def collate(self, features: list[Feature], *, train: bool) -> Batch:
+    def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:
         if train:
             self.seen += [(feature["epoch"], feature["example"]) for feature in features]
         return self._collate(features, train=train)

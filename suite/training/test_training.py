@@ -47,8 +47,7 @@ def test_training_ends_where_it_should(
         pytest.fail(f"{trial.name}: {result.outcome.report()}", pytrace=False)
     log.unlink(missing_ok=True)
     problems = [_complaint(verdict, trial=trial) for verdict in result.record.verdicts if verdict.failed]
-    if result.lost is not None:
-        problems.append(f"{result.lost}\nThe record of this run is kept at {result.path}")
+    problems += result.problems
     if problems:
         pytest.fail(f"{trial.name}: " + "\n\n".join(problems), pytrace=False)
 

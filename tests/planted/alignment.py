@@ -22,11 +22,12 @@ def later_tokens(word_ids: Any, options: dict[str, Any]) -> list[tuple[int, int]
 
 
 def respelt(labels: Any, word_ids: Any, options: dict[str, Any], rule: Any) -> list[int]:
-    """Aligned, but with `all` the later tokens of a word get `rule(label of the word)`."""
+    """Aligned, but with `all` the later tokens of a word get `rule(label of the word)`, unless that is `None`."""
     aligned = align_labels(labels, word_ids=word_ids, **options)
     if options.get("strategy", "all") == "all":
         for position, word in later_tokens(word_ids, options):
-            aligned[position] = rule(int(labels[word]))
+            new = rule(int(labels[word]))
+            aligned[position] = aligned[position] if new is None else new
     return aligned
 
 
@@ -48,7 +49,7 @@ def odd_ids_open_entities(labels, *, word_ids, **options):
 @planted("align_labels", caught_by="A6")
 def inside_is_the_id_after_begin(labels, *, word_ids, names, **options):
     """B tags are told by their name, but the I tag is taken to be the next id."""
-    rule = lambda label: (label + 1) % len(names) if names[label].startswith("B-") else label  # noqa: E731
+    rule = lambda label: (label + 1) % len(names) if names[label].startswith("B-") else None  # noqa: E731
     return respelt(labels, word_ids, {"names": names, **options}, rule)
 
 
@@ -78,21 +79,21 @@ def split_entity_is_never_closed(labels, *, word_ids, names, scheme="IOB2", **op
     return aligned
 
 
-@planted("align_labels", caught_by="A5")
+@planted("align_labels", caught_by="A7")
 def any_inside_tag_will_do(labels, *, word_ids, names, **options):
     """Later tokens of an entity get the first I tag among the names, whatever its type."""
     inside = next((index for index, name in enumerate(names) if name.startswith("I-")), 0)
-    rule = lambda label: label if names[label] == "O" else inside  # noqa: E731
+    rule = lambda label: inside if names[label].startswith("B-") else None  # noqa: E731
     return respelt(labels, word_ids, {"names": names, **options}, rule)
 
 
-@planted("align_labels", caught_by="A10 A4")
+@planted("align_labels", caught_by="A10")
 def prefix_replaced_wherever_it_stands(labels, *, word_ids, names, **options):
     """As in run_ner: `name.replace("B-", "I-")`, kept only if there is such a name; B-B-cell goes on with B-B-cell."""
 
     def rule(label):
-        inside = names[label].replace("B-", "I-") if names[label].startswith("B-") else names[label]
-        return list(names).index(inside) if inside in names else label
+        inside = names[label].replace("B-", "I-")
+        return (list(names).index(inside) if inside in names else label) if names[label].startswith("B-") else None
 
     return respelt(labels, word_ids, {"names": names, **options}, rule)
 
@@ -103,7 +104,9 @@ def type_is_what_follows_the_last_hyphen(labels, *, word_ids, names, **options):
 
     def rule(label):
         inside = f"I-{names[label].split('-')[-1]}"
-        return label if names[label] == "O" else list(names).index(inside) if inside in names else names.index("O")
+        if not names[label].startswith("B-"):
+            return None
+        return list(names).index(inside) if inside in names else list(names).index("O")
 
     return respelt(labels, word_ids, {"names": list(names), **options}, rule)
 

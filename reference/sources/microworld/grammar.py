@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from reference.sources.microworld.draws import Draws
 from reference.sources.microworld.names import Entity, Names, Role, Split
-from reference.sources.microworld.topics import CONNECTIVES, EMOJI, TOPICS, Frame, Noun, Topic
+from reference.sources.microworld.topics import CONNECTIVES, EMOJI_WORDS, TOPICS, Frame, Noun, Topic
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class _Telling:
             connective=draws.pick(CONNECTIVES),
             place=place,
             speaker=self._anyone() if draws.chance(0.08) else None,
-            emoji=draws.pick(EMOJI) if draws.chance(0.01) else None,
+            emoji=draws.pick(EMOJI_WORDS) if draws.chance(0.01) else None,
             stray=draws.chance(0.003),
         )
 

@@ -60,8 +60,8 @@ LANDMARKS = ("Mount", "Lake", "River", "Port", "Cape")
 EVENTS = ("Cup", "Prize", "Open", "Festival", "Treaty", "Trophy")
 PARTICLES = ("de", "van", "al")
 SHARED = frozenset(
-    {*AMBIGUOUS_GIVEN_NAMES, *PARTICLES, *CLUB_ENDINGS, *COMPANY_ENDINGS, *LANDMARKS, *EVENTS, "&", "Sons", "and"}
-    | {word for body in BODIES for word in body.split()}
+    [*AMBIGUOUS_GIVEN_NAMES, *PARTICLES, *(particle.capitalize() for particle in PARTICLES), *CLUB_ENDINGS]
+    + [*COMPANY_ENDINGS, *LANDMARKS, *EVENTS, "&", "Sons", "and", *(word for body in BODIES for word in body.split())]
 )
 """Words of names that both splits may use, beside initials."""
 

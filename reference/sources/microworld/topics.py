@@ -91,6 +91,8 @@ def plural_of(noun: str) -> str:
 def past(verb: str, *, plural: bool) -> str:
     if verb == "be":
         return "were" if plural else "was"
+    if verb.endswith("y") and verb[-2] not in "aeou":
+        return f"{verb[:-1]}ied"
     return _IRREGULAR_PASTS.get(verb) or (f"{verb}d" if verb.endswith("e") else f"{verb}ed")
 
 
@@ -291,4 +293,4 @@ MONTHS = (
     "December",
 )
 CONNECTIVES = ("and", "but", "while")
-EMOJI = ("⚽", "🎉", "😀", "👍🏽", "🌧️", "👩‍🔬", "🇫🇷", "❤️")
+EMOJI_WORDS = ("⚽", "🎉", "😀", "👍🏽", "🌧️", "👩‍🔬", "🇫🇷", "❤️")

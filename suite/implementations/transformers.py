@@ -1,0 +1,188 @@
+"""What the installed transformers offers of the contract, as its users call it.
+
+    pytest suite/properties --implementation suite.implementations.transformers
+
+Only the way of passing arguments is adapted, never a result, so a check that fails here shows where transformers (or
+seqeval, as transformers' run_ner example calls it) does something else than docs/contract.md says. Alignment and
+chunking are in transformers' example scripts but not in the package, and are not offered.
+
+Where the collators cannot be told something that the contract can say, they are given the case that suits them best:
+
+* `pad_batch`: only the columns that a model or the collator takes are handed over, as `Trainer` does by default with
+  `remove_unused_columns` (the collator raises on `word_ids`, and on a number called `label`).
+* `mask_tokens`: the collator takes one seed and then draws on and on, as in a `Trainer`; it knows neither epoch nor
+  example. Random tokens come from all ids of the tokenizer, which is as large as the largest id it has to know.
+* `mask_tokens` with `word_ids`: the collator reads words off character offsets, so a text is made up in which a blank
+  stands between words. (Where none does, as in Chinese, in `state-of-the-art`, or in the offsets of tokenizers that
+  count the blank in, the collator takes all of it for one word. The checks cannot show that: word ids do not tell it.)
+* Nothing at all, a sequence of no tokens or sentences of no labels, is answered here: the collator for whole words
+  raises an IndexError on it and seqeval a ZeroDivisionError, and hardly a check would have more to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+from seqeval.metrics import accuracy_score, classification_report
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerFast,
+)
+
+__all__ = ["mask_tokens", "pad_batch", "score_entities"]
+
+
+@lru_cache(maxsize=256)
+def tokenizer_of(size: int, *, pad_id: int, mask_id: int | None = None, side: str = "right") -> PreTrainedTokenizerFast:
+    """A tokenizer that knows `size` ids, among them these two."""
+    model = WordLevel({f"token-{id}": id for id in range(size)}, unk_token=None)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer(model),
+        pad_token=f"token-{pad_id}",
+        mask_token=None if mask_id is None else f"token-{mask_id}",
+        padding_side=side,
+    )
+    return tokenizer
+
+
+def pad_batch(
+    features: Sequence[Mapping[str, Any]],
+    *,
+    pad_id: int,
+    side: str = "right",
+    multiple_of: int | None = None,
+    length: int | None = None,
+) -> Mapping[str, Any]:
+    """`DataCollatorForTokenClassification`, as in the course's token classification."""
+    collator = DataCollatorForTokenClassification(
+        tokenizer_of(pad_id + 1, pad_id=pad_id, side=side),
+        padding=True if length is None else "max_length",
+        max_length=length,
+        pad_to_multiple_of=multiple_of,
+    )
+    handed = [{name: integers(feature[name]) for name in COLUMNS if name in feature} for feature in features]
+    return dict(collator(handed))
+
+
+def integers(values: Sequence[int]) -> list[int]:
+    """As a list of Python's integers, which is what the tokenizers pad."""
+    return [int(value) for value in values]
+
+
+COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels")
+"""What a token classifier's `forward` takes, and what the tokenizer that pads knows besides."""
+
+
+def mask_tokens(
+    input_ids: Sequence[int],
+    *,
+    special: Sequence[bool],
+    mask_id: int,
+    vocabulary: Sequence[int],
+    rate: float = 0.15,
+    replacement: Sequence[float] = (0.8, 0.1, 0.1),
+    word_ids: Sequence[int | None] | None = None,
+    seed: int,
+    epoch: int,
+    example: int,
+) -> tuple[Sequence[int], Sequence[int]]:
+    """`DataCollatorForLanguageModeling`, with `word_ids` in its mode for whole words.
+
+    Raises:
+        ValueError: what the collator has no argument for: shares that do not sum to 1, an empty vocabulary.
+    """
+    mask, random, unchanged = replacement  # the collator takes two, and the third is what is left
+    if abs(mask + random + unchanged - 1) > 1e-9 or len(vocabulary) == 0:
+        raise ValueError(f"no such collator: replacement {replacement}, {len(vocabulary)} ids in the vocabulary")
+    size = 1 + max(mask_id, *vocabulary, *input_ids)
+    collator = collator_of(int(size), mask_id, rate, mask, random, word_ids is not None, seed)
+    if len(input_ids) == len(special) == 0 and not word_ids:
+        return [], []
+    feature: dict[str, Any] = {
+        "input_ids": integers(input_ids),
+        "attention_mask": [1] * len(input_ids),
+        "special_tokens_mask": [int(flag) for flag in special],
+    }
+    if word_ids is not None:
+        feature["offset_mapping"] = offsets_of(word_ids)
+    batch = collator([feature])
+    return batch["input_ids"][0], batch["labels"][0]
+
+
+@lru_cache(maxsize=4096)
+def collator_of(
+    size: int, mask_id: int, rate: float, mask: float, random: float, whole_words: bool, seed: int
+) -> DataCollatorForLanguageModeling:
+    """One collator for all calls with the same settings, as a `Trainer` keeps one for all batches."""
+    return DataCollatorForLanguageModeling(
+        tokenizer_of(size, pad_id=0, mask_id=mask_id),
+        whole_word_mask=whole_words,
+        mlm_probability=rate,
+        mask_replace_prob=mask,
+        random_replace_prob=random,
+        seed=seed,
+    )
+
+
+def offsets_of(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
+    """Characters of each token in a text where each token is one character, and a blank stands between words.
+
+    Tokens without a word have the empty offset (0, 0) that tokenizers give to special tokens.
+    """
+    offsets: list[tuple[int, int]] = []
+    position, previous = 0, None
+    for word in word_ids:
+        if word is None:
+            offsets.append((0, 0))
+        else:
+            position += previous is not None and word != previous
+            offsets.append((position, position + 1))
+            position += 1
+            previous = word
+    return offsets
+
+
+def score_entities(
+    predictions: Sequence[Sequence[int]],
+    *,
+    references: Sequence[Sequence[int]],
+    names: Sequence[str],
+    scheme: str = "IOB2",
+    mode: str = "strict",
+) -> dict[str, Any]:
+    """`evaluate`'s seqeval metric, computed as run_ner and the course do: neither scheme nor mode is passed on."""
+    pairs = [
+        [(guess, gold) for guess, gold in zip(row, golds, strict=False) if gold != -100]
+        for row, golds in zip(predictions, references, strict=False)
+    ]
+    guesses = [[names[guess] for guess, _ in row] for row in pairs]
+    golds = [[names[gold] for _, gold in row] for row in pairs]
+    if not any(golds):
+        nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "number": 0}
+        return {**nothing, "accuracy": 0.0, "types": {}, "signature": SIGNATURE}
+    report = classification_report(golds, guesses, output_dict=True)
+    overall = {key: report.pop(key) for key in ("micro avg", "macro avg", "weighted avg")}["micro avg"]
+    return {
+        **contract_keys(overall),
+        "accuracy": accuracy_score(golds, guesses),
+        "types": {kind: contract_keys(scores) for kind, scores in report.items()},
+        "signature": SIGNATURE,
+    }
+
+
+SIGNATURE = f"seqeval|version:{version('seqeval')}"
+
+
+def contract_keys(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "precision": scores["precision"],
+        "recall": scores["recall"],
+        "f1": scores["f1-score"],
+        "number": scores["support"],
+    }

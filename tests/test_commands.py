@@ -1,0 +1,289 @@
+"""`python -m suite`: what each command shows, what it writes, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from suite import trials
+from suite.__main__ import main
+from suite.expectation import load_expectations
+from suite.looking import common
+from suite.looking.columns import LONGEST_CELL, set_in_columns, visible
+from suite.record import read_records
+from suite.spec import load_spec
+from tests.test_plugin import write_spec
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A spec that was calibrated with two seeds, and what was shown."""
+    spec = write_spec(tmp_path_factory.mktemp("calibrated"))
+    options = ["--spec", str(spec), "--seeds", "1,2", "--device", "cpu", "--results", str(spec.parent / "results")]
+    process = subprocess.run(
+        [sys.executable, "-m", "suite", "calibrate", "tiny", *options],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=240,
+    )
+    assert 0 == process.returncode, process.stdout + process.stderr
+    return spec, process.stdout
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    program = (
+        "import sys; from suite.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert "a first hour" in process.stdout
+    for slow in ("torch", "transformers", "datasets", "numpy", "scipy", "pydantic", "rich", "pytest"):
+        assert f"'{slow}'" not in process.stdout
+
+
+@pytest.mark.parametrize("command", ["show", "calibrate", "hardware", "compare"])
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert 0 == end.value.code
+    text = capsys.readouterr().out
+    assert f"python -m suite {command} " in text
+    assert "examples:" in text
+    assert "exit codes:" in text
+    epilog = text[text.index("examples:") :]
+    assert max(len(line) for line in epilog.splitlines()) <= 80
+
+
+def test_without_a_command_it_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert 2 == end.value.code
+
+
+# ---- show
+
+
+def test_show_sets_words_above_labels_and_tokens_above_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == main(["show", "token-classification", "--samples", "2", "--seed", "3"])
+    text = capsys.readouterr().out
+    assert 2 == text.count(": words above their labels")
+    assert 2 == text.count(": tokens above their labels (strategy all)")
+    assert "ClassLabel" in text
+    assert "A padded batch of 16" in text
+    assert "[CLS]" in text
+    assert "B-PER" in text
+    assert "\x1b" not in text, "no colour in a pipe"
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if "tokens above their labels" in line)
+    tokens, labels = lines[at + 1], lines[at + 2]
+    assert tokens.index("[CLS]") == labels.index("-100"), "what belongs together begins in the same column"
+    assert max(cell_len(line) for line in lines) <= 120
+
+
+def test_show_draws_by_its_seed_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for seed in ("3", "3", "4"):
+        main(["show", "token-classification", "--samples", "1", "--seed", seed])
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert shown[0] != shown[2]
+
+
+def test_show_of_a_variant_shows_the_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == main(["show", "token-classification+first", "--samples", "1"])
+    assert "(strategy first)" in capsys.readouterr().out
+
+
+def test_show_of_masked_lm_shows_chunks_and_what_is_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == main(["show", "masked-lm", "--samples", "1"])
+    text = capsys.readouterr().out
+    assert "Chunks of 64 tokens" in text
+    assert "[MASK]" in text
+    assert "tokens are to be guessed" in text
+    assert " of 64\n" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["token-clasification"], "did you mean token-classification"),
+        (["masked-lm", "--profile", "tiny"], "--profile tiny: there is no profile"),
+        (["masked-lm", "--mirror", "/no/such/place"], "--mirror /no/such/place: "),
+        (["masked-lm", "--spec", "/no/such/file.toml"], "there is no such file"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_sentence(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 == main(["show", *arguments])
+    out, err = capsys.readouterr()
+    assert "" == out
+    assert told in err
+    assert 1 == len(err.splitlines())
+
+
+def test_columns_hold_for_wide_combining_and_right_to_left_words() -> None:
+    words = ["東京", "café", "cafe\u0301", "🙂", "👩\u200d👩\u200d👧", "مرحبا", "שלום", "x"]
+    labels = ["B-LOC", "O", "O", "O", "O", "B-PER", "I-PER", "O"]
+    first, second = set_in_columns([words, labels], width=200)
+    for word, label in zip(words, labels, strict=True):
+        before, found, _ = first.plain.partition(word)
+        assert found
+        assert second.plain[cell_len(before.replace("\u200e", "")) :].startswith(label)
+
+
+def test_a_right_to_left_word_is_kept_from_its_neighbour() -> None:
+    (line,) = set_in_columns([["مرحبا", "שלום"]], width=80)
+    gap = line.plain[line.plain.index("م") : line.plain.index("ש")]
+    assert "\u200e" in gap, "two right-to-left words that touch are drawn in each other's place"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J", "\u241b[2J"),
+        ("a\nb", "a\u240ab"),
+        ("\u202eabc", "\\u202eabc"),
+        ("\u200b", "\\u200b"),
+        ("\x7f", "\u2421"),
+        ("\ud800", "\\ud800"),
+        ("é ☃", "é ☃"),
+    ],
+)
+def test_what_could_move_the_cursor_or_hide_is_spelt_out(text: str, shown: str) -> None:
+    assert shown == visible(text)
+
+
+def test_rows_go_on_below_where_the_width_ends_and_no_word_is_lost() -> None:
+    words = [f"word{i}" for i in range(50)]
+    lines = set_in_columns([words, [str(i) for i in range(50)]], width=40)
+    assert max(cell_len(line.plain) for line in lines) <= 40
+    blocks = [lines[i : i + 2] for i in range(0, len(lines), 3)]
+    assert words == [word for block in blocks for word in block[0].plain.split()]
+    assert [str(i) for i in range(50)] == [number for block in blocks for number in block[1].plain.split()]
+
+
+def test_an_endless_or_empty_word_still_has_its_column() -> None:
+    first, second = set_in_columns([["x" * 1000, "", "y"], ["A", "B", "C"]], width=100)
+    assert cell_len(first.plain) < LONGEST_CELL + 20
+    assert ["A", "B", "C"] == second.plain.split()
+    assert [] == set_in_columns([[], []], width=80)
+    with pytest.raises(ValueError, match=r"\[1, 2\]"):
+        set_in_columns([["a"], ["b", "c"]], width=80)
+
+
+def test_the_share_of_padding_is_that_of_the_positions() -> None:
+    import numpy as np
+
+    assert pytest.approx(3 / 8) == common.padding_share(np.array([1, 4]), batch_size=2)
+    assert 0.0 == common.padding_share(np.array([1, 4]), batch_size=1)
+    assert 0.0 == common.padding_share(np.array([], dtype=np.int64), batch_size=4)
+
+
+# ---- calibrate
+
+
+def test_calibrate_writes_values_with_where_they_come_from(calibrated: tuple[Path, str]) -> None:
+    path, text = calibrated
+    spec = load_spec(path, profile="embedded")
+    expectation = load_expectations(spec)["accuracy"]
+    records = read_records(path.parent / "results")
+    assert (1, 2) == expectation.seeds
+    assert [next(q.value for q in record.quality if q.name == "accuracy") for record in records] == list(
+        expectation.values
+    )
+    assert "measured" == expectation.provenance.kind
+    assert "trainer" == expectation.provenance.engine
+    assert records[0].hardware.id in expectation.provenance.hardware
+    assert expectation.provenance.software["torch"]
+    assert expectation.stale is None
+    assert expectation.higher_is_better
+    for seed in (1, 2):
+        assert f"  seed {seed}  accuracy " in text
+    assert "band of one run" in text
+    assert f"written: {path.parent / 'expectations' / 'tiny.embedded.json'}" in text
+
+
+def test_calibrate_writes_nothing_when_a_run_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(tmp_path / "house")
+    monkeypatch.setattr(trials, "JOB", "tests.jobs:first_killed")
+    assert 1 == main(["calibrate", "tiny", "--spec", str(spec), "--seeds", "1,2", "--device", "cpu"])
+    text = capsys.readouterr().out
+    assert "SIGKILL" in text
+    assert "No expectation was written" in text
+    assert not (spec.parent / "expectations").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--seeds", "10"], "so 10 runs are --seeds 1-10"),
+        (["--seeds", "1,1"], "seed 1 is given twice"),
+        (["--engine", "warp"], "possible: trainer, loop"),
+        (["--dataset", f"token-classification={ROOT}"], "put them into a spec of your own"),
+        (["--precision", "fp16", "--device", "cpu"], "half precision needs a GPU"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_one_sentence(
+    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(tmp_path / "house")
+    assert 2 == main(["calibrate", "tiny", "--spec", str(spec), *arguments])
+    assert told in capsys.readouterr().err
+
+
+# ---- hardware, compare
+
+
+def test_hardware_shows_what_records_hold(calibrated: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    record = read_records(calibrated[0].parent / "results")[0]
+    assert 0 == main(["hardware", "--device", "cpu", "--json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert record.hardware.model_dump(mode="json") | {"folder": record.hardware.folder} == shown["hardware"]
+    assert {"fp32", "bf16", "fp16"} == set(shown["peaks"])
+    for peak in shown["peaks"].values():
+        assert (peak["flops_per_second"] is None) == (peak["source"] is None)
+    assert 0 == main(["hardware", "--device", "cpu"])
+    text = capsys.readouterr().out
+    for value in (record.hardware.id, f"results/{record.hardware.folder}", record.software.packages["torch"]):
+        assert value in text
+
+
+def test_hardware_of_a_device_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == main(["hardware", "--device", "cuda:99"])
+    assert "--device cuda:99" in capsys.readouterr().err
+
+
+def test_compare_of_a_machine_with_itself_finds_it_the_same(
+    calibrated: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = str(calibrated[0].parent / "results")
+    assert 0 == main(["compare", results, results])
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["/no/such/record"], "compare needs two sides"),
+        (["/no/such/record", "/none"], "/no/such/record"),
+        (["/none", "--by", "engine"], "/none"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 == main(["compare", *arguments])
+    out, err = capsys.readouterr()
+    assert "" == out
+    assert told in err

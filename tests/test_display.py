@@ -1,0 +1,202 @@
+"""What a person sees: figures, progress, the summary table; coloured on a terminal, plain anywhere else."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+
+from suite import display
+from suite.running import Failure, Outcome
+from suite.serving import Message
+from suite.trials import Result
+from suite.verdict import Verdict
+
+
+def message(phase: str, step: int, steps: int, *, loss: float | None = None, f1: float | None = None) -> Message:
+    score = None if f1 is None else {"name": "f1", "value": f1}
+    return {"phase": phase, "step": step, "steps": steps, "loss": loss, "score": score}
+
+
+def verdict(status: Any, *, low: float | None = 0.7, high: float | None = 0.8) -> Verdict:
+    return Verdict(
+        metric="f1", status=status, value=0.75, n=1, low=low, high=high, confidence=0.99, explanation="why: so"
+    )
+
+
+def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
+    trial = cast(Any, SimpleNamespace(spec=SimpleNamespace(name="a-task", overrides={}), engine="loop", seed=seed))
+    failure = None if status else Failure(kind, "ValueError: the cause\n  caused by KeyError")
+    outcome = Outcome({} if status else None, failure, 12.0, 500 << 20, Path("log"))
+    if status is None:
+        return Result(trial, outcome)
+    low = None if status == "no-expectation" else 0.7
+    record = SimpleNamespace(
+        verdicts=(verdict(status, low=low, high=None if low is None else 0.8),),
+        tokens_per_second=12345.6,
+        memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
+        probes={},
+    )
+    record.finished = _Moment(61.0)
+    record.started = _Moment(0.0)
+    return Result(trial, outcome, cast(Any, record), Path("/somewhere/results/m/a.json"))
+
+
+class _Moment:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __sub__(self, other: _Moment) -> Any:
+        return SimpleNamespace(total_seconds=lambda: self.seconds - other.seconds)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.86371, "0.8637"),
+        (12.3149, "12.31"),
+        (1.0, "1"),
+        (260.81, "260.8"),
+        (0.0, "0.0000"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        (None, "-"),
+    ],
+)
+def test_a_figure_has_four_significant_digits(value: float | None, text: str) -> None:
+    assert text == display.figure(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (61.4, "61 s"),
+        (119.6, "2 min 00 s"),
+        (3599.7, "1 h 00 min"),
+        (7384, "2 h 03 min"),
+    ],
+)
+def test_a_duration_is_read_at_a_glance(seconds: float, text: str) -> None:
+    assert text == display.duration(seconds)
+
+
+@pytest.mark.parametrize(("count", "text"), [(None, "-"), (300 << 20, "300 MiB"), (3 << 29, "1.50 GiB")])
+def test_a_size_is_in_binary_units(count: int | None, text: str) -> None:
+    assert text == display.size(count)
+
+
+def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    left = display.TimeLeft()
+    for moment, phase, step in [
+        (0, "prepare", 0),
+        (5, "train", 0),
+        (15, "train", 10),
+        (15, "evaluate", 0),
+        (95, "evaluate", 9),
+    ]:
+        now = float(moment)
+        left.update(message(phase, step, 40))
+    assert 30.0 == left.seconds, "ten steps took ten seconds, thirty are left; the evaluation's 80 s do not count"
+    now = 96.0
+    left.update(message("train", 10, 40))
+    now = 106.0
+    left.update(message("train", 20, 40))
+    assert 20.0 == left.seconds
+
+
+def test_time_left_of_a_resumed_run_goes_by_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    left = display.TimeLeft()
+    left.update(message("train", 30, 40))
+    now = 5.0
+    left.update(message("train", 35, 40))
+    assert 5.0 == left.seconds
+
+
+def test_without_a_terminal_an_evaluation_is_a_line_and_a_step_is_not() -> None:
+    stream = io.StringIO()
+    with display.LineDisplay("a-task loop seed 1", stream=stream) as view:
+        view.update(message("prepare", 0, 0))
+        view.update(message("evaluate", 10, 10, f1=0.01))
+        for step in range(5):
+            view.update(message("train", step, 5, loss=1.25))
+        view.update(message("evaluate", 10, 10, f1=0.5))
+    first, second = stream.getvalue().splitlines()
+    assert "  a-task loop seed 1: before training  f1 0.0100" == first
+    assert second.startswith("  a-task loop seed 1: step 4/5  loss 1.250  f1 0.5000")
+
+
+def test_without_a_terminal_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    with display.LineDisplay("t", stream=stream) as view:
+        for step in range(100):
+            now = float(step)
+            view.update(message("train", step, 100, loss=1.0))
+    assert 4 == len(stream.getvalue().splitlines()), "every twenty seconds of a hundred"
+
+
+def test_on_a_terminal_the_bar_shows_all_and_leaves_nothing() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120, _environ={"TERM": "xterm"})
+    with display.LiveDisplay("a-task loop seed 1", console=console) as view:
+        view.update(message("train", 3, 12, loss=1.25))
+        view.update(message("evaluate", 1, 2, f1=0.5))
+        view.progress.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "a-task loop seed 1 evaluate" in text
+    assert "1/2" in text
+    assert "f1 0.5000" in text
+    assert stream.getvalue().rstrip().endswith("\x1b[2K"), "the last thing is that the line is wiped"
+
+
+def test_the_table_has_a_line_for_every_end_a_run_can_have() -> None:
+    results = [result("as-expected"), result("worse"), result("no-expectation")]
+    results += [result(None, kind=kind) for kind in ("error", "signal", "exit", "timeout")]
+    means = [("a-task", "loop", "3 seeds", verdict("better-than-expected"))]
+    text = display.as_text(display.summary_table(results, means), width=120, colour=False)
+    for word in ("as expected", "worse", "no expectation", "failed", "killed", "timed out", "better than expected"):
+        assert word in text
+    assert "0.7000 to 0.8000" in text
+    assert "12,346" in text
+    assert "3.00 GiB" in text
+    assert "61 s" in text
+    assert "\x1b" not in text
+
+
+def test_colour_tells_expected_from_unexpected_from_unknown() -> None:
+    green, red, yellow = "\x1b[32m", "\x1b[1;31m", "\x1b[33m"
+    for status, colour in (("as-expected", green), ("worse", red), ("no-expectation", yellow)):
+        text = display.as_text(display.result_line(result(status)), width=120, colour=True)
+        assert colour in text
+    assert green not in display.as_text(display.summary_table([result("no-expectation")]), width=120, colour=True)
+
+
+def test_a_stream_that_knows_ascii_alone_gets_ascii_alone() -> None:
+    text = display.as_text(display.summary_table([result("as-expected")]), width=120, colour=False, encoding="ascii")
+    assert text.isascii()
+    assert "as expected" in text
+
+
+def test_a_failed_run_is_one_line_with_the_first_of_its_causes() -> None:
+    text = display.as_text(display.result_line(result(None)), width=120, colour=False)
+    assert "  a-task  loop  seed 1  failed  ValueError: the cause" == text
+
+
+def test_records_are_named_as_one_would_type_them() -> None:
+    lines = display.closing_lines([result("as-expected")], directory=Path("/somewhere"))
+    assert ["records:", "  results/m/a.json"] == lines
+    lines = display.closing_lines([result("no-expectation"), result("no-expectation")], directory=Path("/elsewhere"))
+    assert ["no expectation for f1 of a-task: why: so", "records:"] == lines[:2], "each reason once"
+    assert "  /somewhere/results/m/a.json" == lines[2]

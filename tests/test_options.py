@@ -1,0 +1,155 @@
+"""Values on the command line: what they mean, and the one sentence that a wrong one ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from suite import options, plan
+from suite.options import OptionError, Overrides
+
+TASKS = ("token-classification", "masked-lm")
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("42", (42,)), ("1,2,3", (1, 2, 3)), ("1-4", (1, 2, 3, 4)), ("0, 7-8", (0, 7, 8)), ("3-3", (3,))],
+)
+def test_seeds_are_named_never_counted(text: str, seeds: tuple[int, ...]) -> None:
+    assert seeds == options.parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["", "one", "1,,2", "-1", "3-1", "1,1", "1-3,2", "1.5", "1-99999", "9999999999"])
+def test_what_is_no_list_of_seeds_is_an_error_that_repeats_it(text: str) -> None:
+    with pytest.raises(OptionError, match=r"^--seeds"):
+        options.parse_seeds(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("15m", 900), ("2h", 7200)])
+def test_a_time_is_in_seconds_unless_it_says_otherwise(text: str, seconds: float) -> None:
+    assert seconds == options.parse_timeout(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "soon", "5d", "1e9", "inf"])
+def test_what_is_no_time_is_an_error(text: str) -> None:
+    with pytest.raises(OptionError, match=r"^--timeout"):
+        options.parse_timeout(text)
+
+
+def test_an_assignment_is_a_task_and_a_path_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    given = options.parse_assignments(["masked-lm=corpus"], option="--dataset", tasks=TASKS)
+    assert {"masked-lm": str(tmp_path / "corpus")} == given
+    overrides = Overrides(datasets=given)
+    assert {"dataset": str(tmp_path / "corpus")} == overrides.given("masked-lm")
+    assert {} == overrides.given("token-classification")
+
+
+@pytest.mark.parametrize(
+    ("items", "told"),
+    [
+        (["masked-lm"], "write --dataset TASK=PATH"),
+        (["=x"], "write --dataset TASK=PATH"),
+        (["masked-lm="], "write --dataset TASK=PATH"),
+        (["maskedlm=."], "did you mean masked-lm"),
+        (["masked-lm=.", "masked-lm=.."], "given twice for masked-lm"),
+        (["masked-lm=/no/such/place"], "there is nothing at /no/such/place"),
+    ],
+)
+def test_a_wrong_assignment_is_told_with_the_remedy(items: list[str], told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        options.parse_assignments(items, option="--dataset", tasks=TASKS)
+
+
+def test_a_mirror_is_a_directory(tmp_path: Path) -> None:
+    assert options.parse_mirror(None) is None
+    assert tmp_path == options.parse_mirror(str(tmp_path))
+    with pytest.raises(OptionError, match="is no directory"):
+        options.parse_mirror(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("built", "gpus", "asked", "device"),
+    [(True, 1, "auto", "cuda"), (True, 0, "auto", "cpu"), (False, 1, "auto", "cpu"), (True, 2, "cuda:1", "cuda:1")],
+)
+def test_auto_is_a_gpu_where_both_gpu_and_torch_are_fit(
+    monkeypatch: pytest.MonkeyPatch, built: bool, gpus: int, asked: str, device: str
+) -> None:
+    monkeypatch.setattr(options, "_torch_is_built_for_cuda", lambda: built)
+    monkeypatch.setattr(options, "_count_gpus", lambda: gpus)
+    assert device == options.resolve_device(asked)
+
+
+@pytest.mark.parametrize(
+    ("built", "gpus", "asked", "told"),
+    [
+        (False, 1, "cuda", "built without CUDA"),
+        (True, 1, "cuda:1", "shows 1 NVIDIA GPU here"),
+        (True, 0, "cuda", "shows no NVIDIA GPUs here"),
+        (True, 1, "gpu", "possible: auto, cpu"),
+    ],
+)
+def test_a_device_that_is_not_to_be_had_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, built: bool, gpus: int, asked: str, told: str
+) -> None:
+    monkeypatch.setattr(options, "_torch_is_built_for_cuda", lambda: built)
+    monkeypatch.setattr(options, "_count_gpus", lambda: gpus)
+    with pytest.raises(OptionError, match=told):
+        options.resolve_device(asked)
+
+
+@pytest.mark.parametrize(("mask", "count"), [("", 0), ("-1", 0), ("0", 1), ("3,5", 2)])
+def test_a_mask_of_devices_is_heeded(monkeypatch: pytest.MonkeyPatch, mask: str, count: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+    assert count == options._count_gpus()
+
+
+def test_what_torch_was_built_for_is_read_right() -> None:
+    import torch
+
+    assert (torch.version.cuda is not None) == options._torch_is_built_for_cuda()
+
+
+def test_half_precision_needs_a_gpu() -> None:
+    assert "bf16" == options.check_precision("bf16", device="cpu")
+    with pytest.raises(OptionError, match="fp16"):
+        options.check_precision("fp16", device="cpu")
+    with pytest.raises(OptionError, match="possible: fp32, bf16, fp16"):
+        options.check_precision("fp8", device="cuda")
+
+
+def test_all_tasks_and_variants_are_chosen_unless_some_are_named() -> None:
+    every = [spec.name for spec in plan.choose_specs([], profile="embedded")]
+    assert {"masked-lm", "token-classification", "token-classification+first"} <= set(every)
+    assert sorted(every) == every, "a fixed order"
+    (first,) = plan.choose_specs(["token-classification+first"], profile="embedded")
+    assert "first" == first.variant
+    (main,) = plan.choose_specs(["token-classification"], profile="embedded")
+    assert main.variant is None
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: plan.choose_specs(["token-clasification"], profile="embedded"), "did you mean token-classification"),
+        (lambda: plan.choose_specs(["masked-lm+first"], profile="embedded"), "possible: .*token-classification.first"),
+        (lambda: plan.choose_specs(["masked-lm+"], profile="embedded"), "write TASK or TASK.VARIANT"),
+        (lambda: plan.choose_specs([], profile="huge"), "--profile huge: .*possible: embedded, small, course"),
+        (lambda: plan.choose_engines(["warp"]), "possible: trainer, loop"),
+    ],
+)
+def test_what_there_is_not_is_told_with_what_there_is(call: Callable[[], object], told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        call()
+
+
+def test_trials_are_every_spec_on_every_engine_with_every_seed_in_a_fixed_order() -> None:
+    from suite.trials import Conditions
+
+    specs = plan.choose_specs(["masked-lm"], profile="embedded")
+    engines = plan.choose_engines([])
+    trials = plan.make_trials(specs, engines=engines, seeds=(2, 1), overrides=Overrides(), conditions=Conditions())
+    assert [f"masked-lm-{engine}-seed{seed}" for engine in engines for seed in (2, 1)] == [t.name for t in trials]
