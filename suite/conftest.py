@@ -124,6 +124,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if SESSION in config.stash:
+        config.stash[SESSION].remove_empty_logs()
     if TERMINATED in config.stash:
         signal.signal(signal.SIGTERM, config.stash[TERMINATED])
 

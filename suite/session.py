@@ -139,6 +139,11 @@ class Session:
             self._logs = Path(tempfile.mkdtemp(prefix="touchstone-"))
         return self._logs
 
+    def remove_empty_logs(self) -> None:
+        """Leave nothing behind but the output of runs that failed."""
+        if self._logs is not None and not any(self._logs.iterdir()):
+            self._logs.rmdir()
+
     def header(self) -> str:
         threads = os.environ.get("OMP_NUM_THREADS")
         seeds = ",".join(map(str, self.seeds))

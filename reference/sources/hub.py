@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +70,10 @@ def hub_examples(data: HubData, split: str, *, columns: tuple[str, ...], access:
     own_split = raw.own_split(split)
     mapping = {column: raw.own_column(column, split=own_split) for column in columns}
     rows = contract_columns(
-        raw.load(own_split), mapping=mapping, tag_names=raw.tag_names(mapping.get("tags")), where=raw.where(own_split)
+        raw.load(own_split),
+        mapping=mapping,
+        tag_names=raw.tag_names(mapping.get("tags"), own_split=own_split),
+        where=raw.where(own_split),
     )
     if data.validation_fraction is not None:
         parts = rows.train_test_split(test_size=data.validation_fraction, seed=data.seed)
@@ -107,16 +111,18 @@ class _Raw:
             return column
         return own
 
-    def tag_names(self, column: str | None) -> tuple[str, ...] | None:
-        """Declared names; or, where the data spells its tags, those of both splits, so that both number them
-        alike.
-        """
+    def tag_names(self, column: str | None, *, own_split: str) -> tuple[str, ...] | None:
+        """Declared names; or, where the data spells its tags, those of both splits, so that both number them alike."""
         if self.data.tag_names is not None or column is None:
             return self.data.tag_names
-        both = [tag_strings(self.load(self.own_split(split)), column=column) for split in ("train", "validation")]
-        if any(tags is None for tags in both):
+        here = tag_strings(self.load(own_split), column=column)
+        if here is None:
             return None
-        return tuple(ordered_tags(set().union(*(tags or () for tags in both))))
+        there: set[str] = set()
+        for split in {self.own_split("train"), self.own_split("validation")} - {own_split}:
+            with suppress(SourceError):  # a split that is not there is an error when it is asked for
+                there |= tag_strings(self.load(split), column=column) or set()
+        return tuple(ordered_tags(here | there))
 
     def where(self, own_split: str) -> str:
         name = self.access.dataset if self.access.dataset is not None else self.data.id

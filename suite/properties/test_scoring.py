@@ -352,30 +352,38 @@ def test_perplexity_is_infinite_where_exp_overflows(implementation: Subject, los
     expect_that(came == math.inf, expected="inf: exp of more than 710 is beyond double precision", came=came)
 
 
-@check("X4", needs="perplexity", batches=some_batches, data=st.data())
-def test_perplexity_of_invalid_input_is_refused(
-    implementation: Subject, batches: list[tuple[float, int]], data: Any
+@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 5), loss=st.sampled_from([math.nan, -0.5]))
+def test_a_loss_that_cannot_be_is_refused(
+    implementation: Subject, batches: list[tuple[float, int]], place: int, loss: float
 ) -> None:
-    values, tokens = [loss for loss, _ in batches], [n for _, n in batches]
-    place = data.draw(st.integers(0, len(batches) - 1))
-    fault = data.draw(st.sampled_from(["lengths", "count", "nan", "loss", "none", "empty"]))
-    mentions: tuple[object, ...] = ()
-    if fault == "lengths":
-        tokens, mentions = [*tokens, 1], (len(values), len(values) + 1)
-    elif fault == "count":
-        tokens[place] = -3
-        mentions = (place, -3)
-    elif fault == "nan":
-        values[place] = math.nan
-        mentions = (place, "nan")
-    elif fault == "loss":
-        values[place] = -0.5
-        mentions = (place, -0.5)
-    elif fault == "none":
-        tokens = [0] * len(tokens)
-    else:
-        values, tokens = [], []
-    implementation.expect_refusal("perplexity", values, mentions=mentions, tokens=tokens)
+    values, tokens = [value for value, _ in batches], [n for _, n in batches]
+    place %= len(values)
+    values[place] = loss
+    implementation.expect_refusal("perplexity", values, mentions=(place, loss), tokens=tokens)
+
+
+@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 5), count=st.integers(-3, -1))
+def test_a_negative_number_of_tokens_is_refused(
+    implementation: Subject, batches: list[tuple[float, int]], place: int, count: int
+) -> None:
+    values, tokens = [value for value, _ in batches], [n for _, n in batches]
+    place %= len(values)
+    tokens[place] = count
+    implementation.expect_refusal("perplexity", values, mentions=(place, count), tokens=tokens)
+
+
+@check("X4", needs="perplexity", batches=some_batches, more=st.booleans())
+def test_losses_and_tokens_of_different_lengths_are_refused(
+    implementation: Subject, batches: list[tuple[float, int]], more: bool
+) -> None:
+    values, tokens = [value for value, _ in batches], [n for _, n in batches]
+    tokens = [*tokens, 1] if more else tokens[:-1]
+    implementation.expect_refusal("perplexity", values, mentions=(len(values), len(tokens)), tokens=tokens)
+
+
+@check("X4", needs="perplexity", batches=st.one_of(st.just([]), some_batches))
+def test_a_perplexity_of_no_token_at_all_is_refused(implementation: Subject, batches: list[tuple[float, int]]) -> None:
+    implementation.expect_refusal("perplexity", [value for value, _ in batches], tokens=[0] * len(batches))
 
 
 @check("X4", needs="perplexity", batches=some_batches)

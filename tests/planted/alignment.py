@@ -49,7 +49,7 @@ def odd_ids_open_entities(labels, *, word_ids, **options):
 @planted("align_labels", caught_by="A6")
 def inside_is_the_id_after_begin(labels, *, word_ids, names, **options):
     """B tags are told by their name, but the I tag is taken to be the next id."""
-    rule = lambda label: (label + 1) % len(names) if names[label].startswith("B-") else None  # noqa: E731
+    rule = lambda label: label + 1 if names[label].startswith("B-") else None  # noqa: E731
     return respelt(labels, word_ids, {"names": names, **options}, rule)
 
 
@@ -253,6 +253,21 @@ def labels_grow_by_one(labels, *, word_ids, **options):
     return aligned
 
 
+@planted("align_labels", caught_by="A12")
+def arrays_are_asked_whether_they_are_true(labels, *, word_ids, **options):
+    """`if not labels`, meant for the empty list, raises for an array of labels."""
+    if not labels:
+        return [IGNORED] * len(word_ids)
+    return align_labels(labels, word_ids=word_ids, **options)
+
+
+@planted("align_labels_batch", caught_by="A13", base=reference.stages)
+def twin_does_not_look_at_the_labels(labels, *, names, **options):
+    """The batched twin cuts label ids to the range of the names instead of refusing them."""
+    inside = labels.with_values(labels.values.clip(0, len(names) - 1))
+    return reference.stages.align_labels_batch(inside, names=names, **options)
+
+
 @planted("align_labels_batch", caught_by="A13", base=reference.stages)
 def missing_word_is_the_last(labels, *, word_ids, **options):
     """-1, which stands for no word, is used as an index: special tokens get the label of the row's last word."""
@@ -340,6 +355,27 @@ def label_out_of_range_becomes_outside(token_labels, *, names, **options):
     """A label id that no name belongs to is read as O."""
     known = [label if label == IGNORED or 0 <= label < len(names) else list(names).index("O") for label in token_labels]
     return merge_labels(known, names=names, **options)
+
+
+@planted("merge_labels", caught_by="A16")
+def word_beyond_the_sentence_skipped(token_labels, *, word_ids, n_words, **options):
+    """A word id that the sentence does not have is taken for no word."""
+    known = [word if word is None or word < n_words else None for word in word_ids]
+    return merge_labels(token_labels, word_ids=known, n_words=n_words, **options)
+
+
+@planted("merge_labels", caught_by="A16")
+def unknown_scheme_is_iob2(token_labels, *, scheme="IOB2", **options):
+    """Where the scheme is unknown, the first token decides, as in IOB2."""
+    scheme = scheme if scheme in ("IOBES", "BILOU") else "IOB2"
+    return merge_labels(token_labels, scheme=scheme, **options)
+
+
+@planted("merge_labels", caught_by="A16")
+def longer_of_two_lists_cut(token_labels, *, word_ids, **options):
+    """Labels and word ids of different lengths are cut to the shorter."""
+    n = min(len(token_labels), len(word_ids))
+    return merge_labels(token_labels[:n], word_ids=word_ids[:n], **options)
 
 
 @planted("merge_labels", caught_by="A16")

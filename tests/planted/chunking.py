@@ -267,3 +267,34 @@ def word_ids_start_anew_in_each_batch(batches, **options):
             words["word_ids"].append(list(chain.from_iterable(whole["word_ids"])))
         result["word_ids"] = with_word_ids(words, words["word_ids"], **options)["word_ids"]
     return result
+
+
+@planted("chunk", caught_by="C9")
+def unknown_tail_is_drop(columns, *, tail="drop", **options):
+    """Any word but `keep` and `pad` drops the tail."""
+    return chunk(columns, tail=tail if tail in ("keep", "pad") else "drop", **options)
+
+
+@planted("chunk", caught_by="C10", evidence="course/3.mdx:375-382")
+def concatenated_with_sum(columns, **options):
+    """`sum(documents, [])` takes quadratic time, and adds an empty list to a tuple or to an array."""
+    for documents in columns.values():
+        sum(documents, [])  # noqa: RUF017 - the bug
+    return chunk(columns, **options)
+
+
+@planted("chunk_batches", caught_by="C9")
+def columns_of_the_first_batch(batches, **options):
+    """The columns of the first batch are read of all: a later one that has more loses them."""
+    batches = list(batches)
+    return chunk_batches([{name: batch[name] for name in batches[0] if name in batch} for batch in batches], **options)
+
+
+@planted("chunk_batches", caught_by="C10")
+def batches_used_up(batches, **options):
+    """The columns are taken out of the caller's batches one by one."""
+    result = chunk_batches([dict(batch) for batch in batches], **options)
+    for batch in batches:
+        if isinstance(batch, dict):
+            batch.clear()
+    return result

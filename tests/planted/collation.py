@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -264,3 +265,23 @@ def rows_share_memory(features, **options):
         if len(rows) > 1 and rows.ndim == 2 and bool((rows == rows[0]).all()):
             batch[name] = rows[:1].expand(len(rows), -1)
     return batch
+
+
+@planted("pad_batch", caught_by="P7")
+def nothing_gives_nothing(features, **options):
+    """No features give a batch without columns."""
+    return pad_batch(features, **options) if features else {}
+
+
+@planted("pad_batch", caught_by="P7")
+def unknown_side_is_right(features, *, side="right", **options):
+    """Any word but `left` pads at the right."""
+    return pad_batch(features, side="left" if side == "left" else "right", **options)
+
+
+@planted("pad_batch", caught_by="P8")
+def lists_are_added_to_whatever_comes(features, *, pad_id, **options):
+    """`ids + [pad_id]`, as the tokenizers' own `pad` writes it, raises for tuples."""
+    for feature in features:
+        operator.add(feature.get("input_ids", []), [pad_id])
+    return pad_batch(features, pad_id=pad_id, **options)

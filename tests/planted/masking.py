@@ -39,6 +39,13 @@ def drawn_from_a_shared_generator(input_ids, **options):
     return mask_tokens(input_ids, **{**options, "seed": shared.getrandbits(64)})
 
 
+@planted("mask_tokens", caught_by="M8")
+def seeded_with_the_hash_of_a_text(input_ids, *, seed, epoch, example, **options):
+    """Python salts `hash` of a text anew in every process, so that workers and later runs draw other masks."""
+    place = hash(f"{seed} {epoch} {example}")
+    return mask_tokens(input_ids, seed=place, epoch=0, example=0, **options)
+
+
 @planted("mask_tokens", caught_by="M9")
 def seed_ignored(input_ids, **options):
     """Every seed gives the same masks."""
@@ -55,6 +62,12 @@ def epoch_ignored(input_ids, **options):
 def example_ignored(input_ids, **options):
     """Every example is masked at the same positions."""
     return mask_tokens(input_ids, **{**options, "example": 0})
+
+
+@planted("mask_tokens", caught_by="M9 M11")
+def neighbouring_examples_share_a_draw(input_ids, *, example, **options):
+    """Two examples in a row are masked alike, as by workers that start from one seed."""
+    return mask_tokens(input_ids, example=example // 2, **options)
 
 
 @planted("mask_tokens", caught_by="M9")
@@ -79,7 +92,17 @@ def special_tokens_masked(input_ids, *, special, **options):
     return mask_tokens(input_ids, special=[False] * len(special), **options)
 
 
-@planted("mask_tokens", caught_by="M10")
+@planted("mask_tokens", caught_by="M11")
+def exactly_the_share(input_ids, **options):
+    """`round(rate * n)` candidates are drawn, as in BERT's data preparation: where one is chosen, another is not."""
+    mask_tokens(input_ids, **options)
+    found = units(options["special"], options.get("word_ids"))
+    random = Random(f"exactly {options['seed']} {options['epoch']} {options['example']}")
+    drawn = random.sample(found, round(options.get("rate", 0.15) * len(found)))
+    return mask_positions(input_ids, {position for unit in drawn for position in unit}, options)
+
+
+@planted("mask_tokens", caught_by="M10 M5")
 def at_least_one(input_ids, **options):
     """`max(1, ...)`, as in BERT's data preparation: also a rate of 0 chooses a token."""
     masked, labels = mask_tokens(input_ids, **options)
@@ -267,6 +290,22 @@ def shares_divided_by_their_sum(input_ids, **options):
     """Shares that do not sum to 1 are made to."""
     shares = [max(0.0, share) for share in options.get("replacement", (0.8, 0.1, 0.1))]
     return mask_tokens(input_ids, **{**options, "replacement": [share / sum(shares) for share in shares]})
+
+
+@planted("mask_tokens", caught_by="M12")
+def mask_where_the_vocabulary_is_empty(input_ids, *, vocabulary, mask_id, **options):
+    """Without a vocabulary the random tokens are [MASK]."""
+    own = vocabulary if len(vocabulary) else [mask_id]
+    return mask_tokens(input_ids, vocabulary=own, mask_id=mask_id, **options)
+
+
+@planted("mask_tokens", caught_by="M12")
+def missing_flags_are_false(input_ids, *, special, word_ids=None, **options):
+    """Flags and word ids that are too short are filled up, too long ones cut."""
+    n = len(input_ids)
+    special = [*special, *[False] * n][:n]
+    word_ids = None if word_ids is None else [*word_ids, *[None] * n][:n]
+    return mask_tokens(input_ids, special=special, word_ids=word_ids, **options)
 
 
 @planted("mask_tokens", caught_by="M13", evidence="course/3.mdx:487-509")

@@ -90,6 +90,19 @@ def unit_entities_merged(predictions, *, references, mode="strict", **options):
     return scored_with(spans, predictions, references, {"mode": mode, **options})
 
 
+@planted("score_entities", caught_by="S1 S4")
+def entities_of_one_word_lost(predictions, *, references, names, scheme="IOB2", **options):
+    """Only B, I and what closes an entity are read: one of a single S or U word does not count."""
+    rows = [[list(row) for row in side] for side in (predictions, references)]
+    outside = list(names).index("O")
+    right = score_entities(predictions, references=references, names=names, scheme=scheme, **options)
+    for side in rows:
+        for row in side:
+            row[:] = [outside if label >= 0 and names[label][:2] in ("S-", "U-") else label for label in row]
+    wrong = score_entities(rows[0], references=rows[1], names=names, scheme=scheme, **options)
+    return {**wrong, "accuracy": right["accuracy"]}
+
+
 @planted("score_entities", caught_by="S8")
 def sentences_read_as_one(predictions, *, references, **options):
     """All sentences are put in a row first, so an entity at the end of one goes on in the next."""
@@ -207,6 +220,13 @@ def unknown_tags_are_outside(predictions, *, names, scheme="IOB2", **options):
     prefixes = {"IOB2": "BI", "IOBES": "BIES", "BILOU": "BILU"}.get(scheme, "")
     known = [n if n == "O" or (n[:1] in (*prefixes,) and n[1:2] == "-" and n[2:]) else "O" for n in names]
     return score_entities(predictions, names=known, scheme=scheme, **options)
+
+
+@planted("score_entities", caught_by="S11")
+def unknown_scheme_or_mode_is_the_default(predictions, *, scheme="IOB2", mode="strict", **options):
+    """A scheme or mode that is not known, such as `default`, is IOB2 and strict without a word."""
+    scheme = scheme if scheme in ("IOBES", "BILOU") else "IOB2"
+    return score_entities(predictions, scheme=scheme, mode="lenient" if mode == "lenient" else "strict", **options)
 
 
 # What is made of the counts ----------------------------------------------------------------------------------------
@@ -360,3 +380,29 @@ def no_token_is_one(losses, *, tokens):
 def negative_counts_ignored(losses, *, tokens):
     """A negative number of tokens is taken for none."""
     return perplexity(losses, tokens=[max(0, n) for n in tokens])
+
+
+@planted("perplexity", caught_by="X4")
+def losses_weighted_in_place(losses, *, tokens):
+    """The caller's own losses are multiplied by the tokens."""
+    whole = perplexity(losses, tokens=tokens)
+    if isinstance(losses, list):
+        losses[:] = [loss * n for loss, n in zip(losses, tokens, strict=True)]
+    return whole
+
+
+@planted("perplexity", caught_by="X4")
+def impossible_losses_skipped(losses, *, tokens):
+    """A batch whose loss is NaN or negative is left out, and the divergence with it."""
+    possible = [loss >= 0 for loss in losses]
+    if len(losses) != len(tokens) or not any(n for n, kept in zip(tokens, possible, strict=True) if kept):
+        return perplexity(losses, tokens=tokens)
+    counts = [n if kept or n < 0 else 0 for n, kept in zip(tokens, possible, strict=True)]
+    return perplexity(losses, tokens=counts)
+
+
+@planted("perplexity", caught_by="X4")
+def batches_without_a_partner_dropped(losses, *, tokens):
+    """Losses and counts of different lengths are cut to the shorter."""
+    n = min(len(losses), len(tokens))
+    return perplexity(losses[:n], tokens=tokens[:n])

@@ -15,9 +15,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "planted-bugs.md"
 HEAD = """# Planted bugs
 
 What shows that the checks of [the contract](contract.md) have teeth: {bugs} implementations with one bug each, {seen}
-of them seen in the wild. `tests/test_planted.py` runs every bug against the checks named here on 20 seeds, and each must
-catch it on each; the reference and an independently written second implementation pass all checks on the same seeds. No
-check is without a bug that it catches.
+of them seen in the wild. `tests/test_planted.py` runs every bug against the checks named here on 20 seeds, and each
+must catch it on each; the reference and an independently written second implementation pass all checks on the same
+seeds. No check is without a bug that it catches.
 
 To watch one being caught:
 

@@ -25,18 +25,13 @@ def _words(text: str) -> tuple[str, ...]:
 
 STEMS = _words(
     """
-    Al Am An Ar Bal Bar Bel Ben Ber Bor Bran Bren Cal Cam Car Cas Chel Cor Dal Dan Dar Del Den Dor Dun El Em Er
-    Fal Far Fen Fer Fin Gal Gar Gil Glen Gor Gran Hal Ham Har Hel Hol Hor Il Ir Jan Jor Kal Kan Kar Kel Ken Kor
-    Lan Lar Len Lin Lor Mal Man Mar Mel Mer Mil Mon Mor Nal Nar Nel Nor Ol Or Os Pal Par Pel Pen Por Ral Ran Ren
-    Ros Sal San Sar Sel Sen Sil Sol Sor Tal Tam Tar Tel Tor Tran Ul Ur Val Van Var Ver Vil Vor Wal War Wel Wes
-    Wil Win Yar Yel Zan Zel Zor
+    Al An Bal Bar Bel Ben Bor Bran Cal Cam Cas Cor Dal Dan Del Den Dor Dun El Em Fal Far Fen Fer Gal Gar Gil Glen Gor
+    Hal Har Hel Hol Il Jan Jor Kal Kan Kel Ken Lan Lar Len Lin Mal Mar Mel Mil Mon Nar Nel Nor Or Os Pal Par Pen Por
+    Ral Ran Ren Ros Sal San Sel Sil Sol Tal Tam Tor Ul Val Var Vil Vor Wal Wel Wes Wil Yar Zan Zel
     """
 )
 MIDDLES = _words(
-    """
-    a e i o u ba be da de di do ga ge ka ke ko la le li lo ma me mi na ne ni no ra re ri ro sa se ta te ti va ve
-    vi za bar dal den fer gan kel len mar nor rin sel tan ver
-    """
+    "a e i o ba da de di ga ke ko la le li ma me mi na no ra re ri ro sa se ta ti va ve vi bar den ler mar nor sel tan"
 )
 ENDINGS = {
     "feminine": _words("a a ia ina elle ette isa ora"),
@@ -60,8 +55,10 @@ LANDMARKS = ("Mount", "Lake", "River", "Port", "Cape")
 EVENTS = ("Cup", "Prize", "Open", "Festival", "Treaty", "Trophy")
 PARTICLES = ("de", "van", "al")
 SHARED = frozenset(
-    [*AMBIGUOUS_GIVEN_NAMES, *PARTICLES, *(particle.capitalize() for particle in PARTICLES), *CLUB_ENDINGS]
-    + [*COMPANY_ENDINGS, *LANDMARKS, *EVENTS, "&", "Sons", "and", *(word for body in BODIES for word in body.split())]
+    [
+        *(*AMBIGUOUS_GIVEN_NAMES, *PARTICLES, *(particle.capitalize() for particle in PARTICLES), "&", "Sons", "and"),
+        *(*CLUB_ENDINGS, *COMPANY_ENDINGS, *LANDMARKS, *EVENTS, *(word for body in BODIES for word in body.split())),
+    ]
 )
 """Words of names that both splits may use, beside initials."""
 
@@ -130,7 +127,7 @@ class Names:
         stem = draws.pick(STEMS)
         if rare < 36:
             return stem + draws.pick(_ACCENTS) + draws.pick(MIDDLES) + draws.pick(ENDINGS[kind])
-        middle = draws.pick(MIDDLES) if draws.chance(0.6) else ""
+        middle = draws.pick(MIDDLES) if draws.chance(0.4) else ""
         return stem + middle + draws.pick(ENDINGS[kind])
 
     def _person(self) -> Entity:
@@ -188,7 +185,7 @@ class Names:
     def _people(self) -> Entity:
         draws = self.draws
         while True:
-            word = draws.pick(STEMS) + (draws.pick(MIDDLES) if draws.chance(0.5) else "") + draws.pick(PEOPLE_ENDINGS)
+            word = draws.pick(STEMS) + (draws.pick(MIDDLES) if draws.chance(0.4) else "") + draws.pick(PEOPLE_ENDINGS)
             if split_of(word) == self.split:
                 return Entity("people", "MISC", (word,), (word,))
 

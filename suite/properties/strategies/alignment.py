@@ -102,8 +102,10 @@ def alignment(
     strategy = strategy or choose.of(["all", "first", "all"])
     family = choose.of([None, *FAMILIES, None, None, None])
     types = type_names(choose, among=among)
-    size = choose.between(min_words, 7)
-    tags = valid_tags(choose, types, scheme=scheme) if valid else any_tags(choose, types, scheme=scheme, size=size)
+    if valid:
+        tags = valid_tags(choose, types, scheme=scheme)
+    else:
+        tags = any_tags(choose, types, scheme=scheme, least=min_words)
     names = label_names(choose, types, scheme=scheme)
     labels = [names.index(tag) for tag in tags]
     if family is None:
@@ -188,10 +190,9 @@ def alignment_batch(choose: Choices, *, min_size: int = 0) -> list[Alignment]:
     names = label_names(choose, types, scheme=scheme)
     strategy, sequence = choose.of(["all", "first"]), choose.of([None, 0, None, 1])
     cases = []
-    for _ in range(choose.between(min_size, 4)):
-        size = choose.between(0, 4)
-        labels = [names.index(tag) for tag in any_tags(choose, types, scheme=scheme, size=size)]
-        case = Alignment(names, labels, pieces(choose, size), scheme, strategy)
+    for _ in choose.several(min_size, 4):
+        labels = [names.index(tag) for tag in any_tags(choose, types, scheme=scheme, most=5)]
+        case = Alignment(names, labels, pieces(choose, len(labels)), scheme, strategy)
         if sequence is not None:
             other = [0] * choose.below(3)
             own = [None if word is None else sequence for word in case.word_ids]

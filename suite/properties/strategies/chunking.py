@@ -64,9 +64,7 @@ def documents_of(
     tail = tail or choose.of(["drop", "keep", "pad"])
     length, names, brief = choose.between(1, 7), choose.of(COLUMNS), choose.flip()
     with_words = choose.flip() if words is None else words
-    lengths = [
-        choose.of((0, choose.between(0, 9), choose.between(1, 9))) for _ in range(choose.between(min_documents, 6))
-    ]
+    lengths = [choose.of((0, choose.between(0, 9), choose.between(1, 9))) for _ in choose.several(min_documents, 7)]
     columns: Columns = {}
     for number, name in enumerate(("input_ids", *names)):
         values = iter(range(1000 * (number + 1), 1000 * (number + 1) + sum(lengths)))
@@ -79,7 +77,7 @@ def documents_of(
 def documents(
     *, tail: str | None = None, words: bool | None = None, min_documents: int = 0
 ) -> SearchStrategy[Documents]:
-    """Up to six documents of 0 to 9 tokens in one to four columns (`words`: with `word_ids`), chunks of 1 to 7."""
+    """Up to seven documents of 0 to 9 tokens in one to four columns (`words`: with `word_ids`), chunks of 1 to 7."""
     return drawn(lambda choose: documents_of(choose, tail=tail, words=words, min_documents=min_documents))
 
 

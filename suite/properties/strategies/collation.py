@@ -53,7 +53,7 @@ class Batch:
 
 
 def alike(choose: Choices) -> Batch:
-    """Rows and columns that hold the same values, with nothing to pad: an implementation may be tempted to share them."""
+    """Rows and columns that hold the same values, with nothing to pad: a temptation to share them."""
     ids = [choose.below(10) for _ in range(choose.between(1, 6))]
     names = ["input_ids", "labels", "token_type_ids", "attention_mask"]
     features = [{name: list(ids) for name in names} for _ in range(choose.between(1, 3))]
@@ -71,9 +71,9 @@ def batch(choose: Choices, *, mask: bool | None = None, labels: bool | None = No
     same_labels = choose.flip()
     others = [name for name in ("token_type_ids", "special_tokens_mask", "word_ids") if choose.flip()]
     features: list[Feature] = []
-    for row in range(choose.between(1, 4)):
-        size = choose.between(0, 7)
-        ids = [choose.below(10) for _ in range(size)]
+    for row in choose.several(1, 4):
+        ids = [choose.below(10) for _ in choose.several(0, 8)]
+        size = len(ids)
         if not with_mask and ids and ids[-1 if side == "right" else 0] == pad_id:
             ids[-1 if side == "right" else 0] = pad_id + 1
         feature: Feature = {"input_ids": ids}
@@ -95,7 +95,7 @@ def batch(choose: Choices, *, mask: bool | None = None, labels: bool | None = No
 
 
 def batches(*, mask: bool | None = None, labels: bool | None = None, scalars: bool = False) -> SearchStrategy[Batch]:
-    """One to four features of 0 to 7 tokens; the padding id occurs in the text, as where pad and end are one id.
+    """One to four features of 0 to 8 tokens; the padding id occurs in the text, as where pad and end are one id.
 
     Args:
         mask, labels: whether the features have that column; `None` for either.
@@ -109,7 +109,7 @@ def labelled_features() -> SearchStrategy[list[Feature]]:
 
     def build(choose: Choices) -> list[Feature]:
         features = []
-        for _ in range(choose.between(1, 4)):
+        for _ in choose.several(1, 4):
             size = choose.between(1, 9)
             ids, labels = (
                 [choose.between(1, 15) for _ in range(size)],

@@ -71,7 +71,7 @@ class Masking:
 def masking(choose: Choices, *, whole_words: bool | None = None, rate: float | None = None) -> Masking:
     with_words = choose.flip() if whole_words is None else whole_words
     wordless = choose.flip()
-    kinds = [choose.of("wwwwccccsg") for _ in range(choose.between(0, 14))]
+    kinds = [choose.of("wwwwccccsg") for _ in choose.several(0, 16)]
     special = [kind == "s" for kind in kinds]
     word_ids: list[int | None] | None = None
     if with_words:
@@ -93,17 +93,17 @@ def masking(choose: Choices, *, whole_words: bool | None = None, rate: float | N
 
 
 def maskings(*, whole_words: bool | None = None, rate: float | None = None) -> SearchStrategy[Masking]:
-    """Up to 14 tokens: special ones anywhere (with a word id or without), words that a special token or a token without
+    """Up to 16 tokens: special ones anywhere (with a word id or without), words that a special token or a token without
     a word cuts, word ids that come again."""
     return drawn(lambda choose: masking(choose, whole_words=whole_words, rate=rate))
 
 
 def masking_batches() -> SearchStrategy[list[Masking]]:
-    """Up to four rows that share everything but their tokens and their example."""
+    """Up to five rows that share everything but their tokens and their example."""
 
     def build(choose: Choices) -> list[Masking]:
         whole_words = choose.flip()
-        cases = [masking(choose, whole_words=whole_words, rate=0.5) for _ in range(choose.between(0, 4))]
+        cases = [masking(choose, whole_words=whole_words, rate=0.5) for _ in choose.several(0, 5)]
         shared = {name: getattr(case, name) for case in cases[:1] for name in ("replacement", "seed", "epoch", "brief")}
         return [case.with_(**shared) for case in cases]
 

@@ -58,11 +58,11 @@ def sentences(
     types = type_names(choose)
     names = label_names(choose, types, scheme=scheme)
     references, predictions = [], []
-    for _ in range(choose.between(1, 4)):
+    for _ in choose.several(1, 4):
         if valid or choose.flip():
             tags = valid_tags(choose, types, scheme=scheme, max_entities=3)
         else:
-            tags = any_tags(choose, types, scheme=scheme, size=choose.between(0, 7))
+            tags = any_tags(choose, types, scheme=scheme)
         gold = [names.index(tag) for tag in tags]
         predicted = list(gold)
         for _ in range(0 if perfect or not gold else choose.below(4)):

@@ -59,17 +59,17 @@ def label_names(choose: Choices, types: Sequence[str], *, scheme: str) -> list[s
 def valid_tags(choose: Choices, types: Sequence[str], *, scheme: str, max_entities: int = 4) -> list[str]:
     """A sequence the scheme can spell: entities of one to four words, next to each other or with O between."""
     tags: list[str] = []
-    for _ in range(choose.between(0, max_entities)):
+    for _ in choose.several(0, max_entities):
         kind, length = choose.of([None, *types, *types]), choose.between(1, 4)
         tags += ["O"] * min(length, 2) if kind is None else rules.spell(kind, length, scheme=scheme)
     return tags
 
 
-def any_tags(choose: Choices, types: Sequence[str], *, scheme: str, size: int) -> list[str]:
+def any_tags(choose: Choices, types: Sequence[str], *, scheme: str, least: int = 0, most: int = 8) -> list[str]:
     """A sequence of known tags, most likely ill-formed, one in three as the one before."""
     tags = rules.tags_of(types, scheme=scheme)
     result: list[str] = []
-    for _ in range(size):
+    for _ in choose.several(least, most):
         result.append(result[-1] if result and choose.below(3) == 2 else choose.of(tags))
     return result
 
