@@ -77,6 +77,7 @@ def expectation_of(metric: str, *, records: Sequence[Record]) -> Expectation:
             precision=first.precision,
             date=datetime.now(UTC).date(),
             commit=first.suite.commit,
+            dataset_fingerprint=first.dataset_fingerprint,
         ),
     )
 

@@ -37,6 +37,8 @@ class Measured(_Model):
     precision: str
     date: datetime.date
     commit: str | None = None
+    dataset_fingerprint: str
+    """Of the rows that were read: the spec names a data set, this says what was in it."""
 
 
 class Card(_Model):
@@ -116,10 +118,11 @@ def expectations_path(spec: Spec) -> Path:
     return spec.path.parent / "expectations" / f"{spec.name}.{spec.profile}.json"
 
 
-def load_expectations(spec: Spec) -> dict[str, Expectation]:
+def load_expectations(spec: Spec, *, dataset_fingerprint: str | None = None) -> dict[str, Expectation]:
     """Metric to expectation; empty where there is no file.
 
-    One that was measured with another spec comes with `stale` set, and `judge` gives no verdict by it.
+    One that was measured with another spec, or on other data than `dataset_fingerprint` names, comes with `stale` set,
+    and `judge` gives no verdict by it.
 
     Raises:
         ExpectationError: the file cannot be read or has an unknown, missing or wrong key.
@@ -141,7 +144,7 @@ def load_expectations(spec: Spec) -> dict[str, Expectation]:
     metrics = [expectation.metric for expectation in file.expectations]
     if repeated := sorted({metric for metric in metrics if metrics.count(metric) > 1}):
         raise ExpectationError(f"{path}: expectations of {', '.join(repeated)} occur twice: keep one of each")
-    return {expectation.metric: _checked(expectation, spec) for expectation in file.expectations}
+    return {e.metric: _checked(e, spec, dataset_fingerprint) for e in file.expectations}
 
 
 def save_expectations(spec: Spec, expectations: Iterable[Expectation]) -> Path:
@@ -165,12 +168,13 @@ def save_expectations(spec: Spec, expectations: Iterable[Expectation]) -> Path:
     return path
 
 
-def _checked(expectation: Expectation, spec: Spec) -> Expectation:
-    if expectation.spec_hash == spec.hash:
-        return expectation
+def _checked(expectation: Expectation, spec: Spec, dataset_fingerprint: str | None) -> Expectation:
     verb = "measured" if expectation.kind == "measured" else "published"
-    return expectation.model_copy(
-        update={
-            "stale": f"stale: {verb} with another spec ({expectation.spec_hash[:12]}, and this is {spec.hash[:12]})"
-        }
-    )
+    stale = None
+    if expectation.spec_hash != spec.hash:
+        stale = f"stale: {verb} with another spec ({expectation.spec_hash[:12]}, and this is {spec.hash[:12]})"
+    elif dataset_fingerprint is not None and isinstance(expectation.provenance, Measured):
+        measured = expectation.provenance.dataset_fingerprint
+        if measured != dataset_fingerprint:
+            stale = f"stale: measured on other data ({measured[:19]}, and this is {dataset_fingerprint[:19]})"
+    return expectation.model_copy(update={"stale": stale})

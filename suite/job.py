@@ -52,6 +52,8 @@ def train(payload: Message, send: Send) -> Message:
     )
     with EnergyMeter(execution.device) as meter:
         run = ENGINES[payload["engine"]](pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
+    data = source.fingerprint()
+    expectations = {} if spec.overrides else load_expectations(spec, dataset_fingerprint=data)
     for moment, lines in run.probes.items():
         print(f"probe {moment} training:", *lines, sep="\n  ")
     record = make_record(
@@ -61,8 +63,8 @@ def train(payload: Message, send: Send) -> Message:
         engine=payload["engine"],
         implementation="reference",
         precision=execution.precision,
-        dataset_fingerprint=source.fingerprint(),
-        verdicts=verdicts(spec, run=run, expectations={} if spec.overrides else load_expectations(spec)),
+        dataset_fingerprint=data,
+        verdicts=verdicts(spec, run=run, expectations=expectations),
         energy=meter.energy,
         hardware=describe_hardware(execution.device),
         software=describe_software(run.model),

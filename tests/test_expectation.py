@@ -29,6 +29,7 @@ MEASURED = Measured(
     engine="loop",
     precision="fp32",
     date=datetime.date(2026, 1, 1),
+    dataset_fingerprint="sha256:" + "a" * 64,
 )
 
 
@@ -74,6 +75,19 @@ def test_an_expectation_of_another_spec_is_stale_and_never_applied(tmp_path: Pat
     assert "no-expectation" == verdict.status
     assert "stale: measured with another spec" in verdict.explanation
     assert verdict.low is None
+
+
+def test_an_expectation_of_other_data_is_stale_and_never_applied(tmp_path: Path) -> None:
+    spec = sample_spec(tmp_path)
+    save_expectations(spec, [expectation(spec)])
+
+    same = load_expectations(spec, dataset_fingerprint="sha256:" + "a" * 64)["f1"]
+    other = load_expectations(spec, dataset_fingerprint="sha256:" + "b" * 64)["f1"]
+
+    assert "as-expected" == judge([0.81], expectation=same).status
+    verdict = judge([0.81], expectation=other)
+    assert "no-expectation" == verdict.status
+    assert "stale: measured on other data (sha256:aaaaaaaaaaaa, and this is sha256:bbbbbbbbbbbb)" in verdict.explanation
 
 
 def test_staleness_is_found_out_and_not_stored(tmp_path: Path) -> None:

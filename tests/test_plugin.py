@@ -114,7 +114,8 @@ def replayed(spec: Path, record: str, *options: str, job: str = "replay", **vari
     return run(spec, "-p", "tests.stand_in", *options, STAND_IN=f"tests.jobs:{job}", REPLAYED=record, **variables)
 
 
-def expect(spec: Path, values: Sequence[float]) -> None:
+def expect(spec: Path, record: str, values: Sequence[float]) -> None:
+    """As if measured before, on the record's data."""
     loaded = load_spec(spec, profile="embedded")
     expectation = Expectation(
         metric="accuracy",
@@ -130,6 +131,7 @@ def expect(spec: Path, values: Sequence[float]) -> None:
             engine="trainer",
             precision="fp32",
             date=date(2026, 1, 31),
+            dataset_fingerprint=read_record(Path(record)).dataset_fingerprint,
         ),
     )
     save_expectations(loaded, [expectation])
@@ -185,7 +187,7 @@ def test_two_runs_of_one_seed_differ_from_those_of_another(real: Finished) -> No
 
 
 def test_a_metric_below_its_band_fails_with_all_one_needs_to_know(spec: Path, record: str) -> None:
-    expect(spec, [0.97, 0.98, 0.96, 0.97])
+    expect(spec, record, [0.97, 0.98, 0.96, 0.97])
     session = replayed(spec, record, "--seeds", "7", "-x")
     assert 1 == session.code, session.text
     assert "accuracy is worse: " in session.text
@@ -198,7 +200,7 @@ def test_a_metric_below_its_band_fails_with_all_one_needs_to_know(spec: Path, re
 
 
 def test_a_metric_above_its_band_fails_as_well(spec: Path, record: str) -> None:
-    expect(spec, [0.10, 0.11, 0.12, 0.11])
+    expect(spec, record, [0.10, 0.11, 0.12, 0.11])
     session = replayed(spec, record)
     assert 1 == session.code, session.text
     assert "accuracy is better than expected: " in session.text
@@ -207,7 +209,7 @@ def test_a_metric_above_its_band_fails_as_well(spec: Path, record: str) -> None:
 
 def test_a_metric_in_its_band_passes_alone_and_in_the_mean(spec: Path, record: str) -> None:
     value = accuracy(record)
-    expect(spec, [value - 0.01, value + 0.01, value - 0.005, value + 0.005])
+    expect(spec, record, [value - 0.01, value + 0.01, value - 0.005, value + 0.005])
     session = replayed(spec, record, "--seeds", "1-3", "-v")
     assert 0 == session.code, session.text
     assert 4 == session.text.count("] PASSED"), "three seeds and their mean"
@@ -216,7 +218,7 @@ def test_a_metric_in_its_band_passes_alone_and_in_the_mean(spec: Path, record: s
 
 
 def test_other_data_is_judged_by_no_expectation(spec: Path, record: str, tmp_path: Path) -> None:
-    expect(spec, [0.97, 0.98, 0.96, 0.97])
+    expect(spec, record, [0.97, 0.98, 0.96, 0.97])
     session = replayed(spec, record, "--dataset", f"token-classification={tmp_path}", "--seeds", "1,2")
     assert "no expectation applies to --dataset or --checkpoint" not in session.text, "a skip's reason needs -rs"
     assert "1 skipped" in session.text

@@ -24,7 +24,12 @@ def expected(*values: float, **changes: object) -> Expectation:
         "higher_is_better": True,
         "spec_hash": "0" * 64,
         "provenance": Measured(
-            hardware="h", software={}, engine="loop", precision="fp32", date=datetime.date(2026, 1, 1)
+            hardware="h",
+            software={},
+            engine="loop",
+            precision="fp32",
+            date=datetime.date(2026, 1, 1),
+            dataset_fingerprint="d",
         ),
     }
     return Expectation.model_validate(fields | changes)

@@ -335,15 +335,14 @@ def test_a_batch_weighs_as_many_tokens_as_it_has(implementation: Subject, batche
     expect_close(weighted(batches), perplexity(implementation, batches), relative=LOG_TOLERANCE)
 
 
-any_loss = st.sampled_from([0.0, 7.0, math.nan, math.inf, -1.0])
-
-
-@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 6), loss=any_loss)
+@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 6))
 def test_an_empty_batch_counts_for_nothing_whatever_its_loss(
-    implementation: Subject, batches: list[tuple[float, int]], place: int, loss: float
+    implementation: Subject, batches: list[tuple[float, int]], place: int
 ) -> None:
-    came = perplexity(implementation, [*batches[:place], (loss, 0), *batches[place:]])
-    expect_close(weighted(batches), came, relative=LOG_TOLERANCE)
+    for loss in (7.0, math.nan, math.inf, -1.0):
+        came = perplexity(implementation, [*batches[:place], (loss, 0), *batches[place:]])
+        where = f"with an empty batch whose loss is {loss}"
+        expect_close(weighted(batches), came, relative=LOG_TOLERANCE, where=where)
 
 
 @check("X4", needs="perplexity", loss=st.floats(800, 1e6), tokens=st.lists(counts, min_size=1, max_size=3))

@@ -60,7 +60,10 @@ def test_mean_over_seeds_is_what_it_should_be(group: list[Trial], session_state:
         pytest.skip(f"the mean needs every seed of {seeds}; without a result: {missing}")
     if first.spec.overrides:
         pytest.skip("no expectation applies to --dataset or --checkpoint")
-    expectations = load_expectations(first.spec)
+    data = {record.dataset_fingerprint for record in records.values() if record}
+    if len(data) > 1:
+        pytest.fail(f"the seeds {seeds} were trained on different data: {sorted(data)}", pytrace=False)
+    expectations = load_expectations(first.spec, dataset_fingerprint=data.pop())
     problems = []
     for metric in first.spec.assertions:
         values = [v.value for record in records.values() if record for v in record.verdicts if v.metric == metric]

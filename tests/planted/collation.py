@@ -24,15 +24,20 @@ def padded(features: Any, width: int, side: str) -> list[slice]:
     return [slice(n, None) if side == "right" else slice(0, width - n) for n in lengths(features)]
 
 
+def with_masks(features: Any) -> Any:
+    """The features with a mask of ones where they have none."""
+    if len(features) == 0 or "attention_mask" in features[0]:
+        return features
+    return [{**f, "attention_mask": [1] * n} for f, n in zip(features, lengths(features), strict=True)]
+
+
 # The attention mask ------------------------------------------------------------------------------------------------
 
 
 @planted("pad_batch", caught_by="P7", evidence="huggingface/transformers#9304")
 def padding_taken_for_text(features, **options):
     """Input that was padded before, and comes without a mask, is attended to: the mask is all ones."""
-    if features and "attention_mask" not in features[0]:
-        features = [{**f, "attention_mask": [1] * n} for f, n in zip(features, lengths(features), strict=True)]
-    return pad_batch(features, **options)
+    return pad_batch(with_masks(features), **options)
 
 
 @planted("pad_batch", caught_by="P2 P9", evidence="NVIDIA-NeMo/Automodel#3704")
@@ -108,7 +113,7 @@ def labels_always_padded_right(features, *, side="right", **options):
     """With left padding the labels are still padded at the right: they stand at other tokens."""
     batch = pad_batch(features, side=side, **options)
     if "labels" in batch:
-        batch["labels"] = pad_batch(features, side="right", **options)["labels"]
+        batch["labels"] = pad_batch(with_masks(features), side="right", **options)["labels"]
     return batch
 
 
@@ -218,10 +223,11 @@ def sorted_by_length(features, **options):
     return pad_batch(sorted(features, key=lambda feature: -lengths([feature])[0]), **options)
 
 
-@planted("pad_batch", caught_by="P4 P6")
+@planted("pad_batch", caught_by="P6")
 def every_row_shifted_by_the_longest(features, *, side="right", **options):
     """One row's padding moves the others: all rows are aligned to the end of the longest, whatever the side."""
-    return pad_batch(features, side="left", **options)
+    pad_batch(features, side=side, **options)  # refuses what is invalid
+    return pad_batch(with_masks(features), side="left", **options)
 
 
 # Manners -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from suite.properties.check import all_checks
@@ -59,7 +60,11 @@ def matrix(module: str, *, seed: int) -> Table:
     bugs = [bug for bug in BUGS if bug.module == module]
     stages = {bug.stage for bug in bugs}
     ids = tuple(dict.fromkeys(check.id for check in all_checks() if stages & set(check.needs)))
-    table = Table("bug", *ids, title=f"{module.rpartition('.')[2]}: {len(bugs)} bugs", title_justify="left")
+    title = f"{module.rpartition('.')[2]}: {len(bugs)} bugs"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("bug", no_wrap=True)
+    for id in ids:
+        table.add_column(id, no_wrap=True, justify="center")
     for bug in bugs:
         table.add_row(bug.name, *marks(bug, ids, seed=seed).values())
     return table

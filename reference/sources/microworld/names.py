@@ -89,8 +89,8 @@ class Entity:
 
 
 def split_of(word: str) -> Split:
-    """The only split a name word may occur in."""
-    return "validation" if digest(word) & 1 else "train"
+    """The only split a name word may occur in, in capitals or not."""
+    return "validation" if digest(word.upper()) & 1 else "train"
 
 
 class Names:
