@@ -271,6 +271,8 @@ def test_an_interrupt_leaves_what_is_finished_recorded_and_no_process(
         text=True,
         cwd=spec.parent,
         env=environment(**variables),
+        # A shell's background job ignores Ctrl-C, and hands that down to whatever it starts: these tests, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 120
         while not (pids.exists() and pids.read_text().endswith("\n")) and time.monotonic() < deadline:
