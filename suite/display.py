@@ -235,7 +235,8 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
         ("tokens/s", "right"),
         ("peak memory", "right"),
     ):
-        table.add_column(name, justify=justify, no_wrap=name not in ("task", "verdict"))  # type: ignore[arg-type]
+        wraps = name in ("task", "verdict")  # on a narrow terminal; nothing is cut off
+        table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")  # type: ignore[arg-type]
     for result in results:
         trial, record = result.trial, result.record
         head = (trial.spec.name, trial.engine, str(trial.seed))

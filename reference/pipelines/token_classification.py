@@ -19,7 +19,7 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTr
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import tokenize
-from reference.ragged import Array, Ragged
+from reference.ragged import IGNORED, Array, Ragged
 from reference.sources.source import Source, SourceError
 from reference.stages.alignment import align_labels_batch, merge_labels_batch
 from reference.stages.collation import pad_batch
@@ -193,12 +193,14 @@ class TokenClassification(Pipeline):
         word = f"{strict['signature']}|level:word|labels:{self.options.strategy}"
         token = f"{lenient['signature']}|level:token|labels:{self.options.strategy}"
         entities = strict["number"]
+        labelled = int((split.columns["labels"].values != IGNORED).sum())
         return [
             Score("f1", strict["f1"], entities, True, word),
             Score("precision", strict["precision"], entities, True, word),
             Score("recall", strict["recall"], entities, True, word),
             Score("accuracy", strict["accuracy"], len(split.gold.values), True, word),
             Score("token_f1", lenient["f1"], lenient["number"], True, token),
+            Score("token_accuracy", lenient["accuracy"], labelled, True, token),
             Score("loss", loss, items, False, f"nll|unit:nat|mean:token|labels:{self.options.strategy}"),
         ]
 
