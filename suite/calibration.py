@@ -22,9 +22,6 @@ from suite.record import Record
 from suite.trials import Result, Trial, run_trial
 from suite.verdict import judge
 
-UNBOUNDED = ("perplexity", "loss")
-"""Metrics from 0 or 1 upwards without an end: their spread is taken on a log scale, on which a ratio is a distance."""
-
 
 def calibrate(trials: Sequence[Trial], *, console: Console, results: Path | None, write: bool) -> int:
     """Run all trials (one spec, one engine, many seeds), show each, and write the expectation.
@@ -60,15 +57,16 @@ def expectation_of(metric: str, *, records: Sequence[Record]) -> Expectation:
     """What these records (of one spec, engine and machine) say about a metric."""
     scores = [next(score for score in record.quality if score.name == metric) for record in records]
     first = records[0]
-    scale: Literal["linear", "log"] = "linear" if scores[0].higher_is_better else "log"
+    # Without an end upwards (perplexity, loss) the spread is taken on a log scale, on which a ratio is a distance.
+    scale: Literal["linear", "log"] = "log" if scores[0].upper is None else "linear"
     return Expectation(
         metric=metric,
         values=tuple(score.value for score in scores),
         seeds=tuple(record.seed for record in records),
         higher_is_better=scores[0].higher_is_better,
         scale=scale,
-        lower=0.0 if scale == "linear" else (1.0 if metric == "perplexity" else 0.0),
-        upper=1.0 if scale == "linear" else None,
+        lower=scores[0].lower,
+        upper=scores[0].upper,
         spec_hash=first.spec.hash,
         provenance=Measured(
             hardware=f"{first.hardware.name} ({first.hardware.id})",

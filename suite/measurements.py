@@ -32,6 +32,9 @@ class Quality(_Model):
     n: Count
     higher_is_better: bool
     signature: Line
+    lower: Number | None = None
+    """What the metric can be at all; None where it has no end, and in records from before this was kept."""
+    upper: Number | None = None
 
     @classmethod
     def of(cls, score: Score) -> Self:
@@ -41,6 +44,8 @@ class Quality(_Model):
             n=score.n,
             higher_is_better=score.higher_is_better,
             signature=score.signature,
+            lower=score.lower,
+            upper=score.upper,
         )
 
 

@@ -222,8 +222,10 @@ class MaskedLM(Pipeline):
                 n,
                 False,
                 f"perplexity|{mask}",
+                lower=1.0,
+                upper=None,
             ),
-            Score("loss", float(sums.sum()) / n, n, False, f"nll|unit:nat|{mask}"),
+            Score("loss", float(sums.sum()) / n, n, False, f"nll|unit:nat|{mask}", upper=None),
             Score("masked_accuracy", right / n, n, True, f"accuracy|{mask}"),
         ]
 

@@ -41,13 +41,21 @@ class BatchSize(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one evaluation, with all that is needed to compare it with another."""
+    """One metric of one evaluation, with all that is needed to compare it with another.
+
+    Attributes:
+        n: what the value is computed over: entities, tokens, texts.
+        signature: names everything that makes two values of this metric comparable.
+        lower, upper: what the metric can be at all; None where it has no end (perplexity, loss).
+    """
 
     name: str
     value: float
     n: int
     higher_is_better: bool
     signature: str
+    lower: float = 0.0
+    upper: float | None = 1.0
 
 
 class Options(BaseModel):

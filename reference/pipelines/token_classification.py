@@ -201,7 +201,7 @@ class TokenClassification(Pipeline):
             Score("accuracy", strict["accuracy"], len(split.gold.values), True, word),
             Score("token_f1", lenient["f1"], lenient["number"], True, token),
             Score("token_accuracy", lenient["accuracy"], labelled, True, token),
-            Score("loss", loss, items, False, f"nll|unit:nat|mean:token|labels:{self.options.strategy}"),
+            Score("loss", loss, items, False, f"nll|unit:nat|mean:token|labels:{self.options.strategy}", upper=None),
         ]
 
 
