@@ -20,10 +20,12 @@ from transformers import (
     AutoModelForTokenClassification,
     BertConfig,
     BertModel,
+    ByT5Tokenizer,
     DistilBertConfig,
     DistilBertForMaskedLM,
 )
 
+from reference.pipelines.tokenizing import tokenize
 from reference.sources import (
     Access,
     HubCheckpoint,
@@ -248,6 +250,11 @@ def test_both_splits_may_be_the_same_one(tmp_path: Path) -> None:
 def test_a_fraction_and_a_split_exclude_each_other() -> None:
     with pytest.raises(ValidationError, match="exclude each other"):
         with_data(validation_split="test", validation_fraction=0.1)
+
+
+def test_settings_come_back_from_their_json() -> None:
+    for data in (DATA, with_data(validation_fraction=0.1), with_data(validation_split="train")):
+        assert data == HubData.model_validate_json(data.model_dump_json())
 
 
 def test_declared_data_has_the_declared_number_of_rows_and_own_data_may_have_fewer(tmp_path: Path) -> None:
@@ -521,6 +528,42 @@ def test_a_folder_without_tokenizer_or_config_is_an_error(tiny: Path, tmp_path: 
     assert f"there is no checkpoint folder {tmp_path}/nowhere" in model_error(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="holds no tokenizer that can be read"):
         open_source(DATA, MODEL, access=Access(checkpoint=tmp_path / "empty")).tokenizer()
+
+
+def test_a_slow_tokenizer_is_taken_and_refused_where_word_ids_are_needed(tmp_path: Path) -> None:
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    tokenizer = open_source(DATA, MODEL, access=Access(checkpoint=tmp_path)).tokenizer()
+    assert not tokenizer.is_fast
+    assert "Rain" == tokenizer.decode(tokenizer("Rain")["input_ids"], skip_special_tokens=True)
+    with pytest.raises(SourceError, match=r"slow one \(ByT5Tokenizer\), which does not know word_ids"):
+        tokenize(tokenizer, ["Rain"], pretokenized=False, max_length=None)
+
+
+WITHOUT_SENTENCEPIECE = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "sentencepiece" else find(name, *rest)
+sys.modules["sentencepiece"] = None
+from pathlib import Path
+from reference.sources import *
+access = Access(checkpoint=Path(sys.argv[1]))
+checkpoint = HubCheckpoint(id="org/tiny", revision="v1")
+try:
+    open_source(MicroworldData(train=1, validation=1), checkpoint, access=access).tokenizer()
+except SourceError as error:
+    print(error)
+"""
+
+
+def test_a_tokenizer_whose_package_is_missing_is_an_error_that_says_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "marian"}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "MarianTokenizer"}))
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", WITHOUT_SENTENCEPIECE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"the tokenizer in {tmp_path} needs a package that is not installed: MarianTokenizer")
+    assert "pip install sentencepiece" in done.stdout
 
 
 # The hub itself: the settings of its client are read when it is imported, so each case has its own process

@@ -10,6 +10,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from reference.ragged import Ragged
+from reference.sources.source import SourceError
 
 SLICE = 1024
 """Examples a call: enough for every core, little enough that encodings (some 100 bytes a token) never add up."""
@@ -27,10 +28,14 @@ def tokenize(
         max_length: tokens of an example, special tokens included; the rest is cut off at the end. None: nothing is.
 
     Raises:
-        ValueError: a tokenizer without word ids, or a `max_length` that has no room beside the special tokens.
+        SourceError: a slow tokenizer, which does not know word ids.
+        ValueError: a `max_length` that has no room beside the special tokens.
     """
     if not tokenizer.is_fast:
-        raise ValueError(f"{type(tokenizer).__name__} has no word ids: a fast (Rust) tokenizer is needed")
+        raise SourceError(
+            f"the tokenizer is a slow one ({type(tokenizer).__name__}), which does not know word_ids: "
+            f"take a checkpoint with a fast one (tokenizer.json)"
+        )
     special = tokenizer.num_special_tokens_to_add()
     if max_length is not None and max_length <= special:
         raise ValueError(f"max_length {max_length} leaves no room beside {special} special tokens: raise it")

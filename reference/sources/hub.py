@@ -9,7 +9,7 @@ from typing import Literal
 import datasets
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reference.sources.normalization import contract_columns, ordered_tags, tag_strings
+from reference.sources.normalization import column_names, contract_columns, ordered_tags, tag_strings
 from reference.sources.snapshots import snapshot
 from reference.sources.source import Access, SourceError
 from reference.sources.split_files import BUILDERS, load_split
@@ -25,7 +25,9 @@ class HubData(BaseModel):
     revision: str = Field(min_length=1, description="commit, tag, or reference such as refs/convert/parquet")
     config: str | None = Field(default=None, description="which of several configurations: a folder of the repository")
     columns: dict[str, str] = Field(
-        default={}, description="contract column (words, tags, text) to data set column; the same name where not given"
+        default={},
+        description="contract column (words, tags, text ...) to data set column, the same name where not given; "
+        "a dot leads into a column with fields: translation.en",
     )
     tag_names: tuple[str, ...] | None = Field(
         default=None, description="names of the label ids, where the data does not say them"
@@ -45,7 +47,9 @@ class HubData(BaseModel):
 
     @model_validator(mode="after")
     def _one_way_to_validate(self) -> HubData:
-        if self.validation_fraction is not None and "validation_split" in self.model_fields_set:
+        # Compared with the default, not asked whether it was given: a dump gives every field.
+        default = type(self).model_fields["validation_split"].default
+        if self.validation_fraction is not None and self.validation_split != default:
             raise ValueError("validation_split and validation_fraction exclude each other: give one")
         return self
 
@@ -107,7 +111,7 @@ class _Raw:
     def own_column(self, column: str, *, split: str) -> str:
         """The data set's name of a contract column. Data of one's own may also use the contract's name."""
         own = self.data.columns.get(column, column)
-        if self.access.dataset is not None and own not in (there := self.load(split).column_names) and column in there:
+        if self.access.dataset is not None and own not in (there := column_names(self.load(split))) and column in there:
             return column
         return own
 

@@ -15,6 +15,8 @@ from reference.sources.source import SourceError
 
 WORDS = datasets.List(datasets.Value("string"))
 TEXT = datasets.Value("string")
+TEXTS = ("text", "source", "target", "document", "summary")
+"""Contract columns that hold one text a row."""
 
 
 def label_names(feature: Any) -> list[str] | None:
@@ -23,31 +25,41 @@ def label_names(feature: Any) -> list[str] | None:
     return list(inner.names) if isinstance(inner, datasets.ClassLabel) else None
 
 
+def column_names(rows: datasets.Dataset) -> list[str]:
+    """The columns, and after them the fields of those that have any: `translation`, `translation.en`."""
+    return list(dict.fromkeys([*rows.column_names, *rows.select(range(0)).flatten().column_names]))
+
+
 def contract_columns(
     rows: datasets.Dataset, *, mapping: Mapping[str, str], tag_names: Sequence[str] | None, where: str
 ) -> datasets.Dataset:
     """`rows` with exactly the columns that `mapping` (contract column to data set column) names, under the contract's
     names.
 
-    `words` becomes lists of strings, `tags` lists of `ClassLabel`, `text` strings. Other columns stay as they are.
+    `words` becomes lists of strings, `tags` lists of `ClassLabel`, those of `TEXTS` strings. Other columns stay as they
+    are. A name that is no column's leads into one with fields: `translation.en` is the field `en` of `translation`.
 
     Raises:
-        SourceError: a missing column, a column of another kind, a missing value, a label outside the names, words and
-            tags that differ in number: each with the row and the value.
+        SourceError: a missing column or field, a column of another kind, a missing value, a label outside the names,
+            words and tags that differ in number: each with the row and the value.
     """
+    there = column_names(rows)
     for column, own in mapping.items():
-        if own not in rows.column_names:
+        if own not in there:
             raise SourceError(
-                f"{where} has no column {own!r} (for `{column}`): it has {', '.join(rows.column_names)}. "
+                f"{where} has no column {own!r} (for `{column}`): it has {', '.join(there)}. "
                 f"Say which one it is with `columns` in the data settings"
             )
+    if not set(mapping.values()) <= set(rows.column_names):
+        rows = rows.flatten()
     rows = rows.select_columns(list(dict.fromkeys(mapping.values())))
     rows = rows.rename_columns({own: column for column, own in mapping.items()})
     for column in mapping:
         if (missing := _first(pc.is_null(_arrow(rows, column)))) is not None:
             raise SourceError(f"{where}, row {missing}: `{mapping[column]}` is missing")
-    if "text" in mapping:
-        rows = _cast(rows, "text", TEXT, own=mapping["text"], where=where, what="text")
+    for column in TEXTS:
+        if column in mapping:
+            rows = _cast(rows, column, TEXT, own=mapping[column], where=where, what="text")
     if "words" in mapping:
         rows = _cast(rows, "words", WORDS, own=mapping["words"], where=where, what="a list of words")
         _refuse_nulls(_arrow(rows, "words"), own=mapping["words"], where=where)

@@ -38,21 +38,21 @@ class HubCheckpoint(BaseModel):
 
 
 def hub_tokenizer(checkpoint: HubCheckpoint, *, access: Access) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer.
+    """The checkpoint's tokenizer: fast, or slow where there is no other (Marian's), which does not know `word_ids`.
 
     Raises:
-        SourceError: see `snapshot`; no tokenizer there, or only a slow one, which does not know `word_ids`.
+        SourceError: see `snapshot`; no tokenizer there, or one that needs a package that is not installed.
     """
     folder = _folder(checkpoint, access)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise SourceError(f"{folder} holds no tokenizer that can be read: {_first_line(error)}") from error
-    if not tokenizer.is_fast:
+    except ImportError as error:
         raise SourceError(
-            f"{folder} holds a slow tokenizer ({type(tokenizer).__name__}), which does not know word_ids: "
-            f"a fast one (tokenizer.json) is needed"
-        )
+            f"the tokenizer in {folder} needs a package that is not installed: {_first_line(error).split('. ')[0]}; "
+            f"`pip install sentencepiece sacremoses` serves Marian's and most others"
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise SourceError(f"{folder} holds no tokenizer that can be read: {_first_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 
@@ -139,4 +139,4 @@ def _has(folder: Path, *patterns: str) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -46,7 +46,7 @@ class Source(Protocol):
         ...
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """A fast tokenizer (it must know `word_ids`)."""
+        """The tokenizer, which may be a slow one: who needs `word_ids` asks for `is_fast`."""
         ...
 
     def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
