@@ -15,6 +15,8 @@ Where the collators cannot be told something that the contract can say, they are
 * `mask_tokens` with `word_ids`: the collator reads words off character offsets, so a text is made up in which a blank
   stands between words. (Where none does, as in Chinese, in `state-of-the-art`, or in the offsets of tokenizers that
   count the blank in, the collator takes all of it for one word. The checks cannot show that: word ids do not tell it.)
+* `causal_labels`: the collator tells padding by its id. It is told the id that stands where the mask is 0, as the
+  course does (`tokenizer.pad_token = tokenizer.eos_token`), and one that stands nowhere if nothing is padded.
 * Nothing at all, a sequence of no tokens or sentences of no labels, is answered here: the collator for whole words
   raises an IndexError on it and seqeval a ZeroDivisionError, and hardly a check would have more to say.
 """
@@ -26,6 +28,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 from seqeval.metrics import accuracy_score, classification_report
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -35,7 +38,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-__all__ = ["mask_tokens", "pad_batch", "score_entities"]
+__all__ = ["causal_labels", "mask_tokens", "pad_batch", "score_entities"]
 
 
 @lru_cache(maxsize=256)
@@ -146,6 +149,27 @@ def offsets_of(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
             position += 1
             previous = word
     return offsets
+
+
+def causal_labels(
+    input_ids: Sequence[Sequence[int]], *, attention_mask: Sequence[Sequence[int]]
+) -> Sequence[Sequence[int]]:
+    """`DataCollatorForLanguageModeling` with `mlm=False`, as in the course's causal language modelling.
+
+    Raises:
+        ValueError: a mask that a tokenizer does not give: of another shape, or of other values than 0 and 1.
+    """
+    ids, mask = np.asarray(input_ids, dtype=np.int64), np.asarray(attention_mask, dtype=np.int64)
+    if ids.shape != mask.shape or not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"no such batch: shapes {ids.shape} and {mask.shape}, mask values {np.unique(mask).tolist()}")
+    padding = ids[mask == 0]
+    pad_id = int(padding[0]) if padding.size else int(ids.max(initial=0)) + 1
+    collator = DataCollatorForLanguageModeling(tokenizer_of(pad_id + 1, pad_id=pad_id), mlm=False)
+    features = [
+        {"input_ids": integers(row), "attention_mask": integers(flags)} for row, flags in zip(ids, mask, strict=True)
+    ]
+    labels: Sequence[Sequence[int]] = collator(features)["labels"]
+    return labels
 
 
 def score_entities(

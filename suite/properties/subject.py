@@ -25,10 +25,14 @@ STAGES = (
     "pad_batch",
     "score_entities",
     "perplexity",
+    "chunk_documents",
+    "causal_labels",
+    "key_token_weights",
     "align_labels_batch",
     "merge_labels_batch",
     "chunk_batch",
     "mask_tokens_batch",
+    "chunk_documents_batch",
 )
 
 
@@ -244,6 +248,12 @@ def _number(value: Any) -> Any:
     return float(value)
 
 
+def _numbers(value: Any) -> Any:
+    __tracebackhide__ = True
+    _require(isinstance(value, list), "a flat sequence of numbers", value)
+    return [_number(item) for item in value]
+
+
 _NORMAL: dict[str, Callable[[Any], Any]] = {
     "align_labels": _integers,
     "merge_labels": _integers,
@@ -253,8 +263,12 @@ _NORMAL: dict[str, Callable[[Any], Any]] = {
     "pad_batch": _batch,
     "score_entities": _batch,
     "perplexity": _number,
+    "chunk_documents": _rows,
+    "causal_labels": _rows,
+    "key_token_weights": _numbers,
     "align_labels_batch": _rows,
     "merge_labels_batch": _rows,
     "chunk_batch": _columns_of_rows,
     "mask_tokens_batch": _pair(_rows),
+    "chunk_documents_batch": _rows,
 }

@@ -9,6 +9,7 @@ It offers no batched twins, so a run on it also shows what "not offered" looks l
 """
 
 from tests.independent.alignment import align_labels, merge_labels
+from tests.independent.causal import causal_labels, chunk_documents, key_token_weights
 from tests.independent.chunking import chunk, chunk_batches
 from tests.independent.collation import pad_batch
 from tests.independent.masking import mask_tokens
@@ -17,8 +18,11 @@ from tests.independent.scoring import score_entities
 
 __all__ = [
     "align_labels",
+    "causal_labels",
     "chunk",
     "chunk_batches",
+    "chunk_documents",
+    "key_token_weights",
     "mask_tokens",
     "merge_labels",
     "pad_batch",

@@ -14,6 +14,9 @@ DEFAULTS = {
     "multiple_of": None,
     "length": None,
     "mode": "strict",
+    "remainder": "drop",
+    "eos_id": None,
+    "alpha": 1.0,
 }
 """What the signatures in docs/contract.md say."""
 
