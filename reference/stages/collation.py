@@ -24,6 +24,9 @@ FILLS = {
 
 SIDES = ("right", "left")
 
+Row = Mapping[str, npt.NDArray[Any]]
+"""One feature, each of its columns an array: () or (T,)."""
+
 
 def pad_batch(
     features: Sequence[Mapping[str, Any]],
@@ -51,22 +54,43 @@ def pad_batch(
             feature, features that differ in their columns, a column to be padded that has no known fill, values that
             are not integers, a feature without `attention_mask` that already ends (on the padded side) in `pad_id`.
     """
+    rows = read_rows(features)
+    check_side(side)
+    lengths = _lengths(rows)
+    if lengths is not None and "attention_mask" not in rows[0]:
+        _refuse_padded(rows, pad_id=pad_id, side=side)
+        rows = [row | {"attention_mask": np.ones(size, np.int64)} for row, size in zip(rows, lengths, strict=True)]
+    return pad_rows(rows, fills=FILLS | {"input_ids": pad_id}, side=side, multiple_of=multiple_of, length=length)
+
+
+def read_rows(features: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The features with arrays for columns: one integer as (), a sequence as (T_i,)."""
     if not features:
         raise ValueError("no features: a batch needs at least one")
+    return [{name: _integers(value, name, index) for name, value in f.items()} for index, f in enumerate(features)]
+
+
+def check_side(side: str, *, argument: str = "side") -> None:
     if side not in SIDES:
-        raise ValueError(f"side {side!r} is unknown: use one of {', '.join(SIDES)}")
-    rows = [{name: _integers(value, name, index) for name, value in f.items()} for index, f in enumerate(features)]
+        raise ValueError(f"{argument} {side!r} is unknown: use one of {', '.join(SIDES)}")
+
+
+def pad_rows(
+    rows: Sequence[Row],
+    *,
+    fills: Mapping[str, int],
+    side: str,
+    multiple_of: int | None,
+    length: int | None,
+    argument: str = "length",
+) -> dict[str, Array]:
+    """Columns that share one width, each with its own fill; `argument` is what errors call `length`."""
     lengths = _lengths(rows)
     scalars = [name for name, value in rows[0].items() if value.ndim == 0]
     batch = {name: np.array([row[name] for row in rows], np.int64) for name in scalars}
     if lengths is None:
         return batch
-
-    if "attention_mask" not in rows[0]:
-        _refuse_padded(rows, pad_id=pad_id, side=side)
-        rows = [row | {"attention_mask": np.ones(size, np.int64)} for row, size in zip(rows, lengths, strict=True)]
-    width = _width(lengths, length=length, multiple_of=multiple_of)
-    fills = FILLS | {"input_ids": pad_id}
+    width = _width(lengths, length=length, multiple_of=multiple_of, argument=argument)
     for name in rows[0]:
         if name in scalars:
             continue
@@ -93,7 +117,7 @@ def _integers(value: Any, name: str, index: int) -> npt.NDArray[Any]:
     return array
 
 
-def _lengths(rows: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[int] | None:
+def _lengths(rows: Sequence[Row]) -> list[int] | None:
     """The length of each feature, `None` if no column is a sequence. Columns and features must agree."""
     expected = {name: value.ndim for name, value in rows[0].items()}
     lengths = []
@@ -111,17 +135,19 @@ def _lengths(rows: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[int] | None
     return lengths or None
 
 
-def _width(lengths: Sequence[int], *, length: int | None, multiple_of: int | None) -> int:
+def _width(lengths: Sequence[int], *, length: int | None, multiple_of: int | None, argument: str) -> int:
     if length is not None and max(lengths) > length:
         index = next(index for index, size in enumerate(lengths) if size > length)
-        raise ValueError(f"features[{index}] has {lengths[index]} tokens, more than length={length}: truncate it first")
+        raise ValueError(
+            f"features[{index}] has {lengths[index]} tokens, more than {argument}={length}: truncate it first"
+        )
     if multiple_of is not None and multiple_of < 1:
         raise ValueError(f"multiple_of is {multiple_of}: it must be 1 or more")
     width = max(lengths) if length is None else length
     return width if multiple_of is None else -(-width // multiple_of) * multiple_of
 
 
-def _refuse_padded(rows: Sequence[Mapping[str, npt.NDArray[Any]]], *, pad_id: int, side: str) -> None:
+def _refuse_padded(rows: Sequence[Row], *, pad_id: int, side: str) -> None:
     edge = -1 if side == "right" else 0
     for index, row in enumerate(rows):
         ids = row.get("input_ids")

@@ -17,7 +17,10 @@ import datasets
 import evaluate
 
 from reference.stages import scoring
+from reference.stages.bleu import bleu
+from reference.stages.rouge import rouge
 
+TEXT = datasets.Value("string")
 LABELS = datasets.Sequence(datasets.Value("int64"))
 
 
@@ -57,3 +60,36 @@ class Perplexity(evaluate.Metric):  # type: ignore[misc]  # evaluate has no type
 
     def _compute(self, losses: Sequence[float], tokens: Sequence[int]) -> dict[str, float]:
         return {"perplexity": scoring.perplexity(losses, tokens=tokens), "tokens": int(sum(tokens))}
+
+
+class Bleu(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+    """`stages.bleu` with one text and its list of references an example: `references=[["one", "another"], ...]`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Corpus BLEU by sacreBLEU.",
+            citation="https://github.com/mjpost/sacrebleu",
+            inputs_description=bleu.__doc__ or "",
+            features=[
+                datasets.Features({"predictions": TEXT, "references": references})
+                for references in (datasets.Sequence(TEXT), TEXT)  # evaluate takes the first that fits
+            ],
+        )
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, Any]:
+        return dict(bleu(predictions, references=references))
+
+
+class Rouge(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+    """`stages.rouge` with texts as predictions and references; `newline` goes to `compute`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="ROUGE-1, -2, -L and -Lsum by rouge-score.",
+            citation="https://github.com/google-research/google-research/tree/master/rouge",
+            inputs_description=rouge.__doc__ or "",
+            features=datasets.Features({"predictions": TEXT, "references": TEXT}),
+        )
+
+    def _compute(self, predictions: Sequence[str], references: Sequence[str], newline: str = "\n") -> dict[str, Any]:
+        return dict(rouge(predictions, references=references, newline=newline))
