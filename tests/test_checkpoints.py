@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from reference.sources.architectures import ARCHITECTURES, Architecture
 from reference.sources.checkpoints import MicroworldCheckpoint, microworld_model, microworld_tokenizer
@@ -80,3 +80,44 @@ def test_a_saved_seq2seq_tokenizer_is_the_same_after_loading(architecture: str, 
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer(TEXTS)["input_ids"] == loaded(TEXTS)["input_ids"]
     assert tokenizer(text_target=TEXTS)["input_ids"] == loaded(text_target=TEXTS)["input_ids"]
+
+
+# GPT-2
+
+
+CODE = [' \nimport pandas as pd\n\n\ndef f(x):\n    return "naïve" + x  # 平均\n', "plt.plot(x)", "", "\t\n"]
+
+
+def test_a_causal_tokenizer_gives_back_every_character_and_adds_none() -> None:
+    tokenizer = microworld_tokenizer(small("gpt2", tokenizer="byte-bpe"))
+    rows = tokenizer(CODE)["input_ids"]
+    assert CODE == tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
+    assert not any(tokenizer.eos_token_id in row for row in rows), "nothing is marked that the text does not mark"
+    assert tokenizer("plt")["input_ids"] != tokenizer(" plt")["input_ids"]
+
+
+def test_a_causal_tokenizer_has_one_mark_for_everything() -> None:
+    tokenizer = microworld_tokenizer(small("gpt2", tokenizer="byte-bpe"))
+    assert ["<|endoftext|>"] == tokenizer.all_special_tokens
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    assert {0} == ids
+    assert (1200, 0) == (len(tokenizer), tokenizer("<|endoftext|>")["input_ids"][0])
+
+
+def test_a_causal_model_and_its_tokenizer_agree() -> None:
+    checkpoint = small("gpt2", tokenizer="byte-bpe", max_positions=16)
+    tokenizer = microworld_tokenizer(checkpoint)
+    torch.manual_seed(0)
+    model = microworld_model(checkpoint, AutoModelForCausalLM)
+    ids = (model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id)
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == ids
+    assert (1, 16, len(tokenizer)) == tuple(model(input_ids=torch.arange(16)[None]).logits.shape)
+    assert 16 == model.config.n_positions == tokenizer.model_max_length
+
+
+def test_a_saved_causal_tokenizer_is_the_same_after_loading(tmp_path: Path) -> None:
+    checkpoint = small("gpt2", tokenizer="byte-bpe")
+    tokenizer = microworld_tokenizer(checkpoint)
+    tokenizer.save_pretrained(tmp_path)
+    microworld_model(checkpoint, AutoModelForCausalLM).save_pretrained(tmp_path)
+    assert tokenizer(CODE)["input_ids"] == AutoTokenizer.from_pretrained(tmp_path)(CODE)["input_ids"]

@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol
 from transformers import (
     BertConfig,
     DistilBertConfig,
+    GPT2Config,
     MarianConfig,
     ModernBertConfig,
     PreTrainedConfig,
     T5Config,
 )
 
-Architecture = Literal["bert", "distilbert", "modernbert", "marian", "t5"]
+Architecture = Literal["bert", "distilbert", "modernbert", "marian", "t5", "gpt2"]
 """`modernbert` (rotary positions, local attention) learns masked language modeling within a few hundred steps. The
 others, with learned absolute positions, take more than a thousand before they use their neighbours at all."""
 
@@ -43,16 +44,24 @@ class Marks:
     """The special tokens of a tokenizer and where it puts them.
 
     Attributes:
-        tokens: (role, token) as transformers calls the roles; a token's place is its id.
+        tokens: (role, token) as transformers calls the roles; a token's place among those that differ is its id.
         single, pair: templates of `tokenizers.processors.TemplateProcessing` for one text and two.
+        opens_with_space: byte-level BPE reads a text as if a space stood before it, so that its first word is a word
+            like any other. False where a text must come back as it was.
     """
 
     tokens: tuple[tuple[str, str], ...]
     single: str
     pair: str
+    opens_with_space: bool = True
+
+    @property
+    def special(self) -> list[str]:
+        """The tokens, each once, in the order of their ids."""
+        return list(dict.fromkeys(token for _, token in self.tokens))
 
     def id(self, role: str) -> int:
-        return [name for name, _ in self.tokens].index(role)
+        return self.special.index(dict(self.tokens)[role])
 
     @property
     def unknown(self) -> str | None:
@@ -80,6 +89,14 @@ T5 = Marks(
     (("pad_token", "<pad>"), ("eos_token", "</s>"), ("unk_token", "<unk>")),
     single="$A:0 </s>:0",
     pair="$A:0 </s>:0 $B:0 </s>:0",
+)
+
+# GPT-2 has one mark for all there is to mark, and puts it nowhere by itself.
+GPT2 = Marks(
+    tuple((f"{role}_token", "<|endoftext|>") for role in ("bos", "eos", "pad", "unk")),
+    single="$A:0",
+    pair="$A:0 $B:0",
+    opens_with_space=False,
 )
 
 
@@ -212,10 +229,28 @@ def _t5(size: Size, vocabulary: int) -> tuple[type[PreTrainedConfig], dict[str, 
     }
 
 
+def _gpt2(size: Size, vocabulary: int) -> tuple[type[PreTrainedConfig], dict[str, Any]]:
+    return GPT2Config, {
+        "vocab_size": vocabulary,
+        "n_positions": size.max_positions,
+        "n_embd": size.hidden,
+        "n_layer": size.layers,
+        "n_head": size.heads,
+        "resid_pdrop": size.dropout,
+        "embd_pdrop": size.dropout,
+        "attn_pdrop": size.dropout,
+        "initializer_range": _spread(size),
+        "bos_token_id": GPT2.id("bos_token"),
+        "eos_token_id": GPT2.id("eos_token"),
+        "pad_token_id": GPT2.id("pad_token"),
+    }
+
+
 ARCHITECTURES: dict[Architecture, SmallArchitecture] = {
     "bert": SmallArchitecture(_bert, BERT, inputs=("input_ids", "attention_mask", "token_type_ids")),
     "distilbert": SmallArchitecture(_distilbert, BERT),
     "modernbert": SmallArchitecture(_modernbert, BERT),
     "marian": SmallArchitecture(_marian, MARIAN, reads=("source", "target"), writes=True),
     "t5": SmallArchitecture(_t5, T5, writes=True),
+    "gpt2": SmallArchitecture(_gpt2, GPT2, reads=("code",), writes=True),
 }

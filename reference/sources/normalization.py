@@ -15,7 +15,7 @@ from reference.sources.source import SourceError
 
 WORDS = datasets.List(datasets.Value("string"))
 TEXT = datasets.Value("string")
-TEXTS = ("text", "source", "target", "document", "summary")
+TEXTS = ("text", "code", "source", "target", "document", "summary")
 """Contract columns that hold one text a row."""
 
 

@@ -19,7 +19,7 @@ Text = tuple[str, ...]
 def train_tokenizer(family: Family, text: Text, *, vocabulary: int, marks: Marks) -> Tokenizer:
     """A tokenizer of `vocabulary` tokens, the special ones first, that puts its marks around a text."""
     tokenizer = _FAMILIES[family](text, vocabulary, marks)
-    tokens = [(token, tokenizer.token_to_id(token)) for _, token in marks.tokens]
+    tokens = [(token, tokenizer.token_to_id(token)) for token in marks.special]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=marks.single,
         pair=marks.pair,
@@ -37,7 +37,7 @@ def _wordpiece(text: Text, vocabulary: int, marks: Marks) -> Tokenizer:
     """
     normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     words = pre_tokenizers.BertPreTokenizer()
-    special = [token for _, token in marks.tokens]
+    special = marks.special
     bpe = Tokenizer(models.BPE(unk_token=marks.unknown))
     bpe.normalizer = normalizer
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -76,7 +76,7 @@ def _piece(token: str) -> str:
 def _byte_bpe(text: Text, vocabulary: int, marks: Marks) -> Tokenizer:
     """Byte-level BPE (GPT-2, RoBERTa): no character is unknown."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=marks.opens_with_space)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     return _train_bpe(tokenizer, text, vocabulary, marks, initial_alphabet=alphabet)
@@ -91,7 +91,7 @@ def _metaspace_bpe(text: Text, vocabulary: int, marks: Marks) -> Tokenizer:
 
 
 def _train_bpe(tokenizer: Tokenizer, text: Text, vocabulary: int, marks: Marks, **settings: Any) -> Tokenizer:
-    special = [token for _, token in marks.tokens]
+    special = marks.special
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False, **settings)
     tokenizer.train_from_iterator(text, trainer)
     return tokenizer

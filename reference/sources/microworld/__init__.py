@@ -1,8 +1,9 @@
-"""The microworld: an endless data set from one small grammar, embedded so that any machine has it, offline.
+"""The microworld: an endless data set from small grammars, embedded so that any machine has it, offline.
 
 Row i of a split is drawn from (seed, split, i) alone, the same on every platform and Python version, so that any size
 costs nothing to hold. Names in validation never occur in training, context words do: what a model learns here, it has
-learned to generalise. `words` and `tags` are one sentence of document i; `text` is document i.
+learned to generalise. `words` and `tags` are one sentence of document i; `text` is document i;
+`code` is program i, Python that always compiles.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reference.sources.microworld.english import TAGS, running_text, tell
 from reference.sources.microworld.grammar import document, sentence
 from reference.sources.microworld.names import Split
+from reference.sources.microworld.programs import program
 from reference.sources.source import SourceError
 
 __all__ = ["TAGS", "MicroworldData", "document", "microworld_examples", "sentence"]
@@ -41,11 +43,21 @@ def _texts(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
     return {"text": [running_text(document(index, seed=seed, split=split)) for index in range(rows)]}
 
 
-_MAKERS: dict[str, Callable[..., dict[str, list[Any]]]] = {"words": _sentences, "tags": _sentences, "text": _texts}
+def _programs(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
+    return {"code": [program(index, seed=seed, split=split).text for index in range(rows)]}
+
+
+_MAKERS: dict[str, Callable[..., dict[str, list[Any]]]] = {
+    "words": _sentences,
+    "tags": _sentences,
+    "text": _texts,
+    "code": _programs,
+}
 _FEATURES: dict[str, Any] = {
     "words": datasets.List(datasets.Value("string")),
     "tags": datasets.List(datasets.ClassLabel(names=list(TAGS))),
     "text": datasets.Value("string"),
+    "code": datasets.Value("string"),
 }
 
 
