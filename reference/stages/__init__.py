@@ -10,10 +10,17 @@ from reference.stages.masking import mask_tokens, mask_tokens_batch
 from reference.stages.rouge import lead, rouge, split_sentences
 from reference.stages.scoring import perplexity, score_entities
 from reference.stages.seq2seq import pad_seq2seq, shift_right
+from reference.stages.spans import best_spans, best_spans_batch, pick_answer, pick_answer_batch
+from reference.stages.squad import squad_scores
+from reference.stages.windowing import answer_positions, answer_positions_batch, make_windows, make_windows_batch
 
 __all__ = [
     "align_labels",
     "align_labels_batch",
+    "answer_positions",
+    "answer_positions_batch",
+    "best_spans",
+    "best_spans_batch",
     "bleu",
     "causal_labels",
     "chunk",
@@ -24,6 +31,8 @@ __all__ = [
     "clean_sequences",
     "key_token_weights",
     "lead",
+    "make_windows",
+    "make_windows_batch",
     "mask_tokens",
     "mask_tokens_batch",
     "merge_labels",
@@ -31,8 +40,11 @@ __all__ = [
     "pad_batch",
     "pad_seq2seq",
     "perplexity",
+    "pick_answer",
+    "pick_answer_batch",
     "rouge",
     "score_entities",
     "shift_right",
     "split_sentences",
+    "squad_scores",
 ]

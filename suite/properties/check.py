@@ -22,8 +22,29 @@ from hypothesis.strategies import SearchStrategy
 from suite.properties.failure import CheckFailed, Mismatch, Trace, compose
 from suite.properties.subject import ImplementationRaised, Subject
 
-MODULES = ("test_alignment", "test_chunking", "test_masking", "test_collation", "test_scoring", "test_causal")
-ROWS = {"A": 16, "C": 12, "M": 14, "P": 9, "S": 12, "X": 4, "K": 18}
+MODULES = (
+    "test_alignment",
+    "test_chunking",
+    "test_masking",
+    "test_collation",
+    "test_scoring",
+    "test_causal",
+    "test_windowing",
+    "test_spans",
+    "test_squad",
+)
+ROWS = {
+    "A": 16,
+    "C": 12,
+    "M": 14,
+    "P": 9,
+    "S": 12,
+    "X": 4,
+    "K": 18,
+    "W": 13,
+    "N": 11,
+    "Q": 9,
+}
 IDS = tuple(f"{letter}{number}" for letter, count in ROWS.items() for number in range(1, count + 1))
 """The checks of docs/contract.md, in its order."""
 

@@ -28,11 +28,20 @@ STAGES = (
     "chunk_documents",
     "causal_labels",
     "key_token_weights",
+    "make_windows",
+    "answer_positions",
+    "best_spans",
+    "pick_answer",
+    "squad_scores",
     "align_labels_batch",
     "merge_labels_batch",
     "chunk_batch",
     "mask_tokens_batch",
     "chunk_documents_batch",
+    "make_windows_batch",
+    "answer_positions_batch",
+    "best_spans_batch",
+    "pick_answer_batch",
 )
 
 
@@ -254,6 +263,52 @@ def _numbers(value: Any) -> Any:
     return [_number(item) for item in value]
 
 
+def _windows(value: Any) -> Any:
+    """`offsets` become pairs (tuples) and `None`; the rest as it is, lists of integers or of lists of them."""
+    __tracebackhide__ = True
+    names = ("input_ids", "token_type_ids", "offsets", "first")
+    _require(isinstance(value, dict) and all(isinstance(value.get(n), list) for n in names), f"columns {names}", value)
+    for name in ("input_ids", "token_type_ids"):
+        _rows(value[name])
+    _integers(value["first"])
+    pairs = all(
+        isinstance(row, list)
+        and all(
+            pair is None or (isinstance(pair, list) and len(pair) == 2 and all(map(_is_integer, pair))) for pair in row
+        )
+        for row in value["offsets"]
+    )
+    _require(pairs, "pairs of integers or None in offsets", value["offsets"])
+    offsets = [[None if pair is None else tuple(pair) for pair in row] for row in value["offsets"]]
+    return {**value, "offsets": offsets}
+
+
+def _position(value: Any) -> Any:
+    __tracebackhide__ = True
+    pair = isinstance(value, list) and len(value) == 2 and all(map(_is_integer, value))
+    _require(pair, "a pair of integers (first, last)", value)
+    return tuple(value)
+
+
+def _spans(value: Any) -> Any:
+    __tracebackhide__ = True
+    spans = isinstance(value, list) and all(
+        isinstance(span, list)
+        and len(span) == 4
+        and all(map(_is_integer, span[:3]))
+        and isinstance(span[3], int | float)
+        for span in value
+    )
+    _require(spans, "a list of (window, first, last, score)", value)
+    return [(*span[:3], float(span[3])) for span in value]
+
+
+def _answers(value: Any) -> Any:
+    __tracebackhide__ = True
+    _require(isinstance(value, list), "a list of answers", value)
+    return [_batch(answer) for answer in value]
+
+
 _NORMAL: dict[str, Callable[[Any], Any]] = {
     "align_labels": _integers,
     "merge_labels": _integers,
@@ -266,9 +321,18 @@ _NORMAL: dict[str, Callable[[Any], Any]] = {
     "chunk_documents": _rows,
     "causal_labels": _rows,
     "key_token_weights": _numbers,
+    "make_windows": _windows,
+    "answer_positions": _position,
+    "best_spans": _spans,
+    "pick_answer": _batch,
+    "squad_scores": _batch,
     "align_labels_batch": _rows,
     "merge_labels_batch": _rows,
     "chunk_batch": _columns_of_rows,
     "mask_tokens_batch": _pair(_rows),
     "chunk_documents_batch": _rows,
+    "make_windows_batch": _batch,
+    "answer_positions_batch": _pair(_integers),
+    "best_spans_batch": _batch,
+    "pick_answer_batch": _answers,
 }

@@ -128,3 +128,10 @@ def encode(
     finally:
         tokenizer.no_truncation()
     return Encoded(family, tuple(whole.ids), tuple(whole.tokens), tuple(whole.word_ids), tuple(whole.sequence_ids))
+
+
+@lru_cache(maxsize=4096)
+def encode_text(family: str, text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """A text's token ids without special tokens, and the characters (start, end) of each."""
+    encoding = tokenizer_of(family).encode(text, add_special_tokens=False)
+    return tuple(encoding.ids), tuple(encoding.offsets)

@@ -15,17 +15,25 @@ from tests.independent.collation import pad_batch
 from tests.independent.masking import mask_tokens
 from tests.independent.perplexity import perplexity
 from tests.independent.scoring import score_entities
+from tests.independent.spans import best_spans, pick_answer
+from tests.independent.squad import squad_scores
+from tests.independent.windowing import answer_positions, make_windows
 
 __all__ = [
     "align_labels",
+    "answer_positions",
+    "best_spans",
     "causal_labels",
     "chunk",
     "chunk_batches",
     "chunk_documents",
     "key_token_weights",
+    "make_windows",
     "mask_tokens",
     "merge_labels",
     "pad_batch",
     "perplexity",
+    "pick_answer",
     "score_entities",
+    "squad_scores",
 ]

@@ -3,7 +3,20 @@
 `python -m tests.planted` prints which check catches which bug and writes docs/planted-bugs.md.
 """
 
-from tests.planted import alignment, causal, chunking, collation, masking, scoring
+from tests.planted import alignment, causal, chunking, collation, masking, scoring, spans, squad, windowing
 from tests.planted.bug import BUGS, Bug, link
 
-__all__ = ["BUGS", "Bug", "alignment", "causal", "chunking", "collation", "link", "masking", "scoring"]
+__all__ = [
+    "BUGS",
+    "Bug",
+    "alignment",
+    "causal",
+    "chunking",
+    "collation",
+    "link",
+    "masking",
+    "scoring",
+    "spans",
+    "squad",
+    "windowing",
+]

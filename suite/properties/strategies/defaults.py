@@ -17,6 +17,9 @@ DEFAULTS = {
     "remainder": "drop",
     "eos_id": None,
     "alpha": 1.0,
+    "n_best": 20,
+    "max_answer_length": 30,
+    "null_threshold": 0.0,
 }
 """What the signatures in docs/contract.md say."""
 

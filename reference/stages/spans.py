@@ -1,0 +1,292 @@
+"""From the logits of starts and ends to the answer, over all windows of an example.
+
+Source: Devlin et al. 2019, "BERT", sections 4.2 (a span's score is the sum of its ends' logits) and 4.3 (no answer).
+All pairs are looked at, not those of the likeliest 20 starts and ends alone as github.com/google-research/bert,
+run_squad.py, and its heirs do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from reference.ragged import Array, Ragged
+from reference.stages.twins import check_row_counts, rows_of_other_length
+
+Floats = npt.NDArray[np.float64]
+Offsets = Sequence["Sequence[int] | None"]
+
+
+class Answer(TypedDict):
+    """`text` stands at the characters `start` to `end` of the context, end not included."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+def best_spans(
+    start_logits: Sequence[Sequence[float]],
+    *,
+    end_logits: Sequence[Sequence[float]],
+    offsets: Sequence[Offsets],
+    n_best: int = 20,
+    max_answer_length: int = 30,
+) -> list[tuple[int, int, int, float]]:
+    """The likeliest answers of one example over all its windows.
+
+    Args:
+        start_logits, end_logits: W windows of (T_w,) numbers.
+        offsets: W windows of (T_w,) pairs (start, end) of characters, `None` outside the context.
+        n_best: how many are wanted.
+        max_answer_length: tokens of an answer at most.
+
+    Returns:
+        `(window, first, last, score)`, the highest score (of double precision) first, equal ones by window, first,
+        last. Both ends are context tokens that have characters.
+
+    Raises:
+        ValueError: lengths that differ, `n_best` or `max_answer_length` below 1, a logit that is NaN or +inf.
+    """
+    if n_best < 1:
+        raise ValueError(f"n_best is {n_best}: ask for 1 or more")
+    _check_logits(start_logits, end_logits, offsets, max_answer_length)
+    spans = _spans(start_logits, end_logits, offsets, max_answer_length)
+    # One after the other, for all pairs of a long context would not fit in memory.
+    best: list[tuple[int, int, int, float]] = heapq.nsmallest(n_best, spans, key=lambda span: (-span[3], *span))
+    return best
+
+
+def _spans(
+    start_logits: Sequence[Sequence[float]],
+    end_logits: Sequence[Sequence[float]],
+    offsets: Sequence[Offsets],
+    max_answer_length: int,
+) -> Iterator[tuple[int, int, int, float]]:
+    for window, pairs in enumerate(offsets):
+        tokens = [position for position, pair in enumerate(pairs) if pair is not None and pair[0] < pair[1]]
+        starts, ends = list(map(float, start_logits[window])), list(map(float, end_logits[window]))
+        for index, first in enumerate(tokens):
+            for last in tokens[index : index + max_answer_length]:
+                if last >= first + max_answer_length:
+                    break
+                yield window, first, last, starts[first] + ends[last]
+
+
+def pick_answer(
+    start_logits: Sequence[Sequence[float]],
+    *,
+    end_logits: Sequence[Sequence[float]],
+    offsets: Sequence[Offsets],
+    context: str,
+    cls: Sequence[int] | None = None,
+    max_answer_length: int = 30,
+    null_threshold: float = 0.0,
+) -> Answer:
+    """The answer as text.
+
+    Args:
+        start_logits, end_logits, offsets, max_answer_length: as in `best_spans`.
+        context: what the offsets count the characters of.
+        cls: (W,) in each window the index of the token that stands for "no answer", which then competes.
+        null_threshold: "no answer" wins if its score is more than this above the best span's.
+
+    Returns:
+        `text`, `start`, `end`, `score`. No answer, and no valid span, is `""` at 0 to 0; its score is the smallest
+        over the windows of the two logits at `cls`, or 0.0 without `cls` (or without windows).
+
+    Raises:
+        ValueError: as `best_spans`; as many `cls` as windows, each inside its own; an offset outside the context.
+    """
+    best = best_spans(
+        start_logits, end_logits=end_logits, offsets=offsets, n_best=1, max_answer_length=max_answer_length
+    )
+    for window, pairs in enumerate(offsets):
+        for position, pair in enumerate(pairs):
+            if pair is not None and not 0 <= pair[0] <= pair[1] <= len(context):
+                raise ValueError(
+                    f"offsets[{window}][{position}] is ({pair[0]}, {pair[1]}): "
+                    f"the context has {len(context)} characters"
+                )
+    null = None if cls is None else _null_score(start_logits, end_logits, cls)
+    if not best or (null is not None and null - best[0][3] > null_threshold):
+        return {"text": "", "start": 0, "end": 0, "score": 0.0 if null is None else null}
+    window, first, last, score = best[0]
+    left, right = offsets[window][first], offsets[window][last]
+    assert left is not None
+    assert right is not None
+    start, end = int(left[0]), int(right[1])
+    return {"text": context[start:end], "start": start, "end": end, "score": score}
+
+
+def _null_score(
+    start_logits: Sequence[Sequence[float]], end_logits: Sequence[Sequence[float]], cls: Sequence[int]
+) -> float:
+    if len(cls) != len(start_logits):
+        raise ValueError(f"{len(cls)} values of cls for {len(start_logits)} windows")
+    for window, position in enumerate(cls):
+        if not 0 <= position < len(start_logits[window]):
+            raise ValueError(f"cls[{window}] is {position}: the window has {len(start_logits[window])} tokens")
+    scores = [float(s[at]) + float(e[at]) for s, e, at in zip(start_logits, end_logits, cls, strict=True)]
+    return min(scores, default=0.0)
+
+
+def _check_logits(
+    start_logits: Sequence[Sequence[float]],
+    end_logits: Sequence[Sequence[float]],
+    offsets: Sequence[Offsets],
+    max_answer_length: int,
+) -> None:
+    if max_answer_length < 1:
+        raise ValueError(f"max_answer_length is {max_answer_length}: an answer has 1 token or more")
+    for name, logits in (("start_logits", start_logits), ("end_logits", end_logits)):
+        if len(logits) != len(offsets):
+            raise ValueError(f"{name} has {len(logits)} windows, offsets {len(offsets)}")
+        for window, row in enumerate(logits):
+            if len(row) != len(offsets[window]):
+                raise ValueError(f"{name}[{window}] has length {len(row)}, offsets[{window}] {len(offsets[window])}")
+            for position, value in enumerate(row):
+                if math.isnan(value) or value == math.inf:
+                    raise ValueError(f"{name}[{window}][{position}] is {value}: a logit is a number, or -inf")
+
+
+# The batched twins ----------------------------------------------------------------------------------------------------
+
+
+def best_spans_batch(
+    start_logits: npt.NDArray[Any],
+    *,
+    end_logits: npt.NDArray[Any],
+    starts: Ragged,
+    ends: Ragged,
+    max_answer_length: int = 30,
+) -> dict[str, Any]:
+    """The best span of each of W windows: what `best_spans` with `n_best=1` gives for the window alone.
+
+    Args:
+        start_logits, end_logits: (sum of T_w,) floats of all windows in a row, whose rows are those of `starts`.
+        starts, ends: (W, T_w) the characters of each token, -1 outside the context.
+        max_answer_length: tokens of an answer at most.
+
+    Returns:
+        `first`, `last` (W,) int64, -1 where a window has no span, and `score` (W,) float64, there -inf.
+
+    Raises:
+        ValueError: as `best_spans`, naming the row.
+    """
+    if max_answer_length < 1:
+        raise ValueError(f"max_answer_length is {max_answer_length}: an answer has 1 token or more")
+    check_row_counts(len(starts), ends=ends)
+    if (unlike := np.flatnonzero(rows_of_other_length(starts, ends))).size:
+        raise ValueError(f"row {unlike[0]}: starts and ends differ in length")
+    for name, logits in (("start_logits", start_logits), ("end_logits", end_logits)):
+        if logits.shape != starts.values.shape:
+            raise ValueError(f"{name} has shape {logits.shape}, starts {starts.values.shape}")
+        if not (logits < np.inf).all():  # so also NaN
+            at = int(np.flatnonzero(~(logits < np.inf))[0])
+            row = int(np.searchsorted(starts.offsets, at, side="right") - 1)
+            raise ValueError(
+                f"row {row}: {name}[{at - starts.offsets[row]}] is {logits[at]}: a logit is a number, or -inf"
+            )
+    windows = len(starts)
+    first = np.full(windows, -1, dtype=np.int64)
+    last, score = first.copy(), np.full(windows, -np.inf)
+    tokens = np.flatnonzero((starts.values >= 0) & (starts.values < ends.values))
+    low, high = np.searchsorted(tokens, starts.offsets[:-1]), np.searchsorted(tokens, starts.offsets[1:])
+    rows = np.flatnonzero(low < high)
+    if not rows.size:
+        return {"first": first, "last": last, "score": score}
+
+    # Every window's tokens, followed by as many places of -inf as an answer may reach beyond its end.
+    reach = min(max_answer_length, int(starts.lengths.max()))
+    sizes = starts.lengths[rows] + reach - 1
+    begin = np.cumsum(sizes) - sizes
+    total = int(sizes.sum())
+    places = tokens + np.repeat(begin - starts.offsets[rows], (high - low)[rows])
+    left, right = np.full(total, -np.inf), np.full(total, -np.inf)
+    left[places], right[places] = start_logits[tokens], end_logits[tokens]
+
+    # The best end of each start: a maximum over `reach` places, from those over 1, 2, 4 ... places.
+    ahead, width = right.copy(), 1
+    while width < reach:
+        step = min(width, reach - width)
+        np.maximum(ahead[:-step], ahead[step:], out=ahead[:-step])
+        width += step
+    ahead += left
+    # Rounding is monotonic: the best sum of a start is that with its best end, and so the same number.
+    best = np.maximum.reduceat(ahead, begin)
+    usable = np.zeros(total, np.bool_)
+    usable[places] = True  # a start of -inf is a start; a place between windows is none
+    equal = np.flatnonzero(usable & (ahead == np.repeat(best, sizes)))
+    start = equal[np.searchsorted(equal, begin)]
+    ahead_of = start[:, None] + np.arange(reach)  # (rows, reach)
+    hits = usable[ahead_of] & (left[start][:, None] + right[ahead_of] == best[:, None])
+    first[rows] = start - begin
+    last[rows] = first[rows] + hits.argmax(1)
+    score[rows] = best
+    return {"first": first, "last": last, "score": score}
+
+
+def pick_answer_batch(
+    spans: Mapping[str, Any],
+    *,
+    example: Array,
+    starts: Ragged,
+    ends: Ragged,
+    contexts: Sequence[str],
+    null_scores: npt.NDArray[Any] | None = None,
+    null_threshold: float = 0.0,
+) -> list[Answer]:
+    """`pick_answer` of N examples, from the best span of each of their W windows.
+
+    Args:
+        spans: as `best_spans_batch` gives them.
+        example: (W,) the example of each window; a window of an earlier row is an earlier window.
+        starts, ends: (W, T_w) the characters of each token.
+        contexts: N texts.
+        null_scores: (W,) the two logits of "no answer" added up, if it competes.
+        null_threshold: as in `pick_answer`.
+
+    Raises:
+        ValueError: columns of different lengths, an example that is not there, an offset outside the context.
+    """
+    first, last, score = (np.asarray(spans[name]) for name in ("first", "last", "score"))
+    example, n = np.asarray(example, dtype=np.int64), len(contexts)
+    sizes = {"example": len(example), "starts": len(starts), "ends": len(ends)}
+    sizes |= {} if null_scores is None else {"null_scores": len(null_scores)}
+    for name, size in sizes.items():
+        if size != len(first):
+            raise ValueError(f"{name} has {size} rows where {len(first)} are expected")
+    if (odd := np.flatnonzero((example < 0) | (example >= n))).size:
+        raise ValueError(f"example[{odd[0]}] is {example[odd[0]]}: there are {n} contexts")
+    length = np.fromiter(map(len, contexts), dtype=np.int64, count=n)
+    outside = np.flatnonzero(ends.values > np.repeat(length[example], ends.lengths))
+    if outside.size:
+        row = int(ends.rows[outside[0]])
+        raise ValueError(f"row {row}: an offset ends at {ends.values[outside[0]]}: the context has fewer characters")
+
+    found = np.flatnonzero(first >= 0)
+    ranked = found[np.lexsort((found, -score[found], example[found]))]
+    _, leaders = np.unique(example[ranked], return_index=True)
+    winners = ranked[leaders]
+    window = np.full(n, -1, dtype=np.int64)
+    window[example[winners]] = winners
+    null = np.full(n, np.inf)
+    if null_scores is not None:
+        np.minimum.at(null, example, np.asarray(null_scores, dtype=np.float64))
+    null[np.isinf(null) & (null > 0)] = 0.0  # examples without a window, or without a "no answer"
+    answers: list[Answer] = []
+    for number, context in enumerate(contexts):
+        row, nothing = int(window[number]), float(null[number])
+        if row < 0 or (null_scores is not None and nothing - float(score[row]) > null_threshold):
+            answers.append({"text": "", "start": 0, "end": 0, "score": nothing})
+            continue
+        start, end = int(starts[row][first[row]]), int(ends[row][last[row]])
+        answers.append({"text": context[start:end], "start": start, "end": end, "score": float(score[row])})
+    return answers

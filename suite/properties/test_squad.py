@@ -1,0 +1,176 @@
+"""Checks Q1-Q9 of docs/contract.md: `squad_scores`."""
+
+from __future__ import annotations
+
+import string
+from itertools import groupby
+from typing import Any
+
+from hypothesis import strategies as st
+
+from suite.properties.check import check
+from suite.properties.failure import expect, expect_close, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.strategies.squad import Examples, squad_examples
+from suite.properties.subject import Subject
+
+EXACT = 1e-9
+"""Means of a few ratios in double precision: only the last digits may differ by the order of operations."""
+
+PLAIN = ("cat", "dog", "theatre", "banana", "answer", "cats")
+
+
+def score(implementation: Subject, case: Examples) -> dict[str, Any]:
+    result: dict[str, Any] = implementation.squad_scores(case.predictions, **case.arguments)
+    for key in ("exact_match", "f1", "number", "signature"):
+        expect_that(key in result, expected=f"a result with {key!r}", came=f"{sorted(result)}")
+    return result
+
+
+def expect_scores(exact: float, f1: float, came: dict[str, Any], *, where: str = "") -> None:
+    __tracebackhide__ = True
+    expect_close(exact, came["exact_match"], relative=EXACT, where=f"exact_match{where and f'; {where}'}")
+    expect_close(f1, came["f1"], relative=EXACT, where=f"f1{where and f'; {where}'}")
+
+
+def words(text: str) -> list[str]:
+    """The official normalisation, letter by letter: runs of letters and digits that are an article vanish."""
+    letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    runs = ("".join(run) for _, run in groupby(letters, key=str.isalnum))
+    return "".join(" " if run in ("a", "an", "the") else run for run in runs).split()
+
+
+def overlap(ours: list[str], theirs: list[str]) -> float:
+    """F1 of two bags of words, by taking out of one what is found in the other."""
+    if not ours or not theirs:
+        return float(ours == theirs)
+    rest = list(theirs)
+    for word in ours:
+        if word in rest:
+            rest.remove(word)
+    same = len(theirs) - len(rest)
+    precision, recall = same / len(ours), same / len(theirs)
+    return 2 * precision * recall / (precision + recall) if same else 0.0
+
+
+def counted(case: Examples) -> tuple[float, float]:
+    exact = f1 = 0.0
+    for prediction, references in zip(case.predictions, case.references, strict=True):
+        pairs = [(words(prediction), words(reference)) for reference in references or [""]]
+        exact += max(ours == theirs for ours, theirs in pairs)
+        f1 += max(overlap(ours, theirs) for ours, theirs in pairs)
+    n = len(case.predictions)
+    return 100 * exact / n, 100 * f1 / n
+
+
+@check("Q1", needs="squad_scores", case=squad_examples(), at=st.integers(0, 3))
+def test_a_prediction_that_is_one_of_its_references_scores_100(
+    implementation: Subject, case: Examples, at: int
+) -> None:
+    references = [
+        [*row[:at], prediction, *row[at:]] for row, prediction in zip(case.references, case.predictions, strict=True)
+    ]
+    expect_scores(100.0, 100.0, score(implementation, case.with_(references=references)))
+
+
+@check(
+    "Q2",
+    needs="squad_scores",
+    text=st.lists(st.sampled_from(PLAIN), min_size=1, max_size=4),
+    change=st.sampled_from(["case", "punctuation", "articles", "blanks"]),
+    at=st.integers(0, 4),
+)
+def test_case_punctuation_articles_and_blanks_do_not_matter(
+    implementation: Subject, text: list[str], change: str, at: int
+) -> None:
+    other = list(text)
+    if change == "case":
+        other = [word.title() for word in other]
+    elif change == "punctuation":
+        other[at % len(other)] = f"({other[at % len(other)][0]}-{other[at % len(other)][1:]}.)!"
+    elif change == "articles":
+        other.insert(at, ("a", "an", "the", "An", "The")[at])
+    shown = ("  " if change == "blanks" else " ").join(other) + ("\t" if change == "blanks" else "")
+    case = Examples([shown], [[" ".join(text)]])
+    expect_scores(100.0, 100.0, score(implementation, case), where=f"{change} of {shown!r}")
+    turned = Examples([" ".join(text)], [[shown]])
+    expect_scores(100.0, 100.0, score(implementation, turned), where=f"{change} of the reference {shown!r}")
+    more = Examples([" ".join([*text, "more"])], [[" ".join(text)]])
+    f1 = 100 * 2 * len(text) / (2 * len(text) + 1)
+    expect_scores(0.0, f1, score(implementation, more), where="one word more")
+
+
+@check("Q3", needs="squad_scores", case=squad_examples(least=1))
+def test_scores_agree_with_an_independent_count(implementation: Subject, case: Examples) -> None:
+    expect_scores(*counted(case), score(implementation, case))
+
+
+@check("Q4", needs="squad_scores", case=squad_examples(least=1))
+def test_the_best_reference_counts(implementation: Subject, case: Examples) -> None:
+    for prediction, references in zip(case.predictions, case.references, strict=True):
+        alone = [score(implementation, Examples([prediction], [[reference]])) for reference in references]
+        came = score(implementation, Examples([prediction], [references]))
+        exact, f1 = (max(one[name] for one in alone) for name in ("exact_match", "f1"))
+        expect_scores(exact, f1, came, where=f"{prediction!r} against {references!r}")
+
+
+@check(
+    "Q5",
+    needs="squad_scores",
+    empty=st.sampled_from(["", " ", "the", "A.", "!?", "an the"]),
+    text=st.sampled_from(["cat", "the cat", "theatre", "東京"]),
+)
+def test_no_answer_is_right_only_without_words(implementation: Subject, empty: str, text: str) -> None:
+    expect_scores(100.0, 100.0, score(implementation, Examples([empty], [[]])), where="no answer, none given")
+    expect_scores(100.0, 100.0, score(implementation, Examples([empty], [[""]])), where="an empty reference")
+    expect_scores(0.0, 0.0, score(implementation, Examples([text], [[]])), where="no answer, one given")
+    expect_scores(0.0, 0.0, score(implementation, Examples([empty], [[text]])), where="an answer, none given")
+    expect_scores(50.0, 50.0, score(implementation, Examples([empty, text], [[], []])), where="two without an answer")
+
+
+@check("Q6", needs="squad_scores", case=squad_examples(), order=st.randoms(use_true_random=False))
+def test_the_order_does_not_matter_and_examples_weigh_the_same(
+    implementation: Subject, case: Examples, order: Any
+) -> None:
+    expected = score(implementation, case)
+    pairs = list(zip(case.predictions, case.references, strict=True))
+    order.shuffle(pairs)
+    rows = [order.sample(row, len(row)) for _, row in pairs]
+    came = score(implementation, Examples([prediction for prediction, _ in pairs], rows))
+    expect_scores(expected["exact_match"], expected["f1"], came, where="after shuffling")
+    alone = [score(implementation, Examples([prediction], [row])) for prediction, row in pairs]
+    for name in ("exact_match", "f1"):
+        mean = sum(one[name] for one in alone) / len(alone)
+        expect_close(mean, expected[name], relative=EXACT, where=f"{name} as the mean over examples")
+
+
+@check("Q7", needs="squad_scores", case=squad_examples())
+def test_scores_are_percent_and_exact_match_is_at_most_f1(implementation: Subject, case: Examples) -> None:
+    came = score(implementation, case)
+    slack = 100 * EXACT
+    ordered = -slack <= came["exact_match"] <= came["f1"] + slack <= 100 + 2 * slack
+    expect_that(ordered, expected="0 <= exact match <= f1 <= 100", came=f"{came['exact_match']}, {came['f1']}")
+    expect(len(case.predictions), came["number"], where="number")
+    expect_that(bool(came["signature"]), expected="a signature", came=repr(came["signature"]))
+
+
+@check("Q8", needs="squad_scores", case=squad_examples(), fault=st.sampled_from(["more", "fewer", "none", "text"]))
+def test_scores_of_invalid_input_are_refused(implementation: Subject, case: Examples, fault: str) -> None:
+    references: list[Any] = [*case.references]
+    mentions: tuple[object, ...] = (len(references),)
+    if fault == "more":
+        references.append(["cat"])
+    elif fault == "fewer":
+        references.pop()
+    elif fault == "none":
+        case, references, mentions = case.with_(predictions=[]), [], ()
+    else:
+        references[-1] = "a cat"
+        mentions = (len(references) - 1, "a cat")
+    implementation.expect_refusal("squad_scores", case.predictions, references=references, mentions=mentions)
+
+
+@check("Q9", needs="squad_scores", case=squad_examples())
+def test_scoring_answers_is_pure(implementation: Subject, case: Examples) -> None:
+    expect_pure(implementation, "squad_scores", case.predictions, **case.arguments)
+    expect_same_for_tuples_and_arrays(implementation, "squad_scores", case.predictions, **case.arguments)

@@ -1,0 +1,360 @@
+"""Checks W1-W13 of docs/contract.md: `make_windows`, `answer_positions` and their batched twins."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from reference.ragged import Ragged
+from suite.properties.check import check
+from suite.properties.failure import expect, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.strategies.windowing import (
+    CLS,
+    FIRST_OF_CONTEXT,
+    Answered,
+    Windowing,
+    answered_windows,
+    shared_windowings,
+    windowings,
+)
+from suite.properties.subject import Subject
+
+Windows = dict[str, Any]
+Pair = tuple[int, int]
+
+
+def windows_of(implementation: Subject, case: Windowing) -> Windows:
+    implementation.remark(**case.remarks)
+    result: Windows = implementation.make_windows(case.context, **case.arguments)
+    rows = {name: len(column) for name, column in result.items()}
+    expect_that(len(set(rows.values())) == 1 and result["first"], expected="one row a window or more", came=rows)
+    return result
+
+
+def held(row: list[int]) -> list[int]:
+    """The index in the context of each of its tokens in a window: its id says it."""
+    return [token - FIRST_OF_CONTEXT for token in row if token >= FIRST_OF_CONTEXT]
+
+
+def starts_of_windows(case: Windowing) -> list[int]:
+    """The first window and every further one that is needed: those before which the context has not been read to its
+    end."""
+    size, step = len(case.offsets), case.room - case.stride
+    return [start for start in range(0, max(size, 1), max(step, 1)) if start == 0 or start - step + case.room < size]
+
+
+def label(offsets: list[Pair | None], answers: list[Pair]) -> tuple[int, int] | None:
+    """First and last token of the first answer that is whole in the window, by sets of characters."""
+    tokens = {position: set(range(*pair)) for position, pair in enumerate(offsets) if pair and pair[0] < pair[1]}
+    for start, end in answers:
+        if not tokens or min(tokens[min(tokens)]) > start or max(tokens[max(tokens)]) < end - 1:
+            continue
+        wanted = [position for position, characters in tokens.items() if characters & set(range(start, end))]
+        if wanted:
+            return min(wanted), max(wanted)
+    return None
+
+
+@check("W1", needs="make_windows", case=windowings())
+def test_the_windows_cover_the_context_and_neighbours_share_the_stride(
+    implementation: Subject, case: Windowing
+) -> None:
+    parts = [held(row) for row in windows_of(implementation, case)["input_ids"]]
+    read = list(parts[0])
+    for before, part in pairwise(parts):
+        shared = [index for index in part if index in before]
+        expect_that(
+            shared == part[: case.stride] == before[len(before) - case.stride :],
+            expected=f"neighbours that share {case.stride} tokens",
+            came=f"context tokens {before} and {part}",
+        )
+        read += part[case.stride :]
+    expect(list(range(len(case.offsets))), read, where=f"context tokens by window: {parts}")
+
+
+@check("W2", needs="make_windows", case=windowings())
+def test_no_window_is_too_long_too_short_or_too_many(implementation: Subject, case: Windowing) -> None:
+    sizes = [len(row) for row in windows_of(implementation, case)["input_ids"]]
+    full = all(size == case.max_length for size in sizes[:-1]) and sizes[-1] <= case.max_length
+    expect_that(full, expected=f"windows of {case.max_length} tokens, the last of at most as many", came=sizes)
+    expect(len(starts_of_windows(case)), len(sizes), where="number of windows")
+
+
+@check("W3", needs="make_windows", case=windowings())
+def test_every_window_is_the_template(implementation: Subject, case: Windowing) -> None:
+    came = windows_of(implementation, case)
+    for number, (ids, types) in enumerate(zip(came["input_ids"], came["token_type_ids"], strict=True)):
+        context = [token for token in ids if token >= FIRST_OF_CONTEXT]
+        pieces = [
+            (context if what == "context" else case.question if what == "question" else [what], type_id)
+            for what, type_id in case.template
+        ]
+        expect([token for piece, _ in pieces for token in piece], ids, where=f"ids of window {number}")
+        expect([type_id for piece, type_id in pieces for _ in piece], types, where=f"types of window {number}")
+
+
+@check("W4", needs="make_windows", case=windowings())
+def test_offsets_are_none_exactly_outside_the_context(implementation: Subject, case: Windowing) -> None:
+    came = windows_of(implementation, case)
+    for number, (ids, offsets, first) in enumerate(zip(came["input_ids"], came["offsets"], came["first"], strict=True)):
+        expected = [case.offsets[t - FIRST_OF_CONTEXT] if t >= FIRST_OF_CONTEXT else None for t in ids]
+        expect(expected, offsets, where=f"offsets of window {number}")
+        expect(held(ids)[0] if held(ids) else 0, first, where=f"first of window {number}")
+
+
+@check("W5", needs="make_windows", case=windowings(), slack=st.integers(0, 3), stride=st.integers(0, 50))
+def test_an_empty_context_or_one_that_fits_makes_one_window(
+    implementation: Subject, case: Windowing, slack: int, stride: int
+) -> None:
+    for offsets in (case.offsets, []):
+        room = max(len(offsets) + slack, 1)
+        fits = case.with_(offsets=offsets, room=room, stride=stride)
+        came = windows_of(implementation, fits)
+        expect([0], came["first"], where="one window, from the first token of the context")
+        expect(fits.context, [token for token in came["input_ids"][0] if token >= FIRST_OF_CONTEXT])
+
+
+@check("W6", needs="make_windows answer_positions", case=windowings(least=2), data=st.data())
+def test_every_run_of_at_most_stride_plus_one_tokens_is_whole_in_a_window(
+    implementation: Subject, case: Windowing, data: Any
+) -> None:
+    real = [index for index, pair in enumerate(case.offsets) if pair[0] < pair[1]]
+    if not real:
+        return
+    came = windows_of(implementation, case)
+    first = data.draw(st.sampled_from(real))
+    last = max(index for index in real if index <= first + data.draw(st.integers(0, case.stride)))
+    parts = [held(row) for row in came["input_ids"]]
+    whole = [number for number, part in enumerate(parts) if {first, last} <= set(part)]
+    expect_that(bool(whole), expected=f"tokens {first} to {last} of the context in one window", came=parts)
+    answer = (case.offsets[first][0], case.offsets[last][1])
+    for number in whole:
+        offsets = came["offsets"][number]
+        cls = len(offsets) - 1 if offsets[-1] is None else 0
+        expected = label(offsets, [answer]) or (cls, cls)
+        expect(expected, implementation.answer_positions([answer], offsets=offsets, cls=cls))
+
+
+@check(
+    "W7",
+    needs="make_windows",
+    case=windowings(least=1),
+    fault=st.sampled_from(["room", "stride", "negative", "lengths", "question", "context", "neither"]),
+    extra=st.integers(0, 3),
+)
+def test_windows_of_invalid_input_are_refused(implementation: Subject, case: Windowing, fault: str, extra: int) -> None:
+    mentions: tuple[object, ...] = ()
+    if fault == "room":
+        case = case.with_(room=-extra)
+        mentions = (case.max_length,)
+    elif fault == "stride":
+        if len(case.offsets) < 2:
+            return
+        room = min(case.room, len(case.offsets) - 1)
+        case = case.with_(room=room, stride=room + extra)
+        mentions = (case.stride,)
+    elif fault == "negative":
+        case = case.with_(stride=-1 - extra)
+        mentions = (case.stride,)
+    elif fault in ("question", "context"):
+        case = case.with_(template=(*case.template, (fault, 0)))
+    elif fault == "neither":
+        case = case.with_(template=tuple(pair for pair in case.template if pair[0] != "context"))
+    arguments = case.arguments
+    if fault == "lengths":
+        arguments["offsets"] = [*case.offsets, (0, 1)]
+        mentions = (len(case.offsets),)
+    else:
+        arguments["max_length"] = max(arguments["max_length"], 40 if fault in ("question", "context", "neither") else 0)
+    implementation.expect_refusal("make_windows", case.context, mentions=mentions, **arguments)
+
+
+@check("W8", needs="make_windows", case=windowings())
+def test_windowing_is_pure(implementation: Subject, case: Windowing) -> None:
+    lists = {**case.arguments, "offsets": [list(pair) for pair in case.offsets]}
+    expect_pure(implementation, "make_windows", case.context, **lists)
+
+
+@check("W8", needs="make_windows", case=windowings())
+def test_windowing_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Windowing) -> None:
+    lists = {**case.arguments, "offsets": [list(pair) for pair in case.offsets]}
+    expect_same_for_tuples_and_arrays(implementation, "make_windows", case.context, **lists)
+
+
+@check("W9", needs="make_windows make_windows_batch", drawn=shared_windowings())
+def test_batched_windowing_equals_plain_windowing(
+    implementation: Subject, drawn: tuple[list[Windowing], list[int]]
+) -> None:
+    cases, about = drawn
+    contexts = {number: case for case, number in zip(cases, about, strict=True)}
+    order = sorted(contexts)
+    expected: dict[str, list[Any]] = {name: [] for name in ("input_ids", "token_type_ids", "offsets", "first")}
+    example = []
+    for number, case in enumerate(cases):
+        came = windows_of(implementation, case)
+        example += [number] * len(came["first"])
+        for name, rows in expected.items():
+            rows.extend(came[name])
+    arguments = {
+        "starts": Ragged.from_lists([[start for start, _ in contexts[n].offsets] for n in order]),
+        "ends": Ragged.from_lists([[end for _, end in contexts[n].offsets] for n in order]),
+        "questions": Ragged.from_lists([case.question for case in cases]),
+        "context_of": np.array([order.index(number) for number in about], dtype=np.int64),
+        "template": cases[0].template,
+        "max_length": cases[0].max_length,
+        "stride": cases[0].stride,
+    }
+    ids = Ragged.from_lists([contexts[number].context for number in order])
+    batched = implementation.make_windows_batch(ids, **arguments)
+    offsets = [
+        [None if start < 0 else (start, end) for start, end in zip(*rows, strict=True)]
+        for rows in zip(batched.pop("starts"), batched.pop("ends"), strict=True)
+    ]
+    expect({**expected, "example": example}, {**batched, "offsets": offsets})
+    expect_pure(implementation, "make_windows_batch", ids, **arguments)
+
+
+@check("W9", needs="make_windows_batch", case=windowings(least=2), fault=st.sampled_from(["room", "stride", "context"]))
+def test_a_batch_with_an_invalid_row_is_refused(implementation: Subject, case: Windowing, fault: str) -> None:
+    size = len(case.offsets)
+    if fault == "stride" and size < 2:
+        return
+    if fault == "room":
+        case = case.with_(room=0)
+    elif fault == "stride":
+        case = case.with_(room=1, stride=1)
+    short = list(case.question) if fault != "room" else []
+    arguments: dict[str, Any] = {
+        "starts": Ragged.from_lists([[], [start for start, _ in case.offsets]]),
+        "ends": Ragged.from_lists([[], [end for _, end in case.offsets]]),
+        "questions": Ragged.from_lists([short, case.question]),
+        "context_of": np.array([0, 2 if fault == "context" else 1]),
+        "template": case.template,
+        "max_length": case.max_length,
+        "stride": case.stride,
+    }
+    implementation.expect_refusal("make_windows_batch", Ragged.from_lists([[], case.context]), **arguments)
+
+
+def positions(implementation: Subject, case: Answered) -> tuple[int, int]:
+    implementation.remark(**case.remarks)
+    result: tuple[int, int] = implementation.answer_positions(case.answers, **case.arguments)
+    return result
+
+
+@check("W10", needs="answer_positions", case=answered_windows(least=1, most=1))
+def test_a_labelled_span_is_the_answer_or_null(implementation: Subject, case: Answered) -> None:
+    came = positions(implementation, case)
+    ((start, end),) = case.answers
+    expected = label(case.offsets, case.answers) or (case.cls, case.cls)
+    if came != (case.cls, case.cls):
+        left, right = (case.offsets[at] if 0 <= at < len(case.offsets) else None for at in came)
+        expect_that(
+            left is not None and right is not None and came[0] <= came[1],
+            expected=f"a span of context tokens or {expected}",
+            came=came,
+            where=f"offsets {case.offsets}",
+        )
+        assert left is not None
+        assert right is not None
+        shown = f"the answer is {case.text[start:end]!r}, the span {case.text[left[0] : right[1]]!r}"
+        expect(expected, came, where=shown)
+    expect(expected, came, where=f"the answer is {case.text[start:end]!r}: characters {start} to {end}")
+
+
+@check("W11", needs="answer_positions", case=answered_windows(), left=st.integers(0, 3))
+def test_no_answer_is_cls_wherever_it_stands(implementation: Subject, case: Answered, left: int) -> None:
+    padded = case.with_(offsets=[*[None] * left, *case.offsets], cls=case.cls + left)
+    none = padded.with_(answers=[])
+    expect((padded.cls, padded.cls), positions(implementation, none))
+    came = positions(implementation, padded)
+    if label(padded.offsets, padded.answers) is None:
+        expect((padded.cls, padded.cls), came, where="no answer is whole in the window")
+    else:
+        moved = tuple(position + left for position in positions(implementation, case))
+        expect(moved, came, where=f"after {left} more positions on the left")
+
+
+@check("W12", needs="answer_positions", case=answered_windows(least=0, most=3))
+def test_the_first_answer_that_is_in_the_window_is_taken(implementation: Subject, case: Answered) -> None:
+    expected = label(case.offsets, case.answers) or (case.cls, case.cls)
+    expect(expected, positions(implementation, case))
+
+
+@check("W12", needs="answer_positions", case=answered_windows(least=1, most=1), data=st.data())
+def test_an_answer_within_one_token_is_that_token(implementation: Subject, case: Answered, data: Any) -> None:
+    real = [pair for pair in case.offsets if pair and pair[0] < pair[1]]
+    if not real:
+        return
+    start = data.draw(st.sampled_from([character for pair in real for character in range(*pair)]))
+    one = case.with_(answers=[(start, start + 1)])
+    expect(label(one.offsets, one.answers), positions(implementation, one))
+
+
+@check("W12", needs="make_windows answer_positions", case=windowings(), answer=st.tuples(st.integers(0, 9)))
+def test_any_template_can_be_labelled(implementation: Subject, case: Windowing, answer: tuple[int]) -> None:
+    for ids, offsets in zip(*(windows_of(implementation, case)[n] for n in ("input_ids", "offsets")), strict=True):
+        cls = ids.index(CLS) if CLS in ids else 0
+        spans = [(answer[0], answer[0] + 3)]
+        if offsets:
+            expected = label(offsets, spans) or (cls, cls)
+            expect(expected, implementation.answer_positions(spans, offsets=offsets, cls=cls))
+
+
+@check(
+    "W13",
+    needs="answer_positions",
+    case=answered_windows(least=0, most=2),
+    fault=st.sampled_from(["empty", "backwards", "negative", "cls after", "cls before"]),
+)
+def test_positions_of_invalid_input_are_refused(implementation: Subject, case: Answered, fault: str) -> None:
+    wrong = {"empty": (4, 4), "backwards": (4, 2), "negative": (-1, 2)}
+    mentions: tuple[object, ...]
+    if fault in wrong:
+        case = case.with_(answers=[*case.answers, wrong[fault]])
+        mentions = wrong[fault]
+    else:
+        case = case.with_(cls=len(case.offsets) if fault == "cls after" else -1)
+        mentions = (case.cls,)
+    implementation.expect_refusal("answer_positions", case.answers, mentions=mentions, **case.arguments)
+
+
+@check("W13", needs="answer_positions", case=answered_windows())
+def test_labelling_answers_is_pure(implementation: Subject, case: Answered) -> None:
+    lists = {**case.arguments, "offsets": [pair and list(pair) for pair in case.offsets]}
+    expect_pure(implementation, "answer_positions", [list(answer) for answer in case.answers], **lists)
+    expect_same_for_tuples_and_arrays(
+        implementation, "answer_positions", [list(answer) for answer in case.answers], **lists
+    )
+
+
+@check(
+    "W13",
+    needs="answer_positions answer_positions_batch",
+    cases=st.lists(answered_windows(), max_size=3),
+    fault=st.booleans(),
+)
+def test_batched_positions_equal_plain_positions(implementation: Subject, cases: list[Answered], fault: bool) -> None:
+    def column(rows: list[list[Any]], side: int) -> Ragged:
+        return Ragged.from_lists([[-1 if pair is None else pair[side] for pair in row] for row in rows])
+
+    expected = [positions(implementation, case) for case in cases]
+    answers: list[list[Any]] = [case.answers for case in cases]
+    windows: list[list[Any]] = [case.offsets for case in cases]
+    arguments: dict[str, Any] = {
+        "answer_ends": column(answers, 1),
+        "starts": column(windows, 0),
+        "ends": column(windows, 1),
+        "cls": np.array([case.cls for case in cases], dtype=np.int64),
+    }
+    came = implementation.answer_positions_batch(column(answers, 0), **arguments)
+    expect(expected, list(zip(*came, strict=True)))
+    expect_pure(implementation, "answer_positions_batch", column(answers, 0), **arguments)
+    if cases and fault:
+        arguments["cls"] = np.array([*arguments["cls"][:-1], len(cases[-1].offsets)])
+        last = (len(cases[-1].offsets),)
+        implementation.expect_refusal("answer_positions_batch", column(answers, 0), mentions=last, **arguments)
