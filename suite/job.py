@@ -19,7 +19,7 @@ from reference.engines.publishing import Provenance, PublishingError, publish
 from reference.engines.training import Execution, Progress, Report, TrainingRun
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Score
-from reference.sources import Access, HubCheckpoint, HubData, Source, fingerprint, open_source
+from reference.sources import Access, HubCheckpoint, HubData, InstalledCode, Source, fingerprint, open_source
 from suite.expectation import Expectation, load_expectations
 from suite.hardware import EnergyMeter, describe_hardware, describe_software
 from suite.record import make_record, suite_version
@@ -89,6 +89,8 @@ def provenance(spec: Spec, engine: str, execution: Execution) -> Provenance:
         dataset = "a data set of one's own"
     elif isinstance(spec.data, HubData):
         dataset, revision = spec.data.id, spec.data.revision
+    elif isinstance(spec.data, InstalledCode):
+        dataset = f"the Python sources of {', '.join(spec.data.packages)}, as they were installed"
     if "checkpoint" in spec.overrides:
         base_model = "a checkpoint of one's own"
     elif isinstance(spec.checkpoint, HubCheckpoint):

@@ -36,6 +36,7 @@ from reference.sources import (
     DataSettings,
     HubCheckpoint,
     HubData,
+    InstalledCode,
     MicroworldCheckpoint,
     MicroworldData,
 )
@@ -46,7 +47,7 @@ from suite.spec_file import PARTS, SPECS, SpecError, SpecFile, Table, available_
 __all__ = ["SPECS", "Spec", "SpecError", "available_specs", "load_spec", "profiles", "variants"]
 
 BY_SOURCE: dict[str, dict[str, type[BaseModel]]] = {
-    "data": {"microworld": MicroworldData, "hub": HubData},
+    "data": {"microworld": MicroworldData, "hub": HubData, "installed-code": InstalledCode},
     "checkpoint": {"microworld": MicroworldCheckpoint, "hub": HubCheckpoint},
 }
 Model = TypeVar("Model", bound=BaseModel)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from reference.sources.checkpoints import MicroworldCheckpoint, microworld_model, microworld_tokenizer
 from reference.sources.fingerprints import fingerprint
 from reference.sources.hub import HubData, hub_examples
+from reference.sources.installed import InstalledCode, installed_examples
 from reference.sources.microworld import MicroworldData, microworld_examples
 from reference.sources.pretrained import HubCheckpoint, hub_model, hub_tokenizer
 from reference.sources.source import Access, Source, SourceError
@@ -22,6 +23,7 @@ __all__ = [
     "DataSettings",
     "HubCheckpoint",
     "HubData",
+    "InstalledCode",
     "MicroworldCheckpoint",
     "MicroworldData",
     "Source",
@@ -30,7 +32,7 @@ __all__ = [
     "open_source",
 ]
 
-DataSettings = Annotated[MicroworldData | HubData, Field(discriminator="source")]
+DataSettings = Annotated[MicroworldData | HubData | InstalledCode, Field(discriminator="source")]
 """A spec's `[data]`: `source` says which."""
 CheckpointSettings = Annotated[MicroworldCheckpoint | HubCheckpoint, Field(discriminator="source")]
 """A spec's `[checkpoint]`: `source` says which."""
@@ -40,7 +42,7 @@ CheckpointSettings = Annotated[MicroworldCheckpoint | HubCheckpoint, Field(discr
 class _Opened:
     """A `Source`: data from one place, checkpoint from another or the same."""
 
-    data: MicroworldData | HubData
+    data: MicroworldData | HubData | InstalledCode
     checkpoint: MicroworldCheckpoint | HubCheckpoint
     access: Access = field(default_factory=Access)
 
@@ -49,12 +51,12 @@ class _Opened:
         match self.data:
             case HubData() as data:
                 return hub_examples(data, split, columns=columns, access=self.access)
-            case MicroworldData() if (
-                own is not None
-            ):  # own data for the embedded profile: all rows, the contract's names
+            case MicroworldData() | InstalledCode() if own is not None:  # one's own: all rows, the contract's names
                 return hub_examples(HubData.of_folder(own), split, columns=columns, access=self.access)
             case MicroworldData() as data:
                 return microworld_examples(data, split, columns=columns)
+            case InstalledCode() as data:
+                return installed_examples(data, split, columns=columns)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         match self._checkpoint():
@@ -77,7 +79,7 @@ class _Opened:
 
 
 def open_source(
-    data: MicroworldData | HubData,
+    data: MicroworldData | HubData | InstalledCode,
     checkpoint: MicroworldCheckpoint | HubCheckpoint,
     *,
     access: Access | None = None,
