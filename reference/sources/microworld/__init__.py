@@ -2,8 +2,10 @@
 
 Row i of a split is drawn from (seed, split, i) alone, the same on every platform and Python version, so that any size
 costs nothing to hold. Names in validation never occur in training, context words do: what a model learns here, it has
-learned to generalise. `words` and `tags` are one sentence of document i; `text` is document i;
-`code` is program i, Python that always compiles.
+learned to generalise.
+
+Columns of row i: `words` and `tags` are one sentence of document i, `source` and `target` the same sentence as running
+text in English and French; `text` is document i; `code` is program i, Python that always compiles.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import datasets
 from pydantic import BaseModel, ConfigDict, Field
 
 from reference.sources.microworld.english import TAGS, running_text, tell
+from reference.sources.microworld.french import french_text
 from reference.sources.microworld.grammar import document, sentence
 from reference.sources.microworld.names import Split
 from reference.sources.microworld.programs import program
@@ -47,17 +50,26 @@ def _programs(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
     return {"code": [program(index, seed=seed, split=split).text for index in range(rows)]}
 
 
+def _translations(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
+    told = [sentence(index, seed=seed, split=split) for index in range(rows)]
+    return {"source": [running_text([one]) for one in told], "target": [french_text(one) for one in told]}
+
+
 _MAKERS: dict[str, Callable[..., dict[str, list[Any]]]] = {
     "words": _sentences,
     "tags": _sentences,
     "text": _texts,
     "code": _programs,
+    "source": _translations,
+    "target": _translations,
 }
 _FEATURES: dict[str, Any] = {
     "words": datasets.List(datasets.Value("string")),
     "tags": datasets.List(datasets.ClassLabel(names=list(TAGS))),
     "text": datasets.Value("string"),
     "code": datasets.Value("string"),
+    "source": datasets.Value("string"),
+    "target": datasets.Value("string"),
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reference.sources.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence, Term, Value
+from reference.sources.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
 from reference.sources.microworld.names import EntityType
 from reference.sources.microworld.topics import DAYS, MONTHS, past, present
 
@@ -158,8 +159,8 @@ NO_SPACE_BEFORE = frozenset({",", ".", ";", ":", "'s", "。"})
 NO_SPACE_AFTER = frozenset({"$"})
 
 
-def running_text(document: Document) -> str:
-    """A document as one writes it: sentences in a row, punctuation attached."""
+def running_text(document: Iterable[Sentence]) -> str:
+    """A document, or any sentences, as one writes it: sentences in a row, punctuation attached."""
     pieces: list[str] = []
     for sentence in document:
         glue = True
