@@ -44,11 +44,11 @@ virus: virus m; patient: patient m; drug: médicament m; experiment: expérience
 theory: théorie f; brain: cerveau m; disease: maladie f; result: résultat m; animal: animal m; court: tribunal m;
 judge: juge m; policeman: policier m; prison: prison f; trial: procès m; jury: jury m; thief: voleur m; gun: arme f;
 witness: témoin m; murder: meurtre m; robbery: vol m; lawyer: avocat m; car: voiture f; sentence: peine f;
-search: fouille f; film: film m; book: livre m; museum: musée m; painting: tableau m; actor: acteur m; song: chanson f; concert: concert m;
-theatre: théâtre m; poem: poème m; novel: roman m; gallery: galerie f; stage: scène f; prize: prix m;
-dancer: danseur m; audience: public m; train: train m; airport: aéroport m; hotel: hôtel m; tourist: touriste m;
-flight: vol m; passenger: passager m; ship: navire m; beach: plage f; mountain: montagne f; ticket: billet m;
-station: gare f; guide: guide m; map: carte f; harbour: port m; bus: bus m
+search: fouille f; film: film m; book: livre m; museum: musée m; painting: tableau m; actor: acteur m; song: chanson f;
+concert: concert m; theatre: théâtre m; poem: poème m; novel: roman m; gallery: galerie f; stage: scène f;
+prize: prix m; dancer: danseur m; audience: public m; train: train m; airport: aéroport m; hotel: hôtel m;
+tourist: touriste m; flight: vol m; passenger: passager m; ship: navire m; beach: plage f; mountain: montagne f;
+ticket: billet m; station: gare f; guide: guide m; map: carte f; harbour: port m; bus: bus m
 """
 
 # English: masculine, the feminine where it is irregular, "<" where the adjective stands before its noun.
@@ -63,8 +63,8 @@ deep: profond; small: petit <; distant: lointain; rare: rare; common: commun; hu
 blue: bleu; unknown: inconnu; medical: médical; guilty: coupable; armed: armé; violent: violent; stolen: volé;
 white: blanc blanche; long: long longue <; dangerous: dangereux; dark: sombre; false: faux fausse <;
 old: vieux vieille vieil <; beautiful: beau belle bel <; sad: triste; funny: drôle; quiet: calme; bright: lumineux;
-golden: doré; romantic: romantique; empty: vide; busy: animé; slow: lent; warm: chaud; lovely: charmant; crowded: bondé;
-green: vert; tall: haut <; born: né
+golden: doré; romantic: romantique; empty: vide; busy: animé; slow: lent; warm: chaud; lovely: charmant;
+crowded: bondé; green: vert; tall: haut <; born: né
 """
 
 # English: masculine, the feminine where it differs.
@@ -72,15 +72,16 @@ _JOBS = """
 striker: attaquant attaquante; goalkeeper: gardien gardienne; coach: entraîneur entraîneuse; captain: capitaine;
 defender: défenseur défenseure; midfielder: milieu_de_terrain; referee: arbitre; manager: gérant gérante;
 chairman: président présidente; analyst: analyste; trader: négociant négociante; economist: économiste;
-director: directeur directrice; broker: courtier courtière; banker: banquier banquière; president: président présidente;
-minister: ministre; mayor: maire; senator: sénateur sénatrice; ambassador: ambassadeur ambassadrice;
-spokesman: porte-parole; farmer: agriculteur agricultrice; forecaster: météorologue; fisherman: pêcheur pêcheuse;
-pilot: pilote; driver: conducteur conductrice; engineer: ingénieur ingénieure; professor: professeur professeure;
-doctor: docteur docteure; scientist: scientifique; student: étudiant étudiante; physicist: physicien physicienne;
-biologist: biologiste; lawyer: avocat avocate; judge: juge; detective: détective; prosecutor: procureur procureure;
-guard: garde; witness: témoin; actor: acteur actrice; writer: écrivain écrivaine; singer: chanteur chanteuse;
-painter: peintre; poet: poète; composer: compositeur compositrice; guide: guide; traveller: voyageur voyageuse;
-tourist: touriste; cook: cuisinier cuisinière
+director: directeur directrice; broker: courtier courtière; banker: banquier banquière;
+president: président présidente; minister: ministre; mayor: maire; senator: sénateur sénatrice;
+ambassador: ambassadeur ambassadrice; spokesman: porte-parole; farmer: agriculteur agricultrice;
+forecaster: météorologue; fisherman: pêcheur pêcheuse; pilot: pilote; driver: conducteur conductrice;
+engineer: ingénieur ingénieure; professor: professeur professeure; doctor: docteur docteure; scientist: scientifique;
+student: étudiant étudiante; physicist: physicien physicienne; biologist: biologiste; lawyer: avocat avocate;
+judge: juge; detective: détective; prosecutor: procureur procureure; guard: garde; witness: témoin;
+actor: acteur actrice; writer: écrivain écrivaine; singer: chanteur chanteuse; painter: peintre; poet: poète;
+composer: compositeur compositrice; guide: guide; traveller: voyageur voyageuse; tourist: touriste;
+cook: cuisinier cuisinière
 """
 
 # Infinitive: present singular, present plural, participle. "+" marks those whose auxiliary is être, "~" an imperfect
@@ -90,22 +91,22 @@ battre: bat battent battu; acheter: achète achètent acheté; marquer: marque m
 perdre: perd perdent perdu; jouer: joue jouent joué; remporter: remporte remportent remporté;
 saluer: salue saluent salué; manquer: manque manquent manqué; mener: mène mènent mené;
 commencer: commence commencent commencé; quitter: quitte quittent quitté; faire: fait font fait;
-augmenter: augmente augmentent augmenté; annoncer: annonce annoncent annoncé;
-supprimer: supprime suppriment supprimé; prévoir: prévoit prévoient prévu; baisser: baisse baissent baissé;
-nommer: nomme nomment nommé; relever: relève relèvent relevé; vendre: vend vendent vendu;
-être: est sont ~ était étaient; nier: nie nient nié; rencontrer: rencontre rencontrent rencontré;
-affirmer: affirme affirment affirmé; aidera: aidera aideront ~ aidera aideront; signer: signe signent signé;
-rejeter: rejette rejettent rejeté; promettre: promet promettent promis; accuser: accuse accusent accusé;
+augmenter: augmente augmentent augmenté; annoncer: annonce annoncent annoncé; supprimer: supprime suppriment supprimé;
+prévoir: prévoit prévoient prévu; baisser: baisse baissent baissé; nommer: nomme nomment nommé;
+relever: relève relèvent relevé; vendre: vend vendent vendu; être: est sont ~ était étaient; nier: nie nient nié;
+rencontrer: rencontre rencontrent rencontré; affirmer: affirme affirment affirmé;
+aidera: aidera aideront ~ aidera aideront; signer: signe signent signé; rejeter: rejette rejettent rejeté;
+promettre: promet promettent promis; accuser: accuse accusent accusé;
 se_rencontrer: se_rencontre se_rencontrent + rencontré; dire: dit disent dit; diriger: dirige dirigent dirigé;
 envoyer: envoie envoient envoyé; arrêter: arrête arrêtent arrêté; voler: vole volent volé;
 échapper: échappe échappent échappé; fouiller: fouille fouillent fouillé; apporter: apporte apportent apporté;
 frapper: frappe frappent frappé; détruire: détruit détruisent détruit; tomber: tombe tombent + tombé;
-voir: voit voient vu; monter: monte montent + monté; trouver: trouve trouvent trouvé;
-montrer: montre montrent montré; découvrir: découvre découvrent découvert; tester: teste testent testé;
-ouvrir: ouvre ouvrent ouvert; étudier: étudie étudient étudié; écrire: écrit écrivent écrit;
-donner: donne donnent donné; connaître: connaît connaissent ~ connaissait connaissaient;
-chanter: chante chantent chanté; aimer: aime aiment ~ aimait aimaient; parler: parle parlent parlé;
-lancer: lance lancent lancé; atteindre: atteint atteignent atteint; visiter: visite visitent visité;
+voir: voit voient vu; monter: monte montent + monté; trouver: trouve trouvent trouvé; montrer: montre montrent montré;
+découvrir: découvre découvrent découvert; tester: teste testent testé; ouvrir: ouvre ouvrent ouvert;
+étudier: étudie étudient étudié; écrire: écrit écrivent écrit; donner: donne donnent donné;
+connaître: connaît connaissent ~ connaissait connaissaient; chanter: chante chantent chanté;
+aimer: aime aiment ~ aimait aimaient; parler: parle parlent parlé; lancer: lance lancent lancé;
+atteindre: atteint atteignent atteint; visiter: visite visitent visité;
 transporter: transporte transportent transporté; gravir: gravit gravissent gravi; partir: part partent + parti;
 coûter: coûte coûtent coûté
 """
