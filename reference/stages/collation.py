@@ -24,7 +24,7 @@ FILLS = {
 
 SIDES = ("right", "left")
 
-Row = Mapping[str, npt.NDArray[Any]]
+Row = dict[str, npt.NDArray[Any]]
 """One feature, each of its columns an array: () or (T,)."""
 
 

@@ -12,9 +12,11 @@ from tests.independent.alignment import align_labels, merge_labels
 from tests.independent.causal import causal_labels, chunk_documents, key_token_weights
 from tests.independent.chunking import chunk, chunk_batches
 from tests.independent.collation import pad_batch
+from tests.independent.decoding import clean_sequences
 from tests.independent.masking import mask_tokens
 from tests.independent.perplexity import perplexity
 from tests.independent.scoring import score_entities
+from tests.independent.seq2seq import pad_seq2seq, shift_right
 from tests.independent.spans import best_spans, pick_answer
 from tests.independent.squad import squad_scores
 from tests.independent.windowing import answer_positions, make_windows
@@ -27,13 +29,16 @@ __all__ = [
     "chunk",
     "chunk_batches",
     "chunk_documents",
+    "clean_sequences",
     "key_token_weights",
     "make_windows",
     "mask_tokens",
     "merge_labels",
     "pad_batch",
+    "pad_seq2seq",
     "perplexity",
     "pick_answer",
     "score_entities",
+    "shift_right",
     "squad_scores",
 ]

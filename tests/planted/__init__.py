@@ -3,7 +3,19 @@
 `python -m tests.planted` prints which check catches which bug and writes docs/planted-bugs.md.
 """
 
-from tests.planted import alignment, causal, chunking, collation, masking, scoring, spans, squad, windowing
+from tests.planted import (
+    alignment,
+    causal,
+    chunking,
+    collation,
+    decoding,
+    masking,
+    scoring,
+    seq2seq,
+    spans,
+    squad,
+    windowing,
+)
 from tests.planted.bug import BUGS, Bug, link
 
 __all__ = [
@@ -13,9 +25,11 @@ __all__ = [
     "causal",
     "chunking",
     "collation",
+    "decoding",
     "link",
     "masking",
     "scoring",
+    "seq2seq",
     "spans",
     "squad",
     "windowing",

@@ -1,0 +1,27 @@
+"""Cleaning by one pass over each row that remembers where it is."""
+
+from collections.abc import Iterator, Sequence
+
+
+def clean_sequences(
+    sequences: Sequence[Sequence[int]], *, pad_id: int, eos_id: int, start_id: int | None = None
+) -> list[list[int]]:
+    """See `docs/contract.md`."""
+    for index, row in enumerate(sequences):
+        for id in row:
+            if id < 0 and id != -100:
+                raise ValueError(f"row {index} holds {id}")
+    return [list(tokens(row, pad_id, eos_id, start_id)) for row in sequences]
+
+
+def tokens(row: Sequence[int], pad_id: int, eos_id: int, start_id: int | None) -> Iterator[int]:
+    at_start = True
+    for id in row:
+        if id == -100:
+            continue
+        if not (at_start and id == start_id):
+            if id == eos_id:
+                return
+            if id != pad_id:
+                yield int(id)
+        at_start = False
