@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from reference.pipelines.causal_lm import CausalLM
 from reference.pipelines.masked_lm import MaskedLM
 from reference.pipelines.pipeline import Pipeline
 from reference.pipelines.token_classification import TokenClassification
 
-PIPELINES: dict[str, type[Pipeline]] = {pipeline.task: pipeline for pipeline in (TokenClassification, MaskedLM)}
+PIPELINES: dict[str, type[Pipeline]] = {
+    pipeline.task: pipeline for pipeline in (TokenClassification, MaskedLM, CausalLM)
+}
 
-__all__ = ["PIPELINES", "MaskedLM", "Pipeline", "TokenClassification"]
+__all__ = ["PIPELINES", "CausalLM", "MaskedLM", "Pipeline", "TokenClassification"]

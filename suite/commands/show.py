@@ -11,7 +11,8 @@ what you see:
   the data's columns and sizes; examples drawn by --seed; words above their
   labels, and tokens above the labels that alignment gave them (-100: no loss,
   no score); for masked-lm the chunks, and one with its hidden tokens above what
-  is to be guessed; a batch as the model gets it; lengths, the share of padding,
+  is to be guessed; for causal-lm the chunks, and one above what is predicted at
+  each of its places; a batch as the model gets it; lengths, the share of padding,
   unknown tokens, and how often each label occurs.
 
 examples:

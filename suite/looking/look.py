@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import RenderableType
 
 from reference.pipelines.pipeline import Pipeline
-from suite.looking import masked_lm, token_classification
+from suite.looking import causal_lm, masked_lm, token_classification
 
 
 class Look(Protocol):
@@ -25,4 +25,8 @@ class Look(Protocol):
     ) -> Iterator[RenderableType]: ...
 
 
-LOOKS: dict[str, Look] = {"token-classification": token_classification.look, "masked-lm": masked_lm.look}
+LOOKS: dict[str, Look] = {
+    "token-classification": token_classification.look,
+    "masked-lm": masked_lm.look,
+    "causal-lm": causal_lm.look,
+}

@@ -12,14 +12,20 @@ from reference.sources import MicroworldCheckpoint, MicroworldData, open_source
 OPTIONS: dict[str, dict[str, Any]] = {
     "token-classification": {},
     "masked-lm": {"chunk_length": 32, "train_chunks": 24, "probe": "She lives in [MASK]."},
+    "causal-lm": {"context_length": 32, "remainder": "keep", "train_chunks": 24, "validation_chunks": 17},
 }
 """What the tasks need beyond their defaults; a task that is not here is taken with those."""
+CHECKPOINTS: dict[str, dict[str, Any]] = {
+    "masked-lm": {"architecture": "distilbert"},
+    "causal-lm": {"architecture": "gpt2", "tokenizer": "byte-bpe"},
+}
+"""Where the head wants another model than BERT."""
 
 
 def tiny_pipeline(task: str, *, seed: int = 0, train: int = 24, dropout: float = 0.1) -> Pipeline:
     """`train` documents for training, 17 for validation (a prime: no batch size divides it), one layer of 32 units."""
-    architecture: Any = "distilbert" if task == "masked-lm" else "bert"
-    checkpoint = MicroworldCheckpoint(architecture=architecture, layers=1, hidden=32, heads=2, dropout=dropout)
+    settings: dict[str, Any] = {"layers": 1, "hidden": 32, "heads": 2, "dropout": dropout}
+    checkpoint = MicroworldCheckpoint(**CHECKPOINTS.get(task, {"architecture": "bert"}) | settings)
     source = open_source(MicroworldData(train=train, validation=17), checkpoint)
     kind = PIPELINES[task]
     return kind(source, options=kind.Options(**OPTIONS.get(task, {})), seed=seed)
