@@ -19,8 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from reference.sources.microworld.english import TAGS, running_text, tell
 from reference.sources.microworld.french import french_text
 from reference.sources.microworld.grammar import document, sentence
+from reference.sources.microworld.headlines import headlined
 from reference.sources.microworld.names import Split
 from reference.sources.microworld.programs import program
+from reference.sources.microworld.questions import asked
 from reference.sources.source import SourceError
 
 __all__ = ["TAGS", "MicroworldData", "document", "microworld_examples", "sentence"]
@@ -55,6 +57,24 @@ def _translations(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]
     return {"source": [running_text([one]) for one in told], "target": [french_text(one) for one in told]}
 
 
+def _headlines(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
+    made = [headlined(document(index, seed=seed, split=split)) for index in range(rows)]
+    return {"document": [one.document for one in made], "summary": [one.summary for one in made]}
+
+
+def _questions(rows: int, *, seed: int, split: Split) -> dict[str, list[Any]]:
+    made = [asked(document(index, seed=seed, split=split)) for index in range(rows)]
+    answers = [
+        {"text": [answer.text for answer in one.answers], "answer_start": [answer.start for answer in one.answers]}
+        for one in made
+    ]
+    return {
+        "question": [one.question for one in made],
+        "context": [one.context for one in made],
+        "answers": answers,
+    }
+
+
 _MAKERS: dict[str, Callable[..., dict[str, list[Any]]]] = {
     "words": _sentences,
     "tags": _sentences,
@@ -62,6 +82,11 @@ _MAKERS: dict[str, Callable[..., dict[str, list[Any]]]] = {
     "code": _programs,
     "source": _translations,
     "target": _translations,
+    "document": _headlines,
+    "summary": _headlines,
+    "question": _questions,
+    "context": _questions,
+    "answers": _questions,
 }
 _FEATURES: dict[str, Any] = {
     "words": datasets.List(datasets.Value("string")),
@@ -70,6 +95,14 @@ _FEATURES: dict[str, Any] = {
     "code": datasets.Value("string"),
     "source": datasets.Value("string"),
     "target": datasets.Value("string"),
+    "document": datasets.Value("string"),
+    "summary": datasets.Value("string"),
+    "question": datasets.Value("string"),
+    "context": datasets.Value("string"),
+    "answers": {
+        "text": datasets.List(datasets.Value("string")),
+        "answer_start": datasets.List(datasets.Value("int32")),
+    },
 }
 
 

@@ -24,12 +24,23 @@ class Span:
     type: EntityType
 
 
+@dataclass(frozen=True)
+class Told:
+    """Words `start` to `end` (not included) tell what fills a slot of the sentence's clause number `clause`."""
+
+    start: int
+    end: int
+    clause: int
+    slot: str
+
+
 @dataclass
 class Telling:
-    """Words, and the spans among them that are names."""
+    """Words, the spans among them that are names, and where each slot is told."""
 
     words: list[str] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
+    slots: list[Told] = field(default_factory=list)
 
     def say(self, words: str) -> None:
         self.words += words.split()
@@ -72,7 +83,7 @@ def tell(sentence: Sentence) -> Telling:
     for position, clause in enumerate(sentence.clauses):
         if position:
             telling.words[-1:] = [",", str(sentence.connective)]
-        _tell_clause(clause, telling)
+        tell_clause(clause, telling, number=position)
     if sentence.speaker is not None and telling.words[-1] == ".":
         telling.words[-1] = ","
         telling.name(sentence.speaker)
@@ -87,15 +98,19 @@ def tell(sentence: Sentence) -> Telling:
     return telling
 
 
-def _tell_clause(clause: Clause, telling: Telling) -> None:
+def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None, number: int = 0) -> None:
+    """A clause by its frame's English, or by another pattern in the same notation."""
     fillers = dict(clause.slots)
     subject: Filler = None
-    for word in clause.frame.english.split():
+    for word in (pattern or clause.frame.english).split():
         if word.startswith("{"):
             filler = fillers[word[1:-1]]
             if subject is None and _can_act(filler):
                 subject = filler
+            start = len(telling.words)
             _tell_filler(filler, telling)
+            if filler is not None:
+                telling.slots.append(Told(start, len(telling.words), number, word[1:-1]))
         elif word.startswith("["):
             plural = word.endswith("+]") or (isinstance(subject, Phrase) and subject.plural and not word.endswith("-]"))
             verb = word.strip("[+-]")
@@ -155,19 +170,59 @@ def _value(value: Value) -> str:
             return str(amount)
 
 
-NO_SPACE_BEFORE = frozenset({",", ".", ";", ":", "'s", "。"})
+NO_SPACE_BEFORE = frozenset({",", ".", ";", ":", "?", "'s", "。"})
 NO_SPACE_AFTER = frozenset({"$"})
 
 
-def running_text(document: Iterable[Sentence]) -> str:
-    """A document, or any sentences, as one writes it: sentences in a row, punctuation attached."""
+@dataclass(frozen=True)
+class Page:
+    """Sentences as running text.
+
+    Attributes:
+        text: all of it.
+        tellings: each sentence in words.
+        words: for each sentence its words' (start, end) in `text`, in characters.
+    """
+
+    text: str
+    tellings: list[Telling]
+    words: list[list[tuple[int, int]]]
+
+
+def page(document: Iterable[Sentence]) -> Page:
+    """A document, or any sentences, as one writes them: sentences in a row, punctuation attached."""
     pieces: list[str] = []
+    tellings: list[Telling] = []
+    places: list[list[tuple[int, int]]] = []
+    length = 0
     for sentence in document:
+        telling = tell(sentence)
+        within: list[tuple[int, int]] = []
         glue = True
-        for word in tell(sentence).words:
+        for word in telling.words:
             if not glue and word not in NO_SPACE_BEFORE:
                 pieces.append(" ")
+                length += 1
             pieces.append(word)
+            within.append((length, length + len(word)))
+            length += len(word)
             glue = word in NO_SPACE_AFTER
         pieces.append(" ")
-    return "".join(pieces).rstrip(" ")
+        length += 1
+        tellings.append(telling)
+        places.append(within)
+    return Page("".join(pieces).rstrip(" "), tellings, places)
+
+
+def running_text(document: Iterable[Sentence]) -> str:
+    """A document, or any sentences, as text."""
+    return page(document).text
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words as text, punctuation attached."""
+    text, glue = "", True
+    for word in words:
+        text += word if glue or word in NO_SPACE_BEFORE else f" {word}"
+        glue = word in NO_SPACE_AFTER
+    return text
