@@ -28,6 +28,10 @@ STAGES = (
     "pad_seq2seq",
     "shift_right",
     "clean_sequences",
+    "bleu",
+    "rouge",
+    "split_sentences",
+    "lead",
     "chunk_documents",
     "causal_labels",
     "key_token_weights",
@@ -312,6 +316,18 @@ def _answers(value: Any) -> Any:
     return [_batch(answer) for answer in value]
 
 
+def _text(value: Any) -> Any:
+    __tracebackhide__ = True
+    _require(isinstance(value, str), "a text", value)
+    return value
+
+
+def _texts(value: Any) -> Any:
+    __tracebackhide__ = True
+    _require(isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of texts", value)
+    return value
+
+
 _NORMAL: dict[str, Callable[[Any], Any]] = {
     "align_labels": _integers,
     "merge_labels": _integers,
@@ -324,6 +340,10 @@ _NORMAL: dict[str, Callable[[Any], Any]] = {
     "pad_seq2seq": _batch,
     "shift_right": _rows,
     "clean_sequences": _rows,
+    "bleu": _batch,
+    "rouge": _batch,
+    "split_sentences": _texts,
+    "lead": _text,
     "chunk_documents": _rows,
     "causal_labels": _rows,
     "key_token_weights": _numbers,

@@ -9,12 +9,14 @@ It offers no batched twins, so a run on it also shows what "not offered" looks l
 """
 
 from tests.independent.alignment import align_labels, merge_labels
+from tests.independent.bleu import bleu
 from tests.independent.causal import causal_labels, chunk_documents, key_token_weights
 from tests.independent.chunking import chunk, chunk_batches
 from tests.independent.collation import pad_batch
 from tests.independent.decoding import clean_sequences
 from tests.independent.masking import mask_tokens
 from tests.independent.perplexity import perplexity
+from tests.independent.rouge import lead, rouge, split_sentences
 from tests.independent.scoring import score_entities
 from tests.independent.seq2seq import pad_seq2seq, shift_right
 from tests.independent.spans import best_spans, pick_answer
@@ -25,12 +27,14 @@ __all__ = [
     "align_labels",
     "answer_positions",
     "best_spans",
+    "bleu",
     "causal_labels",
     "chunk",
     "chunk_batches",
     "chunk_documents",
     "clean_sequences",
     "key_token_weights",
+    "lead",
     "make_windows",
     "mask_tokens",
     "merge_labels",
@@ -38,7 +42,9 @@ __all__ = [
     "pad_seq2seq",
     "perplexity",
     "pick_answer",
+    "rouge",
     "score_entities",
     "shift_right",
+    "split_sentences",
     "squad_scores",
 ]

@@ -1,0 +1,159 @@
+"""Checks B1-B9 of docs/contract.md: `bleu`."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from suite.properties import overlap
+from suite.properties.check import check
+from suite.properties.failure import expect, expect_close, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.strategies.written import PLAIN, Written, written
+from suite.properties.subject import Subject
+
+EXACT = 1e-9
+"""Four logarithms and an exponential in double precision; the counts are exact."""
+
+plain_texts = st.lists(st.lists(st.sampled_from(PLAIN), min_size=4, max_size=8, unique=True), min_size=1, max_size=4)
+
+
+def score(implementation: Subject, predictions: list[str], references: Any) -> dict[str, Any]:
+    result: dict[str, Any] = implementation.bleu(predictions, references=references)
+    return result
+
+
+def expect_counts(case: Written, came: dict[str, Any]) -> None:
+    __tracebackhide__ = True
+    expected = overlap.corpus_bleu(case.predictions, case.references)
+    for n, (own, theirs) in enumerate(zip(expected["precisions"], came["precisions"], strict=True), start=1):
+        expect_close(own, theirs, relative=EXACT, where=f"precision of {n}-grams in percent")
+    for key in ("brevity_penalty", "bleu"):
+        expect_close(expected[key], came[key], relative=EXACT, where=key)
+    expect(len(case.predictions), came["number"], where="number")
+
+
+@check("B1", needs="bleu", case=written(least=4))
+def test_the_references_themselves_score_100_and_no_more(implementation: Subject, case: Written) -> None:
+    came = score(implementation, case.first, case.references)
+    expect_close(100.0, came["bleu"], relative=EXACT, where="bleu")
+    expect_that(came["bleu"] <= 100, expected="at most 100", came=came["bleu"])
+    for n, precision in enumerate(came["precisions"], start=1):
+        expect_close(100.0, precision, relative=EXACT, where=f"precision of {n}-grams")
+    expect(1.0, came["brevity_penalty"], where="brevity_penalty")
+
+
+@check("B2", needs="bleu", case=written(texts=1))
+def test_bleu_agrees_with_an_independent_count(implementation: Subject, case: Written) -> None:
+    expect_counts(case, score(implementation, case.predictions, case.first))
+
+
+@check("B3", needs="bleu", case=written())
+def test_bleu_over_several_references_agrees_with_an_independent_count(implementation: Subject, case: Written) -> None:
+    expect_counts(case, score(implementation, case.predictions, case.references))
+
+
+@check("B3", needs="bleu", case=written(texts=1))
+def test_one_reference_may_be_a_text_or_a_list_of_one(implementation: Subject, case: Written) -> None:
+    expect(
+        score(implementation, case.predictions, case.first), score(implementation, case.predictions, case.references)
+    )
+
+
+@check("B4", needs="bleu", case=written(), order=st.randoms(use_true_random=False))
+def test_neither_the_order_of_examples_nor_of_references_matters(
+    implementation: Subject, case: Written, order: random.Random
+) -> None:
+    places = list(range(len(case.predictions)))
+    order.shuffle(places)
+    predictions = [case.predictions[place] for place in places]
+    references = [case.references[place][::-1] for place in places]
+    before, after = (
+        score(implementation, case.predictions, case.references),
+        score(implementation, predictions, references),
+    )
+    expect_close(before["bleu"], after["bleu"], relative=EXACT, where="bleu in another order")
+
+
+@check("B5", needs="bleu", case=written(texts=1), more=st.integers(1, 2))
+def test_the_signature_says_which_bleu_it_is(implementation: Subject, case: Written, more: int) -> None:
+    signature = str(score(implementation, case.predictions, case.references)["signature"])
+    for part in ("nrefs:1", "case:mixed", "tok:13a", "smooth:exp", "version:"):
+        expect_that(part in signature, expected=f"a signature with {part!r}", came=repr(signature))
+    several = [texts * (1 + more) for texts in case.references]
+    other = str(score(implementation, case.predictions, several)["signature"])
+    expect_that(f"nrefs:{1 + more}" in other, expected=f"a signature with 'nrefs:{1 + more}'", came=repr(other))
+
+
+@check("B6", needs="bleu", texts=plain_texts, mark=st.sampled_from([".", ",", "!", "?", ")"]))
+def test_texts_are_tokenized_by_the_scorer(implementation: Subject, texts: list[list[str]], mark: str) -> None:
+    references = [" ".join(text) + mark for text in texts]
+    apart = [" ".join([*text, mark]) for text in texts]
+    came = score(implementation, apart, references)
+    expect_close(100.0, came["bleu"], relative=EXACT, where=f"bleu with a blank before {mark!r} in the predictions")
+
+
+@check("B6", needs="bleu", texts=plain_texts, spoil=st.sampled_from(["pieces", "case"]))
+def test_pieces_of_words_and_words_in_another_case_are_other_words(
+    implementation: Subject, texts: list[list[str]], spoil: str
+) -> None:
+    """Not one word is found."""
+    references = [" ".join(text) for text in texts]
+    spoilt = [[word.upper() if spoil == "case" else f"{word[:2]} {word[2:]}" for word in text] for text in texts]
+    came = score(implementation, [" ".join(text) for text in spoilt], references)
+    expect(0.0, came["bleu"], where=f"bleu of {'upper case' if spoil == 'case' else 'words in two pieces'}")
+
+
+@check("B7", needs="bleu", case=written(least=4), which=st.sampled_from(["all", "first", "references"]))
+def test_empty_texts_score_nothing_and_are_no_error(implementation: Subject, case: Written, which: str) -> None:
+    if which == "all":
+        case = case.with_(predictions=[""] * len(case.predictions))
+    elif which == "first":
+        case = case.with_(predictions=["", *case.predictions[1:]])
+    else:
+        case = case.with_(references=[[""] * len(texts) for texts in case.references])
+    expect_counts(case, score(implementation, case.predictions, case.references))
+
+
+@check("B7", needs="bleu", texts=plain_texts, kept=st.integers(1, 3))
+def test_predictions_that_are_too_short_are_penalised(
+    implementation: Subject, texts: list[list[str]], kept: int
+) -> None:
+    """Whole texts and nothing wrong in them, but some examples have none: all precisions are 100."""
+    texts = texts * (kept + 1)
+    references = [" ".join(text) for text in texts]
+    predictions = [reference if row < len(texts) // (kept + 1) else "" for row, reference in enumerate(references)]
+    came = score(implementation, predictions, references)
+    expected = math.exp(1 - (kept + 1))
+    expect_close(expected, came["brevity_penalty"], relative=EXACT, where="brevity_penalty")
+    expect_close(100 * expected, came["bleu"], relative=EXACT, where="bleu")
+
+
+@check("B8", needs="bleu", case=written(), fault=st.sampled_from(["nothing", "more", "fewer", "uneven", "none"]))
+def test_invalid_texts_are_refused_by_bleu(implementation: Subject, case: Written, fault: str) -> None:
+    predictions: list[str] = list(case.predictions)
+    references: list[Any] = [list(texts) for texts in case.references]
+    last = len(references)
+    mentions: tuple[object, ...] = ()
+    if fault == "nothing":
+        predictions, references = [], []
+    elif fault == "more":
+        predictions.append("more")
+        mentions = (len(predictions), len(references))
+    elif fault == "fewer":
+        predictions.pop()
+        mentions = (len(predictions), len(references))
+    else:
+        predictions.append("the end")
+        references.append([] if fault == "none" else [*references[0], "the end"])
+        mentions = (last,)
+    implementation.expect_refusal("bleu", predictions, references=references, mentions=mentions)
+
+
+@check("B9", needs="bleu", case=written())
+def test_bleu_is_pure(implementation: Subject, case: Written) -> None:
+    expect_pure(implementation, "bleu", case.predictions, references=case.references)
+    expect_same_for_tuples_and_arrays(implementation, "bleu", case.predictions, references=case.references)
