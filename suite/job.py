@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from reference.engines import ENGINES
 from reference.engines.publishing import Provenance, PublishingError, publish
@@ -133,6 +133,9 @@ class NotedSource:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.source.tokenizer()
+
+    def config(self) -> PreTrainedConfig:
+        return self.source.config()
 
     def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
         return self.source.model(auto_class, **config)

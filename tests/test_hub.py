@@ -111,6 +111,11 @@ def test_a_missing_mirror_folder_is_named(tmp_path: Path) -> None:
         opened(checkpoint=MODEL, mirror=tmp_path).tokenizer()
 
 
+def test_what_is_on_no_hub_is_asked_of_a_mirror_alone() -> None:
+    with pytest.raises(SourceError, match=r"dataset org/news is on no hub. .*--mirror DIR"):
+        examples(with_data(revision="none"))
+
+
 def _parquet(path: Path, rows: datasets.Dataset) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(path)

@@ -12,6 +12,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from reference.sources import HubCheckpoint, HubData
+from reference.sources.snapshots import NOWHERE
 from reference.sources.split_files import BUILDERS
 from suite.spec import available_specs, load_spec, profiles, variants
 
@@ -25,7 +26,9 @@ def declared() -> Iterator[HubData | HubCheckpoint]:
         for profile in profiles(name):
             for variant in (None, *variants(name, profile=profile)):
                 spec = load_spec(name, profile=profile, variant=variant)
-                yield from (part for part in (spec.data, spec.checkpoint) if isinstance(part, HubData | HubCheckpoint))
+                for part in (spec.data, spec.checkpoint):
+                    if isinstance(part, HubData | HubCheckpoint) and part.revision != NOWHERE:
+                        yield part
 
 
 DATA = sorted({(part.id, part.revision) for part in declared() if isinstance(part, HubData)})

@@ -149,15 +149,7 @@ def model_card(run: TrainingRun, pipeline: Pipeline, repo: str, *, card: Provena
 
 
 def _usage(pipeline: Pipeline, repo: str) -> list[str]:
-    lines = [
-        "```python",
-        "from transformers import pipeline",
-        "",
-        f"predict = pipeline({pipeline.hub_task!r}, model={repo!r})",
-        f"predict({pipeline.example!r})",
-        "```",
-    ]
-    return ["## Use", "\n".join(lines)]
+    return ["## Use", "\n".join(["```python", *pipeline.usage(repo), "```"])]
 
 
 def _results(run: TrainingRun) -> list[str]:

@@ -69,7 +69,7 @@ class Pipeline(ABC):
 
     Class attributes:
         task: the field's name of the task.
-        hub_task: the hub's name of it, which is also that of its `transformers.pipeline`.
+        hub_task: the hub's name of it.
         Options: the pydantic type of `options`.
 
     Instances are cheap; `columns` does the work and keeps its result.
@@ -91,7 +91,17 @@ class Pipeline(ABC):
     @property
     @abstractmethod
     def example(self) -> str:
-        """An input for `transformers.pipeline(hub_task)`, shown to those who want to use a trained model."""
+        """An input, shown to those who want to use a trained model."""
+
+    def usage(self, repo: str) -> list[str]:
+        """Lines of Python that use the model trained, once it is at `repo`: those of `transformers.pipeline(hub_task)`,
+        which not every task has."""
+        return [
+            "from transformers import pipeline",
+            "",
+            f"predict = pipeline({self.hub_task!r}, model={repo!r})",
+            f"predict({self.example!r})",
+        ]
 
     @abstractmethod
     def columns(self, split: str) -> Columns:

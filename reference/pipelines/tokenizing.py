@@ -1,4 +1,4 @@
-"""Text to columnar token ids with the Rust tokenizer, many examples a call, no Python loop over tokens."""
+"""Text to columnar token ids, many examples a call; with a Rust tokenizer no Python loop over tokens."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def tokenize(
             f"the tokenizer is a slow one ({type(tokenizer).__name__}), which does not know word_ids: "
             f"take a checkpoint with a fast one (tokenizer.json)"
         )
-    special = tokenizer.num_special_tokens_to_add()
-    if max_length is not None and max_length <= special:
-        raise ValueError(f"max_length {max_length} leaves no room beside {special} special tokens: raise it")
+    _leave_room(tokenizer, max_length)
     parts: dict[str, list[pa.Array]] = {"input_ids": [], "word_ids": [], "special_tokens_mask": []}
     for start in range(0, len(examples), SLICE):
         encodings = tokenizer(
@@ -61,3 +59,39 @@ def tokenize(
     words = columns["word_ids"]
     columns["word_ids"] = words.with_values(np.where(columns["special_tokens_mask"].values == 1, -1, words.values))
     return columns
+
+
+def token_ids(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, max_length: int, target: bool = False
+) -> Ragged:
+    """(N, T_i) the tokens of N texts, with a tokenizer fast or slow.
+
+    Args:
+        tokenizer: any; where source and target are spelt with different pieces (Marian), it knows both.
+        texts: N texts.
+        max_length: tokens of a text, special tokens included: the text is cut, they stay.
+        target: whether the texts are what a model is to write, and not what it reads.
+
+    Raises:
+        ValueError: a `max_length` that has no room beside the special tokens.
+    """
+    _leave_room(tokenizer, max_length)
+    rows: list[list[int]] = []
+    for start in range(0, len(texts), SLICE):
+        batch = list(texts[start : start + SLICE])
+        encoded = tokenizer(
+            **{"text_target" if target else "text": batch},
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        rows += encoded["input_ids"]
+    return Ragged.from_lists(rows)
+
+
+def _leave_room(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+    special = tokenizer.num_special_tokens_to_add()
+    if max_length is not None and max_length <= special:
+        raise ValueError(f"max_length {max_length} leaves no room beside {special} special tokens: raise it")

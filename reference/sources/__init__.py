@@ -7,14 +7,19 @@ from typing import Annotated, Any
 
 import datasets
 from pydantic import Field
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from reference.sources.checkpoints import MicroworldCheckpoint, microworld_model, microworld_tokenizer
+from reference.sources.checkpoints import (
+    MicroworldCheckpoint,
+    microworld_config,
+    microworld_model,
+    microworld_tokenizer,
+)
 from reference.sources.fingerprints import fingerprint
 from reference.sources.hub import HubData, hub_examples
 from reference.sources.installed import InstalledCode, installed_examples
 from reference.sources.microworld import MicroworldData, microworld_examples
-from reference.sources.pretrained import HubCheckpoint, hub_model, hub_tokenizer
+from reference.sources.pretrained import HubCheckpoint, hub_config, hub_model, hub_tokenizer
 from reference.sources.source import Access, Source, SourceError
 
 __all__ = [
@@ -64,6 +69,13 @@ class _Opened:
                 return microworld_tokenizer(checkpoint)
             case HubCheckpoint() as checkpoint:
                 return hub_tokenizer(checkpoint, access=self.access)
+
+    def config(self) -> PreTrainedConfig:
+        match self._checkpoint():
+            case MicroworldCheckpoint() as checkpoint:
+                return microworld_config(checkpoint)
+            case HubCheckpoint() as checkpoint:
+                return hub_config(checkpoint, access=self.access)
 
     def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
         match self._checkpoint():

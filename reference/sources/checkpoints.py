@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from reference.sources.architectures import ARCHITECTURES, Architecture, Marks, small_config
 from reference.sources.microworld import MicroworldData, microworld_examples
@@ -87,10 +87,14 @@ def _trained(family: Family, vocabulary: int, marks: Marks, reads: tuple[str, ..
     return str(train_tokenizer(family, training_text(reads, seed), vocabulary=vocabulary, marks=marks).to_str())
 
 
+def microworld_config(checkpoint: MicroworldCheckpoint, **overrides: Any) -> PreTrainedConfig:
+    """The architecture's config in the declared size."""
+    vocabulary = len(microworld_tokenizer(checkpoint))
+    return small_config(checkpoint.architecture, checkpoint, vocabulary=vocabulary, **overrides)
+
+
 def microworld_model(checkpoint: MicroworldCheckpoint, auto_class: Any, **config: Any) -> PreTrainedModel:
     """A model of random weights, drawn from torch's global generator."""
-    vocabulary = len(microworld_tokenizer(checkpoint))
-    settings = small_config(checkpoint.architecture, checkpoint, vocabulary=vocabulary, **config)
-    made = auto_class.from_config(settings, dtype=torch.float32)
+    made = auto_class.from_config(microworld_config(checkpoint, **config), dtype=torch.float32)
     assert isinstance(made, PreTrainedModel)
     return made

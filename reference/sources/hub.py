@@ -10,7 +10,7 @@ import datasets
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reference.sources.normalization import column_names, contract_columns, ordered_tags, tag_strings
-from reference.sources.snapshots import snapshot
+from reference.sources.snapshots import NOWHERE, snapshot
 from reference.sources.source import Access, SourceError
 from reference.sources.split_files import BUILDERS, load_split
 
@@ -22,7 +22,9 @@ class HubData(BaseModel):
 
     source: Literal["hub"] = "hub"
     id: str = Field(min_length=1, description="ORG/NAME")
-    revision: str = Field(min_length=1, description="commit, tag, or reference such as refs/convert/parquet")
+    revision: str = Field(
+        min_length=1, description="commit, tag, or reference such as refs/convert/parquet; `none`: not on the hub"
+    )
     config: str | None = Field(default=None, description="which of several configurations: a folder of the repository")
     columns: dict[str, str] = Field(
         default={},
@@ -56,7 +58,7 @@ class HubData(BaseModel):
     @classmethod
     def of_folder(cls, path: Path) -> HubData:
         """Data of one's own, with the contract's names for splits and columns."""
-        return cls(id=path.name, revision="none")
+        return cls(id=path.name, revision=NOWHERE)
 
 
 def hub_examples(data: HubData, split: str, *, columns: tuple[str, ...], access: Access) -> datasets.Dataset:

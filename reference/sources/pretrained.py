@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from reference.sources.snapshots import snapshot
+from reference.sources.snapshots import NOWHERE, snapshot
 from reference.sources.source import Access, SourceError
 
 DESCRIPTION = ["*.json", "*.txt", "*.model", "*.spm"]
@@ -34,7 +35,7 @@ class HubCheckpoint(BaseModel):
     @classmethod
     def of_folder(cls, path: Path) -> HubCheckpoint:
         """A checkpoint of one's own: pretrained if the folder has weights."""
-        return cls(id=path.name, revision="none", pretrained=_has(path, WEIGHTS) or _has(path, *PICKLED))
+        return cls(id=path.name, revision=NOWHERE, pretrained=_has(path, WEIGHTS) or _has(path, *PICKLED))
 
 
 def hub_tokenizer(checkpoint: HubCheckpoint, *, access: Access) -> PreTrainedTokenizerBase:
@@ -55,6 +56,15 @@ def hub_tokenizer(checkpoint: HubCheckpoint, *, access: Access) -> PreTrainedTok
         raise SourceError(f"{folder} holds no tokenizer that can be read: {_first_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
+
+
+def hub_config(checkpoint: HubCheckpoint, *, access: Access, **overrides: Any) -> PreTrainedConfig:
+    """The checkpoint's config with its declared overrides.
+
+    Raises:
+        SourceError: see `snapshot`; no config there, an unknown entry, a repository that needs remote code.
+    """
+    return _config(_folder(checkpoint, access), checkpoint.config | overrides)
 
 
 def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **config: Any) -> PreTrainedModel:
@@ -110,7 +120,7 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
         config, unknown = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True, return_unused_kwargs=True, **overrides
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise SourceError(f"{folder} holds no model config that can be read: {_first_line(error)}") from error
     if unknown:
         raise SourceError(

@@ -24,6 +24,8 @@ from huggingface_hub.errors import (
 from reference.sources.source import SourceError
 
 Kind = Literal["dataset", "model"]
+NOWHERE = "none"
+"""The revision of what is on no hub, only in a mirror or in a folder of one's own."""
 
 
 def snapshot(
@@ -38,14 +40,16 @@ def snapshot(
     """The folder of a repository at a revision; the files that match `patterns` and not `ignore` are there.
 
     Raises:
-        SourceError: the mirror has no such folder, the hub does not answer and the cache has no such revision, no
-            such repository or revision, no permission.
+        SourceError: the mirror has no such folder, the revision is `NOWHERE` and there is no mirror, the hub does not
+            answer and the cache has no such revision, no such repository or revision, no permission.
     """
     if mirror is not None:
         folder = mirror / f"{kind}s" / repository
         if not folder.is_dir():
             raise SourceError(f"the mirror has no {kind} {repository}: there is no folder {folder}")
         return folder
+    if revision == NOWHERE:
+        raise SourceError(f"{kind} {repository} is on no hub. {REMEDY[kind]}")
     what = f"{kind} {repository} at revision {revision}"
     try:
         return Path(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import datasets
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class SourceError(Exception):
@@ -47,6 +47,10 @@ class Source(Protocol):
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer, which may be a slow one: who needs `word_ids` asks for `is_fast`."""
+        ...
+
+    def config(self) -> PreTrainedConfig:
+        """The model's config as declared: what must be known of the model before there is one."""
         ...
 
     def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:

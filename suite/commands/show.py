@@ -11,9 +11,10 @@ what you see:
   the data's columns and sizes; examples drawn by --seed; words above their
   labels, and tokens above the labels that alignment gave them (-100: no loss,
   no score); for masked-lm the chunks, and one with its hidden tokens above what
-  is to be guessed; for causal-lm the chunks, and one above what is predicted at
-  each of its places; a batch as the model gets it; lengths, the share of padding,
-  unknown tokens, and how often each label occurs.
+  is to be guessed; for translation and summarization pairs of texts, and what
+  the decoder reads above what it is to write; for causal-lm the chunks, and one
+  above what is predicted at each of its places; a batch as the model gets it;
+  lengths, the share of padding, unknown tokens, and how often each label occurs.
 
 examples:
   python -m suite show token-classification

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "task", metavar="TASK", help="token-classification, masked-lm, or a variant such as token-classification+first"
+        "task", metavar="TASK", help="a task such as masked-lm, or a variant of one such as token-classification+first"
     )
     parser.add_argument(
         "--profile", default="embedded", metavar="NAME", help=f"{', '.join(parsing.PROFILES)} (default: embedded)"

@@ -90,14 +90,19 @@ def padded_batch(pipeline: Pipeline, rows: Sequence[int], *, split: str = "train
     return shown
 
 
-def token_statistics(pipeline: Pipeline, *, batch_size: int) -> list[RenderableType]:
-    """Lengths, the share that padding takes, and how much of the text the tokenizer does not know."""
+def token_statistics(
+    pipeline: Pipeline, *, batch_size: int, column: str = "input_ids", of: str | None = None
+) -> list[RenderableType]:
+    """Lengths, the share that padding takes, and how much of the text the tokenizer does not know.
+
+    `column` is the pipeline's; `of` says what it holds, where a pipeline has more than one.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("  split")
     for name in ("examples", "tokens", "shortest", "median", "mean", "95%", "longest", "padding", "unknown"):
         table.add_column(name, justify="right")
     for split in ("train", "validation"):
-        ids = ragged(pipeline, split, "input_ids")
+        ids = ragged(pipeline, split, column)
         lengths, values = ids.lengths, ids.values
         unknown = pipeline.tokenizer.unk_token_id
         table.add_row(
@@ -110,7 +115,9 @@ def token_statistics(pipeline: Pipeline, *, batch_size: int) -> list[RenderableT
             share_of(padding_share(lengths, batch_size=batch_size)),
             "-" if unknown is None else share(int((values == unknown).sum()), len(values)),
         )
-    title = heading(f"Tokens (padding: of batches of {batch_size} in the data's order)")
+    title = heading(
+        f"Tokens{'' if of is None else f' of each {of}'} (padding: of batches of {batch_size} in the data's order)"
+    )
     return [title, table]
 
 

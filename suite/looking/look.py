@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import RenderableType
 
 from reference.pipelines.pipeline import Pipeline
-from suite.looking import causal_lm, masked_lm, token_classification
+from suite.looking import causal_lm, masked_lm, seq2seq, token_classification
 
 
 class Look(Protocol):
@@ -28,5 +28,7 @@ class Look(Protocol):
 LOOKS: dict[str, Look] = {
     "token-classification": token_classification.look,
     "masked-lm": masked_lm.look,
+    "translation": seq2seq.look,
+    "summarization": seq2seq.look,
     "causal-lm": causal_lm.look,
 }

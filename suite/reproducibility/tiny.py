@@ -12,11 +12,15 @@ from reference.sources import MicroworldCheckpoint, MicroworldData, open_source
 OPTIONS: dict[str, dict[str, Any]] = {
     "token-classification": {},
     "masked-lm": {"chunk_length": 32, "train_chunks": 24, "probe": "She lives in [MASK]."},
+    "translation": {"max_length": 48, "max_new_tokens": 12},
+    "summarization": {"max_source_length": 96, "max_target_length": 24, "max_new_tokens": 12},
     "causal-lm": {"context_length": 32, "remainder": "keep", "train_chunks": 24, "validation_chunks": 17},
 }
 """What the tasks need beyond their defaults; a task that is not here is taken with those."""
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "masked-lm": {"architecture": "distilbert"},
+    "translation": {"architecture": "marian", "tokenizer": "metaspace-bpe"},
+    "summarization": {"architecture": "t5", "tokenizer": "metaspace-bpe"},
     "causal-lm": {"architecture": "gpt2", "tokenizer": "byte-bpe"},
 }
 """Where the head wants another model than BERT."""

@@ -1,0 +1,322 @@
+"""What translation and summarization share: an encoder reads one text, a decoder writes another.
+
+The loss is over the tokens of the target. Evaluation also lets the model write: what it wrote is compared as text, with
+the settings of the search in the signature, for another search is another measurement.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from reference.pipelines.pipeline import (
+    Batch,
+    BatchSize,
+    Columns,
+    Feature,
+    FeatureRows,
+    Options,
+    Pipeline,
+    Score,
+    to_tensors,
+)
+from reference.pipelines.tokenizing import token_ids
+from reference.pipelines.writing import Search, write
+from reference.ragged import Ragged
+from reference.sources.source import Source, SourceError
+from reference.stages import pad_seq2seq, shift_right
+
+ROTATING = ("mbart", "plbart")
+"""Model types whose decoder starts with the target's own last token, its language, and not with a fixed one."""
+PROBES = 2
+PROBE_CHARACTERS = 200
+
+
+class Seq2SeqOptions(Options):
+    """What a spec may choose.
+
+    Attributes:
+        num_beams: width of the search; 1 takes the likeliest token each time.
+        max_new_tokens: what the model may write at most, its end included: one that has not learnt to end would go on.
+            None: as many as a target may have.
+        references: what its texts are compared with: the targets' `text`, or what is left of it in the `labels` (cut
+            and normalised by the tokenizer), as the course does.
+        loss_batches: also report the mean of the mean losses of batches of so many examples, in the data's order, as
+            transformers' Trainer does (`trainer_loss`).
+    """
+
+    num_beams: int = Field(default=1, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    references: Literal["text", "labels"] = "text"
+    loss_batches: int | None = Field(default=None, ge=1)
+
+
+class WrittenPrediction(NamedTuple):
+    """What is kept of one example: the `text` written, of so many tokens (`length`, its end included); `loss` in nats,
+    a sum over the target's `items` tokens."""
+
+    text: str
+    length: int
+    loss: float
+    items: int
+
+
+@dataclass(frozen=True)
+class _Split:
+    columns: dict[str, Ragged]
+    sources: list[str]
+    targets: list[str]
+
+
+class Seq2Seq(Pipeline):
+    """A task names its columns and limits, and scores the texts.
+
+    Class attributes:
+        two_languages: whether targets are spelt with the tokenizer's pieces for another language (Marian has two sets).
+    """
+
+    source_column: ClassVar[str]
+    target_column: ClassVar[str]
+    two_languages: ClassVar[bool] = True
+    options: Seq2SeqOptions
+
+    def __init__(self, source: Source, *, options: Any, seed: int) -> None:
+        super().__init__(source, options=options, seed=seed)
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._splits: dict[str, _Split] = {}
+
+    # What a task says ---------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def source_length(self) -> int:
+        """Tokens of a source at most, its end included."""
+
+    @property
+    @abstractmethod
+    def target_length(self) -> int:
+        """Tokens of a target at most, its end included."""
+
+    @abstractmethod
+    def score_texts(self, texts: Sequence[str], references: Sequence[str]) -> list[Score]:
+        """The metrics of the texts of all validation examples, the main one first."""
+
+    def prompt(self, text: str) -> str:
+        """What the model reads of a source."""
+        return text
+
+    # Data ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        if self._tokenizer is None:
+            tokenizer = self.source.tokenizer()
+            for name in ("pad_token", "eos_token"):
+                if getattr(tokenizer, name) is None:
+                    raise SourceError(
+                        f"the tokenizer has no {name}, {self.task} needs one: take a checkpoint made for writing"
+                    )
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    @cached_property
+    def start_id(self) -> int | None:
+        """What the decoder starts with; None where that is the target's last token (see `ROTATING`).
+
+        Raises:
+            SourceError: a checkpoint without a decoder, or one that does not say, or with too few positions.
+        """
+        config = self.source.config()
+        start: int | None = getattr(config, "decoder_start_token_id", None)
+        rotates = config.model_type in ROTATING
+        if not config.is_encoder_decoder or (start is None and not rotates):
+            raise SourceError(
+                f"the checkpoint's config ({type(config).__name__}) is of no encoder with a decoder that says what it "
+                f"starts with (decoder_start_token_id): take one such as Marian, BART or T5"
+            )
+        positions = getattr(config, "max_position_embeddings", None)
+        longest = max(self.source_length, self.target_length, self.max_new_tokens + 1)
+        if positions is not None and longest > positions:
+            raise SourceError(
+                f"the model has {positions} positions, and the options ask for {longest}: lower the longest of source "
+                f"{self.source_length}, target {self.target_length} and max_new_tokens + 1 {self.max_new_tokens + 1}"
+            )
+        return None if rotates else start
+
+    @property
+    def max_new_tokens(self) -> int:
+        return self.options.max_new_tokens or self.target_length
+
+    @property
+    def example(self) -> str:
+        return self._split("validation").sources[0]
+
+    def columns(self, split: str) -> Columns:
+        """`input_ids` and `labels`, (N, T_i) each."""
+        return self._split(split).columns
+
+    def texts(self, split: str) -> tuple[list[str], list[str]]:
+        """N sources and N targets, whole."""
+        return self._split(split).sources, self._split(split).targets
+
+    def _split(self, split: str) -> _Split:
+        if split not in self._splits:
+            data = self.source.examples(split, columns=(self.source_column, self.target_column))
+            if not len(data):
+                raise SourceError(f"split {split!r} has no rows")
+            sources, targets = list(data[self.source_column]), list(data[self.target_column])
+            prompts = [self.prompt(text) for text in sources]
+            columns = {
+                "input_ids": token_ids(self.tokenizer, prompts, max_length=self.source_length),
+                "labels": token_ids(self.tokenizer, targets, max_length=self.target_length, target=self.two_languages),
+            }
+            self._refuse_endless(columns["labels"], split=split)
+            self._splits[split] = _Split(columns, sources, targets)
+        return self._splits[split]
+
+    def _refuse_endless(self, labels: Ragged, *, split: str) -> None:
+        ends = np.bincount(labels.rows[labels.values == self.tokenizer.eos_token_id], minlength=len(labels))
+        if not ends.all():
+            raise SourceError(
+                f"the tokenizer puts no {self.tokenizer.eos_token} at the end of target {int(ends.argmin())} of split "
+                f"{split!r}: a model would never learn to end; take the tokenizer that belongs to the model"
+            )
+
+    def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:
+        tokenizer = self.tokenizer
+        rows = [
+            {
+                "input_ids": feature["input_ids"],
+                "attention_mask": np.ones(len(feature["input_ids"]), dtype=np.int64),
+                "labels": feature["labels"],
+            }
+            for feature in features
+        ]
+        arrays = pad_seq2seq(rows, pad_id=tokenizer.pad_token_id, side=tokenizer.padding_side)
+        labels, mask = arrays["labels"], arrays["attention_mask"]
+        decoder = shift_right(labels, pad_id=tokenizer.pad_token_id, start_id=self.start_id)
+        items = int((labels != -100).sum())
+        size = BatchSize(len(rows), items, int(mask.sum()) + items, mask.size + labels.size)
+        return {**to_tensors(arrays | {"decoder_input_ids": decoder}), "size": size}
+
+    # The model ----------------------------------------------------------------------------------------------------
+
+    def model(self) -> PreTrainedModel:
+        return self.source.model(AutoModelForSeq2SeqLM)
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        logits = _logits(model, batch)
+        return cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), reduction="sum")
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> list[WrittenPrediction]:
+        labels = batch["labels"]
+        logits = _logits(model, batch).float()  # (B, T, V)
+        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")  # (B * T,)
+        loss = losses.view_as(labels).double().sum(1).tolist()
+        items = (labels != -100).sum(1).tolist()
+        written = write(model, batch, tokenizer=self.tokenizer, search=self.search)
+        return [
+            WrittenPrediction(text, length, nll, count)
+            for (text, length), nll, count in zip(written, loss, items, strict=True)
+        ]
+
+    @property
+    def search(self) -> Search:
+        return Search(self.options.num_beams, self.max_new_tokens, self.start_id)
+
+    # Scores -------------------------------------------------------------------------------------------------------
+
+    @property
+    def search_signature(self) -> str:
+        return (
+            f"refs:{self.options.references}|beams:{self.options.num_beams}|max_new_tokens:{self.max_new_tokens}"
+            f"|max_source_tokens:{self.source_length}|max_target_tokens:{self.target_length}"
+        )
+
+    def score(self, predictions: Sequence[WrittenPrediction]) -> list[Score]:
+        split = self._split("validation")
+        if len(predictions) != len(split.targets):
+            raise ValueError(f"{len(predictions)} predictions for {len(split.targets)} validation examples")
+        references = split.targets
+        if self.options.references == "labels":
+            references = self.tokenizer.batch_decode(split.columns["labels"].to_lists(), skip_special_tokens=True)
+        references = [text.strip() for text in references]
+        quality = self.score_texts([prediction.text for prediction in predictions], references)
+        return [quality[0], *self._losses(predictions), *quality[1:], self._length(predictions)]
+
+    def _losses(self, predictions: Sequence[WrittenPrediction]) -> list[Score]:
+        sums = np.asarray([prediction.loss for prediction in predictions])
+        items = np.asarray([prediction.items for prediction in predictions])
+        n = int(items.sum())
+        signature = f"nll|unit:nat|max_target_tokens:{self.target_length}"
+        scores = [Score("loss", float(sums.sum()) / n, n, False, f"{signature}|mean:token", upper=None)]
+        if (size := self.options.loss_batches) is not None:
+            starts = np.arange(0, len(sums), size)
+            means = np.add.reduceat(sums, starts) / np.add.reduceat(items, starts)
+            weights = np.diff(np.append(starts, len(sums)))
+            value = float(np.average(means, weights=weights))
+            how = f"{signature}|mean:batches of {size}"
+            scores.append(Score("trainer_loss", value, n, False, how, upper=None))
+        return scores
+
+    def _length(self, predictions: Sequence[WrittenPrediction]) -> Score:
+        mean = sum(prediction.length for prediction in predictions) / len(predictions)
+        return Score("gen_len", mean, len(predictions), True, f"tokens|{self.search_signature}", upper=None)
+
+    # What people see ----------------------------------------------------------------------------------------------
+
+    def usage(self, repo: str) -> list[str]:
+        return [
+            "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({repo!r})",
+            f"model = AutoModelForSeq2SeqLM.from_pretrained({repo!r})",
+            f"inputs = tokenizer({self.prompt(self.example)!r}, return_tensors='pt')",
+            f"ids = model.generate(**inputs, num_beams={self.options.num_beams}, max_new_tokens={self.max_new_tokens})",
+            "print(tokenizer.decode(ids[0], skip_special_tokens=True))",
+        ]
+
+    def probe(self, model: torch.nn.Module) -> list[str]:
+        """What the model makes of the first validation examples."""
+        rows = FeatureRows(self.columns("validation"))
+        chosen = range(min(PROBES, len(rows)))
+        device = next(model.parameters()).device
+        batch = self.collate([rows[0, index] for index in chosen], train=False)
+        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            written = write(model, inputs, tokenizer=self.tokenizer, search=self.search)
+        sources, targets = self.texts("validation")
+        return [
+            line
+            for index, (text, _) in zip(chosen, written, strict=True)
+            for line in (
+                f"source:    {_short(sources[index])}",
+                f"output:    {_short(text)}",
+                f"reference: {_short(targets[index])}",
+            )
+        ]
+
+
+def _logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """(B, T, V) the decoder's scores of each target token, from the source and the target's tokens before it."""
+    logits: torch.Tensor = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        decoder_input_ids=batch["decoder_input_ids"],
+        use_cache=False,  # a cache is for writing token by token
+    ).logits
+    return logits
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= PROBE_CHARACTERS else line[:PROBE_CHARACTERS] + " ..."
