@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 from reference.sources.architectures import ARCHITECTURES, Architecture
 from reference.sources.checkpoints import MicroworldCheckpoint, microworld_model, microworld_tokenizer
 
-SEQ2SEQ = ["t5"]
+SEQ2SEQ = ["marian", "t5"]
 TEXTS = ["Weston beat Harlow.", "Rain fell.", "  12.5 per cent of Oslo, 3 of 24"]
 
 

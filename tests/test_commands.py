@@ -102,6 +102,26 @@ def test_show_of_a_variant_shows_the_variant(capsys: pytest.CaptureFixture[str])
     assert "(strategy first)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("task", ["translation"])
+def test_show_of_a_task_that_writes_shows_pairs_and_what_the_decoder_reads(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["show", task, "--samples", "1", "--seed", "3"])
+    out = capsys.readouterr().out
+    for expected in (
+        "source: Value('string')",
+        "what the decoder reads, above what it is to write",
+        "decoder_input_ids (32, ",
+        "Tokens of each source",
+        "Tokens of each target",
+        "may be cut off",
+    ):
+        assert expected in out
+    lines = out[out.index("what the decoder reads") :].splitlines()
+    assert lines[1].split()[0] == "<pad>"  # above the first token of the target
+    assert lines[1].split()[1] == lines[2].split()[0]
+
+
 def test_show_of_masked_lm_shows_chunks_and_what_is_hidden(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 == main(["show", "masked-lm", "--samples", "1"])
     text = capsys.readouterr().out

@@ -14,13 +14,19 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from reference.engines import ENGINES
 from reference.engines.publishing import Provenance, PublishingError, model_card, publish
 from reference.engines.training import Execution, Recipe, TrainingRun
-from reference.pipelines import MaskedLM, Pipeline, TokenClassification
+from reference.pipelines import MaskedLM, Pipeline, TokenClassification, Translation
 from tests.hub_stand_in import TOKEN, Hub, serving
+from tests.tiny_seq2seq_source import TinyPairs
 from tests.tiny_source import TinySource
 
 # huggingface_hub hands httpx the files of an LFS upload by a deprecated name; nothing of ours can change that.
@@ -42,6 +48,7 @@ CARD = Provenance(
 TASKS: dict[str, tuple[type[Pipeline], dict[str, Any], Any]] = {
     "token-classification": (TokenClassification, {"max_length": 64}, AutoModelForTokenClassification),
     "masked-lm": (MaskedLM, {"chunk_length": 16, "probe": "ada likes [MASK] ."}, AutoModelForMaskedLM),
+    "translation": (Translation, {"max_length": 12}, AutoModelForSeq2SeqLM),
 }
 
 
@@ -56,7 +63,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture(params=TASKS)
 def trained(request: pytest.FixtureRequest) -> tuple[TrainingRun, Pipeline, Any]:
     kind, options, auto = TASKS[request.param]
-    pipeline = kind(TinySource(), options=kind.Options(**options), seed=3)
+    source = TinyPairs() if kind is Translation else TinySource()
+    pipeline = kind(source, options=kind.Options(**options), seed=3)
     return ENGINES["loop"](pipeline, recipe=RECIPE, execution=EXECUTION), pipeline, auto
 
 
@@ -119,7 +127,7 @@ def test_the_card_says_what_was_trained_on_what_how_and_how_well(trained: tuple[
         "0.001",
         "| seed | 3 |",
         torch.__version__.split("+")[0],
-        "model='me/tiny'",
+        "'me/tiny'",
         "a machine",
     ):
         assert expected in content

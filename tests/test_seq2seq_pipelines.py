@@ -13,7 +13,8 @@ from reference.engines import ENGINES
 from reference.engines.training import Execution, Recipe
 from reference.pipelines import PIPELINES, Summarization, Translation
 from reference.pipelines.pipeline import Feature, FeatureRows, Pipeline
-from reference.pipelines.seq2seq import Seq2Seq, WrittenPrediction
+from reference.pipelines.seq2seq import Seq2Seq
+from reference.pipelines.seq2seq_scores import WrittenPrediction
 from reference.pipelines.writing import Search, generation_config
 from reference.ragged import Ragged
 from reference.sources.source import SourceError
@@ -298,6 +299,14 @@ def test_every_engine_trains_it(engine: str, make: Any) -> None:
     losses = [{s.name: s.value for s in evaluation.scores}["loss"] for evaluation in run.evaluations]
     assert losses[-1] < losses[0]
     assert run.probes["before"] != run.probes["after"]
+
+
+def test_no_example_can_end_the_block_of_its_use() -> None:
+    pipeline = translator(TinyPairs(extra=(["one ``` two\n---"], ["un ``` deux"])))
+    text = "\n".join(pipeline.usage("me/tiny"))
+    assert "```" not in text
+    assert "\n---" not in text
+    compile(text, "usage", "exec")
 
 
 def test_what_is_said_of_its_use_runs(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

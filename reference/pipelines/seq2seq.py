@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from reference.pipelines.pipeline import (
     Score,
     to_tensors,
 )
+from reference.pipelines.seq2seq_scores import WrittenPrediction, length_score, loss_scores
 from reference.pipelines.tokenizing import token_ids
 from reference.pipelines.writing import Search, write
 from reference.ragged import Ragged
@@ -58,16 +59,6 @@ class Seq2SeqOptions(Options):
     max_new_tokens: int | None = Field(default=None, ge=1)
     references: Literal["text", "labels"] = "text"
     loss_batches: int | None = Field(default=None, ge=1)
-
-
-class WrittenPrediction(NamedTuple):
-    """What is kept of one example: the `text` written, of so many tokens (`length`, its end included); `loss` in nats,
-    a sum over the target's `items` tokens."""
-
-    text: str
-    length: int
-    loss: float
-    items: int
 
 
 @dataclass(frozen=True)
@@ -242,6 +233,10 @@ class Seq2Seq(Pipeline):
             f"|max_source_tokens:{self.source_length}|max_target_tokens:{self.target_length}"
         )
 
+    @property
+    def loss_signature(self) -> str:
+        return f"nll|unit:nat|max_target_tokens:{self.target_length}"
+
     def score(self, predictions: Sequence[WrittenPrediction]) -> list[Score]:
         split = self._split("validation")
         if len(predictions) != len(split.targets):
@@ -251,26 +246,8 @@ class Seq2Seq(Pipeline):
             references = self.tokenizer.batch_decode(split.columns["labels"].to_lists(), skip_special_tokens=True)
         references = [text.strip() for text in references]
         quality = self.score_texts([prediction.text for prediction in predictions], references)
-        return [quality[0], *self._losses(predictions), *quality[1:], self._length(predictions)]
-
-    def _losses(self, predictions: Sequence[WrittenPrediction]) -> list[Score]:
-        sums = np.asarray([prediction.loss for prediction in predictions])
-        items = np.asarray([prediction.items for prediction in predictions])
-        n = int(items.sum())
-        signature = f"nll|unit:nat|max_target_tokens:{self.target_length}"
-        scores = [Score("loss", float(sums.sum()) / n, n, False, f"{signature}|mean:token", upper=None)]
-        if (size := self.options.loss_batches) is not None:
-            starts = np.arange(0, len(sums), size)
-            means = np.add.reduceat(sums, starts) / np.add.reduceat(items, starts)
-            weights = np.diff(np.append(starts, len(sums)))
-            value = float(np.average(means, weights=weights))
-            how = f"{signature}|mean:batches of {size}"
-            scores.append(Score("trainer_loss", value, n, False, how, upper=None))
-        return scores
-
-    def _length(self, predictions: Sequence[WrittenPrediction]) -> Score:
-        mean = sum(prediction.length for prediction in predictions) / len(predictions)
-        return Score("gen_len", mean, len(predictions), True, f"tokens|{self.search_signature}", upper=None)
+        losses = loss_scores(predictions, batches=self.options.loss_batches, signature=self.loss_signature)
+        return [quality[0], *losses, *quality[1:], length_score(predictions, signature=self.search_signature)]
 
     # What people see ----------------------------------------------------------------------------------------------
 
@@ -280,7 +257,7 @@ class Seq2Seq(Pipeline):
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({repo!r})",
             f"model = AutoModelForSeq2SeqLM.from_pretrained({repo!r})",
-            f"inputs = tokenizer({self.prompt(self.example)!r}, return_tensors='pt')",
+            f"inputs = tokenizer({_literal(self.prompt(self.example))}, return_tensors='pt')",
             f"ids = model.generate(**inputs, num_beams={self.options.num_beams}, max_new_tokens={self.max_new_tokens})",
             "print(tokenizer.decode(ids[0], skip_special_tokens=True))",
         ]
@@ -320,3 +297,8 @@ def _logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= PROBE_CHARACTERS else line[:PROBE_CHARACTERS] + " ..."
+
+
+def _literal(text: str) -> str:
+    """A Python literal that cannot end a block of Markdown."""
+    return repr(text).replace("`", "\\x60")
