@@ -105,7 +105,7 @@ def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None,
     for word in (pattern or clause.frame.english).split():
         if word.startswith("{"):
             filler = fillers[word[1:-1]]
-            if subject is None and _can_act(filler):
+            if subject is None and can_act(filler):
                 subject = filler
             start = len(telling.words)
             _tell_filler(filler, telling)
@@ -123,7 +123,7 @@ def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None,
             telling.say(word)
 
 
-def _can_act(filler: Filler) -> bool:
+def can_act(filler: Filler) -> bool:
     """Not the `striker` and not the `Norlandian` of "Norlandian striker Miller"."""
     return isinstance(filler, Phrase) or (isinstance(filler, Mention) and filler.entity.role != "people")
 

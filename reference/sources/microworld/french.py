@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 
+from reference.sources.microworld.english import can_act
 from reference.sources.microworld.french_words import (
     ADJECTIVES,
     BODIES,
@@ -143,7 +144,8 @@ class ClauseInFrench:
     def __init__(self, clause: Clause) -> None:
         self.clause = clause
         self.fillers: dict[str, Filler] = dict(clause.slots)
-        self.says_her = "<his>" in clause.frame.english
+        acting = (filler for _, filler in clause.slots if can_act(filler))
+        self.says_his_of = next(acting, None) if "<his>" in clause.frame.english else None
 
     def words(self) -> list[str]:
         told: list[str] = []
@@ -183,9 +185,8 @@ class ClauseInFrench:
                 return head
             case Term(word) if word in JOBS and head != "adjective":
                 agreement = self._agreement(others[0])
-                job = JOBS[word][agreement.feminine]
-                after = [self._adjective(other).agreeing(agreement) for other in others[1:]]
-                told += [*_determined(determiner, agreement, job), *after]
+                adjectives = [self._adjective(other) for other in others[1:]]
+                told += _nominal(determiner, agreement, JOBS[word][agreement.feminine], adjectives)
             case Term(word):
                 told += ADJECTIVES[word].agreeing(self._agreement(others[0])).split()
             case Value():
@@ -199,26 +200,14 @@ class ClauseInFrench:
         assert isinstance(filler, Term), f"{slot} is no adjective"
         return ADJECTIVES[filler.word]
 
-    def _phrase(self, phrase: Phrase, determiner: str, others: list[str]) -> Iterator[str]:
+    def _phrase(self, phrase: Phrase, determiner: str, peoples: list[str]) -> list[str]:
         noun = NOUNS[phrase.noun.singular]
-        agreement = Agreement(noun.feminine, phrase.plural)
-        word = noun.plural if phrase.plural else noun.singular
-        peoples = [self._adjective(other).agreeing(agreement) for other in others]
-        determiner = determiner or phrase.article or "some"
-        before, after = [], " et ".join(peoples).split()
+        adjectives = [self._adjective(people) for people in peoples]
         if phrase.adjective:
-            adjective = ADJECTIVES[phrase.adjective]
-            form = adjective.agreeing(agreement)
-            if adjective.precedes:
-                special = not agreement.feminine and not agreement.plural and begins_with_vowel(word)
-                before = [adjective.before_vowel if special else form]
-            else:
-                after += form.split()
-        if determiner in ("some", "a") and phrase.plural and before:
-            yield "d'" if begins_with_vowel(before[0]) else "de"  # de nouvelles lois
-            yield from [*before, word, *after]
-        else:
-            yield from [*_determined(determiner, agreement, *before, word), *after]
+            adjectives.append(ADJECTIVES[phrase.adjective])
+        word = noun.plural if phrase.plural else noun.singular
+        determiner = determiner or phrase.article or "some"
+        return _nominal(determiner, Agreement(noun.feminine, phrase.plural), word, adjectives)
 
     def _agreement(self, *slots: str) -> Agreement:
         """With these slots, all of them together, or as fixed ("fp")."""
@@ -234,13 +223,30 @@ class ClauseInFrench:
         assert isinstance(filler, Mention), f"nothing agrees with {slot} in {self.clause.frame.french!r}"
         entity = filler.entity
         if entity.role == "person":
-            return Agreement(entity.feminine and (not filler.short or self.says_her))
+            return Agreement(entity.feminine and (not filler.short or filler == self.says_his_of))
         return Agreement(is_feminine(entity))
 
 
 @cache
 def _parts(pattern: str) -> list[str]:
     return re.findall(r"\{[^}]*\}|\[[^\]]*\]|\S+", pattern)
+
+
+def _nominal(determiner: str, agreement: Agreement, noun: str, adjectives: list[FrenchAdjective]) -> list[str]:
+    """A noun with its determiner, and its adjectives before or after it; two peoples are joined by `et`."""
+    before, after = [], []
+    for position, adjective in enumerate(adjectives):
+        form = adjective.agreeing(agreement)
+        if not adjective.precedes:
+            both_peoples = position and adjective.people and adjectives[position - 1].people
+            after += ["et", form] if both_peoples else form.split()
+        elif agreement == Agreement() and begins_with_vowel(noun):
+            before = [adjective.before_vowel]  # un nouvel accord
+        else:
+            before = [form]
+    if determiner in ("some", "a") and agreement.plural and before:
+        return ["d'" if begins_with_vowel(before[0]) else "de", *before, noun, *after]  # de nouvelles lois
+    return [*_determined(determiner, agreement, *before, noun), *after]
 
 
 def _determined(determiner: str, agreement: Agreement, *words: str) -> list[str]:

@@ -140,6 +140,7 @@ class FrenchAdjective:
     """The masculine singular before a noun that begins with a vowel: un nouvel accord."""
     precedes: bool = False
     invariable: bool = False
+    people: bool = False
 
     def agreeing(self, agreement: Agreement) -> str:
         if self.invariable:
@@ -199,7 +200,7 @@ def nationality(people: str) -> FrenchAdjective:
     for ending, french in (("ian", "ien"), ("ish", "ois"), ("ese", "ais"), ("i", "ite")):
         if people.endswith(ending):
             masculine = people.removesuffix(ending).lower() + french
-            return FrenchAdjective(masculine, feminine_of(masculine), masculine)
+            return FrenchAdjective(masculine, feminine_of(masculine), masculine, people=True)
     raise ValueError(f"{people!r} ends as no people does: -ian, -ish, -ese or -i")
 
 
