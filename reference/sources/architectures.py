@@ -211,7 +211,9 @@ def _marian(size: Size, vocabulary: int) -> tuple[type[PreTrainedConfig], dict[s
 
 
 def _t5(size: Size, vocabulary: int) -> tuple[type[PreTrainedConfig], dict[str, Any]]:
-    """As mT5: gated feed-forward layers, a head of its own; the decoder starts with pad."""
+    """As mT5 with gated feed-forward layers, but the decoder's outputs are scaled before the head, as T5's are: its
+    weights are those of the embedding, so large at first that the loss would begin at some 30 nats. The decoder starts
+    with pad."""
     return T5Config, {
         "vocab_size": vocabulary,
         "d_model": size.hidden,
@@ -221,7 +223,6 @@ def _t5(size: Size, vocabulary: int) -> tuple[type[PreTrainedConfig], dict[str, 
         "num_decoder_layers": size.layers,
         "num_heads": size.heads,
         "feed_forward_proj": "gated-gelu",
-        "tie_word_embeddings": False,
         "dropout_rate": size.dropout,
         "pad_token_id": T5.id("pad_token"),
         "eos_token_id": T5.id("eos_token"),
