@@ -12,7 +12,8 @@ import pytest
 from reference.sources import MicroworldCheckpoint, MicroworldData, SourceError, fingerprint, open_source
 from reference.sources.microworld import sentence
 from reference.sources.microworld.english import running_text, tell
-from reference.sources.microworld.french import begins_with_vowel, french_text, join
+from reference.sources.microworld.french import french_text
+from reference.sources.microworld.french_joining import begins_with_vowel, join
 from reference.sources.microworld.french_words import (
     ADJECTIVES,
     JOBS,

@@ -11,9 +11,8 @@ A frame's French is a pattern of words as its English is:
     [verb]                 in the clause's tense, agreeing with the first slot that can act, after `que` the first there
     [verb:slot,slot]       agreeing with these slots, or with `ms`, `fs`, `mp`, `fp`
 
-Then the words of the whole sentence are joined as French joins them: l'accord, d'Alton, qu'Alton; du, des, au, aux.
-Names stay as they are, but for what is translated in them (the Bank of Norlia: la Banque de Norlia). A name never
-elides within itself, and letters of other scripts and a name's H elide nothing.
+Then the words of the whole sentence are joined as French joins them (`french_joining`).
+Names stay as they are, but for what is translated in them (the Bank of Norlia: la Banque de Norlia).
 
 What English leaves open is open here too: who is named by surname alone is told in the masculine, unless the sentence
 says `her`. Past is the passé composé, and the imperfect for states.
@@ -24,11 +23,10 @@ Punctuation: a plain space before `:` and `%`, the plain apostrophe, capitals wi
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
 from functools import cache
 
 from reference.sources.microworld.english import can_act
+from reference.sources.microworld.french_joining import begins_with_vowel, join
 from reference.sources.microworld.french_words import (
     ADJECTIVES,
     BODIES,
@@ -93,49 +91,6 @@ def french_text(sentence: Sentence) -> str:
     text = join(words)
     text = text.upper() if sentence.style == "headline" else text[:1].upper() + text[1:]
     return f"{text} \u200f" if sentence.stray else text
-
-
-def join(words: Iterable[str]) -> str:
-    """Elisions, contractions, and spaces where they belong. A name is one word, spaces and all, and so is never the
-    `de` or `le` that these rules are about.
-    """
-    joined: list[str] = []
-    for word in words:
-        before = joined[-1] if joined else ""
-        if before in ("le", "la", "de", "que", "se") and begins_with_vowel(word):
-            joined[-1] = before[:-1] + "'"
-        joined.append(word)
-        _contract(joined)
-    text = ""
-    for word in joined:
-        glued = not text or word in (",", ".") or text[-1] == "'"
-        text += word if glued else f" {word}"
-    return text
-
-
-_CONTRACTED = {("de", "le"): "du", ("de", "les"): "des", ("à", "le"): "au", ("à", "les"): "aux"}
-
-
-def _contract(joined: list[str]) -> None:
-    """The two words before the last: by now it is known whether an article among them is elided."""
-    if len(joined) < 3:
-        return
-    contracted = _CONTRACTED.get((joined[-3], joined[-2]))
-    if contracted:
-        joined[-3:-1] = [contracted]
-    elif joined[-3] == "de" and joined[-2] == "des":  # the indefinite plural: parler de films
-        joined[-3:-1] = ["d'" if begins_with_vowel(joined[-1]) else "de"]
-
-
-_ASPIRATED = ("haut",)
-
-
-@cache
-def begins_with_vowel(word: str) -> bool:
-    """As a word is spoken: hôtel does, haut does not; a name's H counts as a consonant."""
-    if word.startswith("h"):
-        return not word.startswith(_ASPIRATED)
-    return unicodedata.normalize("NFD", word[:1]).lower()[:1] in tuple("aeiouœ")
 
 
 class ClauseInFrench:
