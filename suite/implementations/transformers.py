@@ -17,6 +17,11 @@ Where the collators cannot be told something that the contract can say, they are
   count the blank in, the collator takes all of it for one word. The checks cannot show that: word ids do not tell it.)
 * `causal_labels`: the collator tells padding by its id. It is told the id that stands where the mask is 0, as the
   course does (`tokenizer.pad_token = tokenizer.eos_token`), and one that stands nowhere if nothing is padded.
+* `pad_seq2seq`: the collator takes one length and one side, for source and target alike, so that `label_length` and
+  `label_side` are not passed on. `decoder_attention_mask` is not handed over: the collator pads the labels and what
+  the tokenizer knows, and raises on it.
+* `shift_right` is not public, but it is what a model does with labels: Marian's function (BART's and T5's do the same)
+  where there is a `start_id`, mBART's where there is none.
 * Nothing at all, a sequence of no tokens or sentences of no labels, is answered here: the collator for whole words
   raises an IndexError on it and seqeval a ZeroDivisionError, and hardly a check would have more to say.
 """
@@ -29,16 +34,20 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from seqeval.metrics import accuracy_score, classification_report
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
     DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
     DataCollatorForTokenClassification,
     PreTrainedTokenizerFast,
 )
+from transformers.models.marian import modeling_marian
+from transformers.models.mbart import modeling_mbart
 
-__all__ = ["causal_labels", "mask_tokens", "pad_batch", "score_entities"]
+__all__ = ["causal_labels", "mask_tokens", "pad_batch", "pad_seq2seq", "score_entities", "shift_right"]
 
 
 @lru_cache(maxsize=256)
@@ -149,6 +158,35 @@ def offsets_of(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
             position += 1
             previous = word
     return offsets
+
+
+def pad_seq2seq(
+    features: Sequence[Mapping[str, Any]],
+    *,
+    pad_id: int,
+    side: str = "right",
+    multiple_of: int | None = None,
+    length: int | None = None,
+    label_length: int | None = None,
+    label_side: str = "right",
+) -> Mapping[str, Any]:
+    """`DataCollatorForSeq2Seq`, as in the course's translation and summarization."""
+    collator = DataCollatorForSeq2Seq(
+        tokenizer_of(pad_id + 1, pad_id=pad_id, side=side),
+        padding=True if length is None else "max_length",
+        max_length=length,
+        pad_to_multiple_of=multiple_of,
+    )
+    handed = [{name: integers(feature[name]) for name in COLUMNS if name in feature} for feature in features]
+    return dict(collator(handed))
+
+
+def shift_right(labels: Sequence[Sequence[int]], *, pad_id: int, start_id: int | None = None) -> Any:
+    """What `prepare_decoder_input_ids_from_labels` calls, in Marian and in mBART."""
+    rows = torch.tensor(np.asarray(labels))
+    if start_id is None:
+        return modeling_mbart.shift_tokens_right(rows, pad_id)
+    return modeling_marian.shift_tokens_right(rows, pad_id, start_id)
 
 
 def causal_labels(

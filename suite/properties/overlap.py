@@ -22,7 +22,8 @@ Words = tuple[str, ...]
 def words_of_13a(text: str) -> Words:
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-    return tuple(str(Tokenizer13a()(text.rstrip())).split())
+    tokenizer = Tokenizer13a()  # type: ignore[no-untyped-call]
+    return tuple(str(tokenizer(text.rstrip())).split())
 
 
 def ngrams(words: Words, n: int) -> Counter[Words]:
