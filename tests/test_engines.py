@@ -31,6 +31,7 @@ from tests.tiny_source import TinySource
 OPTIONS: dict[str, dict[str, Any]] = {
     "token-classification": {"max_length": 64},
     "masked-lm": {"chunk_length": 16, "probe": "ada likes [MASK] ."},
+    "question-answering": {"max_length": 24, "stride": 4},
 }
 CPU = torch.device("cpu")
 

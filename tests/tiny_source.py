@@ -8,6 +8,8 @@ import datasets
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from reference.sources.answers import ANSWERS
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 PEOPLE = ["ada", "adalyn", "grace", "alan", "barbara"]
@@ -31,6 +33,21 @@ def sentences(n: int, *, offset: int = 0) -> tuple[list[list[str]], list[list[in
         words.append(row)
         tags.append(ids)
     return words, tags
+
+
+def questions(words: list[list[str]]) -> dict[str, list[Any]]:
+    """Of each sentence "PERSON VERB" as a question, and the place as the answer, both of one of its clauses."""
+    rows: dict[str, list[Any]] = {"question": [], "context": [], "answers": []}
+    for i, sentence in enumerate(words):
+        context = " ".join(sentence)
+        clauses = [clause.strip() for clause in context.split(".") if len(clause.split()) > 2] or ["ada sees oslo"]
+        clause = clauses[i % len(clauses)]
+        person, verb, place = clause.split(maxsplit=2)
+        rows["question"].append(f"{person} {verb}")
+        rows["context"].append(context)
+        start = context.find(clause) + len(f"{person} {verb} ")
+        rows["answers"].append({"text": [place], "answer_start": [start]})
+    return rows
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -72,12 +89,15 @@ class TinySource:
         words, tags = sentences(size, offset=offset)
         if split == "validation":
             words, tags = self.extra[0] + words, self.extra[1] + tags
-        features = {
+        features: dict[str, Any] = {
             "words": datasets.List(datasets.Value("string")),
             "tags": datasets.List(datasets.ClassLabel(names=NAMES)),
         }
         rows: dict[str, Any] = {"words": words, "tags": tags, "text": [" ".join(row) for row in words]}
-        types = datasets.Features(features | {"text": datasets.Value("string")})
+        features |= {name: datasets.Value("string") for name in ("text", "question", "context")}
+        features["answers"] = ANSWERS
+        rows |= questions(words)
+        types = datasets.Features(features)
         return datasets.Dataset.from_dict(rows, features=types).select_columns(list(columns))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from reference.ragged import Ragged
+from reference.ragged import Array, Ragged
 from reference.sources.source import SourceError
 
 SLICE = 1024
@@ -95,3 +96,41 @@ def _leave_room(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> N
     special = tokenizer.num_special_tokens_to_add()
     if max_length is not None and max_length <= special:
         raise ValueError(f"max_length {max_length} leaves no room beside {special} special tokens: raise it")
+
+
+def tokenize_parts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, offsets: bool) -> dict[str, Ragged]:
+    """`input_ids` of parts of an input, such as questions, without special tokens: (N, T_i).
+
+    Args:
+        tokenizer: a fast tokenizer.
+        texts: N texts.
+        offsets: also `starts` and `ends`, the characters that each token stands for.
+    """
+    if not tokenizer.is_fast:
+        raise SourceError(
+            f"the tokenizer is a slow one ({type(tokenizer).__name__}), which does not know offsets: "
+            f"take a checkpoint with a fast one (tokenizer.json)"
+        )
+    lengths: list[int] = []
+    ids: list[Array] = []
+    pairs: list[Array] = []
+    for start in range(0, len(texts), SLICE):
+        encodings = tokenizer(
+            list(texts[start : start + SLICE]),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # contexts longer than the model are cut into windows later
+        ).encodings
+        assert encodings is not None
+        lengths += map(len, encodings)
+        ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64))
+        if offsets:
+            flat = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
+            pairs.append(np.fromiter(flat, dtype=np.int64).reshape(-1, 2))
+    sizes = np.asarray(lengths, dtype=np.int64)
+    columns = {"input_ids": np.concatenate([np.empty(0, np.int64), *ids])}
+    if offsets:
+        both = np.concatenate([np.empty((0, 2), np.int64), *pairs])
+        columns |= {"starts": both[:, 0].copy(), "ends": both[:, 1].copy()}
+    return {name: Ragged.from_lengths(values, lengths=sizes) for name, values in columns.items()}

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reference.sources.answers import checked_answers
 from reference.sources.source import SourceError
 
 WORDS = datasets.List(datasets.Value("string"))
 TEXT = datasets.Value("string")
-TEXTS = ("text", "code", "source", "target", "document", "summary")
+TEXTS = ("text", "code", "source", "target", "document", "summary", "question", "context")
 """Contract columns that hold one text a row."""
 
 
@@ -36,12 +37,13 @@ def contract_columns(
     """`rows` with exactly the columns that `mapping` (contract column to data set column) names, under the contract's
     names.
 
-    `words` becomes lists of strings, `tags` lists of `ClassLabel`, those of `TEXTS` strings. Other columns stay as they
-    are. A name that is no column's leads into one with fields: `translation.en` is the field `en` of `translation`.
+    `words` becomes lists of strings, `tags` lists of `ClassLabel`, those of `TEXTS` strings, `answers` texts with the
+    characters of `context` where they begin. Other columns stay as they are. A name that is no column's leads into one
+    with fields: `translation.en` is the field `en` of `translation`.
 
     Raises:
         SourceError: a missing column or field, a column of another kind, a missing value, a label outside the names,
-            words and tags that differ in number: each with the row and the value.
+            words and tags that differ in number, an answer that is not where it says: each with the row and the value.
     """
     there = column_names(rows)
     for column, own in mapping.items():
@@ -65,6 +67,8 @@ def contract_columns(
         _refuse_nulls(_arrow(rows, "words"), own=mapping["words"], where=where)
     if "tags" in mapping:
         rows = _named_tags(rows, own=mapping["tags"], names=tag_names, where=where)
+    if "answers" in mapping:
+        rows = checked_answers(rows, own=mapping["answers"], where=where)
     if "words" in mapping and "tags" in mapping:
         words, tags = _lengths(_arrow(rows, "words")), _lengths(_arrow(rows, "tags"))
         if (odd := np.flatnonzero(words != tags)).size:

@@ -13,13 +13,15 @@ what you see:
   no score); for masked-lm the chunks, and one with its hidden tokens above what
   is to be guessed; for translation and summarization pairs of texts, and what
   the decoder reads above what it is to write; for causal-lm the chunks, and one
-  above what is predicted at each of its places; a batch as the model gets it;
+  above what is predicted at each of its places; for question-answering every
+  window of an example with its answer marked; a batch as the model gets it;
   lengths, the share of padding, unknown tokens, and how often each label occurs.
 
 examples:
   python -m suite show token-classification
   python -m suite show token-classification+first --samples 1
   python -m suite show masked-lm --seed 7
+  python -m suite show question-answering --samples 1
   python -m suite show token-classification --profile small --mirror DIR
   python -m suite show token-classification \\
       --dataset token-classification=/data/my-corpus | less

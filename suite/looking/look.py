@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import RenderableType
 
 from reference.pipelines.pipeline import Pipeline
-from suite.looking import causal_lm, masked_lm, seq2seq, token_classification
+from suite.looking import causal_lm, masked_lm, question_answering, seq2seq, token_classification
 
 
 class Look(Protocol):
@@ -31,4 +31,5 @@ LOOKS: dict[str, Look] = {
     "translation": seq2seq.look,
     "summarization": seq2seq.look,
     "causal-lm": causal_lm.look,
+    "question-answering": question_answering.look,
 }

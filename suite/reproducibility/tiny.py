@@ -11,6 +11,7 @@ from reference.sources import MicroworldCheckpoint, MicroworldData, open_source
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "token-classification": {},
+    "question-answering": {"max_length": 64, "stride": 8},
     "masked-lm": {"chunk_length": 32, "train_chunks": 24, "probe": "She lives in [MASK]."},
     "translation": {"max_length": 48, "max_new_tokens": 12},
     "summarization": {"max_source_length": 96, "max_target_length": 24, "max_new_tokens": 12},

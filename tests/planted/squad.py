@@ -44,12 +44,12 @@ def articles_not_removed(predictions, *, references):
     return scored(predictions, references, f1=bag_f1, words=lambda text: text.lower().translate(table).split())
 
 
-@planted("squad_scores", caught_by="Q3")
+@planted("squad_scores", caught_by="Q2 Q3")
 def articles_removed_within_words(predictions, *, references):
-    """`replace("the", "")`: also the letters of other words vanish, of theatre as of banana."""
+    """`replace("the", " ")`: also the letters of other words vanish, of theatre as of banana."""
 
     def inner(text: str) -> list[str]:
-        return [re.sub("the|an|a", "", word) or word for word in words(text)]
+        return re.sub("the|an|a", " ", " ".join(words(text))).split()
 
     return scored(predictions, references, f1=bag_f1, words=inner)
 
