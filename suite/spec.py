@@ -15,6 +15,8 @@
 
     [variants.first.options]                # overrides the profile's, whichever it is; likewise data, checkpoint,
     recipe
+    [variants.first]
+    profiles = ["small"]                    # of these profiles only; of all where it is not said
 
 Unknown keys are refused, and so is a value of another type than its key's: nothing is guessed.
 """
@@ -114,11 +116,8 @@ def profiles(name_or_path: str | Path) -> list[str]:
 
 
 def variants(name_or_path: str | Path, *, profile: str) -> list[str]:
-    """The variants of a spec, in the file's order; none if it lacks the profile, since all profiles have all
-    variants.
-    """
-    file = SpecFile.read(name_or_path)
-    return list(file.variants) if profile in file.profiles else []
+    """The variants that one profile of a spec has, in the file's order; none if the spec lacks the profile."""
+    return list(SpecFile.read(name_or_path).variants_of(profile))
 
 
 def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = None) -> Spec:
@@ -132,9 +131,9 @@ def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = N
     where = str(file.path)
     if profile not in file.profiles:
         raise SpecError(f"{where}: has no profile {profile!r}: it has {', '.join(file.profiles)}")
-    if variant is not None and variant not in file.variants:
-        has = ", ".join(file.variants) or "none"
-        raise SpecError(f"{where}: has no variant {variant!r}: it has {has}")
+    if variant is not None and variant not in (of_profile := file.variants_of(profile)):
+        has = ", ".join(of_profile) or "none"
+        raise SpecError(f"{where}: has no variant {variant!r} in profile {profile}: it has {has}")
     profile_table = file.profiles[profile]
     variant_table = file.variants[variant] if variant is not None else {}
     problems: list[str] = []

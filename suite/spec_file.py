@@ -21,6 +21,7 @@ SPECS = Path(__file__).parent / "specs"
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 """Of a spec, profile or variant: it becomes part of file names."""
 PARTS = ("data", "checkpoint", "recipe", "options")
+VARIANT_KEYS = ("profiles", *PARTS)
 PROFILE_KEYS = ("assert", "timeout_seconds", "minutes", "eval_batch_size", *PARTS)
 Table = dict[str, Any]
 
@@ -64,6 +65,12 @@ class SpecFile(BaseModel):
             variants=table.get("variants", {}),
         )
 
+    def variants_of(self, profile: str) -> dict[str, Table]:
+        """The variants that a profile has: all but those that are of other profiles alone."""
+        if profile not in self.profiles:
+            return {}
+        return {name: entry for name, entry in self.variants.items() if profile in entry.get("profiles", (profile,))}
+
 
 def _find(name_or_path: str | Path) -> Path:
     """A string that could be a name is one; with a suffix or a folder it is a path."""
@@ -96,7 +103,7 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
         yield f"{where}: options = {shown(table['options'])}: it must be a table"
     if "profiles" not in table or table["profiles"] == {}:
         yield f"{where}: profiles is missing: add a table [profiles.NAME]"
-    for group, keys in (("profiles", PROFILE_KEYS), ("variants", PARTS)):
+    for group, keys in (("profiles", PROFILE_KEYS), ("variants", VARIANT_KEYS)):
         entries = table.get(group, {})
         if not isinstance(entries, dict):
             yield f"{where}: {group} = {shown(entries)}: it must be a table of tables [{group}.NAME]"
@@ -112,6 +119,10 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
             for part in PARTS:
                 if not isinstance(entry.get(part, {}), dict):
                     yield f"{where}: {within}.{part} = {shown(entry[part])}: it must be a table"
+            if group == "variants" and "profiles" in entry:
+                of, there = entry["profiles"], list(table.get("profiles", {}))
+                if not isinstance(of, list) or not of or not all(profile in there for profile in of):
+                    yield f"{where}: {within}.profiles = {shown(of)}: it must be a list of some of {', '.join(there)}"
     for location, value in _leaves(table):
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{where}: {key_path(location)} = {value}: it must be a finite number"

@@ -288,6 +288,24 @@ def test_draws_of_the_caller_change_nothing(engine: Engine) -> None:
 
 
 @every_engine
+def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Engine) -> None:
+    settings = recipe(schedule="cosine", warmup_steps=3)
+    whole = engine(pipeline(), recipe=settings, execution=Execution(seed=7))
+    for steps in (4, 13):  # within the first epoch of 10 steps, and within the second
+        stopped = engine(
+            pipeline(), recipe=settings.model_copy(update={"stop_after": steps}), execution=Execution(seed=7)
+        )
+
+        assert losses(whole)[:steps] == losses(stopped)
+        rates = [[point.learning_rate for point in run.trajectory] for run in (whole, stopped)]
+        assert rates[0][:steps] == rates[1], "on the schedule of the whole"
+        assert steps == stopped.evaluations[-1].step
+        assert {"before", "after"} == stopped.probes.keys()
+    longer = engine(pipeline(), recipe=settings.model_copy(update={"stop_after": 99}), execution=Execution(seed=7))
+    assert_same_bits(whole, longer)
+
+
+@every_engine
 def test_workers_change_nothing(engine: Engine, capfd: pytest.CaptureFixture[str]) -> None:
     first, second = (
         engine(pipeline("masked-lm"), recipe=recipe(), execution=Execution(seed=7, workers=workers))

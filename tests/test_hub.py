@@ -104,6 +104,29 @@ def test_a_mirror_is_laid_out_by_id(tmp_path: Path) -> None:
     )
 
 
+def test_validation_may_lie_in_a_repository_of_its_own(tmp_path: Path) -> None:
+    for name, split, rows in (("news", "train", news()), ("held-out", "validation", news(ROWS[:2]))):
+        _parquet(tmp_path / "datasets" / "org" / name / f"{split}.parquet", rows)
+    data = with_data(validation_id="org/held-out", validation_revision="v2")
+    assert [len(ROWS), 2] == [len(examples(data, split=split, mirror=tmp_path)) for split in ("train", "validation")]
+    with pytest.raises(SourceError, match="org/held-out, split validation has 2 rows, but validation_rows = 9"):
+        examples(with_data(**data.model_dump(), validation_rows=9), split="validation", mirror=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation_id": "org/held-out"}, "belong together"),
+        ({"validation_revision": "v2"}, "belong together"),
+        ({"validation_id": "a/b", "validation_revision": "v2", "validation_fraction": 0.1}, "exclude each other"),
+        ({"validation_id": "a/b", "validation_revision": "v2", "validation_split": "train"}, "cannot be 'train' too"),
+    ],
+)
+def test_half_a_repository_for_validation_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        with_data(**changes)
+
+
 def test_a_missing_mirror_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=f"no folder {tmp_path}/datasets/org/news"):
         examples(mirror=tmp_path)

@@ -31,7 +31,7 @@ def declared() -> Iterator[HubData | HubCheckpoint]:
                         yield part
 
 
-DATA = sorted({(part.id, part.revision) for part in declared() if isinstance(part, HubData)})
+DATA = sorted({place for part in declared() if isinstance(part, HubData) for place in part.repositories.values()})
 CHECKPOINTS = sorted(
     {(part.id, part.revision, part.pretrained) for part in declared() if isinstance(part, HubCheckpoint)}
 )

@@ -34,6 +34,16 @@ def test_course_recipes_are_those_printed_in_the_course() -> None:
     ner = load_spec("token-classification", profile="course")
     mlm = load_spec("masked-lm", profile="course")
 
+    clm = load_spec("causal-lm", profile="course")
+    gate = load_spec("causal-lm", profile="course", variant="first-5000")
+
+    printed = {"epochs": 1, "batch_size": 32, "accumulation": 8, "learning_rate": 5e-4, "schedule": "cosine"}
+    printed |= {"warmup_steps": 1000, "weight_decay": 0.1}
+    assert printed.items() <= clm.recipe.model_dump().items()
+    assert (128, "drop", ()) == tuple(
+        clm.options.model_dump()[key] for key in ("context_length", "remainder", "key_tokens")
+    )
+    assert clm.recipe.model_dump() | {"stop_after": 5000} == gate.recipe.model_dump()
     assert (3, 8, 2e-5, 0.01) == (
         ner.recipe.epochs,
         ner.recipe.batch_size,
@@ -58,6 +68,38 @@ def test_a_variant_overrides_options_and_changes_name_and_hash(tmp_path: Path) -
     assert ("ner", "ner+first") == (main.name, first.name)
     assert ("all", "first") == (main.options.model_dump()["strategy"], first.options.model_dump()["strategy"])
     assert main.hash != first.hash
+
+
+def test_a_variant_of_other_profiles_is_none_of_this_one(tmp_path: Path) -> None:
+    other = SPEC[SPEC.index("[profiles.embedded") :].replace("profiles.embedded", "profiles.large")
+    other = other.partition("[variants")[0]
+    text = SPEC + "\n" + other + '\n[variants.slow]\nprofiles = ["large"]\n[variants.slow.recipe]\nepochs = 9\n'
+    path = write_spec(tmp_path, text=text)
+
+    assert (["first"], ["first", "slow"]) == (variants(path, profile="embedded"), variants(path, profile="large"))
+    assert 9 == load_spec(path, profile="large", variant="slow").recipe.epochs
+    with pytest.raises(SpecError, match="has no variant 'slow' in profile embedded: it has first"):
+        load_spec(path, profile="embedded", variant="slow")
+
+
+@pytest.mark.parametrize("named", ['["embeded"]', "[]", '"embedded"', "[3]"])
+def test_a_variant_of_profiles_that_are_not_there_is_refused(tmp_path: Path, named: str) -> None:
+    path = write_spec(tmp_path, text=SPEC + f"\n[variants.slow]\nprofiles = {named}\n")
+
+    with pytest.raises(SpecError, match=r"variants.slow.profiles = .*: it must be a list of some of embedded"):
+        load_spec(path, profile="embedded")
+
+
+def test_what_is_left_out_where_it_is_not_used_is_in_no_hash(tmp_path: Path) -> None:
+    """So that expectations measured before there were such keys still hold."""
+    resolved = sample_spec(tmp_path).resolved
+    assert "stop_after" not in resolved["recipe"]
+    assert "validation_id" not in load_spec("masked-lm", profile="course").resolved["data"]
+    stopped = write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 1\nstop_after = 2"), name="stopped")
+    spec = load_spec(stopped, profile="embedded")
+    assert 2 == spec.recipe.stop_after == spec.resolved["recipe"]["stop_after"]
+    assert spec.hash != sample_spec(tmp_path).hash
+    assert spec == Spec.model_validate_json(spec.model_dump_json())
 
 
 def test_a_variant_that_changes_nothing_measures_the_same(tmp_path: Path) -> None:
@@ -223,11 +265,11 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 def test_unknown_names_are_told_with_the_known_ones(tmp_path: Path) -> None:
     path = write_spec(tmp_path)
 
-    with pytest.raises(SpecError, match="no spec 'ner': there are masked-lm"):
+    with pytest.raises(SpecError, match="no spec 'ner': there are .*masked-lm"):
         load_spec("ner", profile="embedded")
     with pytest.raises(SpecError, match="no profile 'small': it has embedded"):
         load_spec(path, profile="small")
-    with pytest.raises(SpecError, match="no variant 'last': it has first"):
+    with pytest.raises(SpecError, match="no variant 'last' in profile embedded: it has first"):
         load_spec(path, profile="embedded", variant="last")
     with pytest.raises(SpecError, match="cannot be read: No such file"):
         load_spec(tmp_path / "none.toml", profile="embedded")

@@ -37,7 +37,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             recipe.scheduler_type,
             optimizer=optimizer.optimizer,
             num_warmup_steps=recipe.warmup_steps,
-            num_training_steps=session.steps,
+            num_training_steps=session.scheduled_steps,
         )
         if session.start is None:
             session.evaluate(inner)

@@ -56,13 +56,16 @@ class Session:
     Attributes:
         loader: the training batches; `set_epoch` says which.
         steps_an_epoch: optimizer steps that see every example once (the last may hold fewer micro-batches).
-        steps: optimizer steps of the whole recipe.
+        steps: optimizer steps that are trained.
+        scheduled_steps: optimizer steps that the learning rate's schedule is laid out over: more, where the recipe
+            stops before its epochs are over.
         start: where to go on from: the checkpoint and what it says, or None.
     """
 
     loader: EpochLoader
     steps_an_epoch: int
     steps: int
+    scheduled_steps: int
     start: tuple[Path, Saved] | None
 
     def __init__(
@@ -115,7 +118,8 @@ class Session:
             pinned=self.device.type == "cuda",
         )
         self.steps_an_epoch = math.ceil(len(self.loader) / recipe.accumulation)
-        self.steps = math.ceil(recipe.epochs * self.steps_an_epoch)
+        self.scheduled_steps = math.ceil(recipe.epochs * self.steps_an_epoch)
+        self.steps = min(self.scheduled_steps, recipe.stop_after or self.scheduled_steps)
         if self.steps == 0:
             raise EngineError("the train split has no examples")
         self.start = None

@@ -75,6 +75,7 @@ def _arguments(session: Session, *, output: Path) -> TrainingArguments:
         bf16=execution.precision == "bf16",
         fp16=execution.precision == "fp16",
         num_train_epochs=recipe.epochs,
+        max_steps=-1 if recipe.stop_after is None else session.steps,
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.accumulation,
         learning_rate=recipe.learning_rate,
@@ -116,6 +117,11 @@ class PipelineTrainer(Trainer):
 
     def get_train_dataloader(self) -> EpochLoader:
         return self.session.loader
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        return super().create_scheduler(self.session.scheduled_steps, optimizer)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device

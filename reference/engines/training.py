@@ -25,6 +25,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: float = Field(gt=0)
+    stop_after: int | None = Field(
+        default=None,
+        gt=0,
+        exclude_if=lambda value: value is None,  # not in the hash of the recipes that do without
+        description="optimizer steps: training ends there, on the schedule of all the epochs",
+    )
     batch_size: int = Field(gt=0, description="examples a micro-batch")
     accumulation: int = Field(default=1, gt=0, description="micro-batches an optimizer step")
     learning_rate: float = Field(gt=0)

@@ -34,6 +34,13 @@ class HubData(BaseModel):
     tag_names: tuple[str, ...] | None = Field(
         default=None, description="names of the label ids, where the data does not say them"
     )
+    validation_id: str | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda value: value is None,  # not in the hash of the specs that do without
+        description="ORG/NAME of the validation split, where it lies in a repository of its own",
+    )
+    validation_revision: str | None = Field(default=None, min_length=1, exclude_if=lambda value: value is None)
     train_split: str = "train"
     validation_split: str = Field(
         default="validation", description="may be the train split, if the pipeline divides it later"
@@ -54,6 +61,26 @@ class HubData(BaseModel):
         if self.validation_fraction is not None and self.validation_split != default:
             raise ValueError("validation_split and validation_fraction exclude each other: give one")
         return self
+
+    @model_validator(mode="after")
+    def _another_repository_is_pinned_too(self) -> HubData:
+        if (self.validation_id is None) != (self.validation_revision is None):
+            raise ValueError("validation_id and validation_revision belong together: give both or neither")
+        if self.validation_id is not None and self.validation_fraction is not None:
+            raise ValueError("validation_id and validation_fraction exclude each other: give one")
+        if self.validation_id is not None and self.validation_split == self.train_split:
+            raise ValueError(
+                f"with validation_id, validation_split cannot be {self.train_split!r} too: the train split"
+            )
+        return self
+
+    @property
+    def repositories(self) -> dict[str, tuple[str, str]]:
+        """Id and revision of where each of the data's own splits lies."""
+        here = {self.train_split: (self.id, self.revision), self.validation_split: (self.id, self.revision)}
+        if self.validation_id is not None and self.validation_revision is not None:
+            here[self.validation_split] = (self.validation_id, self.validation_revision)
+        return here
 
     @classmethod
     def of_folder(cls, path: Path) -> HubData:
@@ -107,7 +134,7 @@ class _Raw:
 
     def load(self, own_split: str) -> datasets.Dataset:
         if own_split not in self._loaded:
-            self._loaded[own_split] = load_split(self._folder(), split=own_split, config=self.data.config)
+            self._loaded[own_split] = load_split(self._folder(own_split), split=own_split, config=self.data.config)
         return self._loaded[own_split]
 
     def own_column(self, column: str, *, split: str) -> str:
@@ -131,17 +158,24 @@ class _Raw:
         return tuple(ordered_tags(here | there))
 
     def where(self, own_split: str) -> str:
-        name = self.access.dataset if self.access.dataset is not None else self.data.id
+        name = self.access.dataset if self.access.dataset is not None else self.data.repositories[own_split][0]
         return f"{name}, split {own_split}"
 
-    def _folder(self) -> Path:
+    def _folder(self, own_split: str) -> Path:
+        """Where a split lies, with all others that lie there too."""
         if self.access.dataset is not None:
             return self.access.dataset
-        splits = {self.own_split("train"), self.own_split("validation")}
+        repositories = self.data.repositories
+        id, revision = repositories[own_split]
+        splits = {
+            other
+            for other in (self.own_split("train"), self.own_split("validation"))
+            if repositories[other] == (id, revision)
+        }
         return snapshot(
-            self.data.id,
+            id,
             kind="dataset",
-            revision=self.data.revision,
+            revision=revision,
             mirror=self.access.mirror,
             patterns=[*sorted(f"*{split}*{suffix}" for split in splits for suffix in BUILDERS), "*.py"],
         )

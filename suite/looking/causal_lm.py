@@ -67,7 +67,7 @@ def key_tokens(pipeline: CausalLM) -> Iterator[RenderableType]:
     yield common.heading("Key tokens in train")
     yield from common.counts([("tokens", found)], of="key token")
     weights = np.concatenate(
-        [key_token_weights([chunk], key_ids=pipeline.key_ids, alpha=pipeline.options.alpha) for chunk in ids]
+        [key_token_weights([chunk.tolist()], key_ids=pipeline.key_ids, alpha=pipeline.options.alpha) for chunk in ids]
     )
     yield from common.lines(
         f"a chunk weighs {weights.min():g} to {weights.max():g}, {weights.mean():.2f} on average (alpha "
