@@ -265,7 +265,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 def test_unknown_names_are_told_with_the_known_ones(tmp_path: Path) -> None:
     path = write_spec(tmp_path)
 
-    with pytest.raises(SpecError, match="no spec 'ner': there are .*masked-lm"):
+    with pytest.raises(SpecError, match=r"no spec 'ner': there are .*masked-lm"):
         load_spec("ner", profile="embedded")
     with pytest.raises(SpecError, match="no profile 'small': it has embedded"):
         load_spec(path, profile="small")
