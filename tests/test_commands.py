@@ -102,6 +102,20 @@ def test_show_of_a_variant_shows_the_variant(capsys: pytest.CaptureFixture[str])
     assert "(strategy first)" in capsys.readouterr().out
 
 
+def test_show_of_causal_lm_shows_programs_what_is_predicted_and_key_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == main(["show", "causal-lm+key-tokens", "--samples", "1"])
+    out = capsys.readouterr().out
+    for expected in (
+        "Train program ",
+        "Chunks of 64 tokens (the remainder of a document: drop)",
+        "what the model reads, above what it is to predict there",
+        "63 of 64 tokens are predicted: all but the first",
+        "Key tokens in train",
+        "input_ids (16, 64), attention_mask (16, 64), labels (16, 64), weights (16,)",
+    ):
+        assert expected in out
+
+
 @pytest.mark.parametrize("task", ["translation"])
 def test_show_of_a_task_that_writes_shows_pairs_and_what_the_decoder_reads(
     task: str, capsys: pytest.CaptureFixture[str]

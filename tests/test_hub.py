@@ -110,7 +110,7 @@ def test_validation_may_lie_in_a_repository_of_its_own(tmp_path: Path) -> None:
     data = with_data(validation_id="org/held-out", validation_revision="v2")
     assert [len(ROWS), 2] == [len(examples(data, split=split, mirror=tmp_path)) for split in ("train", "validation")]
     with pytest.raises(SourceError, match="org/held-out, split validation has 2 rows, but validation_rows = 9"):
-        examples(with_data(**data.model_dump(), validation_rows=9), split="validation", mirror=tmp_path)
+        examples(data.model_copy(update={"validation_rows": 9}), split="validation", mirror=tmp_path)
 
 
 @pytest.mark.parametrize(
