@@ -139,7 +139,7 @@ def test_invalid_pairs_are_refused(implementation: Subject, case: Pairs, fault: 
             spoiled[name] = [1] * (longest + 1)
         changes = {"length": longest}
         mentions = (place, longest + 1, longest)
-        case = case.with_(pad_id=0)
+        case = case.with_(pad_id=99)  # in no text: nothing else is wrong
     elif fault == "unequal":
         spoiled["decoder_attention_mask"] = [1] * (len(spoiled["labels"]) + 1)
         features = [{"decoder_attention_mask": [1] * len(f["labels"]), **f} for f in features]
