@@ -195,9 +195,11 @@ class Seq2Seq(Pipeline):
         arrays = pad_seq2seq(rows, pad_id=tokenizer.pad_token_id, side=tokenizer.padding_side)
         labels, mask = arrays["labels"], arrays["attention_mask"]
         decoder = shift_right(labels, pad_id=tokenizer.pad_token_id, start_id=self.start_id)
-        items = int((labels != -100).sum())
+        # Found here, so that nobody asks the device where they are; the softmax over the rest would be for nothing.
+        labelled = np.flatnonzero(labels != -100)
+        items = len(labelled)
         size = BatchSize(len(rows), items, int(mask.sum()) + items, mask.size + labels.size)
-        return {**to_tensors(arrays | {"decoder_input_ids": decoder}), "size": size}
+        return {**to_tensors(arrays | {"decoder_input_ids": decoder, "labelled": labelled}), "size": size}
 
     # The model ----------------------------------------------------------------------------------------------------
 
@@ -205,18 +207,18 @@ class Seq2Seq(Pipeline):
         return self.source.model(AutoModelForSeq2SeqLM)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits = _logits(model, batch)
-        return cross_entropy(logits.flatten(0, 1).float(), batch["labels"].flatten(), reduction="sum")
+        logits, labels = _labelled(model, batch)
+        return cross_entropy(logits, labels, reduction="sum")
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[WrittenPrediction]:
-        labels = batch["labels"]
-        logits = _logits(model, batch).float()  # (B, T, V)
-        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")  # (B * T,)
-        loss = losses.view_as(labels).double().sum(1).tolist()
-        items = (labels != -100).sum(1).tolist()
+        logits, labels = _labelled(model, batch)
+        losses = cross_entropy(logits, labels, reduction="none").double().cpu().numpy()  # (M,)
+        rows, width = batch["labels"].shape
+        owner = batch["labelled"].cpu().numpy() // width
+        loss, items = (np.bincount(owner, weights=weights, minlength=rows) for weights in (losses, None))
         written = write(model, batch, tokenizer=self.tokenizer, search=self.search)
         return [
-            WrittenPrediction(text, length, nll, count)
+            WrittenPrediction(text, length, float(nll), int(count))
             for (text, length), nll, count in zip(written, loss, items, strict=True)
         ]
 
@@ -283,15 +285,17 @@ class Seq2Seq(Pipeline):
         ]
 
 
-def _logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """(B, T, V) the decoder's scores of each target token, from the source and the target's tokens before it."""
-    logits: torch.Tensor = model(
+def _labelled(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (M, V) float32 and labels (M,) of the batch's M target tokens, each from the source and the target's
+    tokens before it."""
+    logits = model(
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         decoder_input_ids=batch["decoder_input_ids"],
         use_cache=False,  # a cache is for writing token by token
-    ).logits
-    return logits
+    ).logits  # (B, T, V)
+    labelled = batch["labelled"]
+    return logits.flatten(0, 1).index_select(0, labelled).float(), batch["labels"].flatten().index_select(0, labelled)
 
 
 def _short(text: str) -> str:
