@@ -117,7 +117,22 @@ class QuestionAnswering(Pipeline):
 
     @property
     def example(self) -> str:
-        return "Where do I work? My name is Sylvain and I work at Hugging Face in Brooklyn."
+        return "My name is Sylvain and I work at Hugging Face in Brooklyn."
+
+    def usage(self, repo: str) -> list[str]:
+        first, second = ("question", "context") if self.tokenizer.padding_side == "right" else ("context", "question")
+        return [
+            "from transformers import AutoModelForQuestionAnswering, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({repo!r})",
+            f"model = AutoModelForQuestionAnswering.from_pretrained({repo!r})",
+            "question = 'Where do I work?'",
+            f"context = {self.example!r}",
+            f"inputs = tokenizer({first}, {second}, return_tensors='pt')",
+            "logits = model(**inputs)",
+            "start, end = logits.start_logits.argmax(), logits.end_logits.argmax()",
+            "print(tokenizer.decode(inputs['input_ids'][0, start : end + 1]))",
+        ]
 
     @property
     def template(self) -> Template:
