@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from suite import options
-from suite.options import OptionError
-from suite.session import SESSION, Session
+from suite.sessions import options
+from suite.sessions.options import OptionError
+from suite.sessions.session import SESSION, Session
 
 pytest_plugins = ["suite.properties.plugin"]
 
@@ -162,7 +162,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         state.check_results_directory()
     except OptionError as error:
         raise pytest.UsageError(str(error)) from error
-    from suite.running import start_server
+    from suite.runs.running import start_server
 
     start_server()  # imports in the background while the properties run
 
@@ -187,7 +187,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     state = config.stash.get(SESSION, None)
     if state is None or not state.found:
         return
-    from suite import display
+    from suite.sessions import display
 
     reporter = terminalreporter
     colour = reporter.hasmarkup

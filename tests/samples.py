@@ -8,9 +8,9 @@ from typing import Any
 
 from reference.engines.training import Evaluation, Point, TrainingRun
 from reference.pipelines.pipeline import Score
-from suite.hardware import Energy, Hardware, Software
-from suite.record import Record, SuiteVersion, make_record
-from suite.spec import Spec, load_spec
+from suite.records.hardware import Energy, Hardware, Software
+from suite.records.record import Record, SuiteVersion, make_record
+from suite.specs.spec import Spec, load_spec
 
 SPEC = """
 schema = 1

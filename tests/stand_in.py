@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from suite import running, trials
+from suite.runs import running, trials
 
 trials.JOB = os.environ["STAND_IN"]
 running.PRELOAD = ()

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from suite import trials
 from suite.__main__ import main
-from suite.expectation import load_expectations
 from suite.looking import common
 from suite.looking.columns import LONGEST_CELL, set_in_columns, visible
-from suite.record import read_records
-from suite.spec import load_spec
+from suite.records.record import read_records
+from suite.runs import trials
+from suite.specs.expectation import load_expectations
+from suite.specs.spec import load_spec
 from tests.test_plugin import write_spec
 
 ROOT = Path(__file__).parents[1]

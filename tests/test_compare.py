@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from suite.compare import Comparison, Row, compare, render, split_engines
-from suite.difference import Sample, cost_difference, quality_difference
-from suite.hardware import Energy
-from suite.record import Record, RecordError, read_record, write_record
-from suite.spec import Spec, load_spec
+from suite.comparing.compare import Comparison, Row, compare, render, split_engines
+from suite.comparing.difference import Sample, cost_difference, quality_difference
+from suite.records.hardware import Energy
+from suite.records.record import Record, RecordError, read_record, write_record
+from suite.specs.spec import Spec, load_spec
 from tests.samples import SPEC, hardware, record, sample_spec, software, training_run, write_spec
 
 OTHER = {"id": "fedcba9876543210", "name": "epyc-8c-64g"}
@@ -63,7 +63,7 @@ def text(comparison: Comparison, *, width: int = 160) -> str:
 
 def test_comparing_needs_no_torch() -> None:
     """It takes seconds to import, and a comparison may be wanted on a machine without it."""
-    code = "import sys, suite.compare; sys.exit('torch' in sys.modules)"
+    code = "import sys, suite.comparing.compare; sys.exit('torch' in sys.modules)"
 
     assert 0 == subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode
 

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from suite import display
-from suite.running import Failure, Outcome
-from suite.serving import Message
-from suite.trials import Result
-from suite.verdict import Verdict
+from suite.runs.running import Failure, Outcome
+from suite.runs.serving import Message
+from suite.runs.trials import Result
+from suite.sessions import display
+from suite.specs.verdict import Verdict
 
 
 def message(phase: str, step: int, steps: int, *, loss: float | None = None, f1: float | None = None) -> Message:

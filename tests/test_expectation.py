@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from suite.expectation import (
+from suite.specs.expectation import (
     Card,
     Expectation,
     ExpectationError,
@@ -19,8 +19,8 @@ from suite.expectation import (
     load_expectations,
     save_expectations,
 )
-from suite.spec import SPECS, Spec, available_specs, load_spec, profiles, variants
-from suite.verdict import judge
+from suite.specs.spec import SPECS, Spec, available_specs, load_spec, profiles, variants
+from suite.specs.verdict import judge
 from tests.samples import SPEC, sample_spec, write_spec
 
 MEASURED = Measured(

@@ -13,7 +13,7 @@ import pynvml
 import pytest
 import torch
 
-from suite.hardware import (
+from suite.records.hardware import (
     EnergyMeter,
     describe_hardware,
     describe_software,
@@ -29,7 +29,7 @@ GIB = 2**30
 
 def test_the_same_machine_has_the_same_id_and_another_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = describe_hardware("cpu"), describe_hardware("cpu")
-    monkeypatch.setattr("suite.hardware.read_cpu_model", lambda: "Another CPU 9000")
+    monkeypatch.setattr("suite.records.hardware.read_cpu_model", lambda: "Another CPU 9000")
     other = describe_hardware("cpu")
 
     assert first == second
@@ -40,7 +40,7 @@ def test_the_same_machine_has_the_same_id_and_another_has_another(monkeypatch: p
 def test_what_kernel_and_driver_reserve_does_not_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = set()
     for gib in (30.9, 31.1, 31.3, 32.0):
-        monkeypatch.setattr("suite.hardware.usable_memory", lambda size=gib: int(size * GIB))
+        monkeypatch.setattr("suite.records.hardware.usable_memory", lambda size=gib: int(size * GIB))
         ids.add(describe_hardware("cpu").id)
 
     assert 1 == len(ids)

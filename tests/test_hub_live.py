@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 from reference.sources import HubCheckpoint, HubData
 from reference.sources.snapshots import NOWHERE
 from reference.sources.split_files import BUILDERS
-from suite.spec import available_specs, load_spec, profiles, variants
+from suite.specs.spec import available_specs, load_spec, profiles, variants
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TOUCHSTONE_NETWORK") != "1", reason="asks the Hugging Face hub: set TOUCHSTONE_NETWORK=1"

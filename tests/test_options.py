@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from suite import options, plan
-from suite.options import OptionError, Overrides
+from suite.sessions import options, plan
+from suite.sessions.options import OptionError, Overrides
 
 TASKS = ("token-classification", "masked-lm")
 
@@ -147,7 +147,7 @@ def test_what_there_is_not_is_told_with_what_there_is(call: Callable[[], object]
 
 
 def test_trials_are_every_spec_on_every_engine_with_every_seed_in_a_fixed_order() -> None:
-    from suite.trials import Conditions
+    from suite.runs.trials import Conditions
 
     specs = plan.choose_specs(["masked-lm"], profile="embedded")
     engines = plan.choose_engines([])

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from suite.expectation import Expectation, Measured, load_expectations, save_expectations
-from suite.record import read_record, read_records
-from suite.spec import load_spec
-from suite.verdict import judge
+from suite.records.record import read_record, read_records
+from suite.specs.expectation import Expectation, Measured, load_expectations, save_expectations
+from suite.specs.spec import load_spec
+from suite.specs.verdict import judge
 from tests.hub_stand_in import TOKEN, serving
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ import jsonschema
 import pytest
 
 from reference.engines.training import Evaluation, Point
-from suite import record as module
-from suite.efficiency import peak_of
-from suite.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
-from suite.spec import Spec
-from suite.verdict import judge
+from suite.records import record as module
+from suite.records.efficiency import peak_of
+from suite.records.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
+from suite.specs.spec import Spec
+from suite.specs.verdict import judge
 from tests.samples import hardware, record, sample_spec, scores, software, training_run
 
 SCHEMA = Path(module.__file__).with_name("record.schema.json")
@@ -80,7 +80,7 @@ def test_a_run_that_diverged_survives_in_valid_json(spec: Spec, tmp_path: Path) 
 
 
 def test_the_json_schema_in_the_repository_is_current() -> None:
-    assert json_schema() == SCHEMA.read_text(), "run: python -m suite.record > suite/record.schema.json"
+    assert json_schema() == SCHEMA.read_text(), "run: python -m suite.records.record > suite/records/record.schema.json"
 
 
 def test_records_are_valid_by_the_schema_and_others_are_not(spec: Spec) -> None:

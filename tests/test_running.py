@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from suite import running
-from suite.running import Outcome, run_isolated
+from suite.runs import running
+from suite.runs.running import Outcome, run_isolated
 
 ROOT = Path(__file__).parents[1]
 
@@ -178,7 +178,7 @@ def test_an_interrupt_stops_the_job_and_passes_on(log: Path, monkeypatch: pytest
 
 def test_a_job_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path; from suite import running; running.PRELOAD = ();"
+        "from pathlib import Path; from suite.runs import running; running.PRELOAD = ();"
         "show = lambda message: print(message['pids'], flush=True);"
         "running.run_isolated('tests.jobs:hang', payload={}, log=Path('log'), on_message=show)"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from suite.fingerprint import measured_hash
-from suite.spec import Spec, SpecError, available_specs, load_spec, profiles, variants
+from suite.specs.fingerprint import measured_hash
+from suite.specs.spec import Spec, SpecError, available_specs, load_spec, profiles, variants
 from tests.samples import SPEC, sample_spec, write_spec
 
 EVERY = [(name, profile) for name in available_specs() for profile in profiles(name)]

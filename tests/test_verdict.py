@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from suite.expectation import Card, Expectation, Measured, Published
-from suite.verdict import Verdict, judge
+from suite.specs.expectation import Card, Expectation, Measured, Published
+from suite.specs.verdict import Verdict, judge
 
 REFERENCE = (0.80, 0.82, 0.81, 0.79, 0.83)
 

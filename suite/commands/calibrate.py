@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from suite.commands import sources
 
 if TYPE_CHECKING:
-    from suite.spec import Spec
-    from suite.trials import Trial
+    from suite.runs.trials import Trial
+    from suite.specs.spec import Spec
 
 EPILOG = """\
 what it does:
@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
 def _calibrate(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from suite import calibration
     from suite.commands.terminal import console
+    from suite.specs import calibration
 
     trials = _trials(options)
     return calibration.calibrate(
@@ -77,9 +77,9 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _trials(options: argparse.Namespace) -> list[Trial]:
-    from suite import options as parsing
-    from suite import plan
-    from suite.trials import Conditions
+    from suite.runs.trials import Conditions
+    from suite.sessions import options as parsing
+    from suite.sessions import plan
 
     device = parsing.resolve_device(options.device)
     conditions = Conditions(

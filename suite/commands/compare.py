@@ -52,8 +52,8 @@ def run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from suite.commands.terminal import console
-    from suite.compare import compare, render, split_engines
-    from suite.record import RecordError, read_records
+    from suite.comparing.compare import compare, render, split_engines
+    from suite.records.record import RecordError, read_records
 
     try:
         if options.by == "engine":

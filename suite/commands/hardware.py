@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
 def run(options: argparse.Namespace) -> int:
     import sys
 
-    from suite.options import OptionError, resolve_device
+    from suite.sessions.options import OptionError, resolve_device
 
     try:
         device = resolve_device(options.device)
@@ -54,10 +54,10 @@ def _hardware(device: str, *, as_json: bool) -> int:
     from rich.table import Table
 
     from suite.commands.terminal import console
-    from suite.display import size
-    from suite.efficiency import peak_of
-    from suite.hardware import EnergyMeter, describe_hardware, describe_software
-    from suite.options import PRECISIONS
+    from suite.records.efficiency import peak_of
+    from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
+    from suite.sessions.display import size
+    from suite.sessions.options import PRECISIONS
 
     hardware, software = describe_hardware(device), describe_software()
     with EnergyMeter(device) as meter:

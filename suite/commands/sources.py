@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite import options as parsing
-from suite.options import OptionError, Overrides
+from suite.sessions import options as parsing
+from suite.sessions.options import OptionError, Overrides
 
 if TYPE_CHECKING:
     from reference.sources.source import Source
-    from suite.spec import Spec
+    from suite.specs.spec import Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def chosen_spec(options: argparse.Namespace) -> Spec:
     """Raises OptionError, SpecError."""
-    from suite import plan
+    from suite.sessions import plan
 
     parsing.one_of(options.profile, parsing.PROFILES, option="--profile", what="profile")
     if options.spec is not None and not Path(options.spec).is_file():
@@ -52,7 +52,7 @@ def chosen_spec(options: argparse.Namespace) -> Spec:
 
 def overrides(options: argparse.Namespace) -> Overrides:
     """Raises OptionError."""
-    from suite import plan
+    from suite.sessions import plan
 
     tasks = plan.task_names()
     return Overrides(
@@ -74,8 +74,8 @@ def open_spec(options: argparse.Namespace) -> tuple[Spec, Source]:
 def reporting_problems(work: Callable[[], int]) -> int:
     """Do the work; what is wrong with options, specs, data or records becomes one message and exit code 2."""
     from reference.sources.source import SourceError
-    from suite.expectation import ExpectationError
-    from suite.spec import SpecError
+    from suite.specs.expectation import ExpectationError
+    from suite.specs.spec import SpecError
 
     try:
         return work()

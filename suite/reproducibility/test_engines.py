@@ -19,10 +19,10 @@ from reference.engines.order import evaluation_batches
 from reference.engines.training import Execution, Progress, Recipe, TrainingRun
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Pipeline
-from suite.options import split_task
 from suite.reproducibility.comparing import assert_close_losses, assert_same_bits, assert_same_update
 from suite.reproducibility.tiny import Watched, tiny_pipeline
-from suite.session import SESSION
+from suite.sessions.options import split_task
+from suite.sessions.session import SESSION
 
 RECIPE = Recipe(epochs=2, batch_size=4, accumulation=2, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01)
 # Adam with so large an epsilon is nearly plain gradient descent, and nothing is clipped: a gradient that is too large

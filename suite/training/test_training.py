@@ -10,12 +10,12 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from suite import display
-from suite.expectation import Expectation, Published, expectations_path, load_expectations
-from suite.options import OptionError
-from suite.session import SESSION, Session
-from suite.trials import Trial, run_trial
-from suite.verdict import Verdict, judge
+from suite.runs.trials import Trial, run_trial
+from suite.sessions import display
+from suite.sessions.options import OptionError
+from suite.sessions.session import SESSION, Session
+from suite.specs.expectation import Expectation, Published, expectations_path, load_expectations
+from suite.specs.verdict import Verdict, judge
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

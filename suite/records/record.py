@@ -1,8 +1,8 @@
 """The record of one run: everything one needs to compare it with another, in one JSON file.
 
 A record may come from a stranger: it is read as data, within bounds, and nothing in it is ever executed or used as a
-path unless it has the form of a plain name. `python -m suite.record` prints the JSON Schema (kept in
-`suite/record.schema.json`).
+path unless it has the form of a plain name. `python -m suite.records.record` prints the JSON Schema (kept in
+`suite/records/record.schema.json`).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from pydantic import (
     model_validator,
 )
 
-from suite.efficiency import Efficiency, efficiency_of
-from suite.files import write_atomically
-from suite.fingerprint import measured_hash
-from suite.hardware import Energy, Hardware, Software
-from suite.measurements import Evaluation, Memory, Quality, StepSeconds, Tokens, Trajectory
 from suite.numbers import Amount, Count
 from suite.problems import of_validation, shown
+from suite.records.efficiency import Efficiency, efficiency_of
+from suite.records.files import write_atomically
+from suite.records.hardware import Energy, Hardware, Software
+from suite.records.measurements import Evaluation, Memory, Quality, StepSeconds, Tokens, Trajectory
+from suite.records.version import SuiteVersion, suite_version
+from suite.specs.fingerprint import measured_hash
+from suite.specs.verdict import Verdict
 from suite.text import Line, printable
-from suite.verdict import Verdict
-from suite.version import SuiteVersion, suite_version
 
 if TYPE_CHECKING:  # reading a record needs no torch
     from reference.engines.training import TrainingRun
-    from suite.spec import Spec
+    from suite.specs.spec import Spec
 
 __all__ = [
     "Quality",

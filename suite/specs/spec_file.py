@@ -1,6 +1,6 @@
 """The frame of a spec's file: where it is found, and which keys, profiles and variants it may have.
 
-What stands in a profile's parts (data, checkpoint, recipe, options) is looked into by `suite.spec`.
+What stands in a profile's parts (data, checkpoint, recipe, options) is looked into by `suite.specs.spec`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from reference.pipelines import PIPELINES
 from suite.problems import key_path, shown, unknown_key
 
-SPECS = Path(__file__).parent / "specs"
+SPECS = Path(__file__).parent
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 """Of a spec, profile or variant: it becomes part of file names."""
 PARTS = ("data", "checkpoint", "recipe", "options")

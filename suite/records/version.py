@@ -22,7 +22,7 @@ class SuiteVersion(BaseModel):
 
 def suite_version(root: Path | None = None) -> SuiteVersion:
     """The version of the suite, and the commit of its own repository where it runs from one."""
-    root = Path(__file__).parent.parent if root is None else root
+    root = Path(__file__).parents[2] if root is None else root
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     # Records themselves are written while a suite runs; they are results, not the code that made them.
     status = _git(root, "status", "--porcelain", "--", ":!results") if commit else None

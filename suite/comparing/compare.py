@@ -2,8 +2,8 @@
 why.
 
 Only like is compared with like: the same spec by its hash, the same data by its fingerprint, the same precision, and
-(unless engines are what is compared) the same engine. `suite.difference` says when a difference counts. The sides are
-called A and B; B is judged against A.
+(unless engines are what is compared) the same engine. `suite.comparing.difference` says when a difference counts.
+The sides are called A and B; B is judged against A.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from suite.comparison import Comparison, Pair, Row, Unpaired, render
-from suite.difference import Difference, Sample, cost_difference, quality_difference
-from suite.record import Quality, Record, RecordError
+from suite.comparing.comparison import Comparison, Pair, Row, Unpaired, render
+from suite.comparing.difference import Difference, Sample, cost_difference, quality_difference
+from suite.records.record import Quality, Record, RecordError
 
 __all__ = ["By", "Comparison", "Row", "compare", "render", "split_engines"]
 

@@ -42,9 +42,9 @@ from reference.sources import (
     MicroworldCheckpoint,
     MicroworldData,
 )
-from suite.fingerprint import measured_hash
 from suite.problems import of_validation, shown
-from suite.spec_file import PARTS, SPECS, SpecError, SpecFile, Table, available_specs
+from suite.specs.fingerprint import measured_hash
+from suite.specs.spec_file import PARTS, SPECS, SpecError, SpecFile, Table, available_specs
 
 __all__ = ["SPECS", "Spec", "SpecError", "available_specs", "load_spec", "profiles", "variants"]
 
@@ -101,7 +101,7 @@ class Spec(BaseModel):
 
     @property
     def hash(self) -> str:
-        """Names what is measured: see `suite.fingerprint`."""
+        """Names what is measured: see `suite.specs.fingerprint`."""
         return measured_hash(self.resolved)
 
     def overridden(self, *, dataset: str | None = None, checkpoint: str | None = None) -> Self:

@@ -21,8 +21,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from suite.expectation import Expectation
 from suite.numbers import Number
+from suite.specs.expectation import Expectation
 
 CONFIDENCE = 0.99
 ROUNDING = 1e-9

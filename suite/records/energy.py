@@ -12,8 +12,8 @@ from typing import Protocol, Self
 import pynvml
 from pydantic import BaseModel, ConfigDict
 
-from suite.gpu import device_index, nvml_handle
 from suite.numbers import Amount
+from suite.records.gpu import device_index, nvml_handle
 from suite.text import Line, printable
 
 POWERCAP = Path("/sys/class/powercap")

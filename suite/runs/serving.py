@@ -1,4 +1,4 @@
-"""The inside of an isolated process: calls one job and tells the parent (`suite.running`) how it ended."""
+"""The inside of an isolated process: calls one job and tells the parent (`suite.runs.running`) how it ended."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from suite.difference import Difference, Sample
+from suite.comparing.difference import Difference, Sample
 
 LEGEND = (
     "A value is the mean ± standard deviation over seeds. B is worse or better where p < 0.01 (Welch's t-test) and "

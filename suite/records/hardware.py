@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from suite.energy import Energy, EnergyMeter
-from suite.gpu import find_gpu
-from suite.software import Software, describe_software
+from suite.records.energy import Energy, EnergyMeter
+from suite.records.gpu import find_gpu
+from suite.records.software import Software, describe_software
 from suite.text import Line, printable
 
 __all__ = ["Energy", "EnergyMeter", "Hardware", "Software", "describe_hardware", "describe_software"]

@@ -1,4 +1,4 @@
-"""From options to trials: which specs, on which engines, with which seeds. Imports torch; `suite.options` does not."""
+"""From options to trials: which specs, on which engines, with which seeds. It imports torch, the options do not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from reference.engines import ENGINES
 from reference.pipelines import PIPELINES
-from suite.options import Overrides, one_of, split_task
-from suite.spec import Spec, available_specs, load_spec, profiles, variants
-from suite.trials import Conditions, Trial
+from suite.runs.trials import Conditions, Trial
+from suite.sessions.options import Overrides, one_of, split_task
+from suite.specs.spec import Spec, available_specs, load_spec, profiles, variants
 
 
 def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = ()) -> list[Spec]:

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite import display
-from suite.expectation import Expectation, Measured, save_expectations
-from suite.record import Record
-from suite.trials import Result, Trial, run_trial
-from suite.verdict import judge
+from suite.records.record import Record
+from suite.runs.trials import Result, Trial, run_trial
+from suite.sessions import display
+from suite.specs.expectation import Expectation, Measured, save_expectations
+from suite.specs.verdict import judge
 
 
 def calibrate(trials: Sequence[Trial], *, console: Console, results: Path | None, write: bool) -> int:

@@ -1,4 +1,4 @@
-"""One training run from spec to record, as it happens inside its own process (`suite.running`).
+"""One training run from spec to record, as it happens inside its own process (`suite.runs.running`).
 
 The fork server imports this module, so that a run finds imported what is slow to import: importing it must start no
 thread and touch no device.
@@ -20,12 +20,12 @@ from reference.engines.training import Execution, Progress, Report, TrainingRun
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Score
 from reference.sources import Access, HubCheckpoint, HubData, InstalledCode, Source, fingerprint, open_source
-from suite.expectation import Expectation, load_expectations
-from suite.hardware import EnergyMeter, describe_hardware, describe_software
-from suite.record import make_record, suite_version
-from suite.serving import Message, Send
-from suite.spec import Spec, load_spec
-from suite.verdict import Verdict, judge
+from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
+from suite.records.record import make_record, suite_version
+from suite.runs.serving import Message, Send
+from suite.specs.expectation import Expectation, load_expectations
+from suite.specs.spec import Spec, load_spec
+from suite.specs.verdict import Verdict, judge
 
 
 class JobError(Exception):

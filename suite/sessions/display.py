@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from suite.record import Record
-from suite.serving import Message
-from suite.trials import Result
-from suite.verdict import Verdict
+from suite.records.record import Record
+from suite.runs.serving import Message
+from suite.runs.trials import Result
+from suite.specs.verdict import Verdict
 
 LINE_SECONDS = 20.0
 """Without a terminal: the longest silence while steps go on."""

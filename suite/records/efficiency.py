@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from suite.hardware import Hardware, Software
 from suite.numbers import Amount
+from suite.records.hardware import Hardware, Software
 from suite.text import Line
 
 FORMULA = (

@@ -1,8 +1,8 @@
 """Runs one job in a process of its own, so that whatever happens to it happens to nobody else.
 
-A fork server imports torch, transformers and the reference once (see `suite.job`); each job is forked from it in a few
-milliseconds, as the leader of its own process group, with its output in a log file. The parent hears of it over a pipe
-that carries JSON and nothing else. A job that raises, is killed, exits, hangs or loses its parent leaves one `Failure`
+A fork server imports torch, transformers and the reference once (see `suite.runs.job`); each job is forked from it in a
+few milliseconds, as the leader of its own process group, with its output in a log file. The parent hears of it over a
+pipe that carries JSON and nothing else. A job that raises, is killed, exits, hangs or loses its parent leaves one `Failure`
 with its cause, and no process.
 
 Posix only: there is no fork server elsewhere.
@@ -28,9 +28,9 @@ from typing import Any, Literal, cast
 
 import psutil
 
-from suite.serving import Message, serve
+from suite.runs.serving import Message, serve
 
-PRELOAD = ("suite.job",)
+PRELOAD = ("suite.runs.job",)
 """What the fork server imports. It must start no thread and touch no device: both do not survive a fork."""
 GRACE_SECONDS = 3.0
 """Between asking a job to end and killing it."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from suite import options
-from suite.options import OptionError, Overrides
+from suite.sessions import options
+from suite.sessions.options import OptionError, Overrides
 
 if TYPE_CHECKING:  # both import torch, which a session of properties alone may not need
-    from suite.trials import Result, Trial
-    from suite.verdict import Verdict
+    from suite.runs.trials import Result, Trial
+    from suite.specs.verdict import Verdict
 
 
 @dataclass
@@ -81,9 +81,9 @@ class Session:
             OptionError: what is asked for does not exist.
         """
         if self._trials is None:
-            from suite import plan
-            from suite.spec import SpecError
-            from suite.trials import Conditions
+            from suite.runs.trials import Conditions
+            from suite.sessions import plan
+            from suite.specs.spec import SpecError
 
             tasks = plan.task_names()
             overrides = Overrides(

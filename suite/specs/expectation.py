@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from suite.files import write_atomically
 from suite.numbers import Finite
 from suite.problems import of_validation
+from suite.records.files import write_atomically
 
 if TYPE_CHECKING:
-    from suite.spec import Spec
+    from suite.specs.spec import Spec
 
 
 class ExpectationError(Exception):

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite.files import write_atomically
-from suite.record import Record, RecordError, write_record
-from suite.running import Outcome, run_isolated
-from suite.serving import Message
+from suite.records.files import write_atomically
+from suite.records.record import Record, RecordError, write_record
+from suite.runs.running import Outcome, run_isolated
+from suite.runs.serving import Message
 
 if TYPE_CHECKING:
-    from suite.spec import Spec
+    from suite.specs.spec import Spec
 
-JOB = "suite.job:train"
+JOB = "suite.runs.job:train"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What goes to disk: records and what they say of the machine."""
