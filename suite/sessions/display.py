@@ -23,7 +23,7 @@ from suite.specs.verdict import Verdict
 
 LINE_SECONDS = 20.0
 """Without a terminal: the longest silence while steps go on."""
-PIPE_WIDTH = 120
+PIPE_WIDTH = 140
 """Columns where nobody says how many there are."""
 VERDICT_STYLES = {
     "as-expected": ("as expected", "green"),

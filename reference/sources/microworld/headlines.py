@@ -7,8 +7,8 @@ It may be anywhere in the document, so that the first sentence is no good summar
 A headline drops what a newspaper drops: articles, adjectives before nouns, `be`, possessives, titles, when it was, and
 what stands between commas or after one; it names by short names and is in the present.
 
-Documents are whole, the one in fifty that is longer than any window too; as in a newspaper, the news of such a long one
-is near its beginning, among as many sentences as an ordinary document has.
+Documents are told in their first few sentences, one in `WHOLE` as a whole: one in fifty of these is longer than any
+window, and as in a newspaper its news is near its beginning, among as many sentences as an ordinary document has.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
+from reference.sources.microworld.draws import Draws
 from reference.sources.microworld.english import Telling, joined, page, tell, tell_clause
 from reference.sources.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
+REPORT = (2, 3)
+"""Sentences of a document, from and to: short enough that a tiny model learns in seconds what makes news."""
+WHOLE = 25
+"""Of so many documents one is told as a whole, however long it is."""
 LEAD = 9
 """Sentences of the longest ordinary document: the news is among the first so many."""
 
@@ -32,8 +37,15 @@ class Headlined:
 
 def headlined(document: Document) -> Headlined:
     """A document's text, and the headline of its biggest news."""
-    sentences = list(document)
+    sentences = report(document)
     return Headlined(page(sentences).text, _summary(document, sentences[:LEAD]))
+
+
+def report(document: Document) -> list[Sentence]:
+    """The first few sentences, and of one document in `WHOLE` all of them."""
+    draws = Draws("report", document.seed, document.split, document.index)
+    sentences = list(document)
+    return sentences if draws.below(WHOLE) == 0 else sentences[: draws.between(*REPORT)]
 
 
 def _summary(document: Document, lead: list[Sentence]) -> str:

@@ -1,4 +1,4 @@
-"""The microworld's questions: one on each document, answered by a span of its text.
+"""The microworld's questions: one on a passage of each document, answered by a span of it.
 
 A frame asks for its slots ("? person: who <did> {club} sign from {club2}"), in the notation of frames, and
 
@@ -6,7 +6,7 @@ A frame asks for its slots ("? person: who <did> {club} sign from {club2}"), in 
             where it is singular
     <was>   was, is, were or are, in the same way
 
-Names in a question are full or short, whatever they are in the text. No other sentence of the document answers the
+Names in a question are full or short, whatever they are in the text. No other sentence of the passage answers the
 question differently, as long as such a question is found. Rows of training have one answer, as SQuAD's have; those of
 validation have every way the text gives the answer: the full and the short name, "98 percent" and "98".
 """
@@ -23,6 +23,11 @@ from reference.sources.microworld.grammar import Clause, Document, Filler, Menti
 
 ATTEMPTS = 12
 """Questions drawn until one is unambiguous; then the last is asked."""
+
+PASSAGE = 3
+"""Sentences of a context at most: short enough that a tiny model learns to look the answer up in seconds."""
+WHOLE = 25
+"""Of so many documents one is asked about as a whole, however long it is: more than one window."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class _Asking:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.draws = Draws("question", document.seed, document.split, document.index)
-        self.sentences: list[Sentence] = list(document)
+        self.sentences: list[Sentence] = passage(document)
         self.page: Page = page(self.sentences)
 
     def asked(self) -> Asked:
@@ -162,6 +167,17 @@ class _Asking:
                 answer = self._span(position, telling.spans[0].start, telling.spans[0].end)
                 return Asked("Which name stands first?", self.page.text, (answer,))
         return Asked("What stands here first?", self.page.text, (self._span(0, 0, 1),))
+
+
+def passage(document: Document) -> list[Sentence]:
+    """A few neighbouring sentences, and of one document in `WHOLE` all of them."""
+    draws = Draws("passage", document.seed, document.split, document.index)
+    sentences = list(document)
+    if draws.below(WHOLE) == 0:
+        return sentences
+    length = draws.between(1, PASSAGE)
+    start = draws.below(max(len(sentences) - length, 0) + 1)
+    return sentences[start : start + length]
 
 
 def _same(one: Filler, other: Filler) -> bool:
