@@ -38,7 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="TASK",
-        help="train this task only, or this variant (token-classification+first); repeatable; default: all",
+        help="train this task only, or this variant of one (token-classification+first, causal-lm+key-tokens); "
+        "repeatable; default: all tasks and variants of the profile",
     )
     add(
         "--engine",
@@ -71,7 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="TASK=PATH",
-        help="train TASK on this data set; no expectation applies then; repeatable",
+        help="train TASK on this data set (a folder or a file; README.md says which columns it has); no expectation "
+        "applies then; repeatable",
     )
     add(
         "--checkpoint",

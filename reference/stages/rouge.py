@@ -2,8 +2,8 @@
 
 rouge-score lower-cases a text and keeps the letters a to z and the digits only: of a text in another script nothing is
 left, and it scores 0. Words of more than three letters are stemmed (Porter). ROUGE-L and -Lsum fill a table of
-reference words times predicted words in plain Python: about a tenth of a second for a hundred pairs of 30 words, and
-minutes for a thousand pairs of 300.
+reference words times predicted words in plain Python: 100 pairs of 30 words took 0.45 s on one loaded core, and the
+time grows with the product of the two lengths.
 
 ROUGE-Lsum is the one for summaries of several sentences: it matches sentence by sentence, and takes what stands between
 two line breaks for a sentence. Of texts without line breaks it is ROUGE-L.

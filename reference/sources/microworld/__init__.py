@@ -5,7 +5,9 @@ costs nothing to hold. Names in validation never occur in training, context word
 learned to generalise.
 
 Columns of row i: `words` and `tags` are one sentence of document i, `source` and `target` the same sentence as running
-text in English and French; `text` is document i; `code` is program i, Python that always compiles.
+text in English and French; `text` is document i; `document` and `summary` are a short report of it and its headline;
+`question`, `context` and `answers` are a question on a passage of it, as in SQuAD; `code` is program i, Python that
+always compiles.
 """
 
 from __future__ import annotations
