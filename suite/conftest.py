@@ -17,7 +17,7 @@ from suite.sessions.session import SESSION, Session
 
 pytest_plugins = ["suite.properties.plugin"]
 
-ROOMS = ("properties", "reproducibility", "training", "throughput")
+ROOMS = ("properties", "reproducibility", "training")
 """Cheap and fundamental first: who fails a property need not wait for training."""
 VERSIONS = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
 TERMINATED = pytest.StashKey[Any]()
