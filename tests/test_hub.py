@@ -691,3 +691,12 @@ def test_conll2003_has_its_published_size_and_tags(mirror: Path) -> None:
     assert {"train": 14041, "validation": 3250} == sizes
     names = examples(data, mirror=mirror).features["tags"].feature.names
     assert ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"] == names
+
+
+def test_validation_data_of_ones_own_may_be_called_validation_whatever_the_spec_calls_it(tmp_path: Path) -> None:
+    for split, text in (("train", "one"), ("validation", "two")):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    data = HubData(id="an/id", revision="1", validation_split="test")
+    rows = open_source(data, TINY, access=Access(dataset=tmp_path)).examples("validation", columns=("text",))
+
+    assert ["two"] == rows["text"][:]

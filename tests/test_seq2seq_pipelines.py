@@ -202,7 +202,7 @@ def test_writing_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_search_is_spelt_out() -> None:
     search = generation_config(Search(4, 9, 2), tokenizer=tiny_tokenizer())
-    assert (4, 10, False) == (search.num_beams, search.max_length, search.do_sample)
+    assert (4, 9, False) == (search.num_beams, search.max_new_tokens, search.do_sample)
     assert (PAD, END, PAD) == (search.pad_token_id, search.eos_token_id, search.decoder_start_token_id)
 
 

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_model
@@ -68,7 +69,7 @@ def _fingerprint(columns: Columns) -> str:
         column = columns[name]
         digest.update(name.encode())
         for array in (column.offsets, column.values) if isinstance(column, Ragged) else (column,):
-            digest.update(array.tobytes())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -34,6 +34,9 @@ from reference.pipelines.pipeline import BatchSize, Pipeline
 Phase = Literal["prepare", "train", "evaluate", "save"]
 REPORTS_A_SECOND = 10
 """Reading the loss for a report waits for the device: rarely enough to cost nothing, often enough for an eye."""
+UNREAD = 500
+"""Steps after which the losses are read: waiting for them so rarely costs nothing, and no run goes on for hours at NaN.
+"""
 
 
 @contextmanager
@@ -183,6 +186,8 @@ class Session:
             self.run.tokens += size.tokens
             self.run.padded_tokens += size.padded_tokens
         self._pending.append((loss, learning_rate, self._samples, self.run.tokens))
+        if len(self._pending) == UNREAD:
+            self._flush()
         if self._report is not None:
             now = time.perf_counter()
             if now - self._reported >= 1 / REPORTS_A_SECOND:

@@ -141,7 +141,7 @@ class CausalLM(Pipeline):
     def _chunks(self, split: str) -> Ragged:
         data, options = self.source.examples(split, columns=(CODE,)), self.options
         joined = options.remainder == "join"
-        parts = []
+        parts: list[Ragged] = []
         for start in range(0, len(data), SLICE):
             documents = self._token_ids(data[start : start + SLICE][CODE])
             # A document that is cut by itself needs no other: what is dropped is dropped before all of it is held.
@@ -288,7 +288,13 @@ def _real(arrays: dict[str, Array]) -> Array:
     return np.where(arrays["attention_mask"] == 1, arrays["input_ids"], -1)
 
 
-def _concatenated(parts: Sequence[Ragged]) -> Ragged:
-    values = [part.values for part in parts] or [np.empty(0, np.int64)]
-    lengths = [part.lengths for part in parts] or [np.empty(0, np.int64)]
-    return Ragged.from_lengths(np.concatenate(values), lengths=np.concatenate(lengths))
+def _concatenated(parts: list[Ragged]) -> Ragged:
+    """One after the other. `parts` is emptied on the way: two billion tokens are never held twice."""
+    lengths = np.concatenate([np.empty(0, np.int64), *(part.lengths for part in parts)])
+    end = int(lengths.sum())
+    values = np.empty(end, np.int64)
+    while parts:
+        tokens = parts.pop().values
+        values[end - len(tokens) : end] = tokens
+        end -= len(tokens)
+    return Ragged.from_lengths(values, lengths=lengths)

@@ -161,6 +161,7 @@ class Seq2Seq(Pipeline):
 
     def _split(self, split: str) -> _Split:
         if split not in self._splits:
+            _ = self.start_id  # a checkpoint that cannot write is refused before the work, and not in a worker
             data = self.source.examples(split, columns=(self.source_column, self.target_column))
             if not len(data):
                 raise SourceError(f"split {split!r} has no rows")
@@ -237,7 +238,7 @@ class Seq2Seq(Pipeline):
 
     @property
     def loss_signature(self) -> str:
-        return f"nll|unit:nat|max_target_tokens:{self.target_length}"
+        return f"nll|unit:nat|max_source_tokens:{self.source_length}|max_target_tokens:{self.target_length}"
 
     def score(self, predictions: Sequence[WrittenPrediction]) -> list[Score]:
         split = self._split("validation")

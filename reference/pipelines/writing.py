@@ -70,7 +70,11 @@ def generation_config(search: Search, *, tokenizer: PreTrainedTokenizerBase) -> 
     start = {} if search.start_id is None else {"decoder_start_token_id": search.start_id}
     return GenerationConfig(  # type: ignore[no-untyped-call]
         num_beams=search.num_beams,
-        max_length=search.max_new_tokens + 1,  # and the start
+        max_new_tokens=search.max_new_tokens,  # a model's own would win over max_length
+        min_length=0,
+        no_repeat_ngram_size=0,
+        encoder_no_repeat_ngram_size=0,
+        repetition_penalty=1.0,
         do_sample=False,
         early_stopping=False,
         length_penalty=1.0,

@@ -130,7 +130,12 @@ class _Raw:
     def own_split(self, split: str) -> str:
         if split == "train" or self.data.validation_fraction is not None:
             return self.data.train_split
-        return self.data.validation_split
+        own = self.data.validation_split
+        if self.access.dataset is not None and own not in ("train", "validation"):
+            with suppress(SourceError):  # data of one's own may also use the contract's name
+                self.load("validation")
+                return "validation"
+        return own
 
     def load(self, own_split: str) -> datasets.Dataset:
         if own_split not in self._loaded:

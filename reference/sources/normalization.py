@@ -52,8 +52,9 @@ def contract_columns(
                 f"{where} has no column {own!r} (for `{column}`): it has {', '.join(there)}. "
                 f"Say which one it is with `columns` in the data settings"
             )
-    if not set(mapping.values()) <= set(rows.column_names):
-        rows = rows.flatten()
+    if fields := list(dict.fromkeys(own for own in mapping.values() if own not in rows.column_names)):
+        # Beside the columns, not in their stead: `answers` stays one.
+        rows = datasets.concatenate_datasets([rows, rows.flatten().select_columns(fields)], axis=1)
     rows = rows.select_columns(list(dict.fromkeys(mapping.values())))
     rows = rows.rename_columns({own: column for column, own in mapping.items()})
     for column in mapping:

@@ -139,8 +139,9 @@ def _require_weights(folder: Path) -> None:
             f"or pin a revision that has it"
         )
     raise SourceError(
-        f"{folder} has no weights (*.safetensors), but the checkpoint is declared pretrained: add them, "
-        f"or set `pretrained = false` to start at random"
+        f"{folder} has no weights (*.safetensors), but the checkpoint is declared pretrained. If its repository has "
+        f"them as pickle (*.bin), which is neither downloaded nor read, convert them to model.safetensors or pin a "
+        f"revision that has it; else add them, or set `pretrained = false` to start at random"
     )
 
 

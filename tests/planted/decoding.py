@@ -139,3 +139,10 @@ def ignored_replaced_in_place(sequences, *, pad_id, eos_id, start_id=None):
     if isinstance(sequences, np.ndarray):
         sequences[sequences == IGNORED] = pad_id
     return cleaned
+
+
+@planted("clean_sequences", caught_by="D8")
+def rows_must_be_lists(sequences, *, pad_id, eos_id, start_id=None):
+    """The end is looked up with `row.index`, which an array does not have."""
+    rows = [row[: row.index(eos_id) + 1] if eos_id in row and row[0] != start_id else row for row in sequences]
+    return clean_sequences(rows, pad_id=pad_id, eos_id=eos_id, start_id=start_id)
