@@ -118,9 +118,14 @@ def load_weights(model: PreTrainedModel, directory: Path) -> None:
         EngineError: the file is missing or broken, or does not fit the model.
     """
     try:
-        load_model(model, directory / WEIGHTS, device=str(model.device))
-    except Exception as error:  # safetensors raises its own type, OSError, or RuntimeError for keys and shapes
+        missing, unexpected = load_model(model, directory / WEIGHTS, strict=False, device=str(model.device))
+    except Exception as error:  # safetensors raises its own type, OSError, or RuntimeError for shapes
         raise EngineError(f"{directory / WEIGHTS} cannot be loaded: {error}") from error
+    # A model need not save what it can compute: Marian's sinusoidal positions.
+    computed = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    for what, keys in (("lacks", set(missing) - computed), ("holds", set(unexpected))):
+        if keys:
+            raise EngineError(f"{directory / WEIGHTS} does not fit the model: it {what} {', '.join(sorted(keys))}")
 
 
 def load_state(directory: Path, name: str) -> Any:
