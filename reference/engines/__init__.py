@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reference.engines import loop, trainer
+from reference.engines import loop, packed, trainer
 from reference.engines.training import Engine
 
-ENGINES: dict[str, Engine] = {"trainer": trainer.train, "loop": loop.train}
+ENGINES: dict[str, Engine] = {"trainer": trainer.train, "loop": loop.train, "packed": packed.train}
 
 __all__ = ["ENGINES", "Engine"]

@@ -9,7 +9,7 @@ evaluation never does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import SLICE
+from reference.pipelines.vocabulary import losses_at
 from reference.ragged import IGNORED, Array, Ragged
 from reference.sources.source import Source, SourceError
 from reference.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
@@ -207,15 +208,13 @@ class CausalLM(Pipeline):
         return model
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits, targets = _next_tokens(model, batch)
-        if "weights" not in batch:
-            return cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
-        weighted: torch.Tensor = losses.view_as(targets).sum(1) * batch["weights"]  # (B,)
-        return weighted.sum()
+        losses = losses_at(model, None, labels=_targets(batch).flatten(), **_inputs(batch))  # (B * T,)
+        if "weights" in batch:
+            losses = losses.view_as(batch["labels"]).sum(1) * batch["weights"]  # (B,)
+        return losses.sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[CausalPrediction]:
-        logits, targets = _next_tokens(model, batch)
+        logits, targets = model(**_inputs(batch)).logits, _targets(batch)
         predictions = []
         for row, target in zip(logits, targets, strict=True):  # one at a time: probabilities of a batch fill memories
             losses = cross_entropy(row.float(), target, ignore_index=IGNORED, reduction="none")  # (T,)
@@ -272,15 +271,15 @@ class CausalLM(Pipeline):
         return str(self.tokenizer.decode(new, clean_up_tokenization_spaces=False))
 
 
-def _next_tokens(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (B, T, V) in float32, and at each place (B, T) the token that comes next, -100 where none does.
-
-    The targets are moved, not the logits: a slice of these would be another copy of the largest tensor there is.
-    """
+def _inputs(batch: Batch) -> dict[str, Any]:
     padded = batch["size"].padded_tokens > batch["size"].tokens
     mask = batch["attention_mask"] if padded else None  # without one, kernels need not look whether it hides anything
-    logits = model(input_ids=batch["input_ids"], attention_mask=mask, use_cache=False).logits
-    return logits.float(), pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+    return {"input_ids": batch["input_ids"], "attention_mask": mask, "use_cache": False}
+
+
+def _targets(batch: Batch) -> torch.Tensor:
+    """(B, T) at each place the token that comes next, -100 where none does. The targets are moved, not the logits."""
+    return pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
 
 
 def _real(arrays: dict[str, Array]) -> Array:

@@ -18,6 +18,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import tokenize
+from reference.pipelines.vocabulary import logits_at, losses_at
 from reference.ragged import Array, Ragged
 from reference.sources.source import Source, SourceError
 from reference.stages.chunking import chunk_batch
@@ -183,11 +184,11 @@ class MaskedLM(Pipeline):
         return self.source.model(AutoModelForMaskedLM)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits, labels = _hidden(model, batch)
-        return cross_entropy(logits, labels, reduction="sum")
+        return losses_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[MaskedPrediction]:
-        logits, labels = _hidden(model, batch)
+        labels = _hidden_labels(batch)
+        logits = logits_at(model, batch["hidden"], **_inputs(batch)).float()  # (M, V)
         losses = cross_entropy(logits, labels, reduction="none").double().cpu().numpy()  # (M,)
         right = (logits.argmax(-1) == labels).cpu().numpy()
         rows, width = batch["labels"].shape
@@ -248,11 +249,13 @@ class MaskedLM(Pipeline):
         ]
 
 
-def _hidden(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (M, V) float32 and labels (M,) of the batch's M hidden tokens."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits  # (B, T, V)
-    hidden = batch["hidden"]
-    return logits.flatten(0, 1).index_select(0, hidden).float(), batch["labels"].flatten().index_select(0, hidden)
+def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+
+def _hidden_labels(batch: Batch) -> torch.Tensor:
+    """(M,) what the batch's M hidden tokens are."""
+    return batch["labels"].flatten().index_select(0, batch["hidden"])
 
 
 def _take(chunks: dict[str, Ragged], rows: Any) -> dict[str, Ragged]:

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from reference.pipelines.pipeline import (
@@ -31,6 +30,7 @@ from reference.pipelines.pipeline import (
 )
 from reference.pipelines.seq2seq_scores import WrittenPrediction, length_score, loss_scores
 from reference.pipelines.tokenizing import token_ids
+from reference.pipelines.vocabulary import losses_at
 from reference.pipelines.writing import Search, write
 from reference.ragged import Ragged
 from reference.sources.source import Source, SourceError
@@ -200,7 +200,8 @@ class Seq2Seq(Pipeline):
         labelled = np.flatnonzero(labels != -100)
         items = len(labelled)
         size = BatchSize(len(rows), items, int(mask.sum()) + items, mask.size + labels.size)
-        return {**to_tensors(arrays | {"decoder_input_ids": decoder, "labelled": labelled}), "size": size}
+        made = {"decoder_input_ids": decoder, "decoder_mask": (labels != -100).astype(np.int64), "labelled": labelled}
+        return {**to_tensors(arrays | made), "size": size}
 
     # The model ----------------------------------------------------------------------------------------------------
 
@@ -208,12 +209,10 @@ class Seq2Seq(Pipeline):
         return self.source.model(AutoModelForSeq2SeqLM)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits, labels = _labelled(model, batch)
-        return cross_entropy(logits, labels, reduction="sum")
+        return losses_at(model, batch["labelled"], labels=_labels(batch), **_inputs(batch)).sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[WrittenPrediction]:
-        logits, labels = _labelled(model, batch)
-        losses = cross_entropy(logits, labels, reduction="none").double().cpu().numpy()  # (M,)
+        losses = losses_at(model, batch["labelled"], labels=_labels(batch), **_inputs(batch)).double().cpu().numpy()
         rows, width = batch["labels"].shape
         owner = batch["labelled"].cpu().numpy() // width
         loss, items = (np.bincount(owner, weights=weights, minlength=rows) for weights in (losses, None))
@@ -286,17 +285,14 @@ class Seq2Seq(Pipeline):
         ]
 
 
-def _labelled(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (M, V) float32 and labels (M,) of the batch's M target tokens, each from the source and the target's
-    tokens before it."""
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        decoder_input_ids=batch["decoder_input_ids"],
-        use_cache=False,  # a cache is for writing token by token
-    ).logits  # (B, T, V)
-    labelled = batch["labelled"]
-    return logits.flatten(0, 1).index_select(0, labelled).float(), batch["labels"].flatten().index_select(0, labelled)
+def _inputs(batch: Batch) -> dict[str, Any]:
+    names = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_mask")
+    return {name: batch[name] for name in names} | {"use_cache": False}  # a cache is for writing token by token
+
+
+def _labels(batch: Batch) -> torch.Tensor:
+    """(M,) the batch's M target tokens, each to be told from the source and the target's tokens before it."""
+    return batch["labels"].flatten().index_select(0, batch["labelled"])
 
 
 def _short(text: str) -> str:

@@ -1,0 +1,117 @@
+"""Training without padding: the recipe's own steps, with as little else as can be.
+
+In every optimizer step the same examples, learning rate, dropout rates and mean over items as in the other engines; what
+differs is what is computed for nothing (see `packing`), and the order of the additions. Rows that are all of one length
+(chunks of text) pass as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel, get_scheduler
+
+from reference.engines.checkpoint import load_state
+from reference.engines.device import large_blocks_from_the_heap
+from reference.engines.evaluation import to_device
+from reference.engines.packing.attention import MASKS
+from reference.engines.packing.layout import Layout
+from reference.engines.packing.unpadded import Unpadded
+from reference.engines.packing.weights import Weights
+from reference.engines.session import Session
+from reference.engines.training import EngineError, Execution, Recipe, Report, TrainingRun
+from reference.pipelines.pipeline import Batch, Pipeline
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
+    """Train a pipeline by the recipe; see `Engine`.
+
+    Raises:
+        EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss that is
+            not finite.
+    """
+    if execution.precision not in DTYPES:
+        raise EngineError(
+            f"the engine packed has no precision {execution.precision}: take fp32 or bf16, or another engine"
+        )
+    session = Session(pipeline, engine="packed", recipe=recipe, execution=execution, report=report)
+    large_blocks_from_the_heap()
+    with session.open() as model:
+        unpadded = Unpadded(model)
+        dtype = DTYPES[execution.precision]
+        weights = Weights(model, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
+        schedule = _schedule(session)
+        if session.start is None:
+            session.evaluate(unpadded)
+        else:
+            weights.optimizer.load_state_dict(load_state(session.start[0], "optimizer.pt"))
+            schedule.load_state_dict(load_state(session.start[0], "scheduler.pt"))
+        unpadded.train()
+        with session.training():
+            while session.done < session.steps:
+                epoch = session.done // session.steps_an_epoch
+                session.loader.set_epoch(epoch)
+                batches = iter(session.loader)
+                for _ in range(min(session.steps_an_epoch, session.steps - session.done)):
+                    micro_batches = list(islice(batches, recipe.accumulation))
+                    sizes = [batch["size"] for batch in micro_batches]
+                    items = max(sum(size.items for size in sizes), 1)
+                    total = torch.zeros((), device=session.device)
+                    # What a step drops depends on the seed and on the step: no state to save and to go on with.
+                    MASKS.seed(execution.seed, session.done)
+                    torch.manual_seed(hash((execution.seed, session.done)) % 2**63)
+                    for number, batch in enumerate(micro_batches):
+                        unpadded.layout = _layout(batch, session.device)
+                        loss = pipeline.loss(unpadded, to_device(batch, session.device)) / items
+                        loss.backward()  # type: ignore[no-untyped-call]
+                        total += loss.detach()
+                        weights.collect(first=number == 0)
+                    unpadded.layout = None
+                    learning_rate = schedule.get_last_lr()[0]
+                    weights.step(learning_rate=learning_rate)
+                    schedule.optimizer.step()
+                    schedule.step()
+                    session.step_done(total, sizes=sizes, learning_rate=learning_rate)
+                with session.between_epochs():
+                    session.evaluate(unpadded)
+                    if execution.save_dir is not None:
+                        _save(session, model, weights=weights, schedule=schedule)
+        weights.release()
+        unpadded.restore()
+    return session.run
+
+
+def _schedule(session: Session) -> LRScheduler:
+    """The learning rate by step, as transformers computes it: its schedules want an optimizer to put it into."""
+    holder = SGD([torch.zeros(1)], lr=session.recipe.learning_rate)
+    return get_scheduler(
+        session.recipe.scheduler_type,
+        optimizer=holder,
+        num_warmup_steps=session.recipe.warmup_steps,
+        num_training_steps=session.scheduled_steps,
+    )
+
+
+def _layout(batch: Batch, device: torch.device) -> Layout:
+    """Made of the batch while it is on the host."""
+    return Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=device)
+
+
+def _save(session: Session, model: PreTrainedModel, *, weights: Weights, schedule: Any) -> None:
+    assert session.execution.save_dir is not None
+    session.saving()
+    directory = session.execution.save_dir / f"checkpoint-{session.done}"
+    shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
+    with weights.in_full():
+        model.save_pretrained(directory)
+    session.pipeline.tokenizer.save_pretrained(directory)
+    torch.save(weights.optimizer.state_dict(), directory / "optimizer.pt")
+    torch.save(schedule.state_dict(), directory / "scheduler.pt")
+    session.complete(directory)

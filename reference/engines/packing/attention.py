@@ -1,0 +1,205 @@
+"""Attention over a packed batch: every row attends to itself alone.
+
+Registered with transformers as an attention implementation, so that any of its models that leave attention to an
+interface can be packed. Beware of the implementations that come with it: BERT with `sdpa` takes packed rows and attends
+across them, without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from reference.engines.packing.dropout import MaskSource
+from reference.engines.packing.layout import Group, Grouping, active
+
+NAME = "touchstone_packed"
+MASKS = MaskSource()
+"""Draws the dropout of attention weights; the engine seeds it every step."""
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_bias: torch.Tensor | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers calls in every attention layer; plain `sdpa` while no packed batch is on its way.
+
+    Args:
+        query, key, value: (1, heads, T, d) of all rows.
+        position_bias: (1, heads, L, L) for the longest row (T5's relative positions).
+        sliding_window: a query sees keys less than this many tokens away.
+
+    Returns:
+        (1, T, heads, d), and None for the weights, which are never kept.
+    """
+    layout = active()
+    if layout is None:
+        bias = {} if position_bias is None else {"position_bias": position_bias}
+        window = {} if sliding_window is None else {"sliding_window": sliding_window}
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **bias, **window, **kwargs
+        )
+    causal = bool(getattr(module, "is_causal", False))
+    decodes = layout.target is not None and bool(getattr(module, "is_decoder", False))
+    queries = layout.target if decodes and layout.target is not None else layout.source
+    keys = queries if causal or not decodes else layout.source
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if _has_kernel(query) and position_bias is None and sliding_window is None:
+        ends = (*queries.bounds, *keys.bounds)
+        return _by_kernel(query, key, value, ends, dropout=dropout, causal=causal, scale=scale), None
+    bias = position_bias if keys is queries else None  # T5 gives its attention from decoder to encoder one of zeros
+    settings = _Settings(scale, dropout, causal, sliding_window)
+    output = _Attend.apply(query, key, value, bias, layout.grouping(queries, keys), settings)
+    return output.transpose(1, 2), None
+
+
+def _has_kernel(query: torch.Tensor) -> bool:
+    """Whether torch brings a kernel for packed rows (FlashAttention 2) that takes these."""
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] % 8 == 0
+
+
+def _by_kernel(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    ends: tuple[torch.Tensor, int, torch.Tensor, int],
+    *,
+    dropout: float,
+    causal: bool,
+    scale: float,
+) -> torch.Tensor:
+    """The operator beneath `scaled_dot_product_attention`; `torch.nn.attention.varlen` calls it too, but sets dropout to
+    zero."""
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, d)
+    query_ends, longest_query, key_ends, longest_key = ends
+    output = torch.ops.aten._flash_attention_forward(
+        q, k, v, query_ends, key_ends, longest_query, longest_key, dropout, causal, False, scale=scale
+    )[0]
+    return output[None]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    scale: float
+    dropout: float
+    causal: bool
+    window: int | None
+
+
+class _Attend(torch.autograd.Function):
+    """softmax(scale * Q K^T + bias) V within each group, with its derivative: one node of the graph a layer where
+    single operations would be some fifteen a group."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        bias: torch.Tensor | None,
+        grouping: Grouping,
+        settings: _Settings,
+    ) -> torch.Tensor:
+        heads, width = query.shape[1], query.shape[-1]
+        kept: list[torch.Tensor | None] = []
+        outputs = []
+        for group in grouping.groups:
+            q = _gather(query, group.query_index, rows=group.rows)
+            k, v = (_gather(x, group.key_index, rows=group.rows) for x in (key, value))
+            scores = torch.baddbmm(q.new_zeros(()), q, k.transpose(1, 2), beta=0, alpha=settings.scale)
+            scores = scores.view(heads, group.rows, group.queries, group.keys)
+            if bias is not None:
+                scores += bias[0, :, None, : group.queries, : group.keys]
+            blocked = _blocked(group, settings, device=query.device)
+            if blocked is not None:
+                scores.masked_fill_(blocked, -math.inf)
+            weights = torch.softmax(scores, -1).flatten(0, 1)
+            mask, dropped = None, weights
+            if settings.dropout:
+                mask = MASKS.mask(weights.shape, rate=settings.dropout, like=weights)
+                dropped = weights * mask
+            outputs.append(torch.bmm(dropped, v).view(heads, -1, width))
+            kept += [q, k, v, weights, mask]
+        ctx.save_for_backward(*kept)
+        ctx.grouping, ctx.settings = grouping, settings
+        ctx.bias = None if bias is None else (bias.shape, bias.dtype)
+        return _restore(outputs, grouping.query_place)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        settings: _Settings = ctx.settings
+        heads, width = gradient.shape[1], gradient.shape[-1]
+        parts: tuple[list[torch.Tensor], ...] = ([], [], [])
+        bias = None if ctx.bias is None else gradient.new_zeros(ctx.bias[0], dtype=torch.float32)
+        saved = ctx.saved_tensors
+        for number, group in enumerate(ctx.grouping.groups):
+            q, k, v, weights, mask = saved[5 * number : 5 * number + 5]
+            d_output = _gather(gradient, group.query_index, rows=group.rows)
+            if group.unasked is not None:  # a padded place was given some token's gradient
+                d_output.view(heads, group.rows, group.queries, width).masked_fill_(group.unasked, 0.0)
+            d_value = torch.bmm((weights if mask is None else weights * mask).transpose(1, 2), d_output)
+            d_weights = torch.bmm(d_output, v.transpose(1, 2))
+            if mask is not None:
+                d_weights *= mask
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            if bias is not None:
+                by_head = d_scores.view(heads, group.rows, group.queries, group.keys)
+                bias[0, :, : group.queries, : group.keys] += by_head.sum(1, dtype=torch.float32)
+            scale = settings.scale
+            d_query = torch.baddbmm(q.new_zeros(()), d_scores, k, beta=0, alpha=scale)
+            d_key = torch.baddbmm(k.new_zeros(()), d_scores.transpose(1, 2), q, beta=0, alpha=scale)
+            for part, found in zip(parts, (d_query, d_key, d_value), strict=True):
+                part.append(found.view(heads, -1, width))
+        grouping: Grouping = ctx.grouping
+        places = (grouping.query_place, grouping.key_place, grouping.key_place)
+        found = [_restore(part, place) for part, place in zip(parts, places, strict=True)]
+        return (*found, None if bias is None else bias.to(ctx.bias[1]), None, None)
+
+
+def _gather(tokens: torch.Tensor, index: torch.Tensor | None, *, rows: int) -> torch.Tensor:
+    """(heads * rows, L, d) of (1, heads, T, d): the group's tokens, by head."""
+    chosen = tokens[0] if index is None else tokens[0].index_select(1, index)  # (heads, rows * L, d)
+    return chosen.reshape(tokens.shape[1] * rows, -1, tokens.shape[-1])
+
+
+def _restore(parts: list[torch.Tensor], place: torch.Tensor | None) -> torch.Tensor:
+    """(1, heads, T, d): the groups' tokens in the order of the batch."""
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    return (joined if place is None else joined.index_select(1, place))[None]
+
+
+def _blocked(group: Group, settings: _Settings, *, device: torch.device) -> torch.Tensor | None:
+    """True where a query must not see a key; broadcasts to (heads, rows, queries, keys)."""
+    blocked = group.hidden
+    if settings.causal or settings.window is not None:
+        distance = torch.arange(group.keys, device=device) - torch.arange(group.queries, device=device)[:, None]
+        if settings.causal:  # a row's own padding comes after all that it may see
+            blocked = distance > 0
+        if settings.window is not None:
+            far = distance.abs() >= settings.window
+            blocked = far if blocked is None else blocked | far
+    return blocked
+
+
+def _mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+    """transformers asks for the mask to go with an attention implementation. Packed rows need none."""
+    return None if active() is not None else sdpa_mask(*args, **kwargs)
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, _mask)

@@ -1,0 +1,92 @@
+"""The loss over a vocabulary, without the tensors that cross entropy leaves behind.
+
+Of M tokens over V words, `cross_entropy(linear(x))` makes logits, their float32 copy, log-probabilities and two gradients,
+(M, V) each: for a batch of programs a gigabyte that is written and read once. Here one (M, V) tensor goes from logits to
+probabilities to the gradient in place, in slices that stay in a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from reference.ragged import IGNORED
+
+CACHED = 2**20
+"""Elements of a slice: 4 MiB in float32."""
+
+
+class Head(nn.Linear):
+    """Takes the place of a model's last layer, and shares its weights. Within `losses` it returns losses, not logits."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self._labels: torch.Tensor | None = None
+        self._extra: torch.Tensor | None = None
+
+    @contextmanager
+    def losses(self, labels: torch.Tensor, *, extra_bias: torch.Tensor | None = None) -> Iterator[None]:
+        """Within, `forward` takes (1, M, H) and returns (1, M, 1) float32: the loss of each of the M labels, zero where
+        it is -100.
+
+        Args:
+            extra_bias: (V,) what the model adds to the logits afterwards; it has no gradient.
+        """
+        self._labels, self._extra = labels, extra_bias
+        try:
+            yield
+        finally:
+            self._labels = self._extra = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self._labels is None:
+            return super().forward(input)
+        bias = self.bias
+        if self._extra is not None:
+            bias = self._extra.to(input.dtype) if bias is None else bias + self._extra.to(input.dtype)
+        losses: torch.Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            input.flatten(0, -2), self.weight, bias, self._labels
+        )
+        return losses[None, :, None]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """-log softmax(x W^T + b)[label] of each row, in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
+    ) -> torch.Tensor:
+        logits = nn.functional.linear(x, weight, bias)  # (M, V)
+        losses = torch.empty(len(labels), dtype=torch.float32, device=x.device)
+        rows = max(CACHED // max(logits.shape[1], 1), 1)
+        if x.device.type != "cpu":
+            rows = max(len(labels), 1)  # a GPU is slow at many small calls, and has the bandwidth
+        for start in range(0, len(labels), rows):
+            piece, label = logits[start : start + rows], labels[start : start + rows, None].clamp(min=0)
+            logs = torch.log_softmax(piece.float(), -1)
+            right = logs.gather(1, label)
+            losses[start : start + rows] = -right[:, 0]
+            # Now what the gradient needs: softmax less one at the label, subtracted before it is rounded.
+            piece.copy_(logs.exp_().scatter_(1, label, torch.expm1(right)))
+        ignored = labels == IGNORED
+        ctx.save_for_backward(x, weight, logits, ignored)
+        return losses.masked_fill_(ignored, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        x, weight, logits, ignored = ctx.saved_tensors
+        d_logits = logits.mul_(gradient.masked_fill(ignored, 0.0)[:, None].to(logits.dtype))
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        return (
+            d_logits @ weight if needs_x else None,
+            d_logits.t() @ x if needs_weight else None,
+            d_logits.sum(0) if needs_bias else None,
+            None,
+        )

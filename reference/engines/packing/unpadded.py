@@ -1,0 +1,232 @@
+"""A model of transformers that computes real tokens only.
+
+Called as the model itself, with padded (B, T) inputs: the padding is left out on the way in, rows are kept apart by
+`attention` and by their positions, and what comes out is padded again. Where logits or losses over a vocabulary are
+wanted at some places alone, the model's last layer sees no other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+
+from reference.engines.packing.attention import MASKS, NAME
+from reference.engines.packing.dropout import FastDropout
+from reference.engines.packing.head import Head
+from reference.engines.packing.layout import Layout, active, laid_out
+from reference.engines.packing.lookup import Lookup, is_large_table
+from reference.engines.training import EngineError
+from reference.ragged import IGNORED
+
+OUTPUTS = ("logits", "start_logits", "end_logits")
+
+
+class Unpadded(nn.Module):
+    """Attributes:
+    module: the model, for all that is not training (writing text): it still takes padded inputs.
+    lookups: its large tables.
+    layout: of the batch to come, made on the host while the device was busy; None: it is made from the masks.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.module = model
+        self.layout: Layout | None = None
+        self._undo: list[Callable[[], Any]] = []
+        self._pack_attention()
+        self._replace(lambda m: type(m) is nn.Dropout, lambda m: FastDropout(m.p, MASKS))
+        self.lookups: list[Lookup] = self._replace(is_large_table, Lookup)
+        heads = self._replace(lambda m: m is model.get_output_embeddings() and type(m) is nn.Linear, Head)
+        self._head: Head | None = heads[0] if heads else None
+        self._pack_positions()
+
+    # What pipelines call ------------------------------------------------------------------------------------------
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: Any
+    ) -> ModelOutput:
+        """Logits at every place, zero at padding."""
+        layout = self._lay_out(input_ids, attention_mask, None)
+        output = self._run(layout, input_ids=input_ids, **inputs)
+        for name in OUTPUTS:
+            packed = getattr(output, name, None)
+            if packed is not None:
+                output[name] = _pad(packed[0], layout, shape=input_ids.shape)
+        return output
+
+    def logits_at(
+        self,
+        places: torch.Tensor,
+        *,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        decoder_mask: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> torch.Tensor:
+        """See `reference.pipelines.vocabulary`."""
+        layout = self._lay_out(input_ids, attention_mask, decoder_mask)
+        with self._only(places, layout):
+            logits: torch.Tensor = self._run(layout, input_ids=input_ids, **inputs).logits[0]
+        return logits
+
+    def losses_at(
+        self,
+        places: torch.Tensor | None,
+        *,
+        labels: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        decoder_mask: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> torch.Tensor:
+        """See `reference.pipelines.vocabulary`."""
+        layout = self._lay_out(input_ids, attention_mask, decoder_mask)
+        segments = layout.source if layout.target is None else layout.target
+        asked = labels if places is not None or not segments.padded else labels.index_select(0, segments.real)
+        with ExitStack() as stack:
+            if places is not None:
+                stack.enter_context(self._only(places, layout))
+            if self._head is not None:
+                stack.enter_context(self._head.losses(asked, extra_bias=self._bias_of_logits(stack)))
+            logits = self._run(layout, input_ids=input_ids, **inputs).logits[0]  # (M, V), or losses (M, 1)
+        if self._head is None:
+            losses = cross_entropy(logits.float(), asked, ignore_index=IGNORED, reduction="none")
+        else:
+            losses = logits[:, 0]
+        if places is None and segments.padded:
+            losses = losses.new_zeros(len(labels)).index_copy(0, segments.real, losses)
+        return losses
+
+    # How ----------------------------------------------------------------------------------------------------------
+
+    def _lay_out(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, decoder_mask: torch.Tensor | None
+    ) -> Layout:
+        if self.layout is not None:
+            return self.layout
+        mask = torch.ones(input_ids.shape) if attention_mask is None else attention_mask
+        return Layout.of(mask, decoder_mask=decoder_mask, device=input_ids.device)
+
+    def _run(self, layout: Layout, **inputs: Any) -> Any:
+        for name in ("input_ids", "token_type_ids"):
+            if name in inputs:
+                inputs[name] = layout.source.pack(inputs[name])
+        if layout.target is not None:
+            inputs["decoder_input_ids"] = layout.target.pack(inputs["decoder_input_ids"])
+        if self._first_position is not None:
+            inputs["position_ids"] = layout.source.positions[None] + self._first_position
+        with laid_out(layout):
+            return self.module(**inputs)
+
+    @contextmanager
+    def _only(self, places: torch.Tensor, layout: Layout) -> Iterator[None]:
+        """Within, the body of the model hands its head these places of the padded batch and no other."""
+        segments = layout.source if layout.target is None else layout.target
+        chosen = segments.rank.index_select(0, places) if segments.padded else places
+        body = self.module.base_model if layout.target is None else self.module.get_decoder()
+
+        def choose(module: nn.Module, args: Any, output: Any) -> Any:
+            output["last_hidden_state"] = output["last_hidden_state"].index_select(1, chosen)
+            return output
+
+        hook = body.register_forward_hook(choose)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def _bias_of_logits(self, stack: ExitStack) -> torch.Tensor | None:
+        """Marian and BART add a bias to the logits after their head, and would add it to losses: it is moved into the
+        head as long as `stack` is open."""
+        bias: torch.Tensor | None = getattr(self.module, "final_logits_bias", None)
+        if bias is None:
+            return None
+        stack.callback(setattr, self.module, "final_logits_bias", bias)
+        self.module.final_logits_bias = bias.new_zeros((1, 1))
+        return bias[0]
+
+    # What is changed in the model, and back -----------------------------------------------------------------------
+
+    def restore(self) -> PreTrainedModel:
+        """The model as it was given, with the weights that it has now."""
+        while self._undo:
+            self._undo.pop()()
+        return self.module
+
+    def _replace(self, wanted: Callable[[nn.Module], bool], replacement: Callable[[Any], Any]) -> list[Any]:
+        """Modules by others; one that stands in several places by one other."""
+        made: dict[nn.Module, nn.Module] = {}
+        for parent in list(self.module.modules()):
+            for name, child in list(parent.named_children()):
+                if wanted(child):
+                    if child not in made:
+                        made[child] = replacement(child).train(child.training)
+                    setattr(parent, name, made[child])
+                    self._undo.append(lambda parent=parent, name=name, child=child: setattr(parent, name, child))
+        return list(made.values())
+
+    def _pack_attention(self) -> None:
+        model = self.module
+        before = model.config._attn_implementation
+        try:
+            model.set_attn_implementation(NAME)
+        except (ValueError, AttributeError) as error:
+            raise EngineError(
+                f"{type(model).__name__} has attention of its own, whose rows cannot be packed: "
+                f"take the engine trainer or loop ({error})"
+            ) from error
+        self._undo.append(lambda: model.set_attn_implementation(before))
+        for module in model.modules():
+            if hasattr(module, "compute_bias") and hasattr(module, "relative_attention_bias"):
+                self._pack_bias(module)
+
+    def _pack_bias(self, module: Any) -> None:
+        """T5's bias depends on the distance within a row: as many as the longest row has, not the whole batch."""
+        compute = module.compute_bias
+
+        def of_longest(query_length: int, key_length: int, **where: Any) -> torch.Tensor:
+            layout = active()
+            if layout is not None:
+                segments = layout.target if module.is_decoder and layout.target is not None else layout.source
+                query_length = key_length = int(segments.lengths.max())
+            bias: torch.Tensor = compute(query_length, key_length, **where)
+            return bias
+
+        module.compute_bias = of_longest
+        self._undo.append(lambda: delattr(module, "compute_bias"))
+
+    def _pack_positions(self) -> None:
+        model = self.module
+        self._first_position: int | None = None
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+            padding = getattr(embeddings, "padding_idx", None)  # RoBERTa counts from the one after it
+            self._first_position = 0 if padding is None else padding + 1
+        for name, module in model.named_modules():
+            if name.endswith("embed_positions"):
+                decodes = "decoder" in name.split(".")
+
+                def give(module: nn.Module, args: Any, kwargs: Any, decodes: bool = decodes) -> Any:
+                    layout = active()
+                    if layout is None:
+                        return None
+                    segments = layout.target if decodes and layout.target is not None else layout.source
+                    return args, kwargs | {"position_ids": segments.positions}
+
+                self._undo.append(module.register_forward_pre_hook(give, with_kwargs=True).remove)
+
+
+def _pad(packed: torch.Tensor, layout: Layout, *, shape: torch.Size) -> torch.Tensor:
+    """(B, T, ...) of (T', ...)."""
+    if layout.source.padded:
+        empty = packed.new_zeros((shape.numel(), *packed.shape[1:]))
+        packed = empty.index_copy(0, layout.source.real, packed)
+    return packed.view(*shape, *packed.shape[1:])

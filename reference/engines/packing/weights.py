@@ -1,0 +1,114 @@
+"""Parameters, gradients and AdamW's state in flat buffers: one call for the norm, one or two for the update, one to sum
+over processes.
+
+In bf16 the model computes with a rounded copy; the parameters proper, the gradients' sum and AdamW's moments stay in
+float32 (Micikevicius et al. 2018, 3.1: https://arxiv.org/abs/1710.03740).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from reference.engines.packing.lookup import Lookup
+from reference.engines.training import Recipe
+
+
+class Weights:
+    """Takes over the parameters of a model.
+
+    Attributes:
+        gradient: (N,) float32, of all trainable parameters; see `collect`.
+        optimizer: AdamW over the flat buffers, for its state to be saved and loaded.
+    """
+
+    def __init__(self, model: nn.Module, *, lookups: Sequence[Lookup], recipe: Recipe, dtype: torch.dtype) -> None:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Matrices first: these decay, biases and the gains of normalization do not (they are vectors).
+        self._parameters = [p for p in trained if p.ndim >= 2] + [p for p in trained if p.ndim < 2]
+        matrices = sum(p.numel() for p in trained if p.ndim >= 2)
+        size = sum(p.numel() for p in trained)
+        device = trained[0].device
+        self.master = torch.empty(size, device=device)
+        self.gradient = torch.zeros(size, device=device)
+        self._masters, self._gradients = self._views(self.master), self._views(self.gradient)
+        torch._foreach_copy_(self._masters, [p.detach() for p in self._parameters])
+        self._working = self.master if dtype == torch.float32 else self.master.to(dtype)
+        for parameter, view in zip(self._parameters, self._views(self._working), strict=True):
+            parameter.data = view
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+        place = {id(parameter): index for index, parameter in enumerate(self._parameters)}
+        self._lookups = [(lookup, place[id(lookup.weight)]) for lookup in lookups]
+        self._touched: list[tuple[int, torch.Tensor]] = []
+        self._max_norm = recipe.max_grad_norm
+        parts = [(self.master[:matrices], self.gradient[:matrices], recipe.weight_decay)]
+        if matrices < size:
+            parts.append((self.master[matrices:], self.gradient[matrices:], 0.0))
+        groups = []
+        for values, gradient, decay in parts:
+            flat = nn.Parameter(values)
+            flat.grad = gradient
+            groups.append({"params": [flat], "weight_decay": decay})
+        self.optimizer = AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True)
+
+    def collect(self, *, first: bool) -> None:
+        """Move what backward passes left at the parameters into `gradient`: over what is there if `first`, else on top.
+
+        Few rows of a large table have a gradient: those of the last step are emptied, these are added.
+        """
+        given = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
+        found = [self._parameters[index].grad for index in given]
+        views = [self._gradients[index] for index in given]
+        if first:
+            torch._foreach_copy_(views, found)
+            dense = set(given)
+            for index, ids in self._touched:
+                if index not in dense:
+                    self._gradients[index].index_fill_(0, ids, 0.0)
+            self._touched = []
+        elif views:
+            torch._foreach_add_(views, [gradient.float() for gradient in found if gradient is not None])
+        for index in given:
+            self._parameters[index].grad = None
+        for lookup, index in self._lookups:
+            for ids, rows in lookup.found:
+                self._gradients[index].index_add_(0, ids, rows.float())
+                self._touched.append((index, ids))
+            lookup.found.clear()
+
+    def step(self, *, learning_rate: float) -> None:
+        """Clip and update. The clipping factor is folded into the update."""
+        norm = torch.linalg.vector_norm(self.gradient)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.grad_scale = torch.clamp((norm + 1e-6) / self._max_norm, min=1.0)  # type: ignore[attr-defined]
+        self.optimizer.step()
+        if self._working is not self.master:
+            self._working.copy_(self.master)
+
+    @contextmanager
+    def in_full(self) -> Iterator[None]:
+        """Within, the model has its parameters in float32, to be saved."""
+        self._point(self._masters)
+        try:
+            yield
+        finally:
+            self._point(self._views(self._working))
+
+    def release(self) -> None:
+        """Give the model parameters of its own, in float32."""
+        self._point([view.clone() for view in self._masters])
+
+    def _point(self, values: Sequence[torch.Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=True):
+            parameter.data = value
+
+    def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        parts = flat.split([p.numel() for p in self._parameters])
+        return [part.view(p.shape) for part, p in zip(parts, self._parameters, strict=True)]

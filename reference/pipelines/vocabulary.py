@@ -1,0 +1,57 @@
+"""Logits over a vocabulary, and losses, at the places where they are wanted.
+
+Masked language models are asked about one token in seven, and an encoder-decoder's padded targets not at all. A plain
+model computes all logits and most are thrown away, as in the course; a model that can do without (`logits_at`,
+`losses_at` of its own) does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from reference.ragged import IGNORED
+
+
+def logits_at(
+    model: torch.nn.Module, places: torch.Tensor, *, decoder_mask: torch.Tensor | None = None, **inputs: Any
+) -> torch.Tensor:
+    """(M, V) logits at M places.
+
+    Args:
+        places: (M,) int64 into the flattened (B, T) of what is predicted: `decoder_input_ids` where there are some,
+            else `input_ids`.
+        decoder_mask: (B, T) 1 where `decoder_input_ids` are real. A plain model needs none: padded on the right, no
+            real token sees padding.
+        inputs: of the model's `forward`.
+    """
+    if hasattr(model, "logits_at"):
+        found: torch.Tensor = model.logits_at(places, decoder_mask=decoder_mask, **inputs)
+        return found
+    logits: torch.Tensor = model(**inputs).logits  # (B, T, V)
+    return logits.flatten(0, 1).index_select(0, places)
+
+
+def losses_at(
+    model: torch.nn.Module,
+    places: torch.Tensor | None,
+    *,
+    labels: torch.Tensor,
+    decoder_mask: torch.Tensor | None = None,
+    **inputs: Any,
+) -> torch.Tensor:
+    """(M,) float32, in nats: the loss of each of the labels (M,) at these places; see `logits_at`.
+
+    With `places` None it is asked at all B * T places, and is zero where the label is -100: where nearly all are wanted,
+    to choose them would be another copy of the largest tensor there is.
+    """
+    if hasattr(model, "losses_at"):
+        found: torch.Tensor = model.losses_at(places, labels=labels, decoder_mask=decoder_mask, **inputs)
+        return found
+    if places is None:
+        logits = model(**inputs).logits.flatten(0, 1)
+    else:
+        logits = logits_at(model, places, decoder_mask=decoder_mask, **inputs)
+    return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none")
