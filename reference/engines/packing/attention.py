@@ -115,14 +115,16 @@ class _Attend(torch.autograd.Function):
         grouping: Grouping,
         settings: _Settings,
     ) -> torch.Tensor:
-        heads, width = query.shape[1], query.shape[-1]
+        heads, width, dtype = query.shape[1], query.shape[-1], query.dtype
+        query, key, value = (x[0].contiguous() for x in (query, key, value))  # (heads, T, d)
         kept: list[torch.Tensor | None] = []
         outputs = []
         for group in grouping.groups:
             q = _gather(query, group.query_index, rows=group.rows)
             k, v = (_gather(x, group.key_index, rows=group.rows) for x in (key, value))
-            scores = torch.baddbmm(q.new_zeros(()), q, k.transpose(1, 2), beta=0, alpha=settings.scale)
-            scores = scores.view(heads, group.rows, group.queries, group.keys)
+            # Softmax in float32, whatever comes in: more exact, and faster than in bfloat16 on a CPU.
+            scores = torch.bmm(q, k.transpose(1, 2)).float()  # (heads * rows, queries, keys)
+            scores = scores.mul_(settings.scale).view(heads, group.rows, group.queries, group.keys)
             if bias is not None:
                 scores += bias[0, :, None, : group.queries, : group.keys]
             blocked = _blocked(group, settings, device=query.device)
@@ -133,7 +135,7 @@ class _Attend(torch.autograd.Function):
             if settings.dropout:
                 mask = MASKS.mask(weights.shape, rate=settings.dropout, like=weights)
                 dropped = weights * mask
-            outputs.append(torch.bmm(dropped, v).view(heads, -1, width))
+            outputs.append(torch.bmm(dropped.to(dtype), v).view(heads, -1, width))
             kept += [q, k, v, weights, mask]
         ctx.save_for_backward(*kept)
         ctx.grouping, ctx.settings = grouping, settings
@@ -143,7 +145,8 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
         settings: _Settings = ctx.settings
-        heads, width = gradient.shape[1], gradient.shape[-1]
+        heads, width, dtype = gradient.shape[1], gradient.shape[-1], gradient.dtype
+        gradient = gradient[0].contiguous()
         parts: tuple[list[torch.Tensor], ...] = ([], [], [])
         bias = None if ctx.bias is None else gradient.new_zeros(ctx.bias[0], dtype=torch.float32)
         saved = ctx.saved_tensors
@@ -152,17 +155,17 @@ class _Attend(torch.autograd.Function):
             d_output = _gather(gradient, group.query_index, rows=group.rows)
             if group.unasked is not None:  # a padded place was given some token's gradient
                 d_output.view(heads, group.rows, group.queries, width).masked_fill_(group.unasked, 0.0)
-            d_value = torch.bmm((weights if mask is None else weights * mask).transpose(1, 2), d_output)
-            d_weights = torch.bmm(d_output, v.transpose(1, 2))
+            dropped = weights if mask is None else weights * mask
+            d_value = torch.bmm(dropped.to(dtype).transpose(1, 2), d_output)
+            d_weights = torch.bmm(d_output, v.transpose(1, 2)).float()
             if mask is not None:
                 d_weights *= mask
-            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, torch.float32)
             if bias is not None:
                 by_head = d_scores.view(heads, group.rows, group.queries, group.keys)
-                bias[0, :, : group.queries, : group.keys] += by_head.sum(1, dtype=torch.float32)
-            scale = settings.scale
-            d_query = torch.baddbmm(q.new_zeros(()), d_scores, k, beta=0, alpha=scale)
-            d_key = torch.baddbmm(k.new_zeros(()), d_scores.transpose(1, 2), q, beta=0, alpha=scale)
+                bias[0, :, : group.queries, : group.keys] += by_head.sum(1)
+            d_scores = d_scores.mul_(settings.scale).to(dtype)
+            d_query, d_key = torch.bmm(d_scores, k), torch.bmm(d_scores.transpose(1, 2), q)
             for part, found in zip(parts, (d_query, d_key, d_value), strict=True):
                 part.append(found.view(heads, -1, width))
         grouping: Grouping = ctx.grouping
@@ -172,9 +175,9 @@ class _Attend(torch.autograd.Function):
 
 
 def _gather(tokens: torch.Tensor, index: torch.Tensor | None, *, rows: int) -> torch.Tensor:
-    """(heads * rows, L, d) of (1, heads, T, d): the group's tokens, by head."""
-    chosen = tokens[0] if index is None else tokens[0].index_select(1, index)  # (heads, rows * L, d)
-    return chosen.reshape(tokens.shape[1] * rows, -1, tokens.shape[-1])
+    """(heads * rows, L, d) of (heads, T, d): the group's tokens, by head."""
+    chosen = tokens if index is None else tokens.index_select(1, index)  # (heads, rows * L, d)
+    return chosen.view(tokens.shape[0] * rows, -1, tokens.shape[-1])
 
 
 def _restore(parts: list[torch.Tensor], place: torch.Tensor | None) -> torch.Tensor:
