@@ -20,6 +20,7 @@ class Lookup(nn.Module):
     """Takes the place of an `nn.Embedding`, and shares its weight.
 
     Attributes:
+        dtype: of what it gives; None: that of the weight.
         found: (ids, gradient of what was looked up) of each backward pass since `found` was emptied.
     """
 
@@ -28,6 +29,7 @@ class Lookup(nn.Module):
         self.weight = embedding.weight
         self.padding_idx = embedding.padding_idx
         self.num_embeddings, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
+        self.dtype: torch.dtype | None = None
         self.found: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -46,7 +48,7 @@ class _LookUp(torch.autograd.Function):
     def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, lookup: Lookup) -> torch.Tensor:
         ctx.lookup = lookup
         ctx.save_for_backward(ids)
-        return nn.functional.embedding(ids, weight)
+        return nn.functional.embedding(ids, weight).to(lookup.dtype or weight.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]

@@ -21,6 +21,9 @@ from reference.engines.training import Recipe
 class Weights:
     """Takes over the parameters of a model.
 
+    A large table that serves for looking up alone (no head is tied to it) is read and learns in few rows a step: the model
+    looks them up in float32, and nothing but AdamW passes over all of it.
+
     Attributes:
         gradient: (N,) float32, of all trainable parameters; see `collect`.
         optimizer: AdamW over the flat buffers, for its state to be saved and loaded.
@@ -28,18 +31,22 @@ class Weights:
 
     def __init__(self, model: nn.Module, *, lookups: Sequence[Lookup], recipe: Recipe, dtype: torch.dtype) -> None:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # Matrices first: these decay, biases and the gains of normalization do not (they are vectors).
-        self._parameters = [p for p in trained if p.ndim >= 2] + [p for p in trained if p.ndim < 2]
+        tables = {id(lookup.weight): lookup for lookup in lookups if not _shared(lookup, model)}
+        # Tables first, then the other matrices: these decay, biases and the gains of normalization (vectors) do not.
+        self._parameters = sorted(trained, key=lambda p: (id(p) not in tables, p.ndim < 2))
         matrices = sum(p.numel() for p in trained if p.ndim >= 2)
         size = sum(p.numel() for p in trained)
+        self._dense = sum(p.numel() for p in trained if id(p) in tables)
         device = trained[0].device
         self.master = torch.empty(size, device=device)
         self.gradient = torch.zeros(size, device=device)
         self._masters, self._gradients = self._views(self.master), self._views(self.gradient)
         torch._foreach_copy_(self._masters, [p.detach() for p in self._parameters])
-        self._working = self.master if dtype == torch.float32 else self.master.to(dtype)
-        for parameter, view in zip(self._parameters, self._views(self._working), strict=True):
-            parameter.data = view
+        dense = self.master[self._dense :]
+        self._rounded = None if dtype == torch.float32 else dense.to(dtype)
+        for lookup in tables.values():
+            lookup.dtype = dtype
+        self._point(self._computed())
         for parameter in model.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(dtype)
@@ -84,13 +91,24 @@ class Weights:
 
     def step(self, *, learning_rate: float) -> None:
         """Clip and update. The clipping factor is folded into the update."""
-        norm = torch.linalg.vector_norm(self.gradient)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.optimizer.grad_scale = torch.clamp((norm + 1e-6) / self._max_norm, min=1.0)  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = torch.clamp((self._norm() + 1e-6) / self._max_norm, min=1.0)  # type: ignore[attr-defined]
         self.optimizer.step()
-        if self._working is not self.master:
-            self._working.copy_(self.master)
+        if self._rounded is not None:
+            self._rounded.copy_(self.master[self._dense :])
+
+    def _norm(self) -> torch.Tensor:
+        """() of the gradient: of tables the rows that were touched, for all others are zero."""
+        norms = [torch.linalg.vector_norm(self.gradient[self._dense :])]
+        by_table: dict[int, list[torch.Tensor]] = {}
+        for index, ids in self._touched:
+            if self._gradients[index].storage_offset() < self._dense:
+                by_table.setdefault(index, []).append(ids)
+        for index, ids_of_table in by_table.items():
+            rows = torch.cat(ids_of_table).unique()
+            norms.append(torch.linalg.vector_norm(self._gradients[index].index_select(0, rows)))
+        return torch.linalg.vector_norm(torch.stack(norms))
 
     @contextmanager
     def in_full(self) -> Iterator[None]:
@@ -99,16 +117,38 @@ class Weights:
         try:
             yield
         finally:
-            self._point(self._views(self._working))
+            self._point(self._computed())
 
     def release(self) -> None:
         """Give the model parameters of its own, in float32."""
         self._point([view.clone() for view in self._masters])
+
+    def _computed(self) -> list[torch.Tensor]:
+        """What the model computes with: tables in float32, all else rounded."""
+        if self._rounded is None:
+            return self._masters
+        tables = [view for view in self._masters if view.storage_offset() < self._dense]
+        others = [p for p in self._masters if p.storage_offset() >= self._dense]
+        return tables + _split(self._rounded, others)
 
     def _point(self, values: Sequence[torch.Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=True):
             parameter.data = value
 
     def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        parts = flat.split([p.numel() for p in self._parameters])
-        return [part.view(p.shape) for part, p in zip(parts, self._parameters, strict=True)]
+        return _split(flat, self._parameters)
+
+
+def _split(flat: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    parts = flat.split([tensor.numel() for tensor in like])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+
+
+def _shared(lookup: Lookup, model: nn.Module) -> bool:
+    """Whether another module computes with the table, too: a head that is tied to it."""
+    return any(
+        weight is lookup.weight
+        for module in model.modules()
+        if not isinstance(module, Lookup)
+        for weight in module.parameters(recurse=False)
+    )
