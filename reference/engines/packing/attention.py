@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from reference.engines.packing.dropout import MaskSource
+from reference.engines.packing.dropout import MaskSource, drop, kept_scale
 from reference.engines.packing.layout import Group, Grouping, active
 
 NAME = "touchstone_packed"
@@ -116,7 +116,8 @@ class _Attend(torch.autograd.Function):
         settings: _Settings,
     ) -> torch.Tensor:
         heads, width, dtype = query.shape[1], query.shape[-1], query.dtype
-        query, key, value = (x[0].contiguous() for x in (query, key, value))  # (heads, T, d)
+        query = query[0] * settings.scale
+        query, key, value = (x.contiguous() for x in (query, key[0], value[0]))  # (heads, T, d)
         kept: list[torch.Tensor | None] = []
         outputs = []
         for group in grouping.groups:
@@ -124,19 +125,22 @@ class _Attend(torch.autograd.Function):
             k, v = (_gather(x, group.key_index, rows=group.rows) for x in (key, value))
             # Softmax in float32, whatever comes in: more exact, and faster than in bfloat16 on a CPU.
             scores = torch.bmm(q, k.transpose(1, 2)).float()  # (heads * rows, queries, keys)
-            scores = scores.mul_(settings.scale).view(heads, group.rows, group.queries, group.keys)
+            scores = scores.view(heads, group.rows, group.queries, group.keys)
             if bias is not None:
                 scores += bias[0, :, None, : group.queries, : group.keys]
             blocked = _blocked(group, settings, device=query.device)
             if blocked is not None:
                 scores.masked_fill_(blocked, -math.inf)
             weights = torch.softmax(scores, -1).flatten(0, 1)
-            mask, dropped = None, weights
+            mask, seen = None, weights.to(dtype)
             if settings.dropout:
-                mask = MASKS.mask(weights.shape, rate=settings.dropout, like=weights)
-                dropped = weights * mask
-            outputs.append(torch.bmm(dropped.to(dtype), v).view(heads, -1, width))
-            kept += [q, k, v, weights, mask]
+                mask = MASKS.draw(seen.shape, rate=settings.dropout, dtype=dtype, device=seen.device)
+                seen = drop(seen, mask)
+            output = torch.bmm(seen, v)
+            if settings.dropout:  # kept weights are scaled when they are summed up: fewer numbers
+                output *= kept_scale(settings.dropout)
+            outputs.append(output.view(heads, -1, width))
+            kept += [q, k, v, weights, seen, mask]
         ctx.save_for_backward(*kept)
         ctx.grouping, ctx.settings = grouping, settings
         ctx.bias = None if bias is None else (bias.shape, bias.dtype)
@@ -151,21 +155,24 @@ class _Attend(torch.autograd.Function):
         bias = None if ctx.bias is None else gradient.new_zeros(ctx.bias[0], dtype=torch.float32)
         saved = ctx.saved_tensors
         for number, group in enumerate(ctx.grouping.groups):
-            q, k, v, weights, mask = saved[5 * number : 5 * number + 5]
+            q, k, v, weights, seen, mask = saved[6 * number : 6 * number + 6]
             d_output = _gather(gradient, group.query_index, rows=group.rows)
             if group.unasked is not None:  # a padded place was given some token's gradient
-                d_output.view(heads, group.rows, group.queries, width).masked_fill_(group.unasked, 0.0)
-            dropped = weights if mask is None else weights * mask
-            d_value = torch.bmm(dropped.to(dtype).transpose(1, 2), d_output)
-            d_weights = torch.bmm(d_output, v.transpose(1, 2)).float()
+                d_output = d_output.view(heads, group.rows, group.queries, width).masked_fill(group.unasked, 0.0)
+                d_output = d_output.flatten(0, 1)
+            if settings.dropout:
+                d_output = d_output * kept_scale(settings.dropout)
+            d_value = torch.bmm(seen.transpose(1, 2), d_output)
+            d_weights = torch.bmm(d_output, v.transpose(1, 2))
             if mask is not None:
-                d_weights *= mask
-            d_scores = torch._softmax_backward_data(d_weights, weights, -1, torch.float32)
+                d_weights = drop(d_weights, mask)
+            d_scores = torch._softmax_backward_data(d_weights.float(), weights, -1, torch.float32)
             if bias is not None:
                 by_head = d_scores.view(heads, group.rows, group.queries, group.keys)
                 bias[0, :, : group.queries, : group.keys] += by_head.sum(1)
-            d_scores = d_scores.mul_(settings.scale).to(dtype)
-            d_query, d_key = torch.bmm(d_scores, k), torch.bmm(d_scores.transpose(1, 2), q)
+            d_scores = d_scores.to(dtype)
+            d_query = torch.bmm(d_scores, k).mul_(settings.scale)
+            d_key = torch.bmm(d_scores.transpose(1, 2), q)
             for part, found in zip(parts, (d_query, d_key, d_value), strict=True):
                 part.append(found.view(heads, -1, width))
         grouping: Grouping = ctx.grouping
