@@ -30,7 +30,9 @@ class HubCheckpoint(BaseModel):
     id: str = Field(min_length=1, description="ORG/NAME")
     revision: str = Field(min_length=1, description="commit, tag, or reference such as refs/pr/3")
     pretrained: bool = Field(default=True, description="false: the architecture and tokenizer only, weights at random")
-    config: dict[str, Any] = Field(default={}, description="entries of the model's config to override")
+    config: dict[str, Any] = Field(
+        default={}, description="entries of the model's config to override; with model_type, all that there are"
+    )
 
     @classmethod
     def of_folder(cls, path: Path) -> HubCheckpoint:
@@ -116,6 +118,8 @@ def _folder(checkpoint: HubCheckpoint, access: Access) -> Path:
 
 
 def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
+    if "model_type" in overrides:
+        return _config_of_type(overrides)
     try:
         config, unknown = AutoConfig.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True, return_unused_kwargs=True, **overrides
@@ -128,6 +132,17 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
         )
     assert isinstance(config, PreTrainedConfig)
     return config
+
+
+def _config_of_type(entries: dict[str, Any]) -> PreTrainedConfig:
+    """A config of its own, for a repository that holds a tokenizer and no more."""
+    try:
+        default = AutoConfig.for_model(entries["model_type"])
+        if unknown := [name for name in entries if not hasattr(default, name)]:
+            raise SourceError(f"a config of model_type {entries['model_type']!r} has no entry {unknown[0]!r}")
+        return AutoConfig.for_model(**entries)
+    except (ValueError, KeyError, StrictDataclassError) as error:
+        raise SourceError(f"no config can be made of the checkpoint's entries: {_first_line(error)}") from error
 
 
 def _require_weights(folder: Path) -> None:

@@ -7,7 +7,6 @@ across them, without a word.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,8 @@ from reference.engines.packing.dropout import MaskSource, drop, kept_scale
 from reference.engines.packing.layout import Group, Grouping, active
 
 NAME = "touchstone_packed"
+LEAST = torch.finfo(torch.float32).min
+"""Not minus infinity: a padded query may see no key at all, and the mean of nothing is no number."""
 MASKS = MaskSource()
 """Draws the dropout of attention weights; the engine seeds it every step."""
 
@@ -130,7 +131,7 @@ class _Attend(torch.autograd.Function):
                 scores += bias[0, :, None, : group.queries, : group.keys]
             blocked = _blocked(group, settings, device=query.device)
             if blocked is not None:
-                scores.masked_fill_(blocked, -math.inf)
+                scores.masked_fill_(blocked, LEAST)
             weights = torch.softmax(scores, -1).flatten(0, 1)
             mask, seen = None, weights.to(dtype)
             if settings.dropout:
