@@ -98,6 +98,14 @@ class Ragged:
         """The same shape with other values."""
         return Ragged(values, self.offsets)
 
+    def take(self, rows: Array) -> Ragged:
+        """The rows of these numbers, in this order, copied: (M,) numbers of 0 to N - 1, any of them several times."""
+        lengths = self.lengths[rows]
+        taken = Ragged.from_lengths(np.empty(lengths.sum(), np.int64), lengths=lengths)
+        shift = np.repeat(self.offsets[rows] - taken.offsets[:-1], lengths)
+        np.take(self.values, np.arange(len(taken.values)) + shift, out=taken.values)
+        return taken
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -76,3 +76,11 @@ def test_ragged_arrays_of_other_shape_or_values_are_not_equal() -> None:
     assert Ragged.from_lists([[1], [2]]) != Ragged.from_lists([[1, 2], []])
     assert Ragged.from_lists([[1]]) != Ragged.from_lists([[2]])
     assert Ragged.from_lists([[1]]) != [[1]]
+
+
+@pytest.mark.parametrize("rows", [[], [2], [4, 0, 0, 2, 1], [1, 3]])
+def test_rows_are_taken_in_any_order_and_any_number_of_times(rows: list[int]) -> None:
+    ragged = Ragged.from_lists(ROWS)
+    taken = ragged.take(np.array(rows, np.int64))
+    assert [ROWS[row] for row in rows] == taken.to_lists()
+    assert not np.shares_memory(ragged.values, taken.values)

@@ -7,6 +7,7 @@ from reference.stages.chunking import chunk, chunk_batch, chunk_batches
 from reference.stages.collation import pad_batch
 from reference.stages.decoding import clean_sequences
 from reference.stages.masking import mask_tokens, mask_tokens_batch
+from reference.stages.packing import assign_bins, assign_bins_batch, pack, pack_batch, unpack
 from reference.stages.rouge import lead, rouge, split_sentences
 from reference.stages.scoring import perplexity, score_entities
 from reference.stages.seq2seq import pad_seq2seq, shift_right
@@ -19,6 +20,8 @@ __all__ = [
     "align_labels_batch",
     "answer_positions",
     "answer_positions_batch",
+    "assign_bins",
+    "assign_bins_batch",
     "best_spans",
     "best_spans_batch",
     "bleu",
@@ -37,6 +40,8 @@ __all__ = [
     "mask_tokens_batch",
     "merge_labels",
     "merge_labels_batch",
+    "pack",
+    "pack_batch",
     "pad_batch",
     "pad_seq2seq",
     "perplexity",
@@ -47,4 +52,5 @@ __all__ = [
     "shift_right",
     "split_sentences",
     "squad_scores",
+    "unpack",
 ]

@@ -56,7 +56,7 @@ def pad_batch(
     """
     rows = read_rows(features)
     check_side(side)
-    lengths = _lengths(rows)
+    lengths = lengths_of(rows)
     if lengths is not None and "attention_mask" not in rows[0]:
         _refuse_padded(rows, pad_id=pad_id, side=side)
         rows = [row | {"attention_mask": np.ones(size, np.int64)} for row, size in zip(rows, lengths, strict=True)]
@@ -85,7 +85,7 @@ def pad_rows(
     argument: str = "length",
 ) -> dict[str, Array]:
     """Columns that share one width, each with its own fill; `argument` is what errors call `length`."""
-    lengths = _lengths(rows)
+    lengths = lengths_of(rows)
     scalars = [name for name, value in rows[0].items() if value.ndim == 0]
     batch = {name: np.array([row[name] for row in rows], np.int64) for name in scalars}
     if lengths is None:
@@ -117,7 +117,7 @@ def _integers(value: Any, name: str, index: int) -> npt.NDArray[Any]:
     return array
 
 
-def _lengths(rows: Sequence[Row]) -> list[int] | None:
+def lengths_of(rows: Sequence[Row]) -> list[int] | None:
     """The length of each feature, `None` if no column is a sequence. Columns and features must agree."""
     expected = {name: value.ndim for name, value in rows[0].items()}
     lengths = []

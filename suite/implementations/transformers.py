@@ -22,6 +22,8 @@ Where the collators cannot be told something that the contract can say, they are
   the tokenizer knows, and raises on it.
 * `shift_right` is not public, but it is what a model does with labels: Marian's function (BART's and T5's do the same)
   where there is a `start_id`, mBART's where there is none.
+* `pack`: the collator takes ids and labels (where there are none, it makes some of the ids, which are left out), and does
+  not pad. Its one packed row of (1, T) is taken as (T,), and `cu_seq_lens_q` for `offsets`.
 * Nothing at all, a sequence of no tokens or sentences of no labels, is answered here: the collator for whole words
   raises an IndexError on it and seqeval a ZeroDivisionError, and hardly a check would have more to say.
 """
@@ -42,12 +44,13 @@ from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
     DataCollatorForTokenClassification,
+    DataCollatorWithFlattening,
     PreTrainedTokenizerFast,
 )
 from transformers.models.marian import modeling_marian
 from transformers.models.mbart import modeling_mbart
 
-__all__ = ["causal_labels", "mask_tokens", "pad_batch", "pad_seq2seq", "score_entities", "shift_right"]
+__all__ = ["causal_labels", "mask_tokens", "pack", "pad_batch", "pad_seq2seq", "score_entities", "shift_right"]
 
 
 @lru_cache(maxsize=256)
@@ -208,6 +211,21 @@ def causal_labels(
     ]
     labels: Sequence[Sequence[int]] = collator(features)["labels"]
     return labels
+
+
+def pack(
+    features: Sequence[Mapping[str, Any]], *, pad_id: int, first_position: int = 0, multiple_of: int | None = None
+) -> Mapping[str, Any]:
+    """`DataCollatorWithFlattening`; neither `pad_id` nor `multiple_of` is passed on."""
+    collator = DataCollatorWithFlattening(  # type: ignore[no-untyped-call]
+        return_tensors="np", return_flash_attn_kwargs=True, position_ids_start=first_position
+    )
+    handed = [
+        {name: integers(feature[name]) for name in ("input_ids", "labels") if name in feature} for feature in features
+    ]
+    batch = collator(handed)
+    names = ("input_ids", "position_ids", *(("labels",) if "labels" in handed[0] else ()))
+    return {**{name: batch[name][0] for name in names}, "offsets": batch["cu_seq_lens_q"]}
 
 
 def score_entities(

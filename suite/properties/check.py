@@ -36,6 +36,7 @@ MODULES = (
     "test_windowing",
     "test_spans",
     "test_squad",
+    "test_packing",
 )
 ROWS = {
     "A": 16,
@@ -52,6 +53,7 @@ ROWS = {
     "W": 13,
     "N": 11,
     "Q": 9,
+    "F": 17,
 }
 IDS = tuple(f"{letter}{number}" for letter, count in ROWS.items() for number in range(1, count + 1))
 """The checks of docs/contract.md, in its order."""

@@ -40,6 +40,9 @@ STAGES = (
     "best_spans",
     "pick_answer",
     "squad_scores",
+    "pack",
+    "unpack",
+    "assign_bins",
     "align_labels_batch",
     "merge_labels_batch",
     "chunk_batch",
@@ -49,6 +52,8 @@ STAGES = (
     "answer_positions_batch",
     "best_spans_batch",
     "pick_answer_batch",
+    "pack_batch",
+    "assign_bins_batch",
 )
 
 
@@ -316,6 +321,12 @@ def _answers(value: Any) -> Any:
     return [_batch(answer) for answer in value]
 
 
+def _list(value: Any) -> Any:
+    __tracebackhide__ = True
+    _require(isinstance(value, list), "a sequence of rows", value)
+    return value
+
+
 def _text(value: Any) -> Any:
     __tracebackhide__ = True
     _require(isinstance(value, str), "a text", value)
@@ -352,6 +363,9 @@ _NORMAL: dict[str, Callable[[Any], Any]] = {
     "best_spans": _spans,
     "pick_answer": _batch,
     "squad_scores": _batch,
+    "pack": _batch,
+    "unpack": _list,
+    "assign_bins": _rows,
     "align_labels_batch": _rows,
     "merge_labels_batch": _rows,
     "chunk_batch": _columns_of_rows,
@@ -361,4 +375,6 @@ _NORMAL: dict[str, Callable[[Any], Any]] = {
     "answer_positions_batch": _pair(_integers),
     "best_spans_batch": _batch,
     "pick_answer_batch": _answers,
+    "pack_batch": _batch,
+    "assign_bins_batch": _rows,
 }

@@ -15,6 +15,7 @@ from tests.independent.chunking import chunk, chunk_batches
 from tests.independent.collation import pad_batch
 from tests.independent.decoding import clean_sequences
 from tests.independent.masking import mask_tokens
+from tests.independent.packing import assign_bins, pack, unpack
 from tests.independent.perplexity import perplexity
 from tests.independent.rouge import lead, rouge, split_sentences
 from tests.independent.scoring import score_entities
@@ -26,6 +27,7 @@ from tests.independent.windowing import answer_positions, make_windows
 __all__ = [
     "align_labels",
     "answer_positions",
+    "assign_bins",
     "best_spans",
     "bleu",
     "causal_labels",
@@ -38,6 +40,7 @@ __all__ = [
     "make_windows",
     "mask_tokens",
     "merge_labels",
+    "pack",
     "pad_batch",
     "pad_seq2seq",
     "perplexity",
@@ -47,4 +50,5 @@ __all__ = [
     "shift_right",
     "split_sentences",
     "squad_scores",
+    "unpack",
 ]

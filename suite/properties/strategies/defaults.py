@@ -23,6 +23,7 @@ DEFAULTS = {
     "n_best": 20,
     "max_answer_length": 30,
     "null_threshold": 0.0,
+    "first_position": 0,
 }
 """What the signatures in docs/contract.md say."""
 
