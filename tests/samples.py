@@ -98,7 +98,7 @@ def training_run(*, f1: float = 0.9, seconds: float = 10.0, steps: int = 5) -> T
         step_seconds=[seconds / steps] * steps,
         tokens=1000,
         padded_tokens=1200,
-        peak_host_bytes=2**29,
+        host_bytes=[2**29],
         parameters=10_000,
         probes={"before": [], "after": []},
     )

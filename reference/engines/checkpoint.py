@@ -38,6 +38,7 @@ class Identity(BaseModel):
     recipe: Recipe
     seed: int
     data: str
+    world_size: int = 1
 
 
 class Saved(BaseModel):
@@ -56,11 +57,19 @@ class Saved(BaseModel):
     probes: dict[str, list[str]]
 
 
-def identify(pipeline: Pipeline, *, engine: str, recipe: Recipe, seed: int) -> Identity:
+def identify(pipeline: Pipeline, *, engine: str, recipe: Recipe, seed: int, world_size: int = 1) -> Identity:
     columns = pipeline.columns("train")
     options = pipeline.options.model_dump(mode="json")
     data = _fingerprint(columns)
-    return Identity(engine=engine, task=pipeline.task, options=options, recipe=recipe, seed=seed, data=data)
+    return Identity(
+        engine=engine,
+        task=pipeline.task,
+        options=options,
+        recipe=recipe,
+        seed=seed,
+        data=data,
+        world_size=world_size,
+    )
 
 
 def _fingerprint(columns: Columns) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from reference.engines.order import evaluation_batches
+from reference.engines.ranks import Ranks
 from reference.pipelines.pipeline import Batch, Pipeline, Score
 
 
@@ -53,6 +55,23 @@ def predict_share(
     finally:
         model.train(training)
     return dict(zip(indices, predictions, strict=True))
+
+
+def gather_shares(share: Mapping[int, Any], *, ranks: Ranks) -> list[dict[int, Any]]:
+    """On rank 0 the shares of all ranks, elsewhere none. They travel as plain data."""
+    if ranks.world == 1:
+        return [dict(share)]
+    kind = next((type(prediction) for prediction in share.values()), tuple)  # no rank has more examples than rank 0
+    rows = [[index, *map(_plain, prediction)] for index, prediction in share.items()]
+    return [{index: kind(*map(_field, fields)) for index, *fields in rows} for rows in ranks.gather(rows)]
+
+
+def _plain(value: Any) -> Any:
+    return {"dtype": value.dtype.name, "values": value.tolist()} if isinstance(value, np.ndarray) else value
+
+
+def _field(value: Any) -> Any:
+    return np.asarray(value["values"], dtype=value["dtype"]) if isinstance(value, dict) else value
 
 
 def score_shares(pipeline: Pipeline, shares: Iterable[Mapping[int, Any]]) -> list[Score]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_scheduler
 
 from reference.engines.checkpoint import load_state
 from reference.engines.evaluation import to_device
-from reference.engines.session import Session
+from reference.engines.session import Session, divisor
 from reference.engines.training import Execution, Recipe, Report, TrainingRun
 from reference.pipelines.pipeline import Pipeline
 
@@ -40,9 +41,9 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             num_training_steps=session.scheduled_steps,
         )
         if session.start is None:
-            session.evaluate(inner)
+            session.evaluate(model)
         else:
-            _load(session.start[0], optimizer=optimizer, schedule=schedule, accelerator=accelerator)
+            _load(session, optimizer=optimizer, schedule=schedule, accelerator=accelerator)
         parameters = list(inner.parameters())
         inner.train()
         with session.training():
@@ -54,11 +55,13 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     micro_batches = list(islice(batches, recipe.accumulation))
                     sizes = [batch["size"] for batch in micro_batches]
                     # The mean is over all items of the optimizer step: a micro-batch weighs as much as it has.
-                    items = max(sum(size.items for size in sizes), 1)
+                    items = session.items(sizes)
                     total = torch.zeros((), device=session.device)
-                    for batch in micro_batches:
-                        loss = pipeline.loss(inner, to_device(batch, session.device)) / items
-                        accelerator.backward(loss)
+                    for i, batch in enumerate(micro_batches, start=1):
+                        # Ranks exchange gradients once a step; they take the mean, and the step needs the sum.
+                        with nullcontext() if i == len(micro_batches) else accelerator.no_sync(inner):
+                            loss = pipeline.loss(inner, to_device(batch, session.device)) / divisor(batch, items)
+                            accelerator.backward(loss * session.ranks.world)
                         total += loss.detach()
                     accelerator.clip_grad_norm_(parameters, recipe.max_grad_norm)
                     learning_rate = schedule.get_last_lr()[0]
@@ -68,8 +71,9 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     optimizer.zero_grad()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
-                    session.evaluate(inner)
+                    session.evaluate(model)
                     if execution.save_dir is not None:
+                        session.saving()
                         _save(session, model, optimizer=optimizer, schedule=schedule, accelerator=accelerator)
         accelerator.unwrap_model(inner, keep_fp32_wrapper=False)
     return session.run
@@ -79,7 +83,12 @@ def _accelerator(execution: Execution) -> Accelerator:
     # Accelerate keeps one state a process and refuses a second run of another precision.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    return Accelerator(cpu=execution.device == "cpu", mixed_precision=MIXED_PRECISION[execution.precision])
+    return Accelerator(
+        cpu=execution.device == "cpu",
+        mixed_precision=MIXED_PRECISION[execution.precision],
+        # As Trainer has it: a head may leave parameters of its body unused.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
 
 
 def _optimizer(model: PreTrainedModel, recipe: Recipe) -> AdamW:
@@ -96,28 +105,34 @@ def _save(
     session: Session, model: PreTrainedModel, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator
 ) -> None:
     assert session.execution.save_dir is not None
-    session.saving()
+    generators = {"cpu": session.ranks.gather(torch.get_rng_state().tolist())}
+    if session.device.type == "cuda":
+        generators["cuda"] = session.ranks.gather(torch.cuda.get_rng_state(session.device).tolist())
+    if not session.ranks.first:
+        return
     directory = session.execution.save_dir / f"checkpoint-{session.done}"
     shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
     model.save_pretrained(directory)
     session.pipeline.tokenizer.save_pretrained(directory)
     torch.save(optimizer.state_dict(), directory / "optimizer.pt")
     torch.save(schedule.state_dict(), directory / "scheduler.pt")
-    generators = {"cpu": torch.get_rng_state()}
-    if session.device.type == "cuda":
-        generators["cuda"] = torch.cuda.get_rng_state(session.device)
-    torch.save(generators, directory / "generators.pt")
+    torch.save(
+        {kind: torch.tensor(states, dtype=torch.uint8) for kind, states in generators.items()},
+        directory / "generators.pt",
+    )
     if accelerator.scaler is not None:
         torch.save(accelerator.scaler.state_dict(), directory / "scaler.pt")
     session.complete(directory)
 
 
-def _load(directory: Path, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator) -> None:
+def _load(session: Session, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator) -> None:
+    assert session.start is not None
+    directory, rank = session.start[0], session.ranks.rank
     optimizer.load_state_dict(load_state(directory, "optimizer.pt"))
     schedule.load_state_dict(load_state(directory, "scheduler.pt"))
     if accelerator.scaler is not None and (directory / "scaler.pt").exists():
         accelerator.scaler.load_state_dict(load_state(directory, "scaler.pt"))
-    generators = load_state(directory, "generators.pt")
-    torch.set_rng_state(generators["cpu"])
-    if "cuda" in generators and torch.cuda.is_available():
-        torch.cuda.set_rng_state(generators["cuda"])
+    generators = load_state(directory, "generators.pt")  # a row a rank
+    torch.set_rng_state(generators["cpu"][rank])
+    if "cuda" in generators and session.device.type == "cuda":
+        torch.cuda.set_rng_state(generators["cuda"][rank], session.device)

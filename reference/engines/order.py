@@ -5,16 +5,19 @@ The order of an epoch depends on (seed, epoch) alone, so a resumed run needs no 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from reference.pipelines.pipeline import FeatureRows, Pipeline
+from reference.engines.ranks import Ranks
+from reference.pipelines.pipeline import Batch, BatchSize, Feature, FeatureRows, Pipeline
 from reference.ragged import Array
 
 Key = tuple[int, int]
@@ -62,27 +65,55 @@ class EvaluationOrder(Sampler[Key]):
         return ((0, index) for index in self.indices)
 
 
+class Shares(Sampler[list[Key]]):
+    """Of each micro-batch the examples that fall to one rank: none, where it has fewer than there are ranks."""
+
+    def __init__(self, order: EpochOrder, *, batch_size: int, ranks: Ranks) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.ranks = ranks
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = iter(self.order)
+        while micro_batch := list(islice(keys, self.batch_size)):
+            yield micro_batch[self.ranks.rank :: self.ranks.world]
+
+
 class EpochLoader(DataLoader[Any]):
     """Batches of the epoch that `set_epoch` names (transformers and Accelerate call it)."""
 
-    sampler: EpochOrder
+    batch_sampler: Shares
 
     def set_epoch(self, epoch: int) -> None:
-        self.sampler.epoch = epoch
+        self.batch_sampler.order.epoch = epoch
 
 
 def training_batches(
-    pipeline: Pipeline, *, batch_size: int, seed: int, workers: int = 0, pinned: bool = False
+    pipeline: Pipeline, *, batch_size: int, seed: int, ranks: Ranks, workers: int = 0, pinned: bool = False
 ) -> EpochLoader:
-    """The train split, one epoch at a time."""
+    """The train split, one epoch at a time.
+
+    Args:
+        batch_size: examples a micro-batch, which the ranks divide among themselves. All ranks get as many batches; one
+            without examples gets a stand-in of size 0, to take part in what ranks do together.
+    """
     rows = FeatureRows(pipeline.columns("train"))
     return EpochLoader(
         rows,
-        sampler=EpochOrder(len(rows), seed=seed),
-        collate_fn=partial(pipeline.collate, train=True),
-        batch_size=batch_size,
+        batch_sampler=Shares(EpochOrder(len(rows), seed=seed), batch_size=batch_size, ranks=ranks),
+        collate_fn=partial(_collate, pipeline=pipeline, rows=rows),
         **_loading(workers, pinned),
     )
+
+
+def _collate(features: Sequence[Feature], *, pipeline: Pipeline, rows: FeatureRows) -> Batch:
+    if features:
+        return pipeline.collate(features, train=True)
+    batch = pipeline.collate([rows[0, int(rows.lengths.argmin())]], train=True)
+    return batch | {"size": BatchSize(0, 0, 0, batch["size"].padded_tokens)}
 
 
 def evaluation_batches(

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +17,10 @@ from transformers import PreTrainedModel, set_seed
 from reference.engines.checkpoint import Saved, checkpoints, identify, load_weights, newest, write_run
 from reference.engines.clock import Clock, StepTimer
 from reference.engines.device import peak_device_bytes, peak_host_bytes, reproducible, resolve_device
-from reference.engines.evaluation import predict_share, score_shares
+from reference.engines.evaluation import gather_shares, predict_share, score_shares
 from reference.engines.order import EpochLoader, training_batches
 from reference.engines.quiet import quiet
+from reference.engines.ranks import Ranks
 from reference.engines.training import (
     EngineError,
     Evaluation,
@@ -29,7 +31,7 @@ from reference.engines.training import (
     Report,
     TrainingRun,
 )
-from reference.pipelines.pipeline import BatchSize, Pipeline
+from reference.pipelines.pipeline import Batch, BatchSize, Pipeline, Score
 
 Phase = Literal["prepare", "train", "evaluate", "save"]
 REPORTS_A_SECOND = 10
@@ -50,14 +52,24 @@ def imports_out_of_sight() -> Iterator[None]:
         gc.unfreeze()
 
 
+def divisor(batch: Batch, items: int) -> float:
+    """What the sum of a micro-batch's losses is divided by: the step's items; infinity for a rank's stand-in (see
+    `reference.engines.order`), from which nothing may be learnt."""
+    return items if batch["size"].examples else math.inf
+
+
 class Session:
     """A run in the making.
 
     An engine enters `open()`, then trains `loader` for `steps` optimizer steps: within `training()` it calls
     `step_done` after each, within `between_epochs()` it evaluates and saves.
 
+    Where several ranks train, each has a session, and an engine has three things to do: divide its losses by `items` of
+    the whole step, add up the gradients of all ranks, and let rank 0 alone write checkpoints.
+
     Attributes:
-        loader: the training batches; `set_epoch` says which.
+        ranks: which of the processes that train together this is.
+        loader: this rank's share of the training batches; `set_epoch` says which.
         steps_an_epoch: optimizer steps that see every example once (the last may hold fewer micro-batches).
         steps: optimizer steps that are trained.
         scheduled_steps: optimizer steps that the learning rate's schedule is laid out over: more, where the recipe
@@ -78,13 +90,14 @@ class Session:
         self.engine = engine
         self.recipe = recipe
         self.execution = execution
-        self.device = resolve_device(execution.device, precision=execution.precision)
+        self.ranks = Ranks.current()
+        self.device = resolve_device(self.ranks.own_device(execution.device), precision=execution.precision)
         self.run = TrainingRun()
         self._clock = Clock(self.device)
         self._timer = StepTimer(self.device)
         self._report = report
         self._reported = 0.0
-        self._pending: list[tuple[torch.Tensor, float, int, int]] = []  # loss, learning rate, samples, tokens
+        self._pending: list[tuple[torch.Tensor, float, Sequence[BatchSize]]] = []  # loss, learning rate, sizes
         self._samples = 0
         self._seconds = 0.0
 
@@ -103,12 +116,15 @@ class Session:
                     if self.start is not None:
                         self._restore(*self.start, model=model)
                     # Dropout's stream begins here, whether the model took many draws, few or none.
-                    set_seed(execution.seed)
+                    set_seed(self.ranks.seed(execution.seed))
                 yield model
             run.model = model
-            run.phases = dict(self._clock.seconds)
-            run.peak_host_bytes = peak_host_bytes()
-            run.peak_device_bytes = peak_device_bytes(self.device)
+            phases = list(self._clock.seconds)
+            slowest = self.ranks.max([self._clock.seconds[phase] for phase in phases])
+            run.phases = dict(zip(phases, slowest, strict=True))
+            run.host_bytes = [int(size) for size in self.ranks.each(peak_host_bytes())]
+            if (held := peak_device_bytes(self.device)) is not None:
+                run.device_bytes = [int(size) for size in self.ranks.each(held)]
 
     def _prepare(self) -> None:
         recipe, execution = self.recipe, self.execution
@@ -117,6 +133,7 @@ class Session:
             self.pipeline,
             batch_size=recipe.batch_size,
             seed=execution.seed,
+            ranks=self.ranks,
             workers=execution.workers,
             pinned=self.device.type == "cuda",
         )
@@ -125,16 +142,29 @@ class Session:
         self.steps = min(self.scheduled_steps, recipe.stop_after or self.scheduled_steps)
         if self.steps == 0:
             raise EngineError("the train split has no examples")
+        for split in ("train", "validation"):
+            self._agree(f"examples of the {split} split", len(next(iter(self.pipeline.columns(split).values()))))
         self.start = None
         if execution.save_dir is None:
             if execution.resume:
                 raise EngineError("resume needs a save_dir to resume from")
             return
-        self.identity = identify(self.pipeline, engine=self.engine, recipe=recipe, seed=execution.seed)
+        self.identity = identify(
+            self.pipeline, engine=self.engine, recipe=recipe, seed=execution.seed, world_size=self.ranks.world
+        )
         if execution.resume:
             self.start = newest(execution.save_dir, identity=self.identity)
+            self._agree(f"the step to go on from in {execution.save_dir}", self.start[1].step if self.start else 0)
         elif found := checkpoints(execution.save_dir):
             raise EngineError(f"{found[-1][1]} is there already: resume from it, or save elsewhere")
+
+    def _agree(self, what: str, number: int) -> None:
+        """Ranks that go different ways would wait for each other until they give up."""
+        found = [int(one) for one in self.ranks.each(number)]
+        if len(set(found)) > 1:
+            raise EngineError(
+                f"the ranks differ in {what}: {found}. All nodes must see the same files, at the same place"
+            )
 
     def _restore(self, path: Path, saved: Saved, *, model: PreTrainedModel) -> None:
         load_weights(model, path)
@@ -172,40 +202,54 @@ class Session:
             yield
         self._timer.start()
 
+    def items(self, sizes: Sequence[BatchSize]) -> int:
+        """Terms of the step's loss over all its micro-batches and all ranks, at least 1: what to divide the loss by.
+
+        Args:
+            sizes: of this rank's micro-batches.
+        """
+        return max(int(self.ranks.sum([sum(size.items for size in sizes)])[0]), 1)
+
     def step_done(self, loss: torch.Tensor, *, sizes: Sequence[BatchSize], learning_rate: float) -> None:
         """Note an optimizer step.
 
         Args:
-            loss: () the mean over the step's items, on whatever device; it is not read now.
-            sizes: of the step's micro-batches.
+            loss: () the sum of this rank's losses divided by the step's `items`, on whatever device; not read now.
+                The step's mean loss is the sum of these over all ranks.
+            sizes: of this rank's micro-batches.
             learning_rate: what the step was taken with.
         """
         self._timer.mark()
-        for size in sizes:
-            self._samples += size.examples
-            self.run.tokens += size.tokens
-            self.run.padded_tokens += size.padded_tokens
-        self._pending.append((loss, learning_rate, self._samples, self.run.tokens))
+        self._pending.append((loss, learning_rate, sizes))
         if len(self._pending) == UNREAD:
             self._flush()
         if self._report is not None:
             now = time.perf_counter()
             if now - self._reported >= 1 / REPORTS_A_SECOND:
                 self._reported = now
-                self._report(Progress("train", self.done, self.steps, loss=float(loss)))
+                estimate = float(loss) * self.ranks.world  # from this rank's share; the trajectory has the whole
+                self._report(Progress("train", self.done, self.steps, loss=estimate))
 
     def _flush(self) -> None:
-        """Read the losses and times of the steps since the last time."""
+        """Read the losses and times of the steps since the last time: sums over the ranks, and the slowest's time."""
         pending, self._pending = self._pending, []
         if not pending:
             return
-        seconds = self._timer.collect()
-        losses = torch.stack([loss for loss, *_ in pending]).tolist()
-        for taken, value, (_, learning_rate, samples, tokens) in zip(seconds, losses, pending, strict=True):
-            step = len(self.run.trajectory) + 1
-            self._seconds += taken
-            self.run.step_seconds.append(taken)
-            self.run.trajectory.append(Point(step, samples, tokens, self._seconds, value, learning_rate))
+        ranks, run = self.ranks, self.run
+        seconds = ranks.max(self._timer.collect())
+        losses = ranks.sum(torch.stack([loss for loss, *_ in pending]).tolist())
+        samples, tokens, padded = (
+            ranks.sum([sum(getattr(size, name) for size in sizes) for *_, sizes in pending])
+            for name in ("examples", "tokens", "padded_tokens")
+        )
+        for i, (value, (_, learning_rate, _)) in enumerate(zip(losses, pending, strict=True)):
+            step = len(run.trajectory) + 1
+            self._seconds += seconds[i]
+            self._samples += int(samples[i])
+            run.tokens += int(tokens[i])
+            run.padded_tokens += int(padded[i])
+            run.step_seconds.append(seconds[i])
+            run.trajectory.append(Point(step, self._samples, run.tokens, self._seconds, value, learning_rate))
             if not math.isfinite(value):
                 raise EngineError(
                     f"the loss of step {step} is {value}: training diverged; lower learning_rate "
@@ -215,7 +259,11 @@ class Session:
     # Evaluation and checkpoints ---------------------------------------------------------------------------------------
 
     def evaluate(self, model: torch.nn.Module) -> Evaluation:
-        """Score the validation split."""
+        """Score the validation split: every rank predicts its share, rank 0 scores them all.
+
+        Args:
+            model: not wrapped, for a wrapper would have the ranks wait for each other at every batch.
+        """
         step = self.done
         examples = len(next(iter(self.pipeline.columns("validation").values())))
         started = time.perf_counter()
@@ -227,12 +275,16 @@ class Session:
                 device=self.device,
                 batch_size=self.execution.eval_batch_size,
                 workers=self.execution.workers,
-                each=lambda done: self._say("evaluate", done, examples),
+                rank=self.ranks.rank,
+                world=self.ranks.world,
+                each=lambda done: self._say("evaluate", min(done * self.ranks.world, examples), examples),
             )
-            scores = tuple(score_shares(self.pipeline, [share]))
-            if not self.run.evaluations:
+            shares = gather_shares(share, ranks=self.ranks)
+            plain = self.ranks.from_first(lambda: [asdict(score) for score in score_shares(self.pipeline, shares)])
+            scores = tuple(Score(**score) for score in plain)
+            if self.ranks.first and not self.run.evaluations:
                 self.run.probes["before"] = self.pipeline.probe(model)
-            if step == self.steps:
+            if self.ranks.first and step == self.steps:
                 self.run.probes["after"] = self.pipeline.probe(model)
         evaluation = Evaluation(step / self.steps_an_epoch, step, scores, time.perf_counter() - started)
         self.run.evaluations.append(evaluation)
@@ -246,7 +298,7 @@ class Session:
         self._say("save", self.done, self.steps)
 
     def complete(self, checkpoint: Path) -> None:
-        """Write beside the weights and states in `checkpoint` how far the run has come."""
+        """Write beside the weights and states in `checkpoint` how far the run has come. For rank 0 alone."""
         run = self.run
         saved = Saved(
             identity=self.identity,

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from reference.engines.checkpoint import load_state
 from reference.engines.evaluation import to_device
 from reference.engines.order import EpochLoader
-from reference.engines.session import Session
+from reference.engines.session import Session, divisor
 from reference.engines.training import Execution, Recipe, Report, TrainingRun
 from reference.pipelines.pipeline import Batch, BatchSize, Pipeline
 
@@ -70,13 +70,13 @@ def _arguments(session: Session, *, output: Path) -> TrainingArguments:
     OneDevice.one = session.device
     return OneDevice(
         output_dir=str(output),
-        seed=execution.seed,
+        seed=session.ranks.seed(execution.seed),  # Trainer seeds dropout with it
         use_cpu=session.device.type == "cpu",
         bf16=execution.precision == "bf16",
         fp16=execution.precision == "fp16",
         num_train_epochs=recipe.epochs,
         max_steps=-1 if recipe.stop_after is None else session.steps,
-        per_device_train_batch_size=recipe.batch_size,
+        per_device_train_batch_size=recipe.batch_size,  # for its logs: the loader knows the rank's share
         gradient_accumulation_steps=recipe.accumulation,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.scheduler_type,
@@ -129,7 +129,7 @@ class PipelineTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.sizes = [batch["size"] for batch in batches]
         self.step_loss = None
-        return batches, max(sum(size.items for size in self.sizes), 1)
+        return batches, self.session.items(self.sizes)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> None:
         """Nothing: `get_batch_samples` has it from the host, without a pass over the labels."""
@@ -144,13 +144,14 @@ class PipelineTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        assert num_items_in_batch is not None
-        loss = self.session.pipeline.loss(model, inputs) / num_items_in_batch
+        assert isinstance(num_items_in_batch, int)  # what `get_batch_samples` counted
+        loss = self.session.pipeline.loss(model, inputs) / divisor(inputs, num_items_in_batch)
         self.step_loss = loss.detach() if self.step_loss is None else self.step_loss + loss.detach()
-        return loss
+        return loss * self.session.ranks.world  # ranks take the mean of their gradients, and the step needs the sum
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        evaluation = self.session.evaluate(self.model_wrapped)
+        assert isinstance(self.model, PreTrainedModel)
+        evaluation = self.session.evaluate(self.model)
         metrics = {f"eval_{score.name}": score.value for score in evaluation.scores}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -191,6 +192,9 @@ class Bookkeeper(TrainerCallback):
             self.session.saving()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.session.ranks.wait()  # each has saved the state of its generators
+        if not self.session.ranks.first:
+            return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (checkpoint / TRAINING_ARGUMENTS).unlink(missing_ok=True)  # a pickle that only unsafe loading could read
         self.session.pipeline.tokenizer.save_pretrained(checkpoint)

@@ -31,7 +31,7 @@ class Recipe(BaseModel):
         exclude_if=lambda value: value is None,  # not in the hash of the recipes that do without
         description="optimizer steps: training ends there, on the schedule of all the epochs",
     )
-    batch_size: int = Field(gt=0, description="examples a micro-batch")
+    batch_size: int = Field(gt=0, description="examples a micro-batch, over all ranks")
     accumulation: int = Field(default=1, gt=0, description="micro-batches an optimizer step")
     learning_rate: float = Field(gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -88,7 +88,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Progress:
-    """What an engine says while it works."""
+    """What an engine says while it works: where several ranks train, as seen from the one that is listened to."""
 
     phase: Literal["prepare", "train", "evaluate", "save"]
     step: int
@@ -102,7 +102,10 @@ Report = Callable[[Progress], None]
 
 @dataclass
 class TrainingRun:
-    """Everything an engine knows about a run that it finished."""
+    """Everything an engine knows about a run that it finished.
+
+    Where several ranks trained it, each knows it: tokens and samples are sums over them, times those of the slowest.
+    """
 
     trajectory: list[Point] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -111,13 +114,24 @@ class TrainingRun:
     step_seconds: list[float] = field(default_factory=list)
     tokens: int = 0
     padded_tokens: int = 0
-    peak_host_bytes: int = 0
-    peak_device_bytes: int | None = None
-    """None where there is no device beside the host."""
+    host_bytes: list[int] = field(default_factory=list)
+    """Each rank's peak."""
+    device_bytes: list[int] | None = None
+    """Each rank's peak on its own device; None where there is no device beside the host."""
     parameters: int = 0
     probes: dict[str, list[str]] = field(default_factory=dict)
-    """`before` and `after` training: what `Pipeline.probe` showed."""
+    """`before` and `after` training: what `Pipeline.probe` showed. On rank 0 alone."""
     model: PreTrainedModel | None = None
+
+    @property
+    def peak_host_bytes(self) -> int:
+        """Of the rank that held most."""
+        return max(self.host_bytes, default=0)
+
+    @property
+    def peak_device_bytes(self) -> int | None:
+        """Of the rank that held most; None where there is no device beside the host."""
+        return None if self.device_bytes is None else max(self.device_bytes)
 
 
 class Engine(Protocol):

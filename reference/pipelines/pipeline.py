@@ -124,7 +124,10 @@ class Pipeline(ABC):
 
     @abstractmethod
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[Any]:
-        """One prediction an example, small and on the host: what `score` needs and no more."""
+        """One prediction an example, small and on the host: what `score` needs and no more.
+
+        A NamedTuple of numbers, texts and NumPy arrays, so that processes can tell each other theirs as plain data.
+        """
 
     @abstractmethod
     def score(self, predictions: Sequence[Any]) -> list[Score]:

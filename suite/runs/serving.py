@@ -20,6 +20,10 @@ Message = dict[str, Any]
 Send = Callable[[Message], None]
 
 
+class ToldError(Exception):
+    """Its text is the whole cause, where it happened included: this is only where it was heard of."""
+
+
 def serve(
     target: str,
     payload: str,
@@ -51,7 +55,8 @@ def serve(
         final = {"kind": "result", "value": getattr(importlib.import_module(module), name)(json.loads(payload), send)}
         post(final)
     except Exception as error:
-        traceback.print_exc()
+        if not isinstance(error, ToldError):
+            traceback.print_exc()
         post({"kind": "error", "cause": describe(error)})
     finally:
         sys.stdout.flush()
@@ -78,6 +83,8 @@ def _die_with_parent() -> None:
 
 def describe(error: BaseException) -> str:
     """An exception with what caused it, each with the place that raised it: one line a link."""
+    if isinstance(error, ToldError):
+        return str(error)
     lines: list[str] = []
     link: BaseException | None = error
     while link is not None and len(lines) < 10:
