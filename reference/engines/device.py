@@ -86,8 +86,9 @@ def peak_device_bytes(device: torch.device) -> int | None:
 def large_blocks_from_the_heap() -> None:
     """Let the C library keep large blocks that were freed, where it can be told so (glibc).
 
-    It takes blocks beyond 32 MiB from the system and gives them back each time, and the system fills each page with zeros
-    when it is touched: an activation of 250 MB costs more to get than to compute. For a process that trains and ends.
+    It takes blocks beyond 32 MiB from the system and gives them back each time, and the system fills each page with
+    zeros when it is touched: an activation of 250 MB costs more to get than to compute. For a process that trains and
+    ends.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,16 +1,18 @@
 """Training without padding: the recipe's own steps, with as little else as can be.
 
-In every optimizer step the same examples, learning rate, dropout rates and mean over items as in the other engines; what
-differs is what is computed for nothing (see `packing`), and the order of the additions. Rows that are all of one length
-(chunks of text) pass as they are.
+In every optimizer step the same examples, learning rate, dropout rates and mean over items as in the other engines;
+what differs is what is computed for nothing (see `packing`), and the order of the additions. Rows that are all of one
+length (chunks of text) pass as they are.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler
@@ -23,10 +25,14 @@ from reference.engines.packing.attention import MASKS
 from reference.engines.packing.layout import Layout
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing.weights import Weights
-from reference.engines.session import Session
+from reference.engines.session import Session, divisor
 from reference.engines.training import EngineError, Execution, Recipe, Report, TrainingRun
-from reference.pipelines.pipeline import Batch, Pipeline
+from reference.pipelines.pipeline import Batch, FeatureRows, Pipeline
 
+PROVED = 64
+"""Examples among which two are sought that differ in length."""
+ROUNDING = 1e-4
+"""Sums in another order differ by 1e-6 of a loss; rows that see each other change it by more than a hundredth."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -34,7 +40,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
     """Train a pipeline by the recipe; see `Engine`.
 
     Raises:
-        EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss that is
+        EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss
+        that is
             not finite.
     """
     if execution.precision not in DTYPES:
@@ -45,6 +52,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
     large_blocks_from_the_heap()
     with session.open() as model:
         unpadded = Unpadded(model)
+        _prove(session, unpadded)
         dtype = DTYPES[execution.precision]
         weights = Weights(model, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
         schedule = _schedule(session)
@@ -62,17 +70,19 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                 for _ in range(min(session.steps_an_epoch, session.steps - session.done)):
                     micro_batches = list(islice(batches, recipe.accumulation))
                     sizes = [batch["size"] for batch in micro_batches]
-                    items = max(sum(size.items for size in sizes), 1)
+                    items = session.items(sizes)
                     total = torch.zeros((), device=session.device)
                     # What a step drops depends on the seed and on the step: no state to save and to go on with.
-                    MASKS.seed(execution.seed, session.done)
-                    torch.manual_seed(hash((execution.seed, session.done)) % 2**63)
+                    key = (execution.seed, session.done, session.ranks.rank)
+                    MASKS.seed(*key)
+                    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
                     for number, batch in enumerate(micro_batches):
                         unpadded.layout = _layout(batch, session.device)
-                        loss = pipeline.loss(unpadded, to_device(batch, session.device)) / items
+                        loss = pipeline.loss(unpadded, to_device(batch, session.device)) / divisor(batch, items)
                         loss.backward()  # type: ignore[no-untyped-call]
                         total += loss.detach()
                         weights.collect(first=number == 0)
+                    weights.add_up(session.ranks)
                     unpadded.layout = None
                     learning_rate = schedule.get_last_lr()[0]
                     weights.step(learning_rate=learning_rate)
@@ -81,11 +91,34 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
                     session.evaluate(unpadded)
-                    if execution.save_dir is not None:
+                    if execution.save_dir is not None and session.ranks.first:
+                        session.saving()
                         _save(session, model, weights=weights, schedule=schedule)
         weights.release()
         unpadded.restore()
     return session.run
+
+
+def _prove(session: Session, unpadded: Unpadded) -> None:
+    """A model whose positions or attention are none of those that `Unpadded` knows would learn something else, and no
+    one would notice: its loss on two rows of different lengths must be what it is with padding.
+
+    Raises:
+        EngineError: it is not.
+    """
+    rows = session.loader.dataset
+    assert isinstance(rows, FeatureRows)
+    some = rows.lengths[:PROVED]
+    batch = session.pipeline.collate([rows[0, int(some.argmin())], rows[0, int(some.argmax())]], train=True)
+    batch = to_device(batch, session.device)
+    unpadded.eval()
+    with torch.inference_mode():
+        packed, padded = (float(session.pipeline.loss(model, batch)) for model in (unpadded, unpadded.module))
+    if not math.isclose(packed, padded, rel_tol=ROUNDING):
+        raise EngineError(
+            f"{type(unpadded.module).__name__} has a loss of {packed:.6g} without padding and of {padded:.6g} with it: "
+            "its rows cannot be packed; take the engine trainer or loop"
+        )
 
 
 def _schedule(session: Session) -> LRScheduler:
@@ -106,7 +139,6 @@ def _layout(batch: Batch, device: torch.device) -> Layout:
 
 def _save(session: Session, model: PreTrainedModel, *, weights: Weights, schedule: Any) -> None:
     assert session.execution.save_dir is not None
-    session.saving()
     directory = session.execution.save_dir / f"checkpoint-{session.done}"
     shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
     with weights.in_full():

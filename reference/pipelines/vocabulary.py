@@ -44,8 +44,8 @@ def losses_at(
 ) -> torch.Tensor:
     """(M,) float32, in nats: the loss of each of the labels (M,) at these places; see `logits_at`.
 
-    With `places` None it is asked at all B * T places, and is zero where the label is -100: where nearly all are wanted,
-    to choose them would be another copy of the largest tensor there is.
+    With `places` None it is asked at all B * T places, and is zero where the label is -100: where nearly all are
+    wanted, to choose them would be another copy of the largest tensor there is.
     """
     if hasattr(model, "losses_at"):
         found: torch.Tensor = model.losses_at(places, labels=labels, decoder_mask=decoder_mask, **inputs)

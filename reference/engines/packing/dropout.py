@@ -1,8 +1,8 @@
 """Dropout whose mask costs little on a CPU.
 
-torch draws a Bernoulli variable an element, one after the other and 3.5 ns each: a sixth of a training step. Fifteen raw bits
-an element decide as well, and NumPy's SFC64 gives them at 0.4 ns. The share that is dropped is the nearest multiple of
-2^-15, and what is kept is scaled by the inverse of exactly what that leaves.
+torch draws a Bernoulli variable an element, one after the other and 3.5 ns each: a sixth of a training step. Fifteen
+raw bits an element decide as well, and NumPy's SFC64 gives them at 0.4 ns. The share that is dropped is the nearest
+multiple of 2^-15, and what is kept is scaled by the inverse of exactly what that leaves.
 """
 
 from __future__ import annotations

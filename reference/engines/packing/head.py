@@ -1,8 +1,8 @@
 """The loss over a vocabulary, without the tensors that cross entropy leaves behind.
 
-Of M tokens over V words, `cross_entropy(linear(x))` makes logits, their float32 copy, log-probabilities and two gradients,
-(M, V) each: for a batch of programs a gigabyte that is written and read once. Here one (M, V) tensor goes from logits to
-probabilities to the gradient in place, in slices that stay in a cache.
+Of M tokens over V words, `cross_entropy(linear(x))` makes logits, their float32 copy, log-probabilities and two
+gradients, (M, V) each: for a batch of programs a gigabyte that is written and read once. Here one (M, V) tensor goes
+from logits to probabilities to the gradient in place, in slices that stay in a cache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CACHED = 2**20
 
 
 class Head(nn.Linear):
-    """Takes the place of a model's last layer, and shares its weights. Within `losses` it returns losses, not logits."""
+    """Takes the place of a model's last layer, and shares its weights. Within `losses` it returns no logits."""
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)

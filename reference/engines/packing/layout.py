@@ -21,9 +21,9 @@ import torch
 from reference.ragged import Array
 
 GROUP_COST = 10_000
-"""What a group costs beside its arithmetic, in places (query, key) of one head: some 30 calls of operators, each as long
-as a few thousand places take. Measured on two cores with CoNLL-2003 and SQuAD; half and twice of it change a step by
-less than 2%."""
+"""What a group costs beside its arithmetic, in places (query, key) of one head: some 30 calls of operators, each as
+long as a few thousand places take. Measured on two cores with CoNLL-2003 and SQuAD; half and twice of it change a
+step by less than 2%."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Embedding whose gradient is the rows that were looked up, and not a table of zeros with these rows in it.
 
 `nn.Embedding` gives the optimizer a gradient as large as its table: BERT's is half of all it has, of which a batch
-touches one row in a hundred. To make it, fill it with zeros and throw it away takes longer than the arithmetic of a small
-batch. Here the rows are kept, to be added to a gradient that lives on (`weights`).
+touches one row in a hundred. To make it, fill it with zeros and throw it away takes longer than the arithmetic of a
+small batch. Here the rows are kept, to be added to a gradient that lives on (`weights`).
 """
 
 from __future__ import annotations

@@ -15,14 +15,15 @@ from torch import nn
 from torch.optim import AdamW
 
 from reference.engines.packing.lookup import Lookup
+from reference.engines.ranks import Ranks
 from reference.engines.training import Recipe
 
 
 class Weights:
     """Takes over the parameters of a model.
 
-    A large table that serves for looking up alone (no head is tied to it) is read and learns in few rows a step: the model
-    looks them up in float32, and nothing but AdamW passes over all of it.
+    A large table that serves for looking up alone (no head is tied to it) is read and learns in few rows a step: the
+    model looks them up in float32, and nothing but AdamW passes over all of it.
 
     Attributes:
         gradient: (N,) float32, of all trainable parameters; see `collect`.
@@ -53,6 +54,7 @@ class Weights:
         place = {id(parameter): index for index, parameter in enumerate(self._parameters)}
         self._lookups = [(lookup, place[id(lookup.weight)]) for lookup in lookups]
         self._touched: list[tuple[int, torch.Tensor]] = []
+        self._summed = False
         self._max_norm = recipe.max_grad_norm
         parts = [(self.master[:matrices], self.gradient[:matrices], recipe.weight_decay)]
         if matrices < size:
@@ -74,11 +76,7 @@ class Weights:
         views = [self._gradients[index] for index in given]
         if first:
             torch._foreach_copy_(views, found)
-            dense = set(given)
-            for index, ids in self._touched:
-                if index not in dense:
-                    self._gradients[index].index_fill_(0, ids, 0.0)
-            self._touched = []
+            self._empty_tables(filled=set(given))
         elif views:
             torch._foreach_add_(views, [gradient.float() for gradient in found if gradient is not None])
         for index in given:
@@ -88,6 +86,19 @@ class Weights:
                 self._gradients[index].index_add_(0, ids, rows.float())
                 self._touched.append((index, ids))
             lookup.found.clear()
+
+    def _empty_tables(self, *, filled: set[int]) -> None:
+        if self._summed:
+            self.gradient[: self._dense].zero_()
+        for index, ids in self._touched:
+            if index not in filled:
+                self._gradients[index].index_fill_(0, ids, 0.0)
+        self._touched, self._summed = [], False
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Sum the gradients of all ranks. Which rows of a table the others touched is then anybody's guess."""
+        ranks.add_up(self.gradient)
+        self._summed = ranks.world > 1
 
     def step(self, *, learning_rate: float) -> None:
         """Clip and update. The clipping factor is folded into the update."""
@@ -100,6 +111,8 @@ class Weights:
 
     def _norm(self) -> torch.Tensor:
         """() of the gradient: of tables the rows that were touched, for all others are zero."""
+        if self._summed:
+            return torch.linalg.vector_norm(self.gradient)
         norms = [torch.linalg.vector_norm(self.gradient[self._dense :])]
         by_table: dict[int, list[torch.Tensor]] = {}
         for index, ids in self._touched:
