@@ -23,8 +23,7 @@ Where the collators cannot be told something that the contract can say, they are
 * `shift_right` is not public, but it is what a model does with labels: Marian's function (BART's and T5's do the same)
   where there is a `start_id`, mBART's where there is none.
 * `pack`: the collator takes ids and labels (where there are none, it makes some of the ids, which are left out), and
-does
-  not pad. Its one packed row of (1, T) is taken as (T,), and `cu_seq_lens_q` for `offsets`.
+  does not pad. Its one packed row of (1, T) is taken as (T,), and `cu_seq_lens_q` for `offsets`.
 * Nothing at all, a sequence of no tokens or sentences of no labels, is answered here: the collator for whole words
   raises an IndexError on it and seqeval a ZeroDivisionError, and hardly a check would have more to say.
 """

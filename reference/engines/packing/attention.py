@@ -84,9 +84,11 @@ def _by_kernel(
     causal: bool,
     scale: float,
 ) -> torch.Tensor:
-    """The operator beneath `scaled_dot_product_attention`; `torch.nn.attention.varlen` calls it too, but sets dropout
-    to zero.""" q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, d) query_ends,
-    longest_query, key_ends, longest_key = ends output = torch.ops.aten._flash_attention_forward(
+    """The operator beneath `scaled_dot_product_attention`. `torch.nn.attention.varlen` calls it too, but without
+    dropout."""
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, d)
+    query_ends, longest_query, key_ends, longest_key = ends
+    output: torch.Tensor = torch.ops.aten._flash_attention_forward(
         q, k, v, query_ends, key_ends, longest_query, longest_key, dropout, causal, False, scale=scale
     )[0]
     return output[None]
