@@ -84,7 +84,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                         weights.collect(first=number == 0)
                     weights.add_up(session.ranks)
                     unpadded.layout = None
-                    learning_rate = schedule.get_last_lr()[0]
+                    learning_rate = float(schedule.get_last_lr()[0])
                     weights.step(learning_rate=learning_rate)
                     schedule.optimizer.step()
                     schedule.step()
@@ -124,12 +124,13 @@ def _prove(session: Session, unpadded: Unpadded) -> None:
 def _schedule(session: Session) -> LRScheduler:
     """The learning rate by step, as transformers computes it: its schedules want an optimizer to put it into."""
     holder = SGD([torch.zeros(1)], lr=session.recipe.learning_rate)
-    return get_scheduler(
+    schedule: LRScheduler = get_scheduler(
         session.recipe.scheduler_type,
         optimizer=holder,
         num_warmup_steps=session.recipe.warmup_steps,
         num_training_steps=session.scheduled_steps,
     )
+    return schedule
 
 
 def _layout(batch: Batch, device: torch.device) -> Layout:

@@ -255,7 +255,8 @@ def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
 
 def _hidden_labels(batch: Batch) -> torch.Tensor:
     """(M,) what the batch's M hidden tokens are."""
-    return batch["labels"].flatten().index_select(0, batch["hidden"])
+    labels: torch.Tensor = batch["labels"].flatten().index_select(0, batch["hidden"])
+    return labels
 
 
 def _take(chunks: dict[str, Ragged], rows: Any) -> dict[str, Ragged]:

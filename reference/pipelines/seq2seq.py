@@ -292,7 +292,8 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
 def _labels(batch: Batch) -> torch.Tensor:
     """(M,) the batch's M target tokens, each to be told from the source and the target's tokens before it."""
-    return batch["labels"].flatten().index_select(0, batch["labelled"])
+    labels: torch.Tensor = batch["labels"].flatten().index_select(0, batch["labelled"])
+    return labels
 
 
 def _short(text: str) -> str:

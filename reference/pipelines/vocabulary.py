@@ -7,7 +7,7 @@ model computes all logits and most are thrown away, as in the course; a model th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -27,8 +27,8 @@ def logits_at(
             real token sees padding.
         inputs: of the model's `forward`.
     """
-    if hasattr(model, "logits_at"):
-        found: torch.Tensor = model.logits_at(places, decoder_mask=decoder_mask, **inputs)
+    if own := cast(Any, getattr(model, "logits_at", None)):
+        found: torch.Tensor = own(places, decoder_mask=decoder_mask, **inputs)
         return found
     logits: torch.Tensor = model(**inputs).logits  # (B, T, V)
     return logits.flatten(0, 1).index_select(0, places)
@@ -47,8 +47,8 @@ def losses_at(
     With `places` None it is asked at all B * T places, and is zero where the label is -100: where nearly all are
     wanted, to choose them would be another copy of the largest tensor there is.
     """
-    if hasattr(model, "losses_at"):
-        found: torch.Tensor = model.losses_at(places, labels=labels, decoder_mask=decoder_mask, **inputs)
+    if own := cast(Any, getattr(model, "losses_at", None)):
+        found: torch.Tensor = own(places, labels=labels, decoder_mask=decoder_mask, **inputs)
         return found
     if places is None:
         logits = model(**inputs).logits.flatten(0, 1)

@@ -50,10 +50,10 @@ def packed_attention(
     """
     layout = active()
     if layout is None:
-        bias = {} if position_bias is None else {"position_bias": position_bias}
-        window = {} if sliding_window is None else {"sliding_window": sliding_window}
+        given = {"position_bias": position_bias, "sliding_window": sliding_window}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **bias, **window, **kwargs
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     causal = bool(getattr(module, "is_causal", False))
     decodes = layout.target is not None and bool(getattr(module, "is_decoder", False))
@@ -65,7 +65,8 @@ def packed_attention(
         return _by_kernel(query, key, value, ends, dropout=dropout, causal=causal, scale=scale), None
     bias = position_bias if keys is queries else None  # T5 gives its attention from decoder to encoder one of zeros
     settings = _Settings(scale, dropout, causal, sliding_window)
-    output = _Attend.apply(query, key, value, bias, layout.grouping(queries, keys), settings)
+    grouping = layout.grouping(queries, keys)
+    output = _Attend.apply(query, key, value, bias, grouping, settings)  # type: ignore[no-untyped-call]
     return output.transpose(1, 2), None
 
 
@@ -148,7 +149,7 @@ class _Attend(torch.autograd.Function):
         return _restore(outputs, grouping.query_place)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         settings: _Settings = ctx.settings
         heads, width, dtype = gradient.shape[1], gradient.shape[-1], gradient.dtype
         gradient = gradient[0].contiguous()
@@ -178,8 +179,8 @@ class _Attend(torch.autograd.Function):
                 part.append(found.view(heads, -1, width))
         grouping: Grouping = ctx.grouping
         places = (grouping.query_place, grouping.key_place, grouping.key_place)
-        found = [_restore(part, place) for part, place in zip(parts, places, strict=True)]
-        return (*found, None if bias is None else bias.to(ctx.bias[1]), None, None)
+        restored = [_restore(part, place) for part, place in zip(parts, places, strict=True)]
+        return (*restored, None if bias is None else bias.to(ctx.bias[1]), None, None)
 
 
 def _gather(tokens: torch.Tensor, index: torch.Tensor | None, *, rows: int) -> torch.Tensor:

@@ -78,6 +78,6 @@ class _Drop(torch.autograd.Function):
         return drop(values.contiguous(), mask).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         (mask,) = ctx.saved_tensors
         return drop(gradient.contiguous(), mask).mul_(ctx.scale), None, None

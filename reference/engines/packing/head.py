@@ -47,7 +47,7 @@ class Head(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self._labels is None:
             return super().forward(input)
-        bias = self.bias
+        bias: torch.Tensor | None = self.bias
         if self._extra is not None:
             bias = self._extra.to(input.dtype) if bias is None else bias + self._extra.to(input.dtype)
         losses: torch.Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -80,7 +80,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return losses.masked_fill_(ignored, 0.0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         x, weight, logits, ignored = ctx.saved_tensors
         d_logits = logits.mul_(gradient.masked_fill(ignored, 0.0)[:, None].to(logits.dtype))
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad

@@ -76,7 +76,7 @@ class Segments:
 
     @cached_property
     def lengths(self) -> Array:
-        return self.mask.sum(1)
+        return np.asarray(self.mask.sum(1), dtype=np.int64)
 
     @cached_property
     def offsets(self) -> Array:
@@ -167,16 +167,16 @@ def _grouped(queries: Segments, keys: Segments) -> Grouping:
     groups = []
     query_place, key_place = (np.zeros(segments.offsets[-1], np.int64) for segments in (queries, keys))
     queries_before = keys_before = 0
-    for rows in parts:
-        query_index, query_real = _padded(queries, rows)
-        key_index, key_real = _padded(keys, rows)
+    for part in parts:
+        query_index, query_real = _padded(queries, part)
+        key_index, key_real = _padded(keys, part)
         query_place[query_index[query_real]] = queries_before + np.flatnonzero(query_real)
         key_place[key_index[key_real]] = keys_before + np.flatnonzero(key_real)
         queries_before += query_real.size
         keys_before += key_real.size
         groups.append(
             Group(
-                rows=len(rows),
+                rows=len(part),
                 queries=query_real.shape[1],
                 keys=key_real.shape[1],
                 query_index=tensor(query_index.ravel()),
@@ -205,7 +205,7 @@ def _parts(lengths: Array) -> list[Array]:
     return parts[::-1]
 
 
-def _padded(segments: Segments, rows: Array) -> tuple[Array, Array]:
+def _padded(segments: Segments, rows: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
     """(b, L) the tokens of these rows, the row's first where padded, and where they are real."""
     lengths = segments.lengths[rows]
     place = np.arange(lengths.max(initial=0))

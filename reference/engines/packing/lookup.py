@@ -51,7 +51,7 @@ class _LookUp(torch.autograd.Function):
         return nn.functional.embedding(ids, weight).to(lookup.dtype or weight.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         (ids,) = ctx.saved_tensors
         ctx.lookup.note(ids, gradient)
         return None, None, None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from reference.engines.packing.attention import MASKS, NAME
 from reference.engines.packing.dropout import FastDropout
@@ -44,7 +45,8 @@ class Unpadded(nn.Module):
         self._pack_attention()
         self._replace(lambda m: type(m) is nn.Dropout, lambda m: FastDropout(m.p, MASKS))
         self.lookups: list[Lookup] = self._replace(is_large_table, Lookup)
-        heads = self._replace(lambda m: m is model.get_output_embeddings() and type(m) is nn.Linear, Head)
+        last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        heads = self._replace(lambda m: m is last and type(m) is nn.Linear, Head)
         self._head: Head | None = heads[0] if heads else None
         self._pack_positions()
 
@@ -55,7 +57,7 @@ class Unpadded(nn.Module):
     ) -> ModelOutput:
         """Logits at every place, zero at padding."""
         layout = self._lay_out(input_ids, attention_mask, None)
-        output = self._run(layout, input_ids=input_ids, **inputs)
+        output: ModelOutput = self._run(layout, input_ids=input_ids, **inputs)
         for name in OUTPUTS:
             packed = getattr(output, name, None)
             if packed is not None:
@@ -131,7 +133,7 @@ class Unpadded(nn.Module):
         """Within, the body of the model hands its head these places of the padded batch and no other."""
         segments = layout.source if layout.target is None else layout.target
         chosen = segments.rank.index_select(0, places) if segments.padded else places
-        body = self.module.base_model if layout.target is None else self.module.get_decoder()
+        body = self.module.base_model if layout.target is None else self.module.get_decoder()  # type: ignore[no-untyped-call]
 
         def choose(module: nn.Module, args: Any, output: Any) -> Any:
             output["last_hidden_state"] = output["last_hidden_state"].index_select(1, chosen)
@@ -170,7 +172,7 @@ class Unpadded(nn.Module):
                     if child not in made:
                         made[child] = replacement(child).train(child.training)
                     setattr(parent, name, made[child])
-                    self._undo.append(lambda parent=parent, name=name, child=child: setattr(parent, name, child))
+                    self._undo.append(partial(setattr, parent, name, child))
         return list(made.values())
 
     def _pack_attention(self) -> None:

@@ -71,14 +71,14 @@ class Weights:
 
         Few rows of a large table have a gradient: those of the last step are emptied, these are added.
         """
-        given = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
-        found = [self._parameters[index].grad for index in given]
+        grads = {index: p.grad for index, p in enumerate(self._parameters) if p.grad is not None}
+        given, found = list(grads), list(grads.values())
         views = [self._gradients[index] for index in given]
         if first:
             torch._foreach_copy_(views, found)
             self._empty_tables(filled=set(given))
         elif views:
-            torch._foreach_add_(views, [gradient.float() for gradient in found if gradient is not None])
+            torch._foreach_add_(views, [gradient.float() for gradient in found])
         for index in given:
             self._parameters[index].grad = None
         for lookup, index in self._lookups:
@@ -112,16 +112,16 @@ class Weights:
     def _norm(self) -> torch.Tensor:
         """() of the gradient: of tables the rows that were touched, for all others are zero."""
         if self._summed:
-            return torch.linalg.vector_norm(self.gradient)
-        norms = [torch.linalg.vector_norm(self.gradient[self._dense :])]
+            return _norm_of(self.gradient)
+        norms = [_norm_of(self.gradient[self._dense :])]
         by_table: dict[int, list[torch.Tensor]] = {}
         for index, ids in self._touched:
             if self._gradients[index].storage_offset() < self._dense:
                 by_table.setdefault(index, []).append(ids)
         for index, ids_of_table in by_table.items():
-            rows = torch.cat(ids_of_table).unique()
-            norms.append(torch.linalg.vector_norm(self._gradients[index].index_select(0, rows)))
-        return torch.linalg.vector_norm(torch.stack(norms))
+            rows = torch.unique(torch.cat(ids_of_table))
+            norms.append(_norm_of(self._gradients[index].index_select(0, rows)))
+        return _norm_of(torch.stack(norms))
 
     @contextmanager
     def in_full(self) -> Iterator[None]:
@@ -152,8 +152,13 @@ class Weights:
         return _split(flat, self._parameters)
 
 
+def _norm_of(tensor: torch.Tensor) -> torch.Tensor:
+    norm: torch.Tensor = torch.linalg.vector_norm(tensor)
+    return norm
+
+
 def _split(flat: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    parts = flat.split([tensor.numel() for tensor in like])
+    parts = torch.split(flat, [tensor.numel() for tensor in like])
     return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
