@@ -60,6 +60,12 @@ class Ragged:
         return cls(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     @classmethod
+    def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of all parts, in order."""
+        values = np.concatenate([np.empty(0, np.int64), *(part.values for part in parts)])
+        return cls.from_lengths(values, lengths=np.concatenate([np.empty(0, np.int64), *(p.lengths for p in parts)]))
+
+    @classmethod
     def from_arrow(cls, column: pa.ChunkedArray | pa.Array) -> Ragged:
         """A list column of integers; inner nulls become `MISSING`.
 

@@ -84,3 +84,8 @@ def test_rows_are_taken_in_any_order_and_any_number_of_times(rows: list[int]) ->
     taken = ragged.take(np.array(rows, np.int64))
     assert [ROWS[row] for row in rows] == taken.to_lists()
     assert not np.shares_memory(ragged.values, taken.values)
+
+
+def test_parts_are_put_one_after_the_other() -> None:
+    assert [*ROWS, *ROWS[:2]] == Ragged.concatenate([Ragged.from_lists(ROWS), Ragged.from_lists(ROWS[:2])]).to_lists()
+    assert [] == Ragged.concatenate([]).to_lists()

@@ -1,0 +1,1 @@
+"""How fast each stage is, beside what it is judged against: `pytest suite/throughput`."""

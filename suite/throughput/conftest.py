@@ -1,0 +1,89 @@
+"""The data, the stopwatch, and at the end one table and one record."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import datasets
+import pytest
+
+from suite.records.hardware import describe_hardware
+from suite.records.record import RecordError
+from suite.records.software import describe_software
+from suite.records.throughput import Stage, Throughput, write_throughput
+from suite.records.version import suite_version
+from suite.sessions.session import SESSION
+from suite.throughput.data import Data
+from suite.throughput.measuring import STAGES, problems, race
+
+DATA = pytest.StashKey[Data]()
+FOUND = pytest.StashKey[list[Stage]]()
+STARTED = pytest.StashKey[datetime]()
+
+Timed = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def data(pytestconfig: pytest.Config) -> Data:
+    """What the profile's specs declare."""
+    datasets.disable_progress_bars()
+    session = pytestconfig.stash[SESSION]
+    pytestconfig.stash[STARTED] = datetime.now(UTC)
+    pytestconfig.stash[DATA] = Data(session.profile, mirror=session.mirror)
+    return pytestconfig.stash[DATA]
+
+
+@pytest.fixture
+def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
+    """`race`, whose result is kept for the table and judged."""
+
+    def run(name: str, **arguments: Any) -> None:
+        stage = race(benchmark, name, **arguments)
+        pytestconfig.stash.setdefault(FOUND, []).append(stage)
+        if found := problems(stage):
+            pytest.fail("\n".join(found), pytrace=False)
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    stages = config.stash.get(FOUND, [])
+    if not stages:
+        return
+    from suite.sessions.display import PIPE_WIDTH, as_text
+    from suite.throughput.table import table
+
+    reporter, data = terminalreporter, config.stash[DATA]
+    width = reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, PIPE_WIDTH)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    reporter.section("throughput")
+    reporter.write(as_text(table(stages), width=width, colour=reporter.hasmarkup, encoding=encoding) + "\n")
+    for task, what in data.read.items():
+        reporter.write_line(f"{task}: {what}")
+    reporter.write_line(_record(stages, data=data, config=config))
+
+
+def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
+    """Writes it, and says where, or why not."""
+    if missing := [name for name in STAGES if name not in {stage.name for stage in stages}]:
+        return f"not recorded: a record has all stages, and {', '.join(missing)} were not timed"
+    if any(len(stage.ours.seconds) < 2 for stage in stages):
+        return "not recorded: benchmarks were disabled, and nothing was timed"
+    session = config.stash[SESSION]
+    record = Throughput(
+        profile=session.profile,
+        data=data.read,
+        stages=tuple(stages),
+        hardware=describe_hardware("cpu"),
+        software=describe_software(),
+        suite=suite_version(),
+        started=config.stash[STARTED],
+        finished=datetime.now(UTC),
+    )
+    try:
+        return f"record: {write_throughput(record, session.results)}"
+    except RecordError as error:
+        return f"not recorded: {error}"

@@ -1,0 +1,176 @@
+"""What the stages are timed on: the data and tokenizers of the profile's specs, read and tokenized when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from reference.pipelines.tokenizing import token_ids, tokenize, tokenize_parts
+from reference.ragged import Array, Ragged
+from reference.sources import Access, Source, open_source
+from suite.specs.spec import load_spec
+
+SENTENCES, REVIEWS, PROGRAMS, QUESTIONS, PAIRS, REPORTS = 14_041, 25_000, 400, 3_000, 4_000, 300
+"""Rows at most: what the real sets have to train on, or enough to time."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Of token classification: N lists of words with a label each."""
+
+    data: datasets.Dataset
+    tokenizer: Any
+    words: list[list[str]]
+    gold: Ragged
+    names: list[str]
+
+    @cached_property
+    def columns(self) -> dict[str, Ragged]:
+        return tokenize(self.tokenizer, self.words, pretokenized=True, max_length=None)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Of language modelling: N documents."""
+
+    data: datasets.Dataset
+    tokenizer: Any
+    texts: list[str]
+
+    @cached_property
+    def columns(self) -> dict[str, Ragged]:
+        return tokenize(self.tokenizer, self.texts, pretokenized=False, max_length=None)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """N questions, the distinct contexts they share, and where their answers are."""
+
+    data: datasets.Dataset
+    tokenizer: Any
+    questions: list[str]
+    contexts: list[str]
+    context_of: Array
+    answer_starts: Ragged
+    answer_ends: Ragged
+    answers: list[list[str]]
+
+    @cached_property
+    def context_tokens(self) -> dict[str, Ragged]:
+        return tokenize_parts(self.tokenizer, self.contexts, offsets=True)
+
+    @cached_property
+    def question_tokens(self) -> Ragged:
+        return tokenize_parts(self.tokenizer, self.questions, offsets=False)["input_ids"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Of translation and summarization: N sources and targets."""
+
+    tokenizer: Any
+    sources: list[str]
+    targets: list[str]
+
+    @cached_property
+    def columns(self) -> dict[str, Ragged]:
+        """Cut to 128 tokens, as in the course."""
+        given = {"input_ids": self.sources, "labels": self.targets}
+        return {name: token_ids(self.tokenizer, texts, max_length=128) for name, texts in given.items()}
+
+
+class Data:
+    """All of it, of one profile."""
+
+    def __init__(self, profile: str, *, mirror: Path | None) -> None:
+        self.profile = profile
+        self.access = Access(mirror=mirror)
+        self.read: dict[str, str] = {}
+        """Task to what was read for it, for the record."""
+
+    def source(self, task: str) -> Source:
+        spec = load_spec(task, profile=self.profile)
+        return open_source(spec.data, spec.checkpoint, access=self.access)
+
+    def _rows(self, task: str, source: Source, *, columns: tuple[str, ...], most: int) -> datasets.Dataset:
+        data = source.examples("train", columns=columns)
+        chosen = data.select(range(min(most, len(data))))
+        name = getattr(load_spec(task, profile=self.profile).data, "id", None) or "microworld"
+        self.read[task] = f"{len(chosen)} rows of {name}"
+        return chosen
+
+    @cached_property
+    def sentences(self) -> Sentences:
+        source = self.source("token-classification")
+        data = self._rows("token-classification", source, columns=("words", "tags"), most=SENTENCES)
+        names = list(data.features["tags"].feature.names)
+        gold = Ragged.from_arrow(data.with_format("arrow")[:].column("tags"))
+        return Sentences(data, source.tokenizer(), list(data["words"]), gold, names)
+
+    @cached_property
+    def reviews(self) -> Texts:
+        source = self.source("masked-lm")
+        data = self._rows("masked-lm", source, columns=("text",), most=REVIEWS)
+        return Texts(data, source.tokenizer(), list(data["text"]))
+
+    @cached_property
+    def programs(self) -> Texts:
+        source = self.source("causal-lm")
+        data = self._rows("causal-lm", source, columns=("code",), most=PROGRAMS)
+        return Texts(data, source.tokenizer(), list(data["code"]))
+
+    @cached_property
+    def questions(self) -> Questions:
+        source = self.source("question-answering")
+        columns = ("question", "context", "answers")
+        data = self._rows("question-answering", source, columns=columns, most=QUESTIONS)
+        contexts = list(dict.fromkeys(data["context"]))
+        number = {context: index for index, context in enumerate(contexts)}
+        answers = list(data["answers"])
+        starts = Ragged.from_lists([answer["answer_start"] for answer in answers])
+        sizes = Ragged.from_lists([[len(text) for text in answer["text"]] for answer in answers])
+        return Questions(
+            data=data,
+            tokenizer=source.tokenizer(),
+            questions=[question.strip() for question in data["question"]],
+            contexts=contexts,
+            context_of=np.array([number[context] for context in data["context"]], np.int64),
+            answer_starts=starts,
+            answer_ends=starts.with_values(starts.values + sizes.values),
+            answers=[list(answer["text"]) for answer in answers],
+        )
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        source = self.source("translation")
+        data = self._rows("translation", source, columns=("source", "target"), most=PAIRS)
+        return Pairs(source.tokenizer(), list(data["source"]), list(data["target"]))
+
+    @cached_property
+    def reports(self) -> tuple[list[str], list[str]]:
+        """Documents and summaries, as texts."""
+        source = self.source("summarization")
+        data = self._rows("summarization", source, columns=("document", "summary"), most=REPORTS)
+        return list(data["document"]), list(data["summary"])
+
+
+def repeated(columns: dict[str, Ragged], tokens: int) -> dict[str, Ragged]:
+    """The same rows again and again (or only some of them), until there are so many tokens."""
+    first = next(iter(columns.values()))
+    each = max(len(first.values) / max(len(first), 1), 1e-9)
+    rows = np.resize(np.arange(len(first)), max(round(tokens / each), 1))
+    return {name: column.take(rows) for name, column in columns.items()}
+
+
+def batches(columns: dict[str, Ragged], *, size: int, most: int) -> list[list[dict[str, Array]]]:
+    """The first `most` batches of features, as a data loader has them."""
+    count = min(len(next(iter(columns.values()))) // size, most)
+    return [
+        [{name: column[row] for name, column in columns.items()} for row in range(batch * size, (batch + 1) * size)]
+        for batch in range(count)
+    ]

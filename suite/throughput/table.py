@@ -1,0 +1,59 @@
+"""The stages beside what they are judged against, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from suite.records.throughput import Peer, Stage
+
+PEERS: tuple[Peer, ...] = get_args(Peer)
+HEADINGS = {"tokenizer": "of tokenizer", "course": "x course", "library": "x library", "copy": "copies"}
+"""The tokenizer and the copy say how much time the stage adds, the others how many times faster it is."""
+
+
+def table(stages: Sequence[Stage]) -> Table:
+    """Ratios are of medians; in brackets the least and the largest of two rounds run in turn."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    shown.add_column("stage", no_wrap=True)
+    for heading in ("ns/token", *(HEADINGS[peer] for peer in PEERS), "ns at 1, 10, 100x", "bytes"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("goal", no_wrap=True)
+    for stage in stages:
+        shown.add_row(
+            stage.name,
+            number(stage.ours.ns_per_token),
+            *(_ratio(stage, peer) for peer in PEERS),
+            ", ".join(number(each.ns_per_token) for each in stage.growth),
+            number(stage.growth[-1].bytes_per_token) if stage.growth else "",
+            _goal(stage),
+        )
+    return shown
+
+
+def _ratio(stage: Stage, peer: Peer) -> str:
+    if peer not in stage.peers:
+        return ""
+    ratio, (least, largest) = stage.ratio(peer), stage.spread(peer)
+    if peer == "tokenizer":
+        return f"{number(100 * ratio)}% ({number(100 * least)}-{number(100 * largest)})"
+    if peer == "copy":
+        return number(ratio)
+    return f"{number(1 / ratio)} ({number(1 / largest)}-{number(1 / least)})"
+
+
+def _goal(stage: Stage) -> Text:
+    if stage.goal is None:
+        return Text("")
+    most = stage.goal.most
+    text = f"< {number(100 * most)}%" if stage.goal.peer == "tokenizer" else f"> {number(1 / most)}x"
+    return Text(f"{text} reached", style="green") if stage.reached else Text(f"{text} missed", style="bold red")
+
+
+def number(value: float) -> str:
+    """Two digits, or all those before the point."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"

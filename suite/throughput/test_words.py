@@ -1,0 +1,171 @@
+"""Token classification: words to labelled tokens, and back to scored entities."""
+
+from __future__ import annotations
+
+import numpy as np
+from transformers import DataCollatorForTokenClassification
+
+from reference.pipelines.tokenizing import tokenize
+from reference.ragged import Ragged
+from reference.stages import align_labels_batch, merge_labels_batch, pad_batch, score_entities
+from suite.records.throughput import Goal
+from suite.throughput import course
+from suite.throughput.conftest import Timed
+from suite.throughput.data import Data, batches, repeated
+from suite.throughput.measuring import Run, Way
+
+BATCH = 16
+
+
+def copy(columns: dict[str, Ragged]) -> Way:
+    """What writing down the result costs at least."""
+    arrays = [column.values for column in columns.values()]
+    return Way("a copy of the columns", lambda: [array.copy() for array in arrays], len(arrays[0]))
+
+
+def test_words_to_labelled_tokens(timed: Timed, data: Data) -> None:
+    """The whole way from lists of words to tokens with labels; the tokenizer alone makes its own encodings."""
+    sentences = data.sentences
+    tokenizer, words, names = sentences.tokenizer, sentences.words, sentences.names
+    tokens = len(sentences.columns["input_ids"].values)
+    rust = tokenizer.backend_tokenizer
+
+    def ours() -> object:
+        columns = tokenize(tokenizer, words, pretokenized=True, max_length=None)
+        return align_labels_batch(sentences.gold, word_ids=columns["word_ids"], names=names)
+
+    def bare() -> object:
+        rust.no_truncation()
+        rust.no_padding()
+        return rust.encode_batch(words, is_pretokenized=True)
+
+    timed(
+        "tokenize-and-align",
+        ours=Way("tokenize, align_labels_batch", ours, tokens),
+        peers={
+            "tokenizer": Way("Tokenizer.encode_batch", bare, tokens),
+            "course": Way(
+                "Dataset.map of tokenize_and_align",
+                lambda: course.mapped(lambda rows: course.tokenize_and_align(rows, tokenizer), sentences.data),
+                tokens,
+            ),
+            "copy": copy(sentences.columns),
+        },
+        goal=Goal(peer="tokenizer", most=1 / 0.9),  # nine tenths of its rate
+    )
+
+
+def test_labels_to_tokens(timed: Timed, data: Data) -> None:
+    sentences = data.sentences
+    gold, words, names = sentences.gold, sentences.columns["word_ids"], sentences.names
+    lists, ids = gold.to_lists(), [[None if word < 0 else word for word in row] for row in words.to_lists()]
+    tokens = len(words.values)
+
+    def at(tokens: int) -> tuple[Run, int]:
+        rows = repeated({"word_ids": words}, tokens)["word_ids"]
+        labels = gold.take(np.resize(np.arange(len(gold)), len(rows)))
+        return lambda: align_labels_batch(labels, word_ids=rows, names=names), len(rows.values)
+
+    timed(
+        "align",
+        ours=Way(
+            "align_labels_batch", lambda: align_labels_batch(gold, word_ids=words, names=names), len(words.values)
+        ),
+        peers={
+            "course": Way(
+                "a loop over tokens",
+                lambda: [course.continued_labels(row, of) for row, of in zip(lists, ids, strict=True)],
+                tokens,
+            ),
+            "copy": copy({"word_ids": words}),
+        },
+        growth=at,
+    )
+
+
+def test_labels_back_to_words(timed: Timed, data: Data) -> None:
+    sentences = data.sentences
+    gold, words, names = sentences.gold, sentences.columns["word_ids"], sentences.names
+    labels = align_labels_batch(gold, word_ids=words, names=names)
+    padded = pad_batch([{"labels": row} for row in labels], pad_id=0)["labels"]
+
+    def at(tokens: int) -> tuple[Run, int]:
+        columns = repeated({"word_ids": words, "labels": labels}, tokens)
+        counts = np.resize(gold.lengths, len(columns["labels"]))
+        rows = columns["word_ids"]
+        return lambda: merge_labels_batch(columns["labels"], word_ids=rows, n_words=counts, names=names), len(
+            rows.values
+        )
+
+    timed(
+        "merge",
+        ours=Way(
+            "merge_labels_batch",
+            lambda: merge_labels_batch(labels, word_ids=words, n_words=gold.lengths, names=names),
+            len(labels.values),
+        ),
+        peers={
+            "course": Way("lists of names", lambda: course.names_of_labels(padded, padded, names), len(labels.values)),
+            "copy": copy({"labels": labels}),
+        },
+        growth=at,
+    )
+
+
+def test_padding(timed: Timed, data: Data) -> None:
+    sentences = data.sentences
+    labels = align_labels_batch(sentences.gold, word_ids=sentences.columns["word_ids"], names=sentences.names)
+    columns = {"input_ids": sentences.columns["input_ids"], "labels": labels}
+    made = batches(columns, size=BATCH, most=100)
+    lists = [[{name: row.tolist() for name, row in feature.items()} for feature in batch] for batch in made]
+    collator = DataCollatorForTokenClassification(sentences.tokenizer)
+    pad_id = int(sentences.tokenizer.pad_token_id)
+    ones = [
+        [{**feature, "attention_mask": np.ones(len(feature["input_ids"]), np.int64)} for feature in batch]
+        for batch in made
+    ]
+    tokens = sum(len(feature["input_ids"]) for batch in made for feature in batch)
+    padded = [pad_batch(batch, pad_id=pad_id) for batch in ones]
+
+    timed(
+        "pad",
+        ours=Way(f"pad_batch, batches of {BATCH}", lambda: [pad_batch(batch, pad_id=pad_id) for batch in ones], tokens),
+        peers={
+            "library": Way(
+                "DataCollatorForTokenClassification",
+                lambda: [collator([dict(feature) for feature in batch]) for batch in lists],
+                tokens,
+            ),
+            "copy": Way(
+                "a copy of the batches", lambda: [[a.copy() for a in batch.values()] for batch in padded], tokens
+            ),
+        },
+    )
+
+
+def test_scoring_entities(timed: Timed, data: Data) -> None:
+    from seqeval.metrics import classification_report
+
+    sentences = data.sentences
+    names, gold = sentences.names, sentences.gold
+    guessed = gold.with_values(np.where(np.arange(len(gold.values)) % 7 == 0, 0, gold.values))  # one in seven is O
+    guesses, golds = guessed.to_lists(), gold.to_lists()
+    spelled = [[[names[label] for label in row] for row in rows] for rows in (golds, guesses)]
+
+    def at(tokens: int) -> tuple[Run, int]:
+        columns = repeated({"guess": guessed, "gold": gold}, tokens // 10)  # sets of entities, in Python
+        lists = columns["guess"].to_lists(), columns["gold"].to_lists()
+        return lambda: score_entities(lists[0], references=lists[1], names=names), len(columns["gold"].values)
+
+    timed(
+        "score-entities",
+        ours=Way("score_entities", lambda: score_entities(guesses, references=golds, names=names), len(gold.values)),
+        peers={
+            "library": Way(
+                "seqeval's classification_report",
+                lambda: classification_report(*spelled, output_dict=True, zero_division=0),
+                len(gold.values),
+            )
+        },
+        growth=at,
+    )
