@@ -11,6 +11,8 @@ from suite.runs.trials import Conditions, Trial
 from suite.sessions.options import Overrides, one_of, split_task
 from suite.specs.spec import Spec, available_specs, load_spec, profiles, variants
 
+COURSE_ENGINES = ("trainer", "loop")
+
 
 def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = ()) -> list[Spec]:
     """The specs that are asked for, in a fixed order; all tasks and variants of the profile where none is named.
@@ -39,10 +41,10 @@ def _all_variants(name: str | Path, *, profile: str) -> list[Spec]:
 
 
 def choose_engines(engines: Sequence[str]) -> list[str]:
-    """Those that are named, or all."""
+    """Those that are named, or the course's two: what the third is for, speed, a tiny model does not show."""
     for engine in engines:
         one_of(engine, ENGINES, option="--engine", what="engine")
-    return [engine for engine in ENGINES if not engines or engine in engines]
+    return [engine for engine in ENGINES if engine in (engines or COURSE_ENGINES)]
 
 
 def task_names() -> list[str]:

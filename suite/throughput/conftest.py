@@ -9,10 +9,12 @@ from typing import Any
 
 import datasets
 import pytest
+from rich.table import Table
 
 from suite.records.hardware import describe_hardware
 from suite.records.record import RecordError
 from suite.records.software import describe_software
+from suite.records.speed import Speed, TaskSpeed, write_speed
 from suite.records.throughput import Stage, Throughput, write_throughput
 from suite.records.version import suite_version
 from suite.sessions.session import SESSION
@@ -21,9 +23,15 @@ from suite.throughput.measuring import STAGES, problems, race
 
 DATA = pytest.StashKey[Data]()
 FOUND = pytest.StashKey[list[Stage]]()
+SPEEDS = pytest.StashKey[list[TaskSpeed]]()
 STARTED = pytest.StashKey[datetime]()
 
 Timed = Callable[..., None]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started(pytestconfig: pytest.Config) -> None:
+    pytestconfig.stash[STARTED] = datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +39,6 @@ def data(pytestconfig: pytest.Config) -> Data:
     """What the profile's specs declare."""
     datasets.disable_progress_bars()
     session = pytestconfig.stash[SESSION]
-    pytestconfig.stash[STARTED] = datetime.now(UTC)
     pytestconfig.stash[DATA] = Data(session.profile, mirror=session.mirror)
     return pytestconfig.stash[DATA]
 
@@ -50,20 +57,45 @@ def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    stages = config.stash.get(FOUND, [])
-    if not stages:
-        return
     from suite.sessions.display import PIPE_WIDTH, as_text
-    from suite.throughput.table import table
+    from suite.throughput.table import speed_table, table
 
-    reporter, data = terminalreporter, config.stash[DATA]
+    reporter = terminalreporter
     width = reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, PIPE_WIDTH)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    reporter.section("throughput")
-    reporter.write(as_text(table(stages), width=width, colour=reporter.hasmarkup, encoding=encoding) + "\n")
-    for task, what in data.read.items():
-        reporter.write_line(f"{task}: {what}")
-    reporter.write_line(_record(stages, data=data, config=config))
+
+    def show(made: Table) -> None:
+        reporter.write(as_text(made, width=width, colour=reporter.hasmarkup, encoding=encoding) + "\n")
+
+    if stages := config.stash.get(FOUND, []):
+        reporter.section("throughput")
+        data = config.stash[DATA]
+        show(table(stages))
+        for task, what in data.read.items():
+            reporter.write_line(f"{task}: {what}")
+        reporter.write_line(_record(stages, data=data, config=config))
+    if speeds := config.stash.get(SPEEDS, []):
+        reporter.section("engines")
+        show(speed_table(speeds))
+        reporter.write_line(_record_speeds(speeds, config=config))
+
+
+def _record_speeds(speeds: list[TaskSpeed], *, config: pytest.Config) -> str:
+    """Writes them, and says where, or why not."""
+    session = config.stash[SESSION]
+    record = Speed(
+        profile=session.profile,
+        tasks=tuple(speeds),
+        hardware=describe_hardware("cpu"),
+        software=describe_software(),
+        suite=suite_version(),
+        started=config.stash[STARTED],
+        finished=datetime.now(UTC),
+    )
+    try:
+        return f"record: {write_speed(record, session.results)}"
+    except RecordError as error:
+        return f"not recorded: {error}"
 
 
 def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from suite.records.speed import TaskSpeed
 from suite.records.throughput import Peer, Stage
 
 PEERS: tuple[Peer, ...] = get_args(Peer)
@@ -32,6 +33,33 @@ def table(stages: Sequence[Stage]) -> Table:
             number(stage.growth[-1].bytes_per_token) if stage.growth else "",
             _goal(stage),
         )
+    return shown
+
+
+def speed_table(speeds: Sequence[TaskSpeed]) -> Table:
+    """Each engine's median step, and how many times faster that is than the first's; in brackets the least and the
+    largest of two rounds run in turn."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading in ("task", "engine", "precision"):
+        shown.add_column(heading, no_wrap=True)
+    for heading in ("step", "tokens/s", "all steps", "x trainer", "of floor"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for speed in speeds:
+        for steps in speed.engines:
+            first = steps is speed.engines[0]
+            least, largest = speed.spread(steps)
+            fraction = steps.fraction_of_floor
+            shown.add_row(
+                speed.task if first else "",
+                steps.engine,
+                steps.precision,
+                f"{1e3 * steps.seconds:,.0f} ms",
+                f"{steps.tokens / steps.seconds:,.0f}",
+                f"{steps.seconds * speed.steps_in_all:,.0f} s",
+                "" if first else f"{speed.ratio(steps):.2f} ({least:.2f}-{largest:.2f})",
+                "" if fraction is None else f"{100 * fraction:.0f}%",
+                end_section=steps is speed.engines[-1],
+            )
     return shown
 
 

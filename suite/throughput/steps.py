@@ -1,0 +1,133 @@
+"""Training steps of the engines in turn: the same examples, recipe and model, each in a process of its own.
+
+A machine that is faster now and slower then makes two runs of minutes incomparable. Here every engine takes some steps,
+then each again, so that the machine's moods fall on all alike. Evaluation is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reference.engines import ENGINES
+from reference.engines.training import Execution
+from reference.engines.work import WorkError, necessary_work
+from reference.pipelines import PIPELINES
+from reference.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
+from reference.ragged import Ragged
+from reference.sources import Access, open_source
+from suite.records.efficiency import efficiency_of
+from suite.records.probe import measure_rates
+from suite.runs.running import run_isolated
+from suite.runs.serving import Message, Send
+from suite.specs.spec import load_spec
+
+WAYS = ("trainer:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
+"""Engine and precision; the first is what the others are judged against."""
+ROUNDS = 3
+WARM_UP = 3
+STEPS = 10
+"""Of a round, after `WARM_UP` others: the first steps find memory and kernels to be made ready."""
+
+
+class StepsError(Exception):
+    """The steps of an engine could not be timed: says why."""
+
+
+def race_engines(
+    payload: Message, *, ways: Sequence[str] = WAYS, rounds: int = ROUNDS, log: Path
+) -> dict[str, list[Message]]:
+    """For each way the results of `take_steps`, one a round.
+
+    Args:
+        payload: `spec`, `profile` and `mirror` of `take_steps`.
+
+    Raises:
+        StepsError: one of them failed.
+    """
+    found: dict[str, list[Message]] = {way: [] for way in ways}
+    for number in range(rounds):
+        for way in ways:
+            engine, precision = way.split(":")
+            outcome = run_isolated(
+                f"{__name__}:take_steps",
+                payload=payload | {"engine": engine, "precision": precision, "count": number == rounds - 1},
+                log=log,
+            )
+            if outcome.value is None:
+                raise StepsError(f"{payload['spec']}, {way}: {outcome.report()}")
+            found[way].append(outcome.value)
+    return found
+
+
+def take_steps(payload: Message, send: Send) -> Message:
+    """`seconds` of each step, `samples` and real `tokens` of a step, the `steps` of the whole recipe; where `count`
+    asks for it, the seconds of the `floor` of a step on this machine, None where it cannot be told.""" spec =
+    load_spec(payload["spec"], profile=payload["profile"]) mirror = None if payload["mirror"] is None else
+    Path(payload["mirror"]) source = open_source(spec.data, spec.checkpoint, access=Access(mirror=mirror,
+    dataset=None, checkpoint=None)) pipeline = TrainingAlone(PIPELINES[spec.task](source, options=spec.options,
+    seed=1)) recipe = spec.recipe.model_copy(update={"stop_after": WARM_UP + STEPS}) execution = Execution(seed=1,
+    precision=payload["precision"]) run = ENGINES[payload["engine"]](pipeline, recipe=recipe, execution=execution)
+    steps = len(run.step_seconds) floor = None if payload["count"]:
+        try:
+            work = necessary_work(pipeline, run, seed=execution.seed)
+            rates = measure_rates("cpu", precision=execution.precision, state_bytes=work.state_bytes)
+            efficiency = efficiency_of(work, rates=rates, train_seconds=sum(run.step_seconds))
+            floor = None if efficiency.floor is None else efficiency.floor.seconds / steps
+        except WorkError:
+            floor = None
+    epochs = spec.recipe.epochs
+    an_epoch = math.ceil(math.ceil(FeatureRows(pipeline.columns("train")).size / recipe.batch_size) /
+    recipe.accumulation) return {
+        "steps": min(math.ceil(epochs * an_epoch), spec.recipe.stop_after or 2**62),
+        "seconds": run.step_seconds[WARM_UP:],
+        "samples": run.trajectory[-1].samples / steps,
+        "tokens": run.tokens / steps,
+        "floor": floor,
+    }
+
+
+class TrainingAlone(Pipeline):
+    """A pipeline with one validation example that nobody looks at."""
+
+    def __init__(self, inner: Pipeline) -> None:
+        super().__init__(inner.source, options=inner.options, seed=inner.seed)
+        self.inner = inner
+        self.task = inner.task  # type: ignore[misc]
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.inner.tokenizer
+
+    @property
+    def example(self) -> str:
+        return self.inner.example
+
+    def columns(self, split: str) -> Columns:
+        columns = self.inner.columns("train")
+        if split == "train":
+            return columns
+        return {
+            name: column.take(np.zeros(1, np.int64)) if isinstance(column, Ragged) else column[:1]
+            for name, column in columns.items()
+        }
+
+    def collate(self, features: Any, *, train: bool) -> Batch:
+        return self.inner.collate(features, train=train)
+
+    def model(self) -> Any:
+        return self.inner.model()
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return self.inner.loss(model, batch)
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> list[Any]:
+        return [()] * batch["size"].examples
+
+    def score(self, predictions: Sequence[Any]) -> list[Score]:
+        return [Score("none", 0.0, len(predictions), True, "none")]
