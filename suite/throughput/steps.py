@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from reference.engines import ENGINES
-from reference.engines.training import Execution
+from reference.engines.training import Execution, TrainingRun
 from reference.engines.work import WorkError, necessary_work
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
@@ -67,29 +67,36 @@ def race_engines(
 
 def take_steps(payload: Message, send: Send) -> Message:
     """`seconds` of each step, `samples` and real `tokens` of a step, the `steps` of the whole recipe; where `count`
-    asks for it, the seconds of the `floor` of a step on this machine, None where it cannot be told.""" spec =
-    load_spec(payload["spec"], profile=payload["profile"]) mirror = None if payload["mirror"] is None else
-    Path(payload["mirror"]) source = open_source(spec.data, spec.checkpoint, access=Access(mirror=mirror,
-    dataset=None, checkpoint=None)) pipeline = TrainingAlone(PIPELINES[spec.task](source, options=spec.options,
-    seed=1)) recipe = spec.recipe.model_copy(update={"stop_after": WARM_UP + STEPS}) execution = Execution(seed=1,
-    precision=payload["precision"]) run = ENGINES[payload["engine"]](pipeline, recipe=recipe, execution=execution)
-    steps = len(run.step_seconds) floor = None if payload["count"]:
-        try:
-            work = necessary_work(pipeline, run, seed=execution.seed)
-            rates = measure_rates("cpu", precision=execution.precision, state_bytes=work.state_bytes)
-            efficiency = efficiency_of(work, rates=rates, train_seconds=sum(run.step_seconds))
-            floor = None if efficiency.floor is None else efficiency.floor.seconds / steps
-        except WorkError:
-            floor = None
-    epochs = spec.recipe.epochs
-    an_epoch = math.ceil(math.ceil(FeatureRows(pipeline.columns("train")).size / recipe.batch_size) /
-    recipe.accumulation) return {
-        "steps": min(math.ceil(epochs * an_epoch), spec.recipe.stop_after or 2**62),
+    asks for it, the seconds of the `floor` of a step on this machine, None where it cannot be told.
+    """
+    spec = load_spec(payload["spec"], profile=payload["profile"])
+    mirror = None if payload["mirror"] is None else Path(payload["mirror"])
+    source = open_source(spec.data, spec.checkpoint, access=Access(mirror=mirror, dataset=None, checkpoint=None))
+    pipeline = TrainingAlone(PIPELINES[spec.task](source, options=spec.options, seed=1))
+    recipe = spec.recipe.model_copy(update={"stop_after": WARM_UP + STEPS})
+    execution = Execution(seed=1, precision=payload["precision"])
+    run = ENGINES[payload["engine"]](pipeline, recipe=recipe, execution=execution)
+    steps = len(run.step_seconds)
+    batches = math.ceil(FeatureRows(pipeline.columns("train")).size / recipe.batch_size)
+    in_all = math.ceil(spec.recipe.epochs * math.ceil(batches / recipe.accumulation))
+    return {
+        "steps": min(in_all, spec.recipe.stop_after or in_all),
         "seconds": run.step_seconds[WARM_UP:],
         "samples": run.trajectory[-1].samples / steps,
         "tokens": run.tokens / steps,
-        "floor": floor,
+        "floor": _floor(pipeline, run, execution=execution) if payload["count"] else None,
     }
+
+
+def _floor(pipeline: Pipeline, run: TrainingRun, *, execution: Execution) -> float | None:
+    """Seconds of a step's necessary work on this machine, if these can be told."""
+    try:
+        work = necessary_work(pipeline, run, seed=execution.seed)
+    except WorkError:
+        return None
+    rates = measure_rates("cpu", precision=execution.precision, state_bytes=work.state_bytes)
+    efficiency = efficiency_of(work, rates=rates, train_seconds=sum(run.step_seconds))
+    return None if efficiency.floor is None else efficiency.floor.seconds / len(run.step_seconds)
 
 
 class TrainingAlone(Pipeline):

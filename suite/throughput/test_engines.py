@@ -42,9 +42,10 @@ def test_training_steps(task: str, pytestconfig: pytest.Config) -> None:
                 floor_seconds=last["floor"],
             )
         )
-    speed = TaskSpeed(task=task, spec_hash=spec.hash, steps_in_all=found["trainer:fp32"][-1]["steps"],
-    engines=tuple(engines)) pytestconfig.stash.setdefault(SPEEDS, []).append(speed) (session.logs /
-    f"speed-{task}.log").unlink(missing_ok=True)
+    steps = found["trainer:fp32"][-1]["steps"]
+    speed = TaskSpeed(task=task, spec_hash=spec.hash, steps_in_all=steps, engines=tuple(engines))
+    pytestconfig.stash.setdefault(SPEEDS, []).append(speed)
+    (session.logs / f"speed-{task}.log").unlink(missing_ok=True)
 
     samples = {way: results[-1]["samples"] for way, results in found.items()}
     assert len(set(samples.values())) == 1, f"the engines did not take the same steps: {samples}"
