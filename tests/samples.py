@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from reference.engines.training import Evaluation, Point, TrainingRun
+from reference.engines.work import Work
 from reference.pipelines.pipeline import Score
+from suite.records.efficiency import Efficiency, Rate, Rates, efficiency_of
 from suite.records.hardware import Energy, Hardware, Software
 from suite.records.record import Record, SuiteVersion, make_record
 from suite.specs.spec import Spec, load_spec
@@ -104,6 +106,21 @@ def training_run(*, f1: float = 0.9, seconds: float = 10.0, steps: int = 5) -> T
     )
 
 
+def rates(**changes: Any) -> Rates:
+    """200 GFLOP/s of products, 50 GB/s of memory."""
+    found: dict[str, Any] = {"gemm": (200e9, "512 x 512"), "attention": (100e9, "sdpa"), "memory": (50e9, "copy")}
+    return Rates(**{name: Rate(per_second=value, source=source) for name, (value, source) in found.items()} | changes)
+
+
+def work(**changes: Any) -> Work:
+    """At these rates 0.5 s of arithmetic and 0.1 s of AdamW."""
+    return Work(**{"flops": 1e11, "optimizer_bytes": 5 * 10**9, "state_bytes": 160_000} | changes)
+
+
+def efficiency(*, seconds: float = 10.0) -> Efficiency:
+    return efficiency_of(work(), rates=rates(), train_seconds=seconds)
+
+
 def record(spec: Spec, *, seed: int = 0, run: TrainingRun | None = None, **changes: Any) -> Record:
     fields: dict[str, Any] = {
         "run": run or training_run(),
@@ -113,6 +130,7 @@ def record(spec: Spec, *, seed: int = 0, run: TrainingRun | None = None, **chang
         "precision": "fp32",
         "dataset_fingerprint": "sha256:abc",
         "verdicts": (),
+        "efficiency": efficiency(seconds=(run or training_run()).phases["train"]),
         "energy": Energy(joules=None, source=None, reason="no counter"),
         "hardware": hardware(),
         "software": software(),

@@ -284,13 +284,25 @@ def test_hardware_shows_what_records_hold(calibrated: tuple[Path, str], capsys: 
     assert 0 == main(["hardware", "--device", "cpu", "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert record.hardware.model_dump(mode="json") | {"folder": record.hardware.folder} == shown["hardware"]
-    assert {"fp32", "bf16", "fp16"} == set(shown["peaks"])
-    for peak in shown["peaks"].values():
-        assert (peak["flops_per_second"] is None) == (peak["source"] is None)
+    assert {} == shown["rates"]
     assert 0 == main(["hardware", "--device", "cpu"])
     text = capsys.readouterr().out
     for value in (record.hardware.id, f"results/{record.hardware.folder}", record.software.packages["torch"]):
         assert value in text
+
+
+def test_hardware_measures_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == main(["hardware", "--device", "cpu", "--measure", "--json"])
+    rates = json.loads(capsys.readouterr().out)["rates"]
+    assert {"fp32", "bf16", "fp16"} == set(rates)
+    for precision in ("fp32", "bf16"):
+        for what in ("gemm", "attention", "memory"):
+            assert rates[precision][what]["per_second"] > 0
+    assert "not trained on cpu" in rates["fp16"]["reason"]
+    assert 0 == main(["hardware", "--device", "cpu", "--measure"])
+    text = capsys.readouterr().out
+    for row in ("products in fp32", "attention in bf16", "memory rate", "not known: fp16"):
+        assert row in text
 
 
 def test_hardware_of_a_device_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

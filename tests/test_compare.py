@@ -84,6 +84,26 @@ def test_slower_beyond_noise_is_worse(spec: Spec) -> None:
     assert pytest.approx(12.05 / 10.05) == difference.ratio
 
 
+def test_the_fraction_of_the_floor_stands_beside_the_time(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05)))
+    floor = row(found, "floor / training")
+
+    assert (100 * 0.6 / 10.0, 100 * 0.6 / 5.0) == pytest.approx((floor.a.values[0], floor.b.values[0]))
+    assert floor.difference is None, "the time's other side"
+    assert "floor / training [%]" in text(found)
+
+
+def test_records_without_a_floor_are_compared_without_one(spec: Spec) -> None:
+    def bare(records: list[Record]) -> list[Record]:
+        cut = {"floor": None, "utilisation": None}
+        return [r.model_copy(update={"efficiency": r.efficiency.model_copy(update=cut)}) for r in records]
+
+    with_floor = runs(spec, f1=F1, seconds=TIME)
+
+    assert "floor / training" not in text(compare(bare(with_floor), bare(with_floor)))
+    assert 0 == row(compare(bare(with_floor), with_floor), "floor / training").a.n
+
+
 def test_faster_is_better_and_no_regression(spec: Spec) -> None:
     found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05)))
 

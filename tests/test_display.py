@@ -39,6 +39,7 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
     record = SimpleNamespace(
         verdicts=(verdict(status, low=low, high=None if low is None else 0.8),),
         tokens_per_second=12345.6,
+        fraction_of_floor=0.415,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
         probes={},
     )
@@ -90,6 +91,23 @@ def test_a_duration_is_read_at_a_glance(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("count", "text"), [(None, "-"), (300 << 20, "300 MiB"), (3 << 29, "1.50 GiB")])
 def test_a_size_is_in_binary_units(count: int | None, text: str) -> None:
     assert text == display.size(count)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.6213, "62%"), (0.0996, "10%"), (0.0994, "9.9%"), (0.0412, "4.1%"), (0.0, "0.0%"), (None, "-")],
+)
+def test_a_share_is_in_percent_and_unknown_where_it_is(fraction: float | None, text: str) -> None:
+    assert text == display.share(fraction)
+
+
+@pytest.mark.parametrize("width", [100, 140])
+def test_the_table_fits_a_terminal(width: int) -> None:
+    results = [result("as-expected"), result("better-than-expected"), result(None)]
+    lines = display.as_text(display.summary_table(results), width=width, colour=False).splitlines()
+    assert max(map(len, lines)) <= width
+    for word in ("floor", "peak memory", "0.7000 to 0.8000", "3.00 GiB"):
+        assert any(word in line for line in lines), "nothing is cut off"
 
 
 def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +188,7 @@ def test_the_table_has_a_line_for_every_end_a_run_can_have() -> None:
         assert word in text
     assert "0.7000 to 0.8000" in text
     assert "12,346" in text
+    assert "42%" in text
     assert "3.00 GiB" in text
     assert "61 s" in text
     assert "\x1b" not in text

@@ -475,6 +475,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(engine: Engine, task: str, p
     assert_same_bits(whole, resumed)
     assert [p.samples for p in whole.trajectory] == [p.samples for p in resumed.trajectory]
     assert (whole.tokens, whole.padded_tokens) == (resumed.tokens, resumed.padded_tokens)
+    assert 0 < whole.items == resumed.items
     assert whole.probes == resumed.probes
     assert len(whole.step_seconds) == len(resumed.step_seconds)
 

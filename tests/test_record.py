@@ -14,13 +14,13 @@ import pytest
 
 from reference.engines.training import Evaluation, Point
 from suite.records import record as module
-from suite.records.efficiency import peak_of
 from suite.records.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
 from suite.specs.spec import Spec
 from suite.specs.verdict import judge
-from tests.samples import hardware, record, sample_spec, scores, software, training_run
+from tests.samples import record, sample_spec, scores, training_run
 
 SCHEMA = Path(module.__file__).with_name("record.schema.json")
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def test_a_record_says_what_the_run_did(spec: Spec) -> None:
     assert 0.05 == made.before_training[0].value
     assert spec.hash == made.spec.hash
     assert 100.0 == made.tokens_per_second  # real tokens, not padded ones
-    assert 6 * 10_000 * 1200 == made.efficiency.flops  # padded tokens are computed, too
+    assert 1e11 == made.efficiency.flops
+    assert pytest.approx(0.06) == made.fraction_of_floor  # 0.6 s of 10 s
 
 
 def test_a_run_without_a_score_before_training_claims_none(spec: Spec) -> None:
@@ -94,6 +95,36 @@ def test_records_are_valid_by_the_schema_and_others_are_not(spec: Spec) -> None:
             jsonschema.validate({name: value for name, value in plain.items() if name != key}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(plain | {"extra": 1}, schema)
+
+
+def without_floor(data: dict[str, Any]) -> None:
+    """As records were before floors: 6 N T, and the data sheet's peak or none."""
+    data["efficiency"] = {
+        "formula": "6 N T: N all parameters, T tokens gone through, padding among them",
+        "flops": 7.2e7,
+        "peak_flops_per_second": None,
+        "peak_source": None,
+        "utilisation": None,
+    }
+
+
+def test_a_record_from_before_floors_is_read_and_has_none(spec: Spec, tmp_path: Path) -> None:
+    path = edited(write_record(record(spec), tmp_path), without_floor)
+    found = read_record(path)
+
+    assert (None, None, None) == (found.fraction_of_floor, found.efficiency.memory, found.efficiency.reason)
+    assert 7.2e7 == found.efficiency.flops
+    jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
+
+
+def test_every_committed_record_is_read_and_valid_by_the_schema() -> None:
+    schema = json.loads(SCHEMA.read_text())
+    paths = sorted(RESULTS.rglob("*.seed*.json"))
+
+    assert paths
+    assert len(paths) == len(read_records(RESULTS))
+    for path in paths:
+        jsonschema.validate(json.loads(path.read_text()), schema)
 
 
 def test_a_long_trajectory_is_thinned_and_says_so(spec: Spec) -> None:
@@ -177,7 +208,15 @@ WRONG = {
     "a path for a machine": (lambda d: d["hardware"].update(name="../x"), "hardware.name = '../x'"),
     "terminal codes": (lambda d: d["hardware"].update(cpu_model="\x1b[2J"), "hardware.cpu_model = "),
     "a long line": (lambda d: d["hardware"].update(cpu_model="x" * 9999), "hardware.cpu_model = "),
-    "utilisation of an unknown peak": (lambda d: d["efficiency"].update(utilisation=0.5), "must be null"),
+    "utilisation of an unknown peak": (
+        lambda d: d["efficiency"].update(peak_flops_per_second=None, peak_source=None, floor=None),
+        "without flops or a peak: it must be null",
+    ),
+    "a floor on a rate that nobody measured": (lambda d: d["efficiency"].update(memory=None), "it must be null"),
+    "a peak without its source": (lambda d: d["efficiency"].update(peak_source=None), "a peak and its source"),
+    "a floor that is not its parts": (lambda d: d["efficiency"]["floor"].update(seconds=5.0), "and its parts 0.6"),
+    "an unknown key of the floor": (lambda d: d["efficiency"]["floor"].update(lowest=1), "efficiency.floor.lowest"),
+    "a negative rate": (lambda d: d["efficiency"]["memory"].update(per_second=-1.0), "efficiency.memory.per_second"),
     "a time without a zone": (lambda d: d.update(started="2026-01-01T00:00:00"), "started = "),
     "a list": (lambda d: d["trajectory"].update(points=[{}]), "trajectory.points[0].step is missing"),
 }
@@ -228,24 +267,6 @@ def test_places_without_records_are_told(tmp_path: Path) -> None:
         read_records(tmp_path)
     with pytest.raises(RecordError, match="no such file or folder"):
         read_records(tmp_path / "none")
-
-
-def test_utilisation_is_of_known_devices_alone(spec: Spec) -> None:
-    known = hardware(device="cuda:0", gpu_model="NVIDIA A100-SXM4-80GB", gpu_count=1)
-    slice_of_it = hardware(device="cuda:0", gpu_model="NVIDIA A100-SXM4-80GB MIG 1g.10gb", gpu_count=1)
-
-    assert (
-        pytest.approx(6 * 10_000 * 1200 / 10 / 312e12)
-        == record(spec, hardware=known, precision="bf16").efficiency.utilisation
-    )
-    assert pytest.approx(19.5e12) == peak_of(known, software=software(), precision="fp32")[0]
-    assert (
-        pytest.approx(156e12)
-        == peak_of(known, software=software(flags={"float32_matmul_precision": "high"}), precision="fp32")[0]
-    )
-    for unknown in (hardware(), slice_of_it, hardware(gpu_model="NVIDIA A100-SXM4-80GB", gpu_count=1)):
-        efficiency = record(spec, hardware=unknown).efficiency
-        assert (None, None, None) == (efficiency.peak_flops_per_second, efficiency.peak_source, efficiency.utilisation)
 
 
 def test_the_suites_commit_is_that_of_its_own_repository(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Saved(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     identity: Identity
     step: int
     trajectory: list[Point]
@@ -54,6 +54,7 @@ class Saved(BaseModel):
     phases: dict[str, float]
     step_seconds: list[float]
     padded_tokens: int
+    items: int
     probes: dict[str, list[str]]
 
 

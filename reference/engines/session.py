@@ -172,7 +172,7 @@ class Session:
         run.trajectory = list(saved.trajectory)
         run.evaluations = list(saved.evaluations)
         run.step_seconds = list(saved.step_seconds)
-        run.padded_tokens = saved.padded_tokens
+        run.padded_tokens, run.items = saved.padded_tokens, saved.items
         run.probes = dict(saved.probes)
         self._clock.seconds.update({name: self._clock.seconds.get(name, 0.0) + s for name, s in saved.phases.items()})
         if run.trajectory:
@@ -238,9 +238,9 @@ class Session:
         ranks, run = self.ranks, self.run
         seconds = ranks.max(self._timer.collect())
         losses = ranks.sum(torch.stack([loss for loss, *_ in pending]).tolist())
-        samples, tokens, padded = (
+        samples, tokens, padded, items = (
             ranks.sum([sum(getattr(size, name) for size in sizes) for *_, sizes in pending])
-            for name in ("examples", "tokens", "padded_tokens")
+            for name in ("examples", "tokens", "padded_tokens", "items")
         )
         for i, (value, (_, learning_rate, _)) in enumerate(zip(losses, pending, strict=True)):
             step = len(run.trajectory) + 1
@@ -248,6 +248,7 @@ class Session:
             self._samples += int(samples[i])
             run.tokens += int(tokens[i])
             run.padded_tokens += int(padded[i])
+            run.items += int(items[i])
             run.step_seconds.append(seconds[i])
             run.trajectory.append(Point(step, self._samples, run.tokens, self._seconds, value, learning_rate))
             if not math.isfinite(value):
@@ -308,6 +309,7 @@ class Session:
             phases=dict(self._clock.seconds),
             step_seconds=run.step_seconds,
             padded_tokens=run.padded_tokens,
+            items=run.items,
             probes=run.probes,
         )
         write_run(checkpoint, saved)

@@ -114,6 +114,8 @@ class TrainingRun:
     step_seconds: list[float] = field(default_factory=list)
     tokens: int = 0
     padded_tokens: int = 0
+    items: int = 0
+    """Terms that the losses summed over: labelled tokens; answers."""
     host_bytes: list[int] = field(default_factory=list)
     """Each rank's peak."""
     device_bytes: list[int] | None = None

@@ -8,12 +8,16 @@ EPILOG = """\
 what you see:
   everything a record says of where a run happened: the machine's id (made of
   CPU and GPU model, counts and memory; no host name, nothing that changes from
-  boot to boot), the folder its records go to, what counts energy here, the
-  device's peak arithmetic with its source (or that it is not known: records
-  hold no utilisation then), versions, flags, environment.
+  boot to boot), the folder its records go to, what counts energy here,
+  versions, flags, environment.
+  --measure also tries how fast the device is now, in about a second a
+  precision: products of matrices, attention with its gradient, going over
+  memory. Every training run does that for itself; utilisation and floor of its
+  record are made of it (docs/speed.md).
 
 examples:
   python -m suite hardware
+  python -m suite hardware --measure
   python -m suite hardware --device cpu
   python -m suite hardware --json | jq .hardware.id
 
@@ -31,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N, mps")
+    parser.add_argument("--measure", action="store_true", help="try how fast the device is")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     parser.set_defaults(run=run)
 
@@ -45,30 +50,31 @@ def run(options: argparse.Namespace) -> int:
     except OptionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return _hardware(device, as_json=options.json)
+    return _hardware(device, measure=options.measure, as_json=options.json)
 
 
-def _hardware(device: str, *, as_json: bool) -> int:
+def _hardware(device: str, *, measure: bool, as_json: bool) -> int:
     import json
 
     from rich.table import Table
 
     from suite.commands.terminal import console
-    from suite.records.efficiency import peak_of
     from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
+    from suite.records.probe import STATE_BYTES, measure_rates
     from suite.sessions.display import size
     from suite.sessions.options import PRECISIONS
 
     hardware, software = describe_hardware(device), describe_software()
     with EnergyMeter(device) as meter:
         pass
-    peaks = {name: peak_of(hardware, software=software, precision=name) for name in PRECISIONS}
+    precisions = PRECISIONS if measure else ()
+    rates = {name: measure_rates(device, precision=name, state_bytes=STATE_BYTES[1]) for name in precisions}
     if as_json:
         everything = {
             "hardware": hardware.model_dump(mode="json") | {"folder": hardware.folder},
             "software": software.model_dump(mode="json"),
             "energy": {"source": meter.energy.source, "reason": meter.energy.reason},
-            "peaks": {name: {"flops_per_second": flops, "source": source} for name, (flops, source) in peaks.items()},
+            "rates": {name: found.model_dump(mode="json") for name, found in rates.items()},
         }
         print(json.dumps(everything, indent=2))
         return 0
@@ -78,11 +84,16 @@ def _hardware(device: str, *, as_json: bool) -> int:
         if value is not None:
             rows[name.replace("_", " ").removesuffix(" bytes")] = size(value) if name.endswith("_bytes") else str(value)
     rows["energy counter"] = meter.energy.source or f"none ({meter.energy.reason})"
-    for name, (flops, source) in peaks.items():
-        known = (
-            "not known, so records hold no utilisation" if flops is None else f"{flops / 1e12:.4g} TFLOP/s ({source})"
-        )
-        rows[f"peak in {name}"] = known
+    for name, found in rates.items():
+        if found.reason:
+            rows[f"rates in {name}"] = f"not known: {found.reason}"
+        for what, rate, unit in (("products", found.gemm, "GFLOP/s"), ("attention", found.attention, "GFLOP/s")):
+            if rate is not None:
+                rows[f"{what} in {name}"] = f"{rate.per_second / 1e9:,.4g} {unit} ({rate.source})"
+        if found.memory is not None and name == precisions[0]:  # it is the same in all of them
+            rows["memory rate"] = f"{found.memory.per_second / 1e9:,.4g} GB/s ({found.memory.source})"
+    if not measure:
+        rows["rates"] = "not measured: --measure does, and every training run for its record"
     rows["python"] = f"{software.python} on {software.platform}"
     for kind in ("packages", "flags", "environment"):
         for name, value in getattr(software, kind).items():

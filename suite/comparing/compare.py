@@ -149,6 +149,9 @@ def _cost_rows(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
     seconds = samples("train seconds")
     yield Row("training", "s", *seconds, cost_difference(*seconds))
     yield Row("throughput", "tokens/s", *samples("tokens/s"), None)
+    shares = samples("of the floor")
+    if shares[0].n or shares[1].n:
+        yield Row("floor / training", "%", *shares, None)
     for figure, unit in (("peak host memory", "MiB"), ("peak device memory", "MiB"), ("energy", "J")):
         both = samples(figure)
         if both[0].n or both[1].n:
@@ -169,6 +172,8 @@ def _figure(record: Record, figure: str) -> float | None:
             return record.phase_seconds.get("train")
         case "tokens/s":
             return record.tokens_per_second
+        case "of the floor":
+            return None if record.fraction_of_floor is None else 100 * record.fraction_of_floor
         case "peak host memory":
             return record.memory.host_bytes / 2**20
         case "peak device memory":

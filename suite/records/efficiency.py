@@ -1,95 +1,138 @@
-"""How much arithmetic a run did, and what share of the device's peak that is. On an unknown device there is no
-share.
+"""How much of what the machine can do a run made use of: utilisation, and the floor that its time stands on.
+
+The floor is the time that a run's necessary work takes at the rates measured on the machine itself: its arithmetic at
+the rate of matrix products, and after it, step by step, a pass of AdamW over the whole state at the rate of memory.
+Nothing is left out of a rate's denominator that would make it less than what a kernel can reach, and nothing is counted
+that could be left undone by the recipe, so a run takes longer. What could be faster than the floor is no run of the
+closed division (see docs/speed.md): an optimizer that leaves parameters alone in some steps, states in half precision,
+or a pass over them at the same time as the next step's arithmetic.
 """
 
 from __future__ import annotations
 
-from typing import Self
+import math
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from suite.numbers import Amount
-from suite.records.hardware import Hardware, Software
-from suite.text import Line
+from suite.numbers import Amount, Count
+from suite.text import Line, printable
 
-FORMULA = (
-    "6 N T: N all parameters, T tokens gone through, padding among them "
-    "(after Kaplan et al. 2020, 2.1, who leave embeddings out of N)"
-)
-TERA = 1e12
-_HOPPER_SXM = (67.0, 494.5, 989.5)
-_AMPERE = (19.5, 156.0, 312.0)
-PEAKS = {
-    "NVIDIA H200": _HOPPER_SXM,
-    "NVIDIA H100 80GB HBM3": _HOPPER_SXM,
-    "NVIDIA H100 PCIe": (51.0, 378.0, 756.5),
-    "NVIDIA A100-SXM4-40GB": _AMPERE,
-    "NVIDIA A100-SXM4-80GB": _AMPERE,
-    "NVIDIA A100-PCIE-40GB": _AMPERE,
-    "NVIDIA A100 80GB PCIe": _AMPERE,
-    "NVIDIA L40S": (91.6, 183.0, 362.0),
-    "NVIDIA L4": (30.3, 60.0, 121.0),
-    "NVIDIA A10": (31.2, 62.5, 125.0),
-}
-"""Model name to dense peaks in TFLOP/s: fp32, TF32, bf16 and fp16. Whole names: a slice of a GPU (MIG) and a variant
-(NVL) have other peaks. NVIDIA's data sheets; figures that they print with sparsity are halved here."""
+if TYPE_CHECKING:  # reading a record needs no torch
+    from reference.engines.work import Work
 
 
-class Efficiency(BaseModel):
-    """Attributes:
-    flops: floating-point operations of training, by `formula`.
-    peak_flops_per_second: of one device in the precision used; None where it is not known for certain.
-    utilisation: `flops / train seconds / peak`; None without a peak.
-    """
+NOT_COUNTED = "not counted"
 
+
+class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    formula: Line
-    flops: Amount
-    peak_flops_per_second: Amount | None
-    peak_source: Line | None
-    utilisation: Amount | None
+
+class Rate(_Model):
+    """A rate that was measured: FLOP/s or bytes/s, and how."""
+
+    per_second: Amount
+    source: Line
+
+
+class Rates(_Model):
+    """What a probe found; `reason` says why it found nothing."""
+
+    gemm: Rate | None = None
+    attention: Rate | None = None
+    memory: Rate | None = None
+    reason: Line | None = None
+
+
+class Floor(_Model):
+    """Seconds that the necessary work takes at the rates measured.
+
+    Attributes:
+        arithmetic_seconds: `flops` at the rate of matrix products.
+        optimizer_bytes: 28 for every trainable parameter and step.
+        optimizer_seconds: these at the rate of memory.
+        seconds: both, one after the other.
+        fraction: of the training's seconds; 1 would be a run that does nothing else, as fast as can be.
+    """
+
+    arithmetic_seconds: Amount
+    optimizer_bytes: Count
+    optimizer_seconds: Amount
+    seconds: Amount
+    fraction: Amount
 
     @model_validator(mode="after")
-    def _no_share_of_an_unknown_peak(self) -> Self:
-        if (self.peak_flops_per_second is None) != (self.peak_source is None):
-            raise ValueError("a peak and its source go together")
-        if self.peak_flops_per_second is None and self.utilisation is not None:
-            raise ValueError(f"utilisation {self.utilisation} without a peak: it must be null on an unknown device")
+    def _is_the_sum_of_its_parts(self) -> Self:
+        if not math.isclose(self.seconds, parts := self.arithmetic_seconds + self.optimizer_seconds, rel_tol=1e-6):
+            raise ValueError(f"the floor has {self.seconds} seconds, and its parts {parts}")
         return self
 
 
-def efficiency_of(
-    *, parameters: int, tokens: int, train_seconds: float, hardware: Hardware, software: Software, precision: str
-) -> Efficiency:
-    """Arithmetic of training, and its share of the peak.
+class Efficiency(_Model):
+    """Attributes:
+    formula: what `flops` counts.
+    flops: floating-point operations of training, by `formula`; None where they could not be counted.
+    peak_flops_per_second: of the device in the precision used; None where it is not known for certain.
+    utilisation: `flops / train seconds / peak`; None where one of them is missing.
+    attention, memory: rates measured beside the peak. None in records from before they were.
+    floor: None where flops, peak or the memory's rate is not known, and in records from before it was made.
+    reason: why something is None, where there is one.
+    """
+
+    formula: Line
+    flops: Amount | None
+    peak_flops_per_second: Amount | None
+    peak_source: Line | None
+    utilisation: Amount | None
+    attention: Rate | None = None
+    memory: Rate | None = None
+    floor: Floor | None = None
+    reason: Line | None = None
+
+    @model_validator(mode="after")
+    def _nothing_is_made_of_what_is_not_known(self) -> Self:
+        if (self.peak_flops_per_second is None) != (self.peak_source is None):
+            raise ValueError("a peak and its source go together")
+        known = self.peak_flops_per_second is not None and self.flops is not None
+        if self.utilisation is not None and not known:
+            raise ValueError(f"utilisation {self.utilisation} without flops or a peak: it must be null")
+        if self.floor is not None and not (known and self.memory is not None):
+            raise ValueError("a floor without flops, a peak or the memory's rate: it must be null")
+        return self
+
+
+def efficiency_of(work: Work | None, *, rates: Rates, train_seconds: float, reason: str | None = None) -> Efficiency:
+    """Utilisation and floor of a run.
 
     Args:
-        parameters: of the model, all of them.
-        tokens: that went through training, padding among them: the device computes that, too.
+        work: that the run had to do; None where it could not be counted.
+        rates: of the run's device in its precision.
         train_seconds: of training alone.
+        reason: why there is no work.
     """
-    flops = 6.0 * parameters * tokens
-    peak, source = peak_of(hardware, software=software, precision=precision)
-    known = peak is not None and train_seconds > 0
+    gemm, memory = rates.gemm, rates.memory
+    floor = utilisation = None
+    if work is not None and gemm is not None and train_seconds > 0:
+        utilisation = work.flops / train_seconds / gemm.per_second
+        if memory is not None:
+            arithmetic, optimizer = work.flops / gemm.per_second, work.optimizer_bytes / memory.per_second
+            floor = Floor(
+                arithmetic_seconds=arithmetic,
+                optimizer_bytes=work.optimizer_bytes,
+                optimizer_seconds=optimizer,
+                seconds=arithmetic + optimizer,
+                fraction=(arithmetic + optimizer) / train_seconds,
+            )
+    reasons = [f"no flops: {reason}" if reason else "", f"no rates: {rates.reason}" if rates.reason else ""]
     return Efficiency(
-        formula=FORMULA,
-        flops=flops,
-        peak_flops_per_second=peak,
-        peak_source=source,
-        utilisation=flops / train_seconds / peak if known and peak else None,
+        formula=NOT_COUNTED if work is None else work.formula,
+        flops=None if work is None else work.flops,
+        peak_flops_per_second=None if gemm is None else gemm.per_second,
+        peak_source=None if gemm is None else gemm.source,
+        utilisation=utilisation,
+        attention=rates.attention,
+        memory=memory,
+        floor=floor,
+        reason=printable("; ".join(filter(None, reasons))) or None,
     )
-
-
-def peak_of(hardware: Hardware, *, software: Software, precision: str) -> tuple[float, str] | tuple[None, None]:
-    """Peak FLOP/s of the run's device with its source; of a device that is not in `PEAKS`, CPUs among them, nothing."""
-    if not hardware.device.startswith("cuda") or hardware.gpu_model is None:
-        return None, None
-    if hardware.gpu_model not in PEAKS:
-        return None, None
-    fp32, tf32, half = PEAKS[hardware.gpu_model]
-    if precision in ("bf16", "fp16"):
-        return half * TERA, f"NVIDIA data sheet, {precision} tensor cores, dense"
-    if software.flags.get("float32_matmul_precision", "highest") != "highest":
-        return tf32 * TERA, "NVIDIA data sheet, TF32 tensor cores, dense"
-    return fp32 * TERA, "NVIDIA data sheet, fp32 without tensor cores"

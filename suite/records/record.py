@@ -25,7 +25,7 @@ from pydantic import (
 
 from suite.numbers import Amount, Count
 from suite.problems import of_validation, shown
-from suite.records.efficiency import Efficiency, efficiency_of
+from suite.records.efficiency import Efficiency
 from suite.records.files import write_atomically
 from suite.records.hardware import Energy, Hardware, Software
 from suite.records.measurements import Evaluation, Memory, Quality, StepSeconds, Tokens, Trajectory
@@ -123,6 +123,13 @@ class Record(_Model):
         seconds = self.phase_seconds.get("train", 0.0)
         return self.tokens.real / seconds if seconds > 0 else None
 
+    @property
+    def fraction_of_floor(self) -> float | None:
+        """The least time that training could have taken here, as a fraction of the time that it took; None where it is
+        not known."""
+        floor = self.efficiency.floor
+        return None if floor is None else floor.fraction
+
 
 def make_record(
     spec: Spec,
@@ -135,6 +142,7 @@ def make_record(
     dataset_fingerprint: str,
     verdicts: Sequence[Verdict],
     energy: Energy,
+    efficiency: Efficiency,
     hardware: Hardware,
     software: Software,
     suite: SuiteVersion,
@@ -169,14 +177,7 @@ def make_record(
         parameters=run.parameters,
         memory=Memory(host_bytes=run.peak_host_bytes, device_bytes=run.peak_device_bytes),
         energy=energy,
-        efficiency=efficiency_of(
-            parameters=run.parameters,
-            tokens=run.padded_tokens,
-            train_seconds=run.phases.get("train", 0.0),
-            hardware=hardware,
-            software=software,
-            precision=precision,
-        ),
+        efficiency=efficiency,
         hardware=hardware,
         software=software,
         probes={moment: tuple(printable(line) for line in lines) for moment, lines in run.probes.items()},

@@ -16,13 +16,17 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from reference.engines import ENGINES
 from reference.engines.publishing import Provenance, PublishingError, publish
+from reference.engines.ranks import Ranks
 from reference.engines.training import Execution, Progress, Report, TrainingRun
+from reference.engines.work import necessary_work
 from reference.pipelines import PIPELINES
-from reference.pipelines.pipeline import Score
+from reference.pipelines.pipeline import Pipeline, Score
 from reference.sources import Access, HubCheckpoint, HubData, InstalledCode, Source, fingerprint, open_source
+from suite.records.efficiency import Efficiency, efficiency_of
 from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
+from suite.records.probe import measure_rates, together
 from suite.records.record import make_record, suite_version
-from suite.runs.serving import Message, Send
+from suite.runs.serving import Message, Send, describe
 from suite.specs.expectation import Expectation, load_expectations
 from suite.specs.spec import Spec, load_spec
 from suite.specs.verdict import Verdict, judge
@@ -66,6 +70,7 @@ def train(payload: Message, send: Send) -> Message:
         dataset_fingerprint=data,
         verdicts=verdicts(spec, run=run, expectations=expectations),
         energy=meter.energy,
+        efficiency=efficiency(pipeline, run, execution),
         hardware=describe_hardware(execution.device),
         software=describe_software(run.model),
         suite=suite_version(),
@@ -80,6 +85,24 @@ def train(payload: Message, send: Send) -> Message:
         except PublishingError as error:  # what was trained and measured is worth its record all the same
             problem = str(error)
     return {"record": record.model_dump(mode="json"), "problem": problem}
+
+
+def efficiency(pipeline: Pipeline, run: TrainingRun, execution: Execution) -> Efficiency:
+    """What the run had to do, counted, and how fast the machine is, measured: now that all else is done, so that
+    neither is in the way of the training or in its figures."""
+    work, reason = None, None
+    try:
+        work = necessary_work(pipeline, run, seed=execution.seed)
+    except Exception as error:  # what was trained and measured is worth its record all the same
+        reason = describe(error)
+        print(f"the run's arithmetic could not be counted: {reason}")
+    ranks = Ranks.current()
+    ranks.wait()  # so that all measure at once: ranks may share a machine
+    size = work.state_bytes if work else 16 * run.parameters
+    rates = measure_rates(execution.device, precision=execution.precision, state_bytes=size)
+    return efficiency_of(
+        work, rates=together(rates, ranks=ranks), train_seconds=run.phases.get("train", 0.0), reason=reason
+    )
 
 
 def provenance(spec: Spec, engine: str, execution: Execution) -> Provenance:

@@ -189,6 +189,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def share(fraction: float | None) -> str:
+    """Two significant digits where it is small: 62%, 4.1%."""
+    if fraction is None:
+        return "-"
+    return f"{fraction:.1%}" if fraction < 0.0995 else f"{fraction:.0%}"
+
+
 def size(count: int | None) -> str:
     if count is None:
         return "-"
@@ -233,6 +240,7 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
         ("verdict", "left"),
         ("time", "right"),
         ("tokens/s", "right"),
+        ("floor", "right"),
         ("peak memory", "right"),
     ):
         wraps = name in ("task", "verdict")  # on a narrow terminal; nothing is cut off
@@ -246,19 +254,28 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
                 {"error": "failed", "signal": "killed", "exit": "failed", "timeout": "timed out"}[kind], "bold red"
             )
             table.add_row(
-                *head, "-", "-", "-", failed, duration(result.outcome.seconds), "-", size(result.outcome.peak_bytes)
+                *head,
+                "-",
+                "-",
+                "-",
+                failed,
+                duration(result.outcome.seconds),
+                "-",
+                "-",
+                size(result.outcome.peak_bytes),
             )
             continue
         rate = record.tokens_per_second
-        last = (duration(run_seconds(result)), "-" if rate is None else f"{rate:,.0f}", peak_memory(record))
+        tokens = "-" if rate is None else f"{rate:,.0f}"
+        last = (duration(run_seconds(result)), tokens, share(record.fraction_of_floor), peak_memory(record))
         for index, verdict in enumerate(record.verdicts):
             row = (verdict.metric, figure(verdict.value), band(verdict), verdict_text(verdict))
-            table.add_row(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "")))
+            table.add_row(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "", "")))
         if not record.verdicts:
             table.add_row(*head, "-", "-", "-", Text("nothing asserted", "yellow"), *last)
     for name, engine, seeds, verdict in means:
         row = (f"mean {verdict.metric}", figure(verdict.value), band(verdict), verdict_text(verdict))
-        table.add_row(name, engine, seeds, *row, "", "", "")
+        table.add_row(name, engine, seeds, *row, "", "", "", "")
     return table
 
 
