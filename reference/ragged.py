@@ -40,8 +40,8 @@ class Ragged:
         offsets = self.offsets
         if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(self.values):
             raise ValueError(f"offsets must run from 0 to {len(self.values)}, got {offsets[:1]} to {offsets[-1:]}")
-        if len(offsets) > 1 and (drops := np.flatnonzero(np.diff(offsets) < 0)).size:
-            raise ValueError(f"offsets decrease after row {drops[0]}")
+        if (offsets[1:] < offsets[:-1]).any():
+            raise ValueError(f"offsets decrease after row {int((offsets[1:] < offsets[:-1]).argmax())}")
 
     @classmethod
     def from_lists(cls, rows: Iterable[Sequence[int | None]]) -> Ragged:
@@ -93,7 +93,8 @@ class Ragged:
     @property
     def lengths(self) -> Array:
         """(N,) length of each row."""
-        return np.diff(self.offsets)
+        lengths: Array = self.offsets[1:] - self.offsets[:-1]  # np.diff takes longer than the rest of a small batch
+        return lengths
 
     @property
     def rows(self) -> Array:

@@ -46,8 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="train with this engine (trainer, loop, packed); repeatable; default: trainer and loop, as the "
-        "course does",
+        help="train with this engine (trainer, loop, packed); repeatable; default: trainer and loop, as the course "
+        "does",
     )
     add(
         "--seeds",

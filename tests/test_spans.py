@@ -155,3 +155,18 @@ def test_the_twin_takes_all_of_squads_validation_in_a_breath() -> None:
         ends=Ragged.from_lengths(ends, lengths=lengths),
     )
     assert time.process_time() - begin < 5.0
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 64])
+def test_spans_are_the_same_however_windows_are_put_into_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(block)
+    lengths = generator.integers(0, 9, size=40)
+    starts = Ragged.from_lengths(generator.integers(-1, 5, size=int(lengths.sum())), lengths=lengths)
+    ends = starts.with_values(np.where(starts.values < 0, -1, starts.values + 1))
+    logits = generator.normal(size=(2, len(starts.values))).astype(np.float32)
+    expected = best_spans_batch(logits[0], end_logits=logits[1], starts=starts, ends=ends, max_answer_length=3)
+    monkeypatch.setattr("reference.stages.spans.BLOCK", block)
+    came = best_spans_batch(logits[0], end_logits=logits[1], starts=starts, ends=ends, max_answer_length=3)
+    assert {name: column.tolist() for name, column in expected.items()} == {
+        name: column.tolist() for name, column in came.items()
+    }

@@ -116,7 +116,8 @@ class MaskedLM(Pipeline):
 
     def _chunk(self, split: str) -> dict[str, Ragged]:
         data = self.source.examples(split, columns=(TEXT,))
-        tokens = tokenize(self.tokenizer, data[TEXT][:], pretokenized=False, max_length=None)
+        texts = data.with_format("arrow")[:].column(TEXT)
+        tokens = tokenize(self.tokenizer, texts, pretokenized=False, max_length=None)
         chunks: dict[str, Ragged] = chunk_batch(tokens, length=self.options.chunk_length, tail=self.options.tail)
         if not len(chunks["input_ids"]):
             raise SourceError(

@@ -124,8 +124,9 @@ class TokenClassification(Pipeline):
                 "declare the same labels in the same order in both"
             )
         self._names = names
-        gold = Ragged.from_arrow(data.with_format("arrow")[:].column(TAGS))
-        tokens = tokenize(self.tokenizer, data[WORDS][:], pretokenized=True, max_length=self.max_length)
+        table = data.with_format("arrow")[:]
+        gold = Ragged.from_arrow(table.column(TAGS))
+        tokens = tokenize(self.tokenizer, table.column(WORDS), pretokenized=True, max_length=self.max_length)
         word_ids = tokens["word_ids"]
         labels = align_labels_batch(
             gold, word_ids=word_ids, names=names, strategy=self.options.strategy, scheme=self.options.scheme

@@ -62,13 +62,16 @@ def _word(value: int) -> int:
 
 
 def mix_array(z: Words) -> Words:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    z = z ^ (z >> np.uint64(30))  # our own from here on
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def extend_keys(keys: Words, part: int | npt.ArrayLike) -> Words:
-    """`key_of(*place, part)` from the (N,) keys of N places; `part` is one integer or (N,) of them."""
+    """`key_of(*place, part)` from the (N,) keys of N places; `part` is one integer, (N,) of them, or what fits them."""
     values = np.asarray(part)
     if values.dtype.kind == "i":
         words = values.astype(np.int64).view(np.uint64)
@@ -80,5 +83,10 @@ def extend_keys(keys: Words, part: int | npt.ArrayLike) -> Words:
 
 def draw_array(keys: Words, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """`draw` for arrays of keys and positions of one shape."""
-    z = keys + (positions.astype(np.uint64) + np.uint64(1)) * np.uint64(GAMMA)
-    return (mix_array(z) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    z = positions.astype(np.uint64)
+    z += np.uint64(1)
+    z *= np.uint64(GAMMA)
+    z += keys
+    drawn = (mix_array(z) >> np.uint64(11)).astype(np.float64)
+    drawn *= 2.0**-53
+    return drawn

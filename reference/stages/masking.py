@@ -144,18 +144,20 @@ def mask_tokens_batch(
 
     rows = input_ids.rows
     positions = np.arange(len(rows), dtype=np.int64) - input_ids.offsets[rows]
+    keys = extend_keys(np.full(len(input_ids), key_of(seed, epoch), np.uint64), examples)
+    choice, fate, token = extend_keys(keys, [[CHOICE], [FATE], [TOKEN]])  # (N,) each
     eligible = special.values == 0
-    starts = positions
-    if word_ids is not None:
+    if word_ids is None:
+        lucky = draw_array(choice[rows], positions) < rate
+    else:  # one draw a word, where it begins
         words = np.where(eligible, word_ids.values, MISSING)
         eligible = words != MISSING
         begins = np.ones(len(words), np.bool_)
         begins[1:] = (words[1:] != words[:-1]) | (rows[1:] != rows[:-1])
-        starts = positions[np.flatnonzero(begins)][np.cumsum(begins) - 1]
-
-    keys = extend_keys(np.full(len(input_ids), key_of(seed, epoch), np.uint64), examples)
-    choice, fate, token = (extend_keys(keys, stream) for stream in (CHOICE, FATE, TOKEN))
-    chosen = np.flatnonzero(eligible & (draw_array(choice[rows], starts) < rate))
+        starts = np.flatnonzero(begins)
+        lucky = draw_array(choice[rows[starts]], positions[starts]) < rate
+        lucky = np.repeat(lucky, np.diff(starts, append=len(words)))
+    chosen = np.flatnonzero(eligible & lucky)
     u = draw_array(fate[rows[chosen]], positions[chosen])
     hidden = chosen[u < to_mask]
     random = chosen[(u >= to_mask) & (u < to_random)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypedDict
 
 import numpy as np
@@ -20,6 +21,9 @@ from reference.stages.twins import check_row_counts, rows_of_other_length
 
 Floats = npt.NDArray[np.float64]
 Offsets = Sequence["Sequence[int] | None"]
+
+BLOCK = 2**15
+"""Tokens of windows that are searched at a time: some arrays of so many doubles fit a core's cache."""
 
 
 class Answer(TypedDict):
@@ -194,23 +198,54 @@ def best_spans_batch(
             raise ValueError(
                 f"row {row}: {name}[{at - starts.offsets[row]}] is {logits[at]}: a logit is a number, or -inf"
             )
-    windows = len(starts)
-    first = np.full(windows, -1, dtype=np.int64)
-    last, score = first.copy(), np.full(windows, -np.inf)
-    tokens = np.flatnonzero((starts.values >= 0) & (starts.values < ends.values))
-    low, high = np.searchsorted(tokens, starts.offsets[:-1]), np.searchsorted(tokens, starts.offsets[1:])
+    found: dict[str, Any] = {
+        "first": np.full(len(starts), -1, dtype=np.int64),
+        "last": np.full(len(starts), -1, dtype=np.int64),
+        "score": np.full(len(starts), -np.inf),
+    }
+    # In blocks of windows, so that what is in the making stays in the processor's cache.
+    blocks = np.unique(np.searchsorted(starts.offsets[1:], np.arange(0, len(starts.values), BLOCK)))
+    for begin, end in pairwise([*blocks.tolist(), len(starts)]):
+        _find_best(
+            {name: column[begin:end] for name, column in found.items()},
+            start_logits=start_logits,
+            end_logits=end_logits,
+            starts=starts,
+            ends=ends,
+            windows=slice(begin, end),
+            max_answer_length=max_answer_length,
+        )
+    return found
+
+
+def _find_best(
+    found: Mapping[str, npt.NDArray[Any]],
+    *,
+    start_logits: npt.NDArray[Any],
+    end_logits: npt.NDArray[Any],
+    starts: Ragged,
+    ends: Ragged,
+    windows: slice,
+    max_answer_length: int,
+) -> None:
+    """Writes into `found` what there is in these windows."""
+    offsets = starts.offsets[windows.start : windows.stop + 1]
+    here, offsets = slice(offsets[0], offsets[-1]), offsets - offsets[0]
+    lengths = np.diff(offsets)
+    tokens = np.flatnonzero((starts.values[here] >= 0) & (starts.values[here] < ends.values[here]))
+    low, high = np.searchsorted(tokens, offsets[:-1]), np.searchsorted(tokens, offsets[1:])
     rows = np.flatnonzero(low < high)
     if not rows.size:
-        return {"first": first, "last": last, "score": score}
+        return
 
     # Every window's tokens, followed by as many places of -inf as an answer may reach beyond its end.
-    reach = min(max_answer_length, int(starts.lengths.max()))
-    sizes = starts.lengths[rows] + reach - 1
+    reach = min(max_answer_length, int(lengths.max()))
+    sizes = lengths[rows] + reach - 1
     begin = np.cumsum(sizes) - sizes
     total = int(sizes.sum())
-    places = tokens + np.repeat(begin - starts.offsets[rows], (high - low)[rows])
+    places = tokens + np.repeat(begin - offsets[rows], (high - low)[rows])
     left, right = np.full(total, -np.inf), np.full(total, -np.inf)
-    left[places], right[places] = start_logits[tokens], end_logits[tokens]
+    left[places], right[places] = start_logits[here][tokens], end_logits[here][tokens]
 
     # The best end of each start: a maximum over `reach` places, from those over 1, 2, 4 ... places.
     ahead, width = right.copy(), 1
@@ -227,10 +262,9 @@ def best_spans_batch(
     start = equal[np.searchsorted(equal, begin)]
     ahead_of = start[:, None] + np.arange(reach)  # (rows, reach)
     hits = usable[ahead_of] & (left[start][:, None] + right[ahead_of] == best[:, None])
-    first[rows] = start - begin
-    last[rows] = first[rows] + hits.argmax(1)
-    score[rows] = best
-    return {"first": first, "last": last, "score": score}
+    found["first"][rows] = start - begin
+    found["last"][rows] = found["first"][rows] + hits.argmax(1)
+    found["score"][rows] = best
 
 
 def pick_answer_batch(
@@ -281,12 +315,18 @@ def pick_answer_batch(
     if null_scores is not None:
         np.minimum.at(null, example, np.asarray(null_scores, dtype=np.float64))
     null[np.isinf(null) & (null > 0)] = 0.0  # examples without a window, or without a "no answer"
-    answers: list[Answer] = []
-    for number, context in enumerate(contexts):
-        row, nothing = int(window[number]), float(null[number])
-        if row < 0 or (null_scores is not None and nothing - float(score[row]) > null_threshold):
-            answers.append({"text": "", "start": 0, "end": 0, "score": nothing})
-            continue
-        start, end = int(starts[row][first[row]]), int(ends[row][last[row]])
-        answers.append({"text": context[start:end], "start": start, "end": end, "score": float(score[row])})
+    answered = np.flatnonzero(window >= 0)
+    if null_scores is not None:
+        answered = answered[~(null[answered] - score[window[answered]] > null_threshold)]
+    row = window[answered]
+    places = zip(
+        answered.tolist(),
+        starts.values[starts.offsets[row] + first[row]].tolist(),
+        ends.values[ends.offsets[row] + last[row]].tolist(),
+        score[row].tolist(),
+        strict=True,
+    )
+    answers: list[Answer] = [{"text": "", "start": 0, "end": 0, "score": nothing} for nothing in null.tolist()]
+    for number, start, end, value in places:
+        answers[number] = {"text": contexts[number][start:end], "start": start, "end": end, "score": value}
     return answers

@@ -29,6 +29,11 @@ STARTED = pytest.StashKey[datetime]()
 Timed = Callable[..., None]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One table is enough: pytest-benchmark's own is shown where it is asked for (`--benchmark-verbose`)."""
+    config.option.benchmark_quiet = True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def started(pytestconfig: pytest.Config) -> None:
     pytestconfig.stash[STARTED] = datetime.now(UTC)

@@ -12,7 +12,7 @@ import numpy as np
 
 from reference.pipelines.tokenizing import token_ids, tokenize, tokenize_parts
 from reference.ragged import Array, Ragged
-from reference.sources import Access, Source, open_source
+from reference.sources import Access, HubData, Source, open_source
 from suite.specs.spec import load_spec
 
 SENTENCES, REVIEWS, PROGRAMS, QUESTIONS, PAIRS, REPORTS = 14_041, 25_000, 400, 3_000, 4_000, 300
@@ -94,14 +94,18 @@ class Data:
         """Task to what was read for it, for the record."""
 
     def source(self, task: str) -> Source:
+        """As the task's spec declares it, but with all rows that there are."""
         spec = load_spec(task, profile=self.profile)
-        return open_source(spec.data, spec.checkpoint, access=self.access)
+        data = spec.data
+        if isinstance(data, HubData):
+            data = data.model_copy(update={"train_rows": None})
+        return open_source(data, spec.checkpoint, access=self.access)
 
     def _rows(self, task: str, source: Source, *, columns: tuple[str, ...], most: int) -> datasets.Dataset:
         data = source.examples("train", columns=columns)
         chosen = data.select(range(min(most, len(data))))
-        name = getattr(load_spec(task, profile=self.profile).data, "id", None) or "microworld"
-        self.read[task] = f"{len(chosen)} rows of {name}"
+        declared = load_spec(task, profile=self.profile).data
+        self.read[task] = f"{len(chosen)} rows of {getattr(declared, 'id', declared.source)}"
         return chosen
 
     @cached_property

@@ -102,13 +102,14 @@ def test_chunking(timed: Timed, data: Data) -> None:
     )
 
 
-def _mask(chunks: dict[str, Ragged], *, texts: Texts, whole: bool, examples: Array) -> object:
-    tokenizer = texts.tokenizer
+def _mask(
+    chunks: dict[str, Ragged], *, mask_id: int, vocabulary: Array, whole: bool, examples: Array
+) -> tuple[Ragged, Ragged]:
     return mask_tokens_batch(
         chunks["input_ids"],
         special=chunks["special_tokens_mask"],
-        mask_id=tokenizer.mask_token_id,
-        vocabulary=np.arange(5, len(tokenizer)),
+        mask_id=mask_id,
+        vocabulary=vocabulary,
         word_ids=chunks["word_ids"] if whole else None,
         seed=1,
         epoch=0,
@@ -124,11 +125,15 @@ def masking(timed: Timed, data: Data, *, whole: bool) -> None:
     groups = [np.arange(number * BATCH, (number + 1) * BATCH) for number in range(count)]
     parts = [{name: column.take(group) for name, column in chunks.items()} for group in groups]
     tokens = count * BATCH * LENGTH
+    tokenizer = reviews.tokenizer
+    mask = partial(
+        _mask, mask_id=tokenizer.mask_token_id, vocabulary=np.arange(5, len(tokenizer), dtype=np.int64), whole=whole
+    )
 
     def at(wanted: int) -> tuple[Run, int]:
         more = repeated(chunks, wanted)
         examples = np.arange(len(more["input_ids"]))
-        return lambda: _mask(more, texts=reviews, whole=whole, examples=examples), len(more["input_ids"].values)
+        return lambda: mask(more, examples=examples), len(more["input_ids"].values)
 
     lists = [
         [
@@ -141,7 +146,6 @@ def masking(timed: Timed, data: Data, *, whole: bool) -> None:
         ]
         for part in parts
     ]
-    tokenizer = reviews.tokenizer
     tensors = [[{"input_ids": feature["input_ids"]} for feature in batch] for batch in lists]
     collator = DataCollatorForLanguageModeling(tokenizer)
 
@@ -156,11 +160,12 @@ def masking(timed: Timed, data: Data, *, whole: bool) -> None:
         peers["library"] = Way(
             "DataCollatorForLanguageModeling", lambda: [collator(batch) for batch in tensors], tokens
         )
-    peers["copy"] = copy({"input_ids": parts[0]["input_ids"], "labels": parts[0]["input_ids"]})
+    ids = [part["input_ids"].values for part in parts]
+    peers["copy"] = Way("two copies of the tokens", lambda: [(row.copy(), row.copy()) for row in ids], tokens)
 
     def ours() -> object:
         pairs = zip(parts, groups, strict=True)
-        return [_mask(part, texts=reviews, whole=whole, examples=group) for part, group in pairs]
+        return [mask(part, examples=group) for part, group in pairs]
 
     timed(
         "mask-words" if whole else "mask-tokens",
