@@ -46,8 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="train with this engine (trainer, loop, packed); repeatable; default: trainer and loop, as the course "
-        "does",
+        help="train with this engine (trainer, loop, packed); repeatable; default: trainer and loop, as in the course",
     )
     add(
         "--seeds",
@@ -60,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         default="auto",
         metavar="NAME",
-        help="auto (default: cuda where there is a GPU, else cpu), cpu, cuda, cuda:N, mps",
+        help="auto (default: cuda where there is a GPU, else cpu), cpu, cuda, cuda:N",
     )
     add("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
     add(
@@ -162,7 +161,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(_room(item) == ROOMS.index("training") for item in session.items):
         return
     try:
-        state.check_results_directory()
+        state.check_directories()
     except OptionError as error:
         raise pytest.UsageError(str(error)) from error
     from suite.runs.running import start_server

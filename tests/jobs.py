@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from suite.runs.serving import Refused
+
 Message = dict[str, Any]
 
 
@@ -50,6 +52,11 @@ def fail(payload: Message, send: Any) -> Message:
         raise KeyError("tags")
     except KeyError as error:
         raise ValueError("the data has no column 'tags'") from error
+
+
+def refuse(payload: Message, send: Any) -> Message:
+    print("reading the data")
+    raise Refused("data.parquet has no column 'tags': it has words")
 
 
 def return_what_json_cannot_write(payload: Message, send: Any) -> Message:

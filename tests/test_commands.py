@@ -136,6 +136,26 @@ def test_show_of_a_task_that_writes_shows_pairs_and_what_the_decoder_reads(
     assert lines[1].split()[1] == lines[2].split()[0]
 
 
+def test_show_of_question_answering_marks_the_answer_in_its_window(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 0 == main(["show", "question-answering", "--samples", "1"])
+    text = capsys.readouterr().out
+    answer = text[text.index("answers:  ") :].splitlines()[0].removeprefix("answers:  ")
+    assert f"[{answer}]" in text.replace("\n    ", " ")
+    assert "window 1 of 1: tokens " in text
+    assert "Windows of at most 96 tokens, neighbours share 24" in text
+    assert "windows hold a whole answer" in text
+
+
+def test_show_lets_the_checkpoints_model_answer_the_probe_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for _ in range(2):
+        assert 0 == main(["show", "masked-lm", "--samples", "1", "--probe"])
+        shown.append(capsys.readouterr().out.partition("makes of the probe\n")[2])
+    assert 5 == len(shown[0].splitlines()), "five fillings, the likeliest first"
+    assert "She lives in" in shown[0]
+    assert shown[0] == shown[1], "what is untrained is drawn by the seed"
+
+
 def test_show_of_masked_lm_shows_chunks_and_what_is_hidden(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 == main(["show", "masked-lm", "--samples", "1"])
     text = capsys.readouterr().out

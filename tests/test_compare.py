@@ -16,6 +16,7 @@ from rich.console import Console
 from scipy import stats
 
 from suite.comparing.compare import Comparison, Row, compare, render, split_engines
+from suite.comparing.comparison import shown
 from suite.comparing.difference import Sample, cost_difference, quality_difference
 from suite.records.hardware import Energy
 from suite.records.record import Record, RecordError, read_record, write_record
@@ -341,3 +342,18 @@ def test_a_change_that_is_clear_is_found_with_three_seeds() -> None:
 )
 def test_costs_without_spread_or_measurement(a: tuple[float, ...], b: tuple[float, ...], expected: str) -> None:
     assert expected == cost_difference(Sample(a), Sample(b)).outcome
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((), "-"),
+        ((0.889864321,), "0.88986"),
+        ((123456.7,), "123,457"),
+        ((0.8868, 0.8899, 0.8928), "0.8898 ± 0.0030"),
+        ((675.4, 985.3), "830 ± 219"),
+        ((2.0, 2.0), "2 ± 0"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_spread_leaves(values: tuple[float, ...], text: str) -> None:
+    assert text == shown(Sample(values))

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from suite.runs.running import Failure, Outcome
+from suite.runs.outcome import Failure, Outcome
 from suite.runs.serving import Message
 from suite.runs.trials import Result
-from suite.sessions import display
+from suite.sessions import display, figures, progress
 from suite.specs.verdict import Verdict
 
 
@@ -30,7 +30,10 @@ def verdict(status: Any, *, low: float | None = 0.7, high: float | None = 0.8) -
 
 
 def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
-    trial = cast(Any, SimpleNamespace(spec=SimpleNamespace(name="a-task", overrides={}), engine="loop", seed=seed))
+    trial = cast(
+        Any,
+        SimpleNamespace(spec=SimpleNamespace(name="a-task", profile="small", overrides={}), engine="loop", seed=seed),
+    )
     failure = None if status else Failure(kind, "ValueError: the cause\n  caused by KeyError")
     outcome = Outcome({} if status else None, failure, 12.0, 500 << 20, Path("log"))
     if status is None:
@@ -70,7 +73,7 @@ class _Moment:
     ],
 )
 def test_a_figure_has_four_significant_digits(value: float | None, text: str) -> None:
-    assert text == display.figure(value)
+    assert text == figures.figure(value)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +88,12 @@ def test_a_figure_has_four_significant_digits(value: float | None, text: str) ->
     ],
 )
 def test_a_duration_is_read_at_a_glance(seconds: float, text: str) -> None:
-    assert text == display.duration(seconds)
+    assert text == figures.duration(seconds)
 
 
 @pytest.mark.parametrize(("count", "text"), [(None, "-"), (300 << 20, "300 MiB"), (3 << 29, "1.50 GiB")])
 def test_a_size_is_in_binary_units(count: int | None, text: str) -> None:
-    assert text == display.size(count)
+    assert text == figures.size(count)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +115,8 @@ def test_the_table_fits_a_terminal(width: int) -> None:
 
 def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(display.time, "monotonic", lambda: now)
-    left = display.TimeLeft()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    left = progress.TimeLeft()
     for moment, phase, step in [
         (0, "prepare", 0),
         (5, "train", 0),
@@ -133,8 +136,8 @@ def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.Monkey
 
 def test_time_left_of_a_resumed_run_goes_by_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(display.time, "monotonic", lambda: now)
-    left = display.TimeLeft()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    left = progress.TimeLeft()
     left.update(message("train", 30, 40))
     now = 5.0
     left.update(message("train", 35, 40))
@@ -143,7 +146,7 @@ def test_time_left_of_a_resumed_run_goes_by_its_own_steps(monkeypatch: pytest.Mo
 
 def test_without_a_terminal_an_evaluation_is_a_line_and_a_step_is_not() -> None:
     stream = io.StringIO()
-    with display.LineDisplay("a-task loop seed 1", stream=stream) as view:
+    with progress.LineDisplay("a-task loop seed 1", stream=stream) as view:
         view.update(message("prepare", 0, 0))
         view.update(message("evaluate", 10, 10, f1=0.01))
         for step in range(5):
@@ -156,9 +159,9 @@ def test_without_a_terminal_an_evaluation_is_a_line_and_a_step_is_not() -> None:
 
 def test_without_a_terminal_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     stream = io.StringIO()
-    with display.LineDisplay("t", stream=stream) as view:
+    with progress.LineDisplay("t", stream=stream) as view:
         for step in range(100):
             now = float(step)
             view.update(message("train", step, 100, loss=1.0))
@@ -168,7 +171,7 @@ def test_without_a_terminal_a_long_silence_is_broken(monkeypatch: pytest.MonkeyP
 def test_on_a_terminal_the_bar_shows_all_and_leaves_nothing() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=120, _environ={"TERM": "xterm"})
-    with display.LiveDisplay("a-task loop seed 1", console=console) as view:
+    with progress.LiveDisplay("a-task loop seed 1", console=console) as view:
         view.update(message("train", 3, 12, loss=1.25))
         view.update(message("evaluate", 1, 2, f1=0.5))
         view.progress.refresh()
@@ -217,5 +220,5 @@ def test_records_are_named_as_one_would_type_them() -> None:
     lines = display.closing_lines([result("as-expected")], directory=Path("/somewhere"))
     assert ["records:", "  results/m/a.json"] == lines
     lines = display.closing_lines([result("no-expectation"), result("no-expectation")], directory=Path("/elsewhere"))
-    assert ["no expectation for f1 of a-task: why: so", "records:"] == lines[:2], "each reason once"
+    assert ["not judged: f1 of a-task, profile small: why: so", "records:"] == lines[:2], "each reason once"
     assert "  /somewhere/results/m/a.json" == lines[2]

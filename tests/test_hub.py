@@ -304,6 +304,16 @@ def test_a_missing_split_is_an_error_that_names_those_there(tmp_path: Path) -> N
         examples(split="test", dataset=tmp_path / "own")
 
 
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl", "train.csv"])
+def test_a_file_without_rows_is_an_error_that_names_it(name: str, tmp_path: Path) -> None:
+    if name.endswith(".parquet"):
+        news([]).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("text\n" * name.endswith(".csv"))
+    with pytest.raises(SourceError, match=f"{tmp_path}/?.*(no rows|no data)"):
+        examples(dataset=tmp_path, columns=("text",))
+
+
 def test_a_missing_column_is_an_error_that_names_those_there(tmp_path: Path) -> None:
     write(tmp_path / "own")
     with pytest.raises(SourceError, match=r"no column 'pos' \(for `tags`\): it has id, tokens, ner_tags, text"):

@@ -187,6 +187,19 @@ def test_labels_without_names_or_of_other_names_are_refused(names: list[str] | N
         pipeline.columns("validation")
 
 
+class OddLabels(TinySource):
+    """A source that calls its labels something else, in both splits alike."""
+
+    def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
+        odd = datasets.List(datasets.ClassLabel(names=["0", *NAMES[1:]]))
+        return super().examples(split, columns=columns).cast_column("tags", odd)
+
+
+def test_labels_that_do_not_fit_the_scheme_are_refused_with_the_split() -> None:
+    with pytest.raises(SourceError, match=r"labels of split 'train', 0, B-.* names\[0\] is '0', not a tag of IOB2"):
+        tagger(OddLabels()).columns("train")
+
+
 # Masked language modeling ---------------------------------------------------------------------------------------------
 
 

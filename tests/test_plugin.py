@@ -299,6 +299,9 @@ def test_a_record_that_cannot_be_written_is_kept_elsewhere(spec: Path, record: s
         (["--engine", "warp"], "--engine warp: there is no engine 'warp'; possible: trainer, loop"),
         (["--seeds", "one"], "--seeds one: 'one' is not a seed"),
         (["--results", "/proc/none"], "--results /proc/none: no record can be written there"),
+        (["--save", "/proc/none"], "--save /proc/none: no checkpoint can be written there"),
+        (["--push-to", "my model"], "--push-to my model: cannot name a repository on the hub"),
+        (["--device", "mps"], "--device mps: possible: auto, cpu, cuda, cuda:N"),
     ],
 )
 def test_a_wrong_option_is_one_usage_error(spec: Path, options: list[str], told: str) -> None:

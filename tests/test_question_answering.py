@@ -15,8 +15,9 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from reference.pipelines import QuestionAnswering
+from reference.pipelines.pair_template import template_of
 from reference.pipelines.pipeline import Feature, FeatureRows
-from reference.pipelines.question_answering import SpanPrediction, template_of
+from reference.pipelines.question_answering import SpanPrediction
 from reference.sources import HubCheckpoint, HubData, open_source
 from reference.sources.source import Access, Source, SourceError
 from reference.stages import answer_positions, make_windows

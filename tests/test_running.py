@@ -14,8 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
+from suite.runs import outcome as outcomes
 from suite.runs import running
-from suite.runs.running import Outcome, run_isolated
+from suite.runs.outcome import Outcome
+from suite.runs.running import run_isolated
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,6 +102,14 @@ def test_an_exception_is_told_with_its_cause_and_place(log: Path) -> None:
     assert "Traceback" in outcome.report()
     assert "step 3" in outcome.report()
     assert "step 2" not in outcome.report(), "of a progress bar only the last state is shown"
+
+
+def test_what_cannot_be_done_as_asked_is_told_in_its_own_words_alone(log: Path) -> None:
+    outcome = run("refuse", log)
+    assert outcome.failure is not None
+    assert "refused" == outcome.failure.kind
+    assert "data.parquet has no column 'tags': it has words" == outcome.report()
+    assert "Traceback" in log.read_text(), "who looks for the place finds it in the log"
 
 
 def test_a_result_that_is_not_plain_data_is_an_error(log: Path) -> None:
@@ -201,8 +211,8 @@ def test_a_fork_server_that_died_is_started_again(log: Path) -> None:
 
 
 def test_an_empty_or_missing_log_has_no_tail(tmp_path: Path) -> None:
-    assert [] == running.log_tail(tmp_path / "none")
+    assert [] == outcomes.log_tail(tmp_path / "none")
     (tmp_path / "empty").write_bytes(b"")
-    assert [] == running.log_tail(tmp_path / "empty")
+    assert [] == outcomes.log_tail(tmp_path / "empty")
     (tmp_path / "odd").write_bytes(b"\xff\xfe\n" * 100)
-    assert running.TAIL_LINES == len(running.log_tail(tmp_path / "odd"))
+    assert outcomes.TAIL_LINES == len(outcomes.log_tail(tmp_path / "odd"))

@@ -261,4 +261,4 @@ def _hidden_labels(batch: Batch) -> torch.Tensor:
 
 
 def _take(chunks: dict[str, Ragged], rows: Any) -> dict[str, Ragged]:
-    return {name: Ragged.from_arrays([column[int(row)] for row in rows]) for name, column in chunks.items()}
+    return {name: column.take(rows) for name, column in chunks.items()}

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
+from reference.pipelines.pair_template import Template, template_of
 from reference.pipelines.pipeline import (
     Batch,
     BatchSize,
@@ -31,10 +32,11 @@ from reference.pipelines.pipeline import (
 from reference.pipelines.tokenizing import tokenize_parts
 from reference.ragged import Array, Ragged
 from reference.sources.source import Source, SourceError
+from reference.stages.answering import answer_positions_batch
 from reference.stages.collation import pad_batch
 from reference.stages.spans import Answer, best_spans_batch, pick_answer_batch
 from reference.stages.squad import squad_scores
-from reference.stages.windowing import answer_positions_batch, make_windows_batch, positions_of
+from reference.stages.windowing import make_windows_batch, positions_of
 
 QUESTION, CONTEXT, ANSWERS = "question", "context", "answers"
 PROBED = 3
@@ -70,14 +72,6 @@ class SpanPrediction(NamedTuple):
     score: float
     null: float
     loss: float
-
-
-class Template(NamedTuple):
-    """How the tokenizer puts a question and a context together, and which special token stands for "no answer"."""
-
-    pieces: tuple[tuple[int | str, int], ...]
-    cls: int
-    """Its index in `pieces`."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +197,8 @@ class QuestionAnswering(Pipeline):
         begin = Ragged.from_arrow(answers.field("answer_start"))
         size = np.fromiter((len(text) for row in texts for text in row), dtype=np.int64, count=len(begin.values))
         first, last = answer_positions_batch(
-            _take(begin, example),
-            answer_ends=_take(begin.with_values(begin.values + size), example),
+            begin.take(example),
+            answer_ends=begin.with_values(begin.values + size).take(example),
             starts=windows["starts"],
             ends=windows["ends"],
             cls=cls,
@@ -251,7 +245,7 @@ class QuestionAnswering(Pipeline):
         losses = _losses(start, end, batch).double().cpu().numpy()
         window, real = batch["window"].cpu().numpy(), batch["attention_mask"].cpu().numpy().astype(bool)
         flat = [logits.cpu().numpy()[real] for logits in (start, end)]
-        starts, ends = _take(split.starts, window), _take(split.ends, window)
+        starts, ends = split.starts.take(window), split.ends.take(window)
         spans = best_spans_batch(
             flat[0],
             end_logits=flat[1],
@@ -292,8 +286,8 @@ class QuestionAnswering(Pipeline):
         return pick_answer_batch(
             columns,
             example=split.example[rows],
-            starts=_take(split.starts, rows),
-            ends=_take(split.ends, rows),
+            starts=split.starts.take(rows),
+            ends=split.ends.take(rows),
             contexts=split.contexts[:count],
             null_scores=columns["null"] if self.options.null_answers else None,
             null_threshold=self.options.null_threshold,
@@ -329,46 +323,6 @@ def excerpt(context: str, references: Sequence[str]) -> str:
     end = start + len(references[0])
     before, after = context[max(start - EXCERPT, 0) : start], context[end : end + EXCERPT]
     return " ".join(f"{before}[{references[0]}]{after}".split())
-
-
-def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
-    """What the tokenizer makes of a pair, question first, or context first where it pads on the left (XLNet).
-
-    Raises:
-        SourceError: no special token that could stand for "no answer", or none that pads.
-    """
-    question_first = tokenizer.padding_side == "right"
-    encodings = tokenizer("a", "b").encodings
-    assert encodings is not None
-    (encoding,) = encodings
-    names = ("question", "context") if question_first else ("context", "question")
-    pieces: list[tuple[int | str, int]] = []
-    previous = None
-    for token, type_id, sequence, special in zip(
-        encoding.ids, encoding.type_ids, encoding.sequence_ids, encoding.special_tokens_mask, strict=True
-    ):
-        current = None if special else sequence
-        if current is None:
-            pieces.append((int(token), int(type_id)))
-        elif current != previous:
-            pieces.append((names[current], int(type_id)))
-        previous = current
-    tokens = [what for what, _ in pieces if isinstance(what, int)]
-    if not tokens or tokenizer.pad_token_id is None:
-        raise SourceError(
-            "the tokenizer puts no special token into a pair of texts, or has none to pad with; question answering "
-            "needs one that stands for no answer, and one that pads: take a checkpoint that was made for pairs"
-        )
-    wanted = tokenizer.cls_token_id if tokenizer.cls_token_id in tokens else tokens[0]
-    return Template(tuple(pieces), [what for what, _ in pieces].index(wanted))
-
-
-def _take(ragged: Ragged, rows: Array) -> Ragged:
-    """These rows, in this order."""
-    lengths = ragged.lengths[rows]
-    ends = np.cumsum(lengths)
-    places = np.arange(int(lengths.sum())) + np.repeat(ragged.offsets[rows] - (ends - lengths), lengths)
-    return Ragged.from_lengths(ragged.values[places], lengths=lengths)
 
 
 def _logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

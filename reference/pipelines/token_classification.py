@@ -128,9 +128,15 @@ class TokenClassification(Pipeline):
         gold = Ragged.from_arrow(table.column(TAGS))
         tokens = tokenize(self.tokenizer, table.column(WORDS), pretokenized=True, max_length=self.max_length)
         word_ids = tokens["word_ids"]
-        labels = align_labels_batch(
-            gold, word_ids=word_ids, names=names, strategy=self.options.strategy, scheme=self.options.scheme
-        )
+        try:
+            labels = align_labels_batch(
+                gold, word_ids=word_ids, names=names, strategy=self.options.strategy, scheme=self.options.scheme
+            )
+        except ValueError as error:  # data and tokens fit each other: it is the names that do not fit the scheme
+            raise SourceError(
+                f"the labels of split {split!r}, {', '.join(names)}, do not fit the scheme {self.options.scheme} with "
+                f"strategy {self.options.strategy}: {error}"
+            ) from error
         return _Split({"input_ids": tokens["input_ids"], "labels": labels}, word_ids, gold)
 
     def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:

@@ -47,6 +47,8 @@ def load_split(path: Path, *, split: str, config: str | None = None) -> datasets
         return datasets.load_dataset(
             BUILDERS[files[0].suffix], data_files={split: [str(file) for file in files]}, split=split
         )
+    except StopIteration as error:  # the JSON reader, of files without a row
+        raise SourceError(f"{', '.join(map(str, files))} has no rows") from error
     except (DatasetsError, pa.ArrowException, OSError, ValueError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise SourceError(

@@ -1,6 +1,7 @@
 """The stages under the contract's names: this module is an implementation as docs/contract.md describes one."""
 
 from reference.stages.alignment import align_labels, align_labels_batch, merge_labels, merge_labels_batch
+from reference.stages.answering import answer_positions, answer_positions_batch
 from reference.stages.bleu import bleu
 from reference.stages.causal import causal_labels, chunk_documents, chunk_documents_batch, key_token_weights
 from reference.stages.chunking import chunk, chunk_batch, chunk_batches
@@ -13,7 +14,7 @@ from reference.stages.scoring import perplexity, score_entities
 from reference.stages.seq2seq import pad_seq2seq, shift_right
 from reference.stages.spans import best_spans, best_spans_batch, pick_answer, pick_answer_batch
 from reference.stages.squad import squad_scores
-from reference.stages.windowing import answer_positions, answer_positions_batch, make_windows, make_windows_batch
+from reference.stages.windowing import make_windows, make_windows_batch
 
 __all__ = [
     "align_labels",

@@ -318,11 +318,11 @@ def pick_answer_batch(
     answered = np.flatnonzero(window >= 0)
     if null_scores is not None:
         answered = answered[~(null[answered] - score[window[answered]] > null_threshold)]
-    row = window[answered]
+    chosen = window[answered]
     places = zip(
         answered.tolist(),
-        starts.values[starts.offsets[row] + first[row]].tolist(),
-        ends.values[ends.offsets[row] + last[row]].tolist(),
+        starts.values[starts.offsets[chosen] + first[chosen]].tolist(),
+        ends.values[ends.offsets[chosen] + last[chosen]].tolist(),
         score[row].tolist(),
         strict=True,
     )

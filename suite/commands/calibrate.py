@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         "--seeds", default="1-10", metavar="LIST", help="seeds and ranges, such as 1-10 (default) or 1,2,5"
     )
     parser.add_argument("--engine", default="trainer", metavar="NAME", help="trainer (default), loop or packed")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N, mps")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
     parser.add_argument("--timeout", metavar="TIME", help="of one run, such as 90, 15m or 2h (default: the spec's)")
     parser.add_argument("--results", metavar="DIR", help="keep the runs' records below this directory too")

@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N, mps")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--measure", action="store_true", help="try how fast the device is")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     parser.set_defaults(run=run)
@@ -61,7 +61,7 @@ def _hardware(device: str, *, measure: bool, as_json: bool) -> int:
     from suite.commands.terminal import console
     from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
     from suite.records.probe import STATE_BYTES, measure_rates
-    from suite.sessions.display import size
+    from suite.sessions.figures import size
     from suite.sessions.options import PRECISIONS
 
     hardware, software = describe_hardware(device), describe_software()

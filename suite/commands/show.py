@@ -17,12 +17,18 @@ what you see:
   window of an example with its answer marked; a batch as the model gets it;
   lengths, the share of padding, unknown tokens, and how often each label occurs.
 
+  with --probe, what the checkpoint's model writes, answers or fills in: before
+  training as it is, and after with the checkpoint that training saved.
+
 examples:
   python -m suite show token-classification
   python -m suite show token-classification+first --samples 1
   python -m suite show masked-lm --seed 7
   python -m suite show question-answering --samples 1
   python -m suite show token-classification --profile small --mirror DIR
+  python -m suite show translation --probe
+  python -m suite show translation --probe \\
+      --checkpoint translation=saved/embedded-translation-loop-seed42/checkpoint-625
   python -m suite show token-classification \\
       --dataset token-classification=/data/my-corpus | less
 
@@ -44,25 +50,42 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument(
         "--seed", type=sources.natural, default=42, metavar="K", help="draws the examples (default: 42)"
     )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="also show what the checkpoint's model makes of the task's probe: texts it writes, questions it answers, "
+        "a gap it fills (needs the weights)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    return sources.reporting_problems(lambda: _show(options))
+    def quietly() -> int:
+        from reference.engines.quiet import quiet
+
+        with quiet():
+            return _show(options)
+
+    return sources.reporting_problems(quietly)
 
 
 def _show(options: argparse.Namespace) -> int:
     from reference.pipelines import PIPELINES
     from suite.commands.terminal import console
+    from suite.looking import common
     from suite.looking.look import LOOKS
 
     spec, source = sources.open_spec(options)
     pipeline = PIPELINES[spec.task](source, options=spec.options, seed=options.seed)
     out = console()
     out.print(f"{spec.name}, profile {spec.profile}", style="bold")
-    out.print(f"  data: {spec.data}\n  checkpoint: {spec.checkpoint}", highlight=False, markup=False)
+    for name, declared in (("data", spec.data), ("checkpoint", spec.checkpoint)):
+        out.print(f"  {name}: {common.settings(declared)}", highlight=False, markup=False)
     for piece in LOOKS[spec.task](
         pipeline, samples=options.samples, seed=options.seed, batch_size=spec.recipe.batch_size, width=out.width
     ):
         out.print(piece, highlight=False, markup=False)
+    if options.probe:
+        for piece in common.probe(pipeline, seed=options.seed):
+            out.print(piece, highlight=False, markup=False)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,15 +116,21 @@ def _cells(row: Row) -> tuple[str | Text, ...]:
     ratio = difference.ratio if difference else row.b.mean / row.a.mean if row.a.n and row.b.n and row.a.mean else None
     return (
         Text(f"{row.measure} [{row.unit}]" if row.unit else row.measure),
-        _shown(row.a),
-        _shown(row.b),
+        shown(row.a),
+        shown(row.b),
         "" if ratio is None else f"{ratio:.3f}",
         Text(difference.outcome, style=STYLES[difference.outcome]) if difference else "",
         Text(difference.reason if difference else ""),
     )
 
 
-def _shown(sample: Sample) -> str:
+def shown(sample: Sample) -> str:
+    """The mean, to the digit that its spread leaves certain: 0.8899 ± 0.0030, 835 ± 155."""
     if not sample.n:
         return "-"
-    return f"{sample.mean:.5g}" + ("" if sample.sd is None else f" ± {sample.sd:.2g}")
+    mean, sd = sample.mean, sample.sd
+    if not sd or not math.isfinite(sd):  # one value, equal ones, or what has no spread
+        text = f"{mean:,.0f}" if math.isfinite(mean) and abs(mean) >= 10_000 else f"{mean:.5g}"
+        return text if sd is None else f"{text} ± {sd:g}"
+    decimals = max(0, 1 - math.floor(math.log10(sd)))
+    return f"{mean:,.{decimals}f} ± {sd:,.{decimals}f}"

@@ -26,8 +26,8 @@ def look(pipeline: Pipeline, *, samples: int, seed: int, batch_size: int, width:
     data = pipeline.source.examples("train", columns=(CODE,))
     for row in common.sample(len(data), count=samples, seed=seed):
         code = data[row][CODE]
-        tokens = pipeline.tokenizer(code, add_special_tokens=False, verbose=False)["input_ids"]
-        yield common.heading(f"Train program {row}: {len(code):,} characters, {len(tokens):,} tokens")
+        length = common.token_count(pipeline, code)
+        yield common.heading(f"Train program {row}: {len(code):,} characters, {length:,} tokens")
         lines = code.splitlines()
         shown = [visible(line) for line in lines[:SHOWN_LINES]] + ["..."] * (len(lines) > SHOWN_LINES)
         yield Padding(Text("\n".join(shown)), (0, 0, 0, 2))

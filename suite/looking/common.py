@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from pydantic import BaseModel
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
@@ -57,6 +59,11 @@ def sample(size: int, *, count: int, seed: int) -> list[int]:
 def tokens_of(pipeline: Pipeline, ids: Array) -> list[str]:
     """The tokenizer's own spelling: `##ing`, `\u0120the`, `\u2581the`."""
     return list(pipeline.tokenizer.convert_ids_to_tokens([int(index) for index in ids]))
+
+
+def token_count(pipeline: Pipeline, text: str) -> int:
+    """Tokens of a text of any length, special tokens left out."""
+    return len(pipeline.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def style_of(label: str) -> str:
@@ -150,6 +157,22 @@ def in_columns(rows: Sequence[Sequence[str]], *, width: int, labels: int) -> lis
     """Texts above texts; row number `labels` decides the colour of its column."""
     styles = [[style_of(label) for label in rows[labels]] for _ in rows]
     return list(set_in_columns(rows, width=width, styles=styles))
+
+
+def probe(pipeline: Pipeline, *, seed: int) -> list[RenderableType]:
+    """What the checkpoint's model makes of the task's probe; what is untrained of it is drawn by the seed."""
+    torch.manual_seed(seed)
+    model = pipeline.model()
+    model.train(False)
+    written = pipeline.probe(model)
+    shown: list[RenderableType] = [heading("What the checkpoint's model makes of the probe")]
+    return shown + (lines(*map(visible, written)) if written else lines("(this task has none)"))
+
+
+def settings(declared: BaseModel) -> str:
+    """A spec's settings on one line, without what is left open."""
+    given = declared.model_dump(exclude_none=True).items()
+    return "  ".join(f"{name}={value!r}" for name, value in given if value != {})
 
 
 def share(part: int, whole: int) -> str:

@@ -25,8 +25,8 @@ def look(pipeline: Pipeline, *, samples: int, seed: int, batch_size: int, width:
     data = pipeline.source.examples("train", columns=(TEXT,))
     for row in common.sample(len(data), count=samples, seed=seed):
         text = data[row][TEXT]
-        tokens = pipeline.tokenizer.tokenize(text)
-        yield common.heading(f"Train document {row}: {len(text):,} characters, {len(tokens):,} tokens")
+        length = common.token_count(pipeline, text)
+        yield common.heading(f"Train document {row}: {len(text):,} characters, {length:,} tokens")
         shown = visible(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " ...")
         yield Padding(Text(shown), (0, 0, 0, 2))
     columns = pipeline.columns("train")

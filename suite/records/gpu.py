@@ -25,9 +25,9 @@ def device_index(device: str) -> int | None:
     kind, _, number = device.partition(":")
     if kind == "cuda" and (not number or number.isdecimal()):
         return int(number or 0)
-    if device in ("cpu", "mps"):
+    if device == "cpu":
         return None
-    raise ValueError(f"device {device!r}: use cpu, mps, cuda or cuda:N")
+    raise ValueError(f"device {device!r}: use cpu, cuda or cuda:N")
 
 
 def find_gpu(device: str) -> tuple[int, Gpu | None]:

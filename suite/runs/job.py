@@ -17,33 +17,49 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from reference.engines import ENGINES
 from reference.engines.publishing import Provenance, PublishingError, publish
 from reference.engines.ranks import Ranks
-from reference.engines.training import Execution, Progress, Report, TrainingRun
+from reference.engines.training import EngineError, Execution, Progress, Report, TrainingRun
 from reference.engines.work import necessary_work
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Pipeline, Score
-from reference.sources import Access, HubCheckpoint, HubData, InstalledCode, Source, fingerprint, open_source
+from reference.sources import (
+    Access,
+    HubCheckpoint,
+    HubData,
+    InstalledCode,
+    Source,
+    SourceError,
+    fingerprint,
+    open_source,
+)
 from suite.records.efficiency import Efficiency, efficiency_of
 from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
 from suite.records.probe import measure_rates, together
 from suite.records.record import make_record, suite_version
-from suite.runs.serving import Message, Send, describe
-from suite.specs.expectation import Expectation, load_expectations
-from suite.specs.spec import Spec, load_spec
+from suite.runs.serving import Message, Refused, Send, describe
+from suite.specs.expectation import Expectation, ExpectationError, load_expectations
+from suite.specs.spec import Spec, SpecError, load_spec
 from suite.specs.verdict import Verdict, judge
 
 
-class JobError(Exception):
-    """A run that cannot be done as asked: says what was asked and what to do."""
-
-
 def train(payload: Message, send: Send) -> Message:
-    """Train, score, judge. The payload is `Trial.payload()`; the result holds the record."""
+    """Train, score, judge. The payload is `Trial.payload()`; the result holds the record.
+
+    Raises:
+        Refused: the spec, the data, the checkpoint or the engine's settings do not allow the run.
+    """
+    try:
+        return _train(payload, send)
+    except (SpecError, ExpectationError, SourceError, EngineError) as error:
+        raise Refused(str(error)) from error
+
+
+def _train(payload: Message, send: Send) -> Message:
     started = datetime.now(UTC)
     access = Access(**{name: path_or_none(payload[name]) for name in ("mirror", "dataset", "checkpoint")})
     spec = load_spec(Path(payload["spec"]), profile=payload["profile"], variant=payload["variant"])
     spec = spec.overridden(dataset=payload["dataset"], checkpoint=payload["checkpoint"])
     if spec.hash != payload["hash"]:
-        raise JobError(f"{spec.path} was changed since the suite read it: run the suite again")
+        raise Refused(f"{spec.path} was changed since the suite read it: run the suite again")
     source = NotedSource(open_source(spec.data, spec.checkpoint, access=access))
     pipeline = PIPELINES[spec.task](source, options=spec.options, seed=payload["seed"])
     execution = Execution(
@@ -133,12 +149,12 @@ def verdicts(spec: Spec, *, run: TrainingRun, expectations: dict[str, Expectatio
     """Of every metric that the spec asserts, in the spec's order.
 
     Raises:
-        JobError: the pipeline scores no metric of that name.
+        Refused: the pipeline scores no metric of that name.
     """
     scores: dict[str, Score] = {score.name: score for score in run.evaluations[-1].scores}
     if missing := [name for name in spec.assertions if name not in scores]:
         has = ", ".join(scores)
-        raise JobError(f"{spec.path} asserts {', '.join(missing)}, which {spec.task} does not score: it has {has}")
+        raise Refused(f"{spec.path} asserts {', '.join(missing)}, which {spec.task} does not score: it has {has}")
     return [judge([scores[name].value], expectation=expectations.get(name), metric=name) for name in spec.assertions]
 
 

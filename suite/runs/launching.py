@@ -22,7 +22,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from suite.runs.running import Outcome, log_tail, run_isolated
+from suite.runs.outcome import Outcome, log_tail
+from suite.runs.running import run_isolated
 from suite.runs.serving import Message, Send, ToldError
 
 LAUNCH = "suite.runs.launching:launch"

@@ -22,12 +22,12 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import psutil
 
+from suite.runs.outcome import Failure, Outcome, explain_exit
 from suite.runs.serving import Message, serve
 
 PRELOAD = ("suite.runs.job",)
@@ -36,36 +36,6 @@ GRACE_SECONDS = 3.0
 """Between asking a job to end and killing it."""
 POLL_SECONDS = 0.2
 """How often the parent looks at the clock and at the job's memory."""
-TAIL_LINES = 15
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job has no result."""
-
-    kind: Literal["error", "signal", "exit", "timeout"]
-    cause: str
-    """One or a few lines, for a person."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: `value` is its result, or None where there is a `failure`."""
-
-    value: Message | None
-    failure: Failure | None
-    seconds: float
-    peak_bytes: int
-    """The most resident memory the job and its workers were seen to hold, looked at every `POLL_SECONDS`."""
-    log: Path
-
-    def report(self) -> str:
-        """The failure's cause, then the end of the log."""
-        cause = "" if self.failure is None else self.failure.cause
-        tail = log_tail(self.log)
-        if not tail:
-            return cause
-        return f"{cause}\n\nThe end of its output ({self.log}):\n" + "\n".join(f"  {line}" for line in tail)
 
 
 def start_server() -> None:
@@ -120,24 +90,12 @@ def run_isolated(
     if final is not None and final["kind"] == "result":
         return Outcome(final["value"], None, seconds, watch.peak_bytes, log)
     if final is not None:
-        failure = Failure("error", final["cause"])
+        failure = Failure(final["kind"], final["cause"])
     elif timed_out:
         failure = Failure("timeout", f"timed out: it had not finished after {timeout:g} s and was stopped")
     else:
-        failure = _explain_exit(exit_code, watch.peak_bytes)
+        failure = explain_exit(exit_code, watch.peak_bytes)
     return Outcome(None, failure, seconds, watch.peak_bytes, log)
-
-
-def log_tail(log: Path, *, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log, none where there is no log; of an overwritten line (a progress bar) its last state."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
-            text = file.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    rows = [row.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for row in text.split("\n")]
-    return [row for row in rows if row][-lines:]
 
 
 class _TimedOut(Exception):
@@ -189,7 +147,7 @@ def _listen(
                 message = cast(Message, json.loads(receiver.recv_bytes()))
             except (EOFError, OSError):  # the end, or a message cut short by the job's death
                 return None
-            if message["kind"] in ("result", "error"):
+            if message["kind"] in ("result", "error", "refused"):
                 return message
             if on_message is not None:
                 on_message(message["message"])
@@ -232,23 +190,6 @@ def _show_where_it_hangs(process: Any) -> None:
         time.sleep(0.2)
 
 
-def _explain_exit(exit_code: int | None, peak_bytes: int) -> Failure:
-    if exit_code is None or exit_code >= 0:
-        code = "unknown" if exit_code is None else exit_code
-        return Failure("exit", f"the process ended without a result (exit code {code}): something called exit")
-    name = signal.Signals(-exit_code).name
-    if -exit_code == signal.SIGKILL:
-        total = psutil.virtual_memory().total
-        return Failure(
-            "signal",
-            "killed (SIGKILL), most likely for want of memory: "
-            f"its peak was at least {_gib(peak_bytes)} of this machine's {_gib(total)}",
-        )
-    if -exit_code in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL):
-        return Failure("signal", f"crashed in native code ({name}): the Python stack is in its output")
-    return Failure("signal", f"ended by {name} from outside")
-
-
 def _resident_bytes(pid: int) -> int:
     """Of the process and its descendants; 0 if it is gone."""
     total = 0
@@ -259,10 +200,6 @@ def _resident_bytes(pid: int) -> int:
             with contextlib.suppress(psutil.Error):
                 total += child.memory_info().rss
     return total
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
 
 
 @contextlib.contextmanager

@@ -24,6 +24,10 @@ class ToldError(Exception):
     """Its text is the whole cause, where it happened included: this is only where it was heard of."""
 
 
+class Refused(Exception):
+    """What a job raises where what it was asked for cannot be had: the message says all that a person needs."""
+
+
 def serve(
     target: str,
     payload: str,
@@ -54,6 +58,9 @@ def serve(
         module, _, name = target.partition(":")
         final = {"kind": "result", "value": getattr(importlib.import_module(module), name)(json.loads(payload), send)}
         post(final)
+    except Refused as error:
+        traceback.print_exc()
+        post({"kind": "refused", "cause": str(error)})
     except Exception as error:
         if not isinstance(error, ToldError):
             traceback.print_exc()
@@ -83,7 +90,7 @@ def _die_with_parent() -> None:
 
 def describe(error: BaseException) -> str:
     """An exception with what caused it, each with the place that raised it: one line a link."""
-    if isinstance(error, ToldError):
+    if isinstance(error, ToldError | Refused):
         return str(error)
     lines: list[str] = []
     link: BaseException | None = error

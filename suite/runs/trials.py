@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from suite.records.files import write_atomically
 from suite.records.record import Record, RecordError, write_record
-from suite.runs.running import Outcome, run_isolated
+from suite.runs.outcome import Outcome
+from suite.runs.running import run_isolated
 from suite.runs.serving import Message
 
 if TYPE_CHECKING:

@@ -1,28 +1,22 @@
-"""What a person sees while trials run, and the table at the end: rich on a terminal, plain lines anywhere else."""
+"""What a person sees of finished trials: a line each, and the tables at the end."""
 
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self, TextIO
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from suite.records.record import Record
-from suite.runs.serving import Message
 from suite.runs.trials import Result
+from suite.sessions.figures import duration, figure, share, size
 from suite.specs.verdict import Verdict
 
-LINE_SECONDS = 20.0
-"""Without a terminal: the longest silence while steps go on."""
 PIPE_WIDTH = 140
 """Columns where nobody says how many there are."""
 VERDICT_STYLES = {
@@ -33,173 +27,8 @@ VERDICT_STYLES = {
 }
 
 
-class RunDisplay(Protocol):
-    """Shows one trial while it runs."""
-
-    def update(self, message: Message) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class TimeLeft:
-    """Of training, by the pace so far; evaluations in between are neither counted nor foretold."""
-
-    def __init__(self) -> None:
-        self.trained = 0.0
-        self.seconds: float | None = None
-        self._last: tuple[str, float] | None = None
-        self._first_step: int | None = None
-
-    def update(self, message: Message) -> None:
-        now = time.monotonic()
-        if self._last is not None and self._last[0] == message["phase"] == "train":
-            self.trained += now - self._last[1]
-        self._last = message["phase"], now
-        if message["phase"] == "train":
-            if self._first_step is None:  # a resumed run does not begin at 0
-                self._first_step = message["step"]
-            done = message["step"] - self._first_step
-            self.seconds = self.trained / done * (message["steps"] - message["step"]) if done > 0 else None
-
-    def text(self) -> str:
-        return f"{duration(self.seconds)} left" if self.seconds else ""
-
-
-class LiveDisplay:
-    """A bar that redraws itself in place and vanishes when the trial ends."""
-
-    def __init__(self, title: str, *, console: Console) -> None:
-        self.progress = Progress(
-            TextColumn("  {task.description}"),
-            TextColumn("[bold]{task.fields[phase]}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", style="cyan"),
-            console=console,
-            transient=True,
-            refresh_per_second=5,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self.task = self.progress.add_task(title, total=None, phase="starting", figures="", left="")
-        self.score = ""
-        self.left = TimeLeft()
-
-    def update(self, message: Message) -> None:
-        self.left.update(message)
-        self.score = score_text(message) or self.score
-        self.progress.update(
-            self.task,
-            completed=message["step"],
-            total=message["steps"] or None,
-            phase=message["phase"],
-            figures="  ".join(filter(None, [loss_text(message), self.score])),
-            left=self.left.text(),
-        )
-
-    def __enter__(self) -> Self:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
-
-
-class LineDisplay:
-    """A line for every evaluation, and now and then one in between."""
-
-    def __init__(self, title: str, *, stream: TextIO) -> None:
-        self.title = title
-        self.stream = stream
-        self.spoken = time.monotonic()
-        self.train = ""
-        self.left = TimeLeft()
-
-    def update(self, message: Message) -> None:
-        self.left.update(message)
-        if message["phase"] == "train":
-            self.train = f"step {message['step']}/{message['steps']}  {loss_text(message)}".rstrip()
-        score = score_text(message)
-        now = time.monotonic()
-        if not score and now - self.spoken < LINE_SECONDS:
-            return
-        self.spoken = now
-        where = self.train or ("before training" if score else f"{message['phase']} ...")
-        parts = [where, score, self.left.text()]
-        print(f"  {self.title}: " + "  ".join(filter(None, parts)), file=self.stream, flush=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stream.flush()
-
-
-class NoDisplay:
-    """For a quiet session."""
-
-    def update(self, message: Message) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-
 def shorten(text: str, *, width: int) -> str:
     return text if len(text) <= width else text[: width - 4] + " ..."
-
-
-def loss_text(message: Message) -> str:
-    return "" if message["loss"] is None else f"loss {message['loss']:.3f}"
-
-
-def score_text(message: Message) -> str:
-    score = message["score"]
-    return "" if score is None else f"{score['name']} {figure(score['value'])}"
-
-
-def figure(value: float | None) -> str:
-    """Four significant digits: F1 0.8637, perplexity 12.31."""
-    if value is None:
-        return "-"
-    if value != value or value in (float("inf"), float("-inf")):
-        return str(value)
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def share(fraction: float | None) -> str:
-    """Two significant digits where it is small: 62%, 4.1%."""
-    if fraction is None:
-        return "-"
-    return f"{fraction:.1%}" if fraction < 0.0995 else f"{fraction:.0%}"
-
-
-def size(count: int | None) -> str:
-    if count is None:
-        return "-"
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def band(verdict: Verdict) -> str:
@@ -250,9 +79,7 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
         head = (trial.spec.name, trial.engine, str(trial.seed))
         if record is None:
             kind = result.outcome.failure.kind if result.outcome.failure else "failed"
-            failed = Text(
-                {"error": "failed", "signal": "killed", "exit": "failed", "timeout": "timed out"}[kind], "bold red"
-            )
+            failed = Text({"signal": "killed", "timeout": "timed out"}.get(kind, "failed"), "bold red")
             table.add_row(
                 *head,
                 "-",
@@ -303,15 +130,17 @@ def probe_table(record: Record) -> Table:
 
 
 def closing_lines(results: Sequence[Result], *, directory: Path) -> list[str]:
-    """What a table cannot say: why no expectation applied, and where records and logs lie, as one would type it."""
-    lines: list[str] = []
+    """What a table cannot say: what was not judged and why, and where records lie, as one would type it."""
     reasons: dict[str, None] = {}  # in order, each once
     for result in results:
+        spec = result.trial.spec
         for verdict in [] if result.record is None else result.record.verdicts:
             if verdict.status == "no-expectation":
-                given = "--dataset or --checkpoint was given" if result.trial.spec.overrides else verdict.explanation
-                reasons[f"no expectation for {verdict.metric} of {result.trial.spec.name}: {given}"] = None
-    lines += reasons
+                why = verdict.explanation
+                if spec.overrides:
+                    why = "no expectation applies where --dataset or --checkpoint is given"
+                reasons[f"not judged: {verdict.metric} of {spec.name}, profile {spec.profile}: {why}"] = None
+    lines = list(reasons)
     paths = [result.path for result in results if result.path is not None]
     if paths:
         lines.append("records:")

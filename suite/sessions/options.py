@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -94,6 +95,40 @@ def parse_mirror(text: str | None) -> Path | None:
     return path.resolve()
 
 
+def parse_repository(text: str | None) -> str | None:
+    """Of the hub: a name that it cannot have is told before training, not after."""
+    if text is None:
+        return None
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, exported lazily
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError as error:
+        raise OptionError(f"--push-to {text}: cannot name a repository on the hub: {error}") from error
+    return text
+
+
+def check_writable(directory: Path, *, option: str, what: str) -> None:
+    """Whether a file can be written to a directory that is there, or where it would be made.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    parent = directory
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        if not parent.is_dir():
+            raise NotADirectoryError(f"{parent} is not a directory")
+        with tempfile.TemporaryFile(dir=parent) as file:
+            file.write(bytes(4096))  # a full disk takes names, but nothing in them
+    except OSError as error:
+        raise OptionError(
+            f"{option} {directory}: no {what} can be written there ({error}); name another directory"
+        ) from error
+
+
 def split_task(text: str) -> tuple[str, str | None]:
     """`token-classification+first` is the variant `first` of the spec `token-classification`."""
     name, plus, variant = text.partition("+")
@@ -115,8 +150,8 @@ def resolve_device(text: str) -> str:
     """`auto` is `cuda` where an NVIDIA GPU and a torch built for it are there, else `cpu`. Does not import torch."""
     if text == "auto":
         return "cuda" if _torch_is_built_for_cuda() and _count_gpus() else "cpu"
-    if re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", text) is None:
-        raise OptionError(f"--device {text}: possible: auto, cpu, cuda, cuda:N, mps")
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", text) is None:
+        raise OptionError(f"--device {text}: possible: auto, cpu, cuda, cuda:N")
     if text.startswith("cuda"):
         if not _torch_is_built_for_cuda():
             raise OptionError(

@@ -71,7 +71,7 @@ class Session:
             results=config.rootpath / "results" if results is None else Path(results).expanduser().resolve(),
             save_dir=None if save is None else Path(save).expanduser().resolve(),
             resume=get("resume"),
-            push_to=get("push_to"),
+            push_to=options.parse_repository(get("push_to")),
         )
 
     def trials(self) -> list[Trial]:
@@ -117,20 +117,15 @@ class Session:
                 )
         return self._trials
 
-    def check_results_directory(self) -> None:
-        """Hours of training must not end in a folder that takes no record."""
-        parent = self.results
-        while not parent.exists() and parent != parent.parent:
-            parent = parent.parent
-        try:
-            if not parent.is_dir():
-                raise NotADirectoryError(f"{parent} is not a directory")
-            with tempfile.TemporaryFile(dir=parent):
-                pass
-        except OSError as error:
-            raise OptionError(
-                f"--results {self.results}: no record can be written there ({error}); name another directory"
-            ) from error
+    def check_directories(self) -> None:
+        """Hours of training must not end in a folder that takes no record, or no checkpoint.
+
+        Raises:
+            OptionError: one that cannot be written to.
+        """
+        options.check_writable(self.results, option="--results", what="record")
+        if self.save_dir is not None:
+            options.check_writable(self.save_dir, option="--save", what="checkpoint")
 
     @property
     def logs(self) -> Path:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from suite.records.record import Record
 from suite.runs.trials import Result, Trial, run_trial
-from suite.sessions import display
+from suite.sessions import display, figures, progress
 from suite.specs.expectation import Expectation, Measured, save_expectations
 from suite.specs.verdict import judge
 
@@ -86,8 +86,8 @@ def _line(result: Result) -> Text:
     if record is None:
         return display.result_line(result)
     asserted = [score for score in record.quality if score.name in trial.spec.assertions]
-    figures = "  ".join(f"{score.name} {display.figure(score.value)}" for score in asserted)
-    return Text(f"  seed {trial.seed}  {figures}  {display.duration(display.run_seconds(result))}")
+    scores = "  ".join(f"{score.name} {figures.figure(score.value)}" for score in asserted)
+    return Text(f"  seed {trial.seed}  {scores}  {figures.duration(display.run_seconds(result))}")
 
 
 def _table(expectations: Sequence[Expectation]) -> Table:
@@ -100,17 +100,17 @@ def _table(expectations: Sequence[Expectation]) -> Table:
         table.add_row(
             expectation.metric,
             str(len(values)),
-            display.figure(statistics.fmean(values)),
-            display.figure(statistics.stdev(values)),
-            display.figure(min(values)),
-            display.figure(max(values)),
+            figures.figure(statistics.fmean(values)),
+            figures.figure(statistics.stdev(values)),
+            figures.figure(min(values)),
+            figures.figure(max(values)),
             display.band(verdict),
         )
     return table
 
 
-def _display(trial: Trial, *, console: Console) -> display.RunDisplay:
+def _display(trial: Trial, *, console: Console) -> progress.RunDisplay:
     title = f"seed {trial.seed}"
     if console.is_terminal and not os.environ.get("CI"):
-        return display.LiveDisplay(title, console=console)
-    return display.LineDisplay(title, stream=sys.stdout)
+        return progress.LiveDisplay(title, console=console)
+    return progress.LineDisplay(title, stream=sys.stdout)

@@ -97,7 +97,7 @@ def judge(
         )
 
     if expectation is None:
-        return verdict("no-expectation", "no expectation: calibrate to measure one")
+        return verdict("no-expectation", "no expectation (none was measured or published): calibrate to measure one")
     if expectation.stale is not None:
         return verdict("no-expectation", f"no expectation ({expectation.stale}): calibrate to measure one")
     if (n := len(expectation.values)) < 2:

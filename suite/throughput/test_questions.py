@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.pipelines.question_answering import template_of
+from reference.pipelines.pair_template import template_of
 from reference.pipelines.tokenizing import tokenize_parts
 from reference.ragged import Array, Ragged
 from reference.stages import (

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from suite.runs.trials import Trial, run_trial
-from suite.sessions import display
+from suite.sessions import display, progress
 from suite.sessions.options import OptionError
 from suite.sessions.session import SESSION, Session
 from suite.specs.expectation import Expectation, Published, expectations_path, load_expectations
@@ -140,10 +140,10 @@ def _width(reporter: pytest.TerminalReporter) -> int | None:
     return None if sys.stdout.isatty() else display.PIPE_WIDTH
 
 
-def _display(trial: Trial, *, console: Console, config: pytest.Config) -> display.RunDisplay:
+def _display(trial: Trial, *, console: Console, config: pytest.Config) -> progress.RunDisplay:
     title = f"{trial.spec.name} {trial.engine} seed {trial.seed}"
     if config.get_verbosity() < 0:
-        return display.NoDisplay()
+        return progress.NoDisplay()
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
-        return display.LiveDisplay(title, console=console)
-    return display.LineDisplay(title, stream=sys.stdout)
+        return progress.LiveDisplay(title, console=console)
+    return progress.LineDisplay(title, stream=sys.stdout)
