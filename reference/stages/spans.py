@@ -323,7 +323,7 @@ def pick_answer_batch(
         answered.tolist(),
         starts.values[starts.offsets[chosen] + first[chosen]].tolist(),
         ends.values[ends.offsets[chosen] + last[chosen]].tolist(),
-        score[row].tolist(),
+        score[chosen].tolist(),
         strict=True,
     )
     answers: list[Answer] = [{"text": "", "start": 0, "end": 0, "score": nothing} for nothing in null.tolist()]
