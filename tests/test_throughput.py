@@ -211,7 +211,7 @@ def test_memory_is_what_is_allocated_at_most() -> None:
 def test_the_table_says_ratio_spread_and_goal() -> None:
     text = as_text(table([stage(), stage(most=0.02)]), width=200, colour=False, encoding="utf-8")
     assert "13 (10-40)" in text
-    assert "> 10x reached" in text
+    assert "> 10x ok" in text
     assert "> 50x missed" in text
 
 

@@ -168,8 +168,8 @@ class Upside(PreTrainedTokenizerFast):
 
 
 def test_a_tokenizer_that_does_more_when_called_is_called() -> None:
-    plain, lists = tokenizer_of("WordPiece"), lists_of_words(3)
-    tokenizer = wrap(FAMILIES["WordPiece"](), kind=Upside)
+    backend, lists = FAMILIES["WordPiece"](), lists_of_words(3)
+    plain, tokenizer = wrap(backend), wrap(Tokenizer.from_str(backend.to_str()), kind=Upside)
     expected = called(plain, [words[::-1] for words in lists], pretokenized=True, max_length=None)
     assert expected == tokenize(tokenizer, lists, pretokenized=True, max_length=None)
 

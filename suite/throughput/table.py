@@ -21,7 +21,7 @@ def table(stages: Sequence[Stage]) -> Table:
     """Ratios are of medians; in brackets the least and the largest of two rounds run in turn."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("stage", no_wrap=True)
-    for heading in ("ns/token", *(HEADINGS[peer] for peer in PEERS), "ns at 1, 10, 100x", "bytes"):
+    for heading in ("ns/token", *(HEADINGS[peer] for peer in PEERS), "at 1, 10, 100x", "bytes"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("goal", no_wrap=True)
     for stage in stages:
@@ -79,7 +79,7 @@ def _goal(stage: Stage) -> Text:
         return Text("")
     most = stage.goal.most
     text = f"< {number(100 * most)}%" if stage.goal.peer == "tokenizer" else f"> {number(1 / most)}x"
-    return Text(f"{text} reached", style="green") if stage.reached else Text(f"{text} missed", style="bold red")
+    return Text(f"{text} ok", style="green") if stage.reached else Text(f"{text} missed", style="bold red")
 
 
 def number(value: float) -> str:
