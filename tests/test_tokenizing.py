@@ -140,6 +140,12 @@ def test_a_tokenizer_that_draws_is_asked_for_every_list() -> None:
     assert spliced(wrap(drawing), lists_of_words(0), max_length=None) is None
 
 
+@pytest.mark.parametrize("bad", [["a", None], ["a", 3]])
+def test_words_that_are_no_strings_are_a_type_error(bad: list[Any]) -> None:
+    with pytest.raises(TypeError):
+        tokenize(tokenizer_of("WordPiece"), [["a"]] * 80 + [bad], pretokenized=True, max_length=None)
+
+
 def test_a_tokenizer_that_cuts_at_the_left_is_asked_for_every_list() -> None:
     tokenizer, lists = tokenizer_of("WordPiece", truncation_side="left"), lists_of_words(1)
     assert spliced(tokenizer, lists, max_length=6) is None

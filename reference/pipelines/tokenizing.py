@@ -80,6 +80,8 @@ def _splice(
         words = pa.array(list(chain.from_iterable(examples)), type=pa.large_string())
         examples = pa.chunked_array([pa.LargeListArray.from_arrays(pa.array(offsets), words)])
     column = examples.cast(pa.large_list(pa.large_string())).combine_chunks()
+    if column.null_count or column.flatten().null_count:
+        return None  # the tokenizer says what it thinks of that
     _set(tokenizer, max_length=None)
     columns = splice_words(tokenizer.backend_tokenizer, column, max_length=max_length)
     sample = np.unique(np.linspace(0, len(column) - 1, SAMPLE).astype(np.int64))

@@ -19,7 +19,7 @@ HEADINGS = {"tokenizer": "of tokenizer", "course": "x course", "library": "x lib
 
 def table(stages: Sequence[Stage]) -> Table:
     """Ratios are of medians; in brackets the least and the largest of two rounds run in turn."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     shown.add_column("stage", no_wrap=True)
     for heading in ("ns/token", *(HEADINGS[peer] for peer in PEERS), "at 1, 10, 100x", "bytes"):
         shown.add_column(heading, justify="right", no_wrap=True)
