@@ -41,7 +41,7 @@ def packed_attention(
     """What transformers calls in every attention layer; plain `sdpa` while no packed batch is on its way.
 
     Args:
-        query, key, value: (1, heads, T, d) of all rows.
+        query, key, value: (1, heads, T, d) of all rows; keys and values may have fewer heads, each for several queries.
         position_bias: (1, heads, L, L) for the longest row (T5's relative positions).
         sliding_window: a query sees keys less than this many tokens away.
 
@@ -59,6 +59,8 @@ def packed_attention(
     decodes = layout.target is not None and bool(getattr(module, "is_decoder", False))
     queries = layout.target if decodes and layout.target is not None else layout.source
     keys = queries if causal or not decodes else layout.source
+    if key.shape[1] != query.shape[1]:
+        key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if _has_kernel(query) and position_bias is None and sliding_window is None:
         ends = (*queries.bounds, *keys.bounds)
@@ -133,7 +135,10 @@ class _Attend(torch.autograd.Function):
             blocked = _blocked(group, settings, device=query.device)
             if blocked is not None:
                 scores.masked_fill_(blocked, LEAST)
-            weights = torch.softmax(scores, -1).flatten(0, 1)
+            weights = torch.softmax(scores, -1)
+            if group.blind:  # who sees nothing learns nothing: without this, the mean of some other row
+                weights.masked_fill_(group.hidden, 0.0)
+            weights = weights.flatten(0, 1)
             mask, seen = None, weights.to(dtype)
             if settings.dropout:
                 mask = MASKS.draw(seen.shape, rate=settings.dropout, dtype=dtype, device=seen.device)

@@ -36,6 +36,7 @@ class Group:
         key_index: (b * keys,) the same of what is attended to.
         hidden: (b, 1, keys) bool, True where a key is padding; None without padding.
         unasked: (b, queries, 1) bool, True where a query is padding; None without padding.
+        blind: some row has no key at all.
     """
 
     rows: int
@@ -45,6 +46,7 @@ class Group:
     key_index: torch.Tensor | None
     hidden: torch.Tensor | None
     unasked: torch.Tensor | None
+    blind: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +185,7 @@ def _grouped(queries: Segments, keys: Segments) -> Grouping:
                 key_index=tensor(key_index.ravel()),
                 hidden=None if key_real.all() else tensor(~key_real[:, None]),
                 unasked=None if query_real.all() else tensor(~query_real[:, :, None]),
+                blind=not (key_real.any(1).all() or key_real.all()),
             )
         )
     return Grouping(tuple(groups), tensor(query_place), tensor(key_place))
@@ -206,11 +209,13 @@ def _parts(lengths: Array) -> list[Array]:
 
 
 def _padded(segments: Segments, rows: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """(b, L) the tokens of these rows, the row's first where padded, and where they are real."""
+    """(b, L) the tokens of these rows, the row's first where padded (of an empty row, some other), and where they are
+    real."""
     lengths = segments.lengths[rows]
     place = np.arange(lengths.max(initial=0))
     real = place < lengths[:, None]
-    return np.where(real, place, 0) + segments.offsets[:-1][rows][:, None], real
+    first = np.minimum(segments.offsets[:-1], max(segments.offsets[-1] - 1, 0))  # an empty row at the end has none
+    return np.where(real, place, 0) + first[rows][:, None], real
 
 
 _ACTIVE: ContextVar[Layout | None] = ContextVar("layout", default=None)

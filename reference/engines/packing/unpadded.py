@@ -118,6 +118,9 @@ class Unpadded(nn.Module):
         return Layout.of(mask, decoder_mask=decoder_mask, device=input_ids.device)
 
     def _run(self, layout: Layout, **inputs: Any) -> Any:
+        for segments in (layout.source, layout.target):
+            if segments is not None and not segments.mask.any():
+                raise EngineError(f"a batch of {len(segments.mask)} rows has no token: leave empty examples out")
         for name in ("input_ids", "token_type_ids"):
             if name in inputs:
                 inputs[name] = layout.source.pack(inputs[name])
@@ -158,10 +161,10 @@ class Unpadded(nn.Module):
     # What is changed in the model, and back -----------------------------------------------------------------------
 
     def restore(self) -> PreTrainedModel:
-        """The model as it was given, with the weights that it has now."""
+        """The model as it was given, with the weights and in the mode (training or not) that it has now."""
         while self._undo:
             self._undo.pop()()
-        return self.module
+        return self.module.train(self.module.training)  # those that were away have missed a change of mode
 
     def _replace(self, wanted: Callable[[nn.Module], bool], replacement: Callable[[Any], Any]) -> list[Any]:
         """Modules by others; one that stands in several places by one other."""
@@ -178,13 +181,12 @@ class Unpadded(nn.Module):
     def _pack_attention(self) -> None:
         model = self.module
         before = model.config._attn_implementation
-        try:
-            model.set_attn_implementation(NAME)
-        except (ValueError, AttributeError) as error:
+        model.set_attn_implementation(NAME)
+        if model.config._attn_implementation != NAME:  # transformers leaves it at a warning
             raise EngineError(
                 f"{type(model).__name__} has attention of its own, whose rows cannot be packed: "
-                f"take the engine trainer or loop ({error})"
-            ) from error
+                "take the engine trainer or loop"
+            )
         self._undo.append(lambda: model.set_attn_implementation(before))
         for module in model.modules():
             if hasattr(module, "compute_bias") and hasattr(module, "relative_attention_bias"):

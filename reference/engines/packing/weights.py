@@ -45,14 +45,14 @@ class Weights:
         torch._foreach_copy_(self._masters, [p.detach() for p in self._parameters])
         dense = self.master[self._dense :]
         self._rounded = None if dtype == torch.float32 else dense.to(dtype)
-        for lookup in tables.values():
-            lookup.dtype = dtype
-        self._point(self._computed())
-        for parameter in model.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
+        for lookup in lookups:
+            if id(lookup.weight) in tables:
+                lookup.dtype = dtype
+        self._frozen = [(p, p.data, p.data.to(dtype)) for p in model.parameters() if not p.requires_grad]
+        self._compute()
         place = {id(parameter): index for index, parameter in enumerate(self._parameters)}
         self._lookups = [(lookup, place[id(lookup.weight)]) for lookup in lookups]
+        self._given: set[int] = set()
         self._touched: list[tuple[int, torch.Tensor]] = []
         self._summed = False
         self._max_norm = recipe.max_grad_norm
@@ -69,16 +69,18 @@ class Weights:
     def collect(self, *, first: bool) -> None:
         """Move what backward passes left at the parameters into `gradient`: over what is there if `first`, else on top.
 
-        Few rows of a large table have a gradient: those of the last step are emptied, these are added.
+        Few rows of a large table have a gradient: those of the last step are emptied, these are added. What this step
+        has none for, a layer that was left out, has a gradient of zero.
         """
         grads = {index: p.grad for index, p in enumerate(self._parameters) if p.grad is not None}
         given, found = list(grads), list(grads.values())
         views = [self._gradients[index] for index in given]
         if first:
             torch._foreach_copy_(views, found)
-            self._empty_tables(filled=set(given))
+            self._empty(filled=set(given))
         elif views:
             torch._foreach_add_(views, [gradient.float() for gradient in found])
+        self._given.update(given)
         for index in given:
             self._parameters[index].grad = None
         for lookup, index in self._lookups:
@@ -87,13 +89,14 @@ class Weights:
                 self._touched.append((index, ids))
             lookup.found.clear()
 
-    def _empty_tables(self, *, filled: set[int]) -> None:
-        if self._summed:
-            self.gradient[: self._dense].zero_()
+    def _empty(self, *, filled: set[int]) -> None:
+        """Zeros where the last step left something and this one has put nothing."""
+        for index in (set(range(len(self._parameters))) if self._summed else self._given) - filled:
+            self._gradients[index].zero_()
         for index, ids in self._touched:
             if index not in filled:
                 self._gradients[index].index_fill_(0, ids, 0.0)
-        self._touched, self._summed = [], False
+        self._given, self._touched, self._summed = set(), [], False
 
     def add_up(self, ranks: Ranks) -> None:
         """Sum the gradients of all ranks. Which rows of a table the others touched is then anybody's guess."""
@@ -126,27 +129,33 @@ class Weights:
     @contextmanager
     def in_full(self) -> Iterator[None]:
         """Within, the model has its parameters in float32, to be saved."""
-        self._point(self._masters)
+        self._hold(self._masters)
         try:
             yield
         finally:
-            self._point(self._computed())
+            self._compute()
 
     def release(self) -> None:
         """Give the model parameters of its own, in float32."""
-        self._point([view.clone() for view in self._masters])
+        self._hold([view.clone() for view in self._masters])
 
-    def _computed(self) -> list[torch.Tensor]:
-        """What the model computes with: tables in float32, all else rounded."""
-        if self._rounded is None:
-            return self._masters
-        tables = [view for view in self._masters if view.storage_offset() < self._dense]
-        others = [p for p in self._masters if p.storage_offset() >= self._dense]
-        return tables + _split(self._rounded, others)
-
-    def _point(self, values: Sequence[torch.Tensor]) -> None:
+    def _hold(self, values: Sequence[torch.Tensor]) -> None:
+        """Give the model its parameters in full."""
         for parameter, value in zip(self._parameters, values, strict=True):
             parameter.data = value
+        for parameter, value, _ in self._frozen:
+            parameter.data = value
+
+    def _compute(self) -> None:
+        """Give the model what it computes with: tables in float32, all else rounded."""
+        self._hold(self._masters)
+        if self._rounded is None:
+            return
+        others = [p for p in self._parameters if p.data.storage_offset() >= self._dense]
+        for parameter, value in zip(others, _split(self._rounded, others), strict=True):
+            parameter.data = value
+        for parameter, _, rounded in self._frozen:
+            parameter.data = rounded
 
     def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
         return _split(flat, self._parameters)

@@ -1,0 +1,213 @@
+"""Rows in groups: nothing lost, nothing twice, everything back in its place, and no other grouping is cheaper."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference.engines.packing.layout import GROUP_COST, Group, Grouping, Layout, Segments, _parts, active, laid_out
+
+Mask = npt.NDArray[np.int64]
+
+# Around 100 tokens a group costs as much as the arithmetic of a row: there the choice is not trivial.
+lengths = st.lists(st.one_of(st.integers(0, 5), st.integers(60, 160)), min_size=1, max_size=9)
+
+
+def mask_of(lengths: list[int], *, side: str = "right", spare: int = 0) -> torch.Tensor:
+    """(B, T) ones where real; `spare` columns of padding beyond the longest row."""
+    width = max(lengths, default=0) + spare
+    rows = [[1] * n + [0] * (width - n) for n in lengths]
+    return torch.tensor([row if side == "right" else row[::-1] for row in rows]).view(len(lengths), width)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    """A source and a target of as many rows, of lengths that have nothing to do with each other."""
+    source = draw(lengths)
+    target = draw(st.lists(st.integers(0, 40), min_size=len(source), max_size=len(source)))
+    side, spare = draw(st.sampled_from(["left", "right"])), draw(st.integers(0, 2))
+    return Layout.of(mask_of(source, side=side, spare=spare), decoder_mask=mask_of(target))
+
+
+def pairs(layout: Layout) -> Iterator[tuple[Segments, Segments, Grouping]]:
+    """All that a model asks for: either side with itself, and the target with the source."""
+    assert layout.target is not None
+    for queries, keys in (
+        (layout.source, layout.source),
+        (layout.target, layout.target),
+        (layout.target, layout.source),
+    ):
+        yield queries, keys, layout.grouping(queries, keys)
+
+
+def owners(segments: Segments) -> npt.NDArray[np.int64]:
+    return np.repeat(np.arange(len(segments.lengths)), segments.lengths)
+
+
+def places(index: torch.Tensor | None, group: Group, length: int) -> npt.NDArray[np.int64]:
+    """(b, L) the token at each place of a group."""
+    flat = np.arange(group.rows * length) if index is None else index.numpy()
+    return flat.reshape(group.rows, length)
+
+
+def gathered(segments: Segments, grouping: Grouping, side: str) -> npt.NDArray[np.int64]:
+    parts = [
+        places(group.query_index, group, group.queries)
+        if side == "query"
+        else places(group.key_index, group, group.keys)
+        for group in grouping.groups
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *[part.ravel() for part in parts]])
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+@given(lengths, st.sampled_from(["left", "right"]), st.integers(0, 3))
+def test_segments_say_where_every_token_was_and_is(lengths: list[int], side: str, spare: int) -> None:
+    mask = mask_of(lengths, side=side, spare=spare)
+    segments = Layout.of(mask).source
+    real = [(row, column) for row in range(len(lengths)) for column in range(mask.shape[1]) if mask[row, column]]
+
+    assert [0, *np.cumsum(lengths).tolist()] == segments.offsets.tolist()
+    assert [place for n in lengths for place in range(n)] == segments.positions.tolist()
+    assert [row * mask.shape[1] + column for row, column in real] == segments.real.tolist()
+    assert list(range(len(real))) == segments.rank[segments.real].tolist()
+    assert (spare > 0 and len(lengths) > 0) or len(set(lengths)) > 1 or not segments.padded
+    bounds, longest = segments.bounds
+    assert (segments.offsets.tolist(), max(lengths), torch.int32) == (bounds.tolist(), longest, bounds.dtype)
+
+
+@given(lengths, st.sampled_from(["left", "right"]))
+def test_packing_keeps_real_places_in_order(lengths: list[int], side: str) -> None:
+    mask = mask_of(lengths, side=side, spare=1)
+    ids = torch.arange(mask.numel()).view(mask.shape)
+
+    assert ids[mask.bool()].tolist() == Layout.of(mask).source.pack(ids)[0].tolist()
+
+
+def test_rows_without_padding_are_packed_without_a_copy() -> None:
+    ids = torch.arange(6).view(2, 3)
+
+    assert ids.data_ptr() == Layout.of(torch.ones(2, 3)).source.pack(ids).data_ptr()
+
+
+# Groups ---------------------------------------------------------------------------------------------------------------
+
+
+@given(layouts())
+def test_every_row_is_in_one_group_and_no_group_mixes_rows(layout: Layout) -> None:
+    for queries, keys, grouping in pairs(layout):
+        query_owner, key_owner = owners(queries), owners(keys)
+        seen: list[int] = []
+        for group in grouping.groups:
+            query, key = places(group.query_index, group, group.queries), places(group.key_index, group, group.keys)
+            asked = np.ones_like(query, bool) if group.unasked is None else ~group.unasked.numpy()[:, :, 0]
+            shown = np.ones_like(key, bool) if group.hidden is None else ~group.hidden.numpy()[:, 0]
+            for b in range(group.rows):
+                rows = {*query_owner[query[b][asked[b]]].tolist(), *key_owner[key[b][shown[b]]].tolist()}
+                assert 1 == len(rows), f"place {b} of a group holds tokens of rows {rows}"
+                row = rows.pop()
+                assert queries.lengths[row] == asked[b].sum()
+                assert keys.lengths[row] == shown[b].sum()
+                seen.append(row)
+        assert np.flatnonzero(queries.lengths + keys.lengths).tolist() == sorted(seen)
+
+
+@given(layouts())
+def test_every_index_is_a_token_of_the_batch(layout: Layout) -> None:
+    for queries, keys, grouping in pairs(layout):
+        for side, segments in (("query", queries), ("key", keys)):
+            index = gathered(segments, grouping, side)
+            assert ((0 <= index) & (index < segments.offsets[-1])).all()
+
+
+@given(layouts())
+def test_what_was_gathered_comes_back_in_order(layout: Layout) -> None:
+    for queries, keys, grouping in pairs(layout):
+        for side, segments, place in (("query", queries, grouping.query_place), ("key", keys, grouping.key_place)):
+            index = gathered(segments, grouping, side)
+            back = index if place is None else index[place.numpy()]
+            assert list(range(segments.offsets[-1])) == back.tolist()
+
+
+@given(layouts())
+def test_padding_is_marked_wherever_rows_of_a_group_differ(layout: Layout) -> None:
+    for _, _, grouping in pairs(layout):
+        for group in grouping.groups:
+            for index, mark in ((group.query_index, group.unasked), (group.key_index, group.hidden)):
+                assert index is None or mark is None or mark.any(), "a mask that hides nothing"
+
+
+@pytest.mark.parametrize("lengths", [[7], [3, 3, 3], [1, 1]])
+def test_rows_of_one_length_are_one_group_as_they_lie(lengths: list[int]) -> None:
+    layout = Layout.of(mask_of(lengths, spare=2))
+    grouping = layout.grouping(layout.source, layout.source)
+
+    (group,) = grouping.groups
+    assert (len(lengths), lengths[0], lengths[0]) == (group.rows, group.queries, group.keys)
+    assert {None} == {group.query_index, group.key_index, group.hidden, group.unasked, grouping.query_place}
+
+
+def test_a_grouping_is_made_once_a_batch() -> None:
+    layout = Layout.of(mask_of([3, 90, 4]))
+
+    assert layout.grouping(layout.source, layout.source) is layout.grouping(layout.source, layout.source)
+
+
+# Cost -----------------------------------------------------------------------------------------------------------------
+
+
+def cost(parts: list[list[int]]) -> int:
+    return sum(GROUP_COST + len(part) * max(part) ** 2 for part in parts)
+
+
+def partitions(items: list[int]) -> Iterator[list[list[int]]]:
+    """All ways to put the items into groups."""
+    if not items:
+        yield []
+        return
+    first, *rest = items
+    for parts in partitions(rest):
+        yield [[first], *parts]
+        for i, part in enumerate(parts):
+            yield [*parts[:i], [first, *part], *parts[i + 1 :]]
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=6))
+def test_no_way_to_group_rows_is_cheaper(lengths: list[int]) -> None:
+    parts = _parts(np.asarray(lengths))
+    least = min(cost(parts) for parts in partitions([n for n in lengths if n]))
+
+    assert [i for i, n in enumerate(lengths) if n] == sorted(row for part in parts for row in part.tolist())
+    assert least == cost([[lengths[row] for row in part] for part in parts])
+
+
+def test_a_long_tail_is_cheaper_than_one_group_and_than_one_row_a_group() -> None:
+    lengths = [*range(5, 40), 400, 410]
+    parts = [[lengths[row] for row in part] for part in _parts(np.asarray(lengths))]
+
+    assert cost(parts) < 0.1 * cost([lengths])
+    assert cost(parts) < cost([[n] for n in lengths])
+    assert [400, 410] == sorted(n for part in parts for n in part if n > 40)
+    assert all(min(part) >= 400 for part in parts if max(part) >= 400)
+
+
+# The layout on its way ------------------------------------------------------------------------------------------------
+
+
+def test_a_layout_is_active_within_and_gone_after_an_error() -> None:
+    layout = Layout.of(mask_of([1, 2]))
+    found = []
+    with contextlib.suppress(RuntimeError), laid_out(layout):
+        found.append(active())
+        raise RuntimeError("lost")
+
+    assert [layout, None] == [*found, active()]
