@@ -625,6 +625,8 @@ def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Engine) ->
 @every_task
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_on_cuda_runs_are_reproducible_and_go_on(engine: Engine, task: str, precision: Any, tmp_path: Path) -> None:
+    if (engine, precision) == (ENGINES["packed"], "fp16"):
+        pytest.skip("the engine packed has no fp16: it scales no gradients")
     execution = Execution(seed=5, device="cuda", precision=precision, save_dir=tmp_path, resume=True)
     whole = engine(pipeline(task), recipe=recipe(), execution=Execution(seed=5, device="cuda", precision=precision))
     with pytest.raises(Interrupted):

@@ -74,7 +74,14 @@ def packed_attention(
 
 def _has_kernel(query: torch.Tensor) -> bool:
     """Whether torch brings a kernel for packed rows (FlashAttention 2) that takes these."""
-    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and query.shape[-1] % 8 == 0
+    width = query.shape[-1]
+    return (
+        query.is_cuda
+        and torch.backends.cuda.is_flash_attention_available()  # not in every build
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and width % 8 == 0
+        and width <= 256
+    )
 
 
 def _by_kernel(

@@ -69,12 +69,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if x.device.type != "cpu":
             rows = max(len(labels), 1)  # a GPU is slow at many small calls, and has the bandwidth
         for start in range(0, len(labels), rows):
-            piece, label = logits[start : start + rows], labels[start : start + rows, None].clamp(min=0)
+            piece, label = logits[start : start + rows], labels[start : start + rows].clamp(min=0)
             logs = torch.log_softmax(piece.float(), -1)
-            right = logs.gather(1, label)
-            losses[start : start + rows] = -right[:, 0]
+            # By place in the flattened table: `scatter_` has no deterministic way on CUDA but one that waits for it.
+            place = torch.arange(len(label), device=x.device) * logs.shape[1] + label
+            right = logs.view(-1).index_select(0, place)
+            losses[start : start + rows] = -right
             # Now what the gradient needs: softmax less one at the label, subtracted before it is rounded.
-            piece.copy_(logs.exp_().scatter_(1, label, torch.expm1(right)))
+            logs.exp_().view(-1).index_copy_(0, place, torch.expm1(right))
+            piece.copy_(logs)
         ignored = labels == IGNORED
         ctx.save_for_backward(x, weight, logits, ignored)
         return losses.masked_fill_(ignored, 0.0)

@@ -128,6 +128,9 @@ class Unpadded(nn.Module):
             inputs["decoder_input_ids"] = layout.target.pack(inputs["decoder_input_ids"])
         if self._first_position is not None:
             inputs["position_ids"] = layout.source.positions[None] + self._first_position
+            # A mask that is made already, and that `packed_attention` does not read: transformers makes none, looks for
+            # no padding (GPT-2) and for no packed rows in the positions. It would wait for a GPU to tell.
+            inputs["attention_mask"] = layout.source.positions.view(1, 1, 1, -1)
         with laid_out(layout):
             return self.module(**inputs)
 

@@ -114,7 +114,7 @@ class Weights:
 
     def _norm(self) -> torch.Tensor:
         """() of the gradient: of tables the rows that were touched, for all others are zero."""
-        if self._summed:
+        if self._summed or self.gradient.device.type != "cpu":  # a GPU reads all of it sooner than a host counts rows
             return _norm_of(self.gradient)
         norms = [_norm_of(self.gradient[self._dense :])]
         by_table: dict[int, list[torch.Tensor]] = {}
