@@ -28,7 +28,7 @@ examples:
   python -m suite show token-classification --profile small --mirror DIR
   python -m suite show translation --probe
   python -m suite show translation --probe \\
-      --checkpoint translation=saved/embedded-translation-loop-seed42/checkpoint-625
+      --checkpoint translation=checkpoints/checkpoint-625
   python -m suite show token-classification \\
       --dataset token-classification=/data/my-corpus | less
 
