@@ -196,7 +196,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     width = reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, display.PIPE_WIDTH)
     reporter.section("training")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    table = display.summary_table(state.found, state.means)
+    table = display.summary_table(state.found, state.means, width=width)
     probed = [result.record for result in state.found if result.record and any(result.record.probes.values())]
     probes = {record.spec.name: record for record in probed}
     for renderable in (table, *(display.probe_table(record) for record in probes.values())):

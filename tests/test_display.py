@@ -104,13 +104,16 @@ def test_a_share_is_in_percent_and_unknown_where_it_is(fraction: float | None, t
     assert text == display.share(fraction)
 
 
-@pytest.mark.parametrize("width", [100, 140])
-def test_the_table_fits_a_terminal(width: int) -> None:
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_table_fits_a_terminal_and_cuts_nothing_off(width: int) -> None:
     results = [result("as-expected"), result("better-than-expected"), result(None)]
-    lines = display.as_text(display.summary_table(results), width=width, colour=False).splitlines()
-    assert max(map(len, lines)) <= width
-    for word in ("floor", "peak memory", "0.7000 to 0.8000", "3.00 GiB"):
-        assert any(word in line for line in lines), "nothing is cut off"
+    cast(Any, results[0].trial).spec.name = "token-classification+first"
+    text = display.as_text(display.summary_table(results, width=width), width=width, colour=False)
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("floor", "42%", "0.7500", "expected", "failed", "classification+first"):
+        assert word in text
+    assert (width == 140) == ("0.7000 to 0.8000" in text) == ("token-classification+first" in text)
+    assert (width > 80) == ("12,346" in text) == ("3.00 GiB" in text)
 
 
 def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -19,6 +20,12 @@ from suite.specs.verdict import Verdict
 
 PIPE_WIDTH = 140
 """Columns where nobody says how many there are."""
+WIDE = 124
+"""Columns from which on the summary has room for everything."""
+FROM_WIDTH = {"band": WIDE, "tokens/s": 90, "memory": 90}
+"""What is left out of a narrower one: the bands stand in each trial's own line, all of it in the records."""
+TASK_WIDTH = 20
+"""Of a task's name there; it is broken after a hyphen."""
 VERDICT_STYLES = {
     "as-expected": ("as expected", "green"),
     "worse": ("worse", "bold red"),
@@ -56,9 +63,16 @@ def result_line(result: Result) -> Text:
     return line + Text(duration(run_seconds(result)))
 
 
-def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str, Verdict]] = ()) -> Table:
-    """Every trial with its figures; `means` are (spec, engine, seeds, verdict) of several seeds together."""
+def summary_table(
+    results: Sequence[Result], means: Sequence[tuple[str, str, str, Verdict]] = (), *, width: int = PIPE_WIDTH
+) -> Table:
+    """Every trial with its figures; `means` are (spec, engine, seeds, verdict) of several seeds together.
+
+    Args:
+        width: of the terminal. A narrow one has no room for some columns (`FROM_WIDTH`).
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown: list[bool] = []
     for name, justify in (
         ("task", "left"),
         ("engine", "left"),
@@ -70,17 +84,25 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
         ("time", "right"),
         ("tokens/s", "right"),
         ("floor", "right"),
-        ("peak memory", "right"),
+        ("memory", "right"),
     ):
-        wraps = name in ("task", "verdict")  # on a narrow terminal; nothing is cut off
-        table.add_column(name, justify=justify, no_wrap=not wraps, overflow="fold")  # type: ignore[arg-type]
+        shown.append(width >= FROM_WIDTH.get(name, 0))
+        if shown[-1]:
+            min_width = len("expected") if name == "verdict" else None  # the one column that may be wrapped
+            no_wrap = name != "verdict"
+            table.add_column(name, justify=justify, no_wrap=no_wrap, min_width=min_width)  # type: ignore[arg-type]
+
+    def add(task: str, *cells: str | Text) -> None:
+        first = task if width >= WIDE else textwrap.fill(task, TASK_WIDTH)
+        table.add_row(*(cell for cell, wanted in zip((first, *cells), shown, strict=True) if wanted))
+
     for result in results:
         trial, record = result.trial, result.record
         head = (trial.spec.name, trial.engine, str(trial.seed))
         if record is None:
             kind = result.outcome.failure.kind if result.outcome.failure else "failed"
             failed = Text({"signal": "killed", "timeout": "timed out"}.get(kind, "failed"), "bold red")
-            table.add_row(
+            add(
                 *head,
                 "-",
                 "-",
@@ -97,12 +119,12 @@ def summary_table(results: Sequence[Result], means: Sequence[tuple[str, str, str
         last = (duration(run_seconds(result)), tokens, share(record.fraction_of_floor), peak_memory(record))
         for index, verdict in enumerate(record.verdicts):
             row = (verdict.metric, figure(verdict.value), band(verdict), verdict_text(verdict))
-            table.add_row(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "", "")))
+            add(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "", "")))
         if not record.verdicts:
-            table.add_row(*head, "-", "-", "-", Text("nothing asserted", "yellow"), *last)
+            add(*head, "-", "-", "-", Text("nothing asserted", "yellow"), *last)
     for name, engine, seeds, verdict in means:
         row = (f"mean {verdict.metric}", figure(verdict.value), band(verdict), verdict_text(verdict))
-        table.add_row(name, engine, seeds, *row, "", "", "", "")
+        add(name, engine, seeds, *row, "", "", "", "")
     return table
 
 
