@@ -64,6 +64,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
     ) -> torch.Tensor:
         logits = nn.functional.linear(x, weight, bias)  # (M, V)
+        # The places below would be another row's. A GPU checks it on its way, without anyone waiting for it.
+        torch._assert_async((labels < logits.shape[1]).all(), "a label is out of bounds: the head has fewer words")
         losses = torch.empty(len(labels), dtype=torch.float32, device=x.device)
         rows = max(CACHED // max(logits.shape[1], 1), 1)
         if x.device.type != "cpu":
