@@ -136,7 +136,7 @@ class _Attend(torch.autograd.Function):
             if blocked is not None:
                 scores.masked_fill_(blocked, LEAST)
             weights = torch.softmax(scores, -1)
-            if group.blind:  # who sees nothing learns nothing: without this, the mean of some other row
+            if group.blind and group.hidden is not None:  # nothing to see is nothing, and not the mean of another row
                 weights.masked_fill_(group.hidden, 0.0)
             weights = weights.flatten(0, 1)
             mask, seen = None, weights.to(dtype)

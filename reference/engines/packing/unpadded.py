@@ -164,7 +164,8 @@ class Unpadded(nn.Module):
         """The model as it was given, with the weights and in the mode (training or not) that it has now."""
         while self._undo:
             self._undo.pop()()
-        return self.module.train(self.module.training)  # those that were away have missed a change of mode
+        self.module.train(self.module.training)  # those that were away have missed a change of mode
+        return self.module
 
     def _replace(self, wanted: Callable[[nn.Module], bool], replacement: Callable[[Any], Any]) -> list[Any]:
         """Modules by others; one that stands in several places by one other."""
