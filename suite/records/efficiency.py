@@ -1,11 +1,9 @@
 """How much of what the machine can do a run made use of: utilisation, and the floor that its time stands on.
 
 The floor is the time that a run's necessary work takes at the rates measured on the machine itself: its arithmetic at
-the rate of matrix products, and after it, step by step, a pass of AdamW over the whole state at the rate of memory.
-Nothing is left out of a rate's denominator that would make it less than what a kernel can reach, and nothing is counted
-that could be left undone by the recipe, so a run takes longer. What could be faster than the floor is no run of the
-closed division (see docs/speed.md): an optimizer that leaves parameters alone in some steps, states in half precision,
-or a pass over them at the same time as the next step's arithmetic.
+the rate of matrix products, then, step by step, a pass of a dense AdamW over the whole state at the rate of memory. It
+leaves out all that might be hidden or avoided, so a run of the closed division takes longer; docs/speed.md says what a
+run that does not would have done otherwise.
 """
 
 from __future__ import annotations
