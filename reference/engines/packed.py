@@ -109,7 +109,8 @@ def _prove(session: Session, unpadded: Unpadded) -> None:
     rows = session.loader.dataset
     assert isinstance(rows, FeatureRows)
     some = rows.lengths[:PROVED]
-    batch = session.pipeline.collate([rows[0, int(some.argmin())], rows[0, int(some.argmax())]], train=True)
+    # Not for training: nobody learns from these rows, and who counts what is trained on must not count them.
+    batch = session.pipeline.collate([rows[0, int(some.argmin())], rows[0, int(some.argmax())]], train=False)
     batch = to_device(batch, session.device)
     unpadded.eval()
     with torch.inference_mode():
