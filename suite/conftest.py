@@ -89,6 +89,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="train as this TOML file says, instead of the specs that come with the suite; repeatable",
     )
+    add(
+        "--launch",
+        metavar="CMD",
+        help='train each run in the processes that this command starts, such as "torchrun --standalone '
+        '--nproc-per-node 2" (docs/distributed.md)',
+    )
     _add_timeout(group)
     add("--results", metavar="DIR", help="write records below this directory (default: results/ of the project)")
     add("--save", metavar="DIR", help="save a checkpoint after every epoch below this directory")

@@ -17,18 +17,57 @@ Message = dict[str, Any]
 
 
 def talk(payload: Message, send: Any) -> Message:
-    """Everything that ranks can say to each other."""
+    """Everything that ranks say to each other, and then small runs."""
     ranks = Ranks.current()
     send({"step": 1})
-    return {
-        "world": ranks.world,
+    talk = {
         "sum": ranks.sum([ranks.rank + 1, 0.5]),
         "max": ranks.max([ranks.rank, -ranks.rank]),
         "each": ranks.each(10 * ranks.rank),
         "gathered": ranks.gather({"rank": ranks.rank, "text": "é" * ranks.rank}),
         "first": ranks.from_first(lambda: [ranks.rank, 1.5, float("inf")]),
         "seeds": ranks.each(ranks.seed(7)),
-        "device": ranks.own_device("cuda"),
+    }
+    summaries = [summary(train(**case)) for case in payload["cases"]]
+    # A list: every rank must hear of all.
+    agreed = all([ranks.from_first(lambda told=told: told) == told for told in summaries])  # type: ignore[misc]  # noqa: C419
+    return talk | {"runs": summaries, "all_know": [bool(one) for one in ranks.each(agreed)]}
+
+
+def train(
+    *, engine: str, task: str, recipe: Message, train: int, dropout: float = 0.0, save: str = "", stop: bool = False
+) -> TrainingRun:
+    """`stop`: it is interrupted on all ranks after the second epoch, when the first is saved."""
+    evaluations = 0
+
+    def report(progress: Progress) -> None:
+        nonlocal evaluations
+        evaluations += progress.phase == "evaluate" and progress.step == 0
+        if stop and evaluations == 3:
+            raise InterruptedError
+
+    save_dir = Path(save) if save else None
+    execution = Execution(seed=7, eval_batch_size=4, save_dir=save_dir, resume=save_dir is not None)
+    try:
+        return ENGINES[engine](
+            tiny_pipeline(task, train=train, dropout=dropout),
+            recipe=Recipe(**recipe),
+            execution=execution,
+            report=report,
+        )
+    except InterruptedError:
+        return TrainingRun()
+
+
+def summary(run: TrainingRun) -> Message:
+    """Plain data of a run, without times and memory."""
+    weights = [] if run.model is None else [float(value.double().norm()) for value in run.model.state_dict().values()]
+    return {
+        "losses": [point.loss for point in run.trajectory],
+        "counts": [[point.samples, point.tokens] for point in run.trajectory],
+        "scores": [[[score.name, score.n, score.value] for score in e.scores] for e in run.evaluations],
+        "weights": weights,
+        "held": len(run.host_bytes),
     }
 
 
@@ -50,55 +89,7 @@ def second_killed(payload: Message, send: Any) -> Message:
 
 def hang(payload: Message, send: Any) -> Message:
     ranks = Ranks.current()
-    pids = ranks.each(os.getpid())
-    send({"pids": [int(pid) for pid in pids]})
-    if ranks.rank == 0:
-        time.sleep(600)
-    ranks.wait()
+    pids = [int(pid) for pid in ranks.each(os.getpid())]
+    send({"pids": [*pids, os.getppid()]})
+    time.sleep(600)
     return {}
-
-
-def curves(payload: Message, send: Any) -> Message:
-    """Losses and scores of small runs. Rank 0 tells them; each rank says what it held itself."""
-    runs = [_run(**case) for case in payload["cases"]]
-    ranks = Ranks.current()
-    summaries = [summary(run) for run in runs]
-    agree = [ranks.from_first(lambda told=told: told) == told for told in summaries]  # type: ignore[misc]
-    return {"runs": summaries, "all_ranks_know": bool(ranks.sum([all(agree)])[0] == ranks.world)}
-
-
-def _run(
-    *,
-    engine: str,
-    task: str,
-    recipe: Message,
-    train: int,
-    dropout: float,
-    save_dir: str | None = None,
-    interrupt: bool = False,
-) -> TrainingRun:
-    execution = Execution(seed=7, eval_batch_size=4, save_dir=save_dir and Path(save_dir), resume=save_dir is not None)
-    saves = 0
-
-    def report(progress: Progress) -> None:
-        nonlocal saves
-        saves += progress.phase == "save"
-        if interrupt and saves and progress.phase == "evaluate":
-            raise InterruptedError("in the second epoch")
-
-    pipeline = tiny_pipeline(task, train=train, dropout=dropout)
-    try:
-        return ENGINES[engine](pipeline, recipe=Recipe(**recipe), execution=execution, report=report)
-    except InterruptedError:
-        return TrainingRun()
-
-
-def summary(run: TrainingRun) -> Message:
-    """Plain data of a run, without times and memory."""
-    return {
-        "losses": [point.loss for point in run.trajectory],
-        "counts": [[point.samples, point.tokens] for point in run.trajectory],
-        "evaluations": [[e.epoch, [[score.name, score.n, score.value] for score in e.scores]] for e in run.evaluations],
-        "steps": len(run.step_seconds),
-        "hosts": len(run.host_bytes),
-    }

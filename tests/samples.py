@@ -11,6 +11,7 @@ from reference.engines.work import Work
 from reference.pipelines.pipeline import Score
 from suite.records.efficiency import Efficiency, Rate, Rates, efficiency_of
 from suite.records.hardware import Energy, Hardware, Software
+from suite.records.measurements import Launch
 from suite.records.record import Record, SuiteVersion, make_record
 from suite.specs.spec import Spec, load_spec
 
@@ -86,6 +87,10 @@ def software(**changes: Any) -> Software:
         "attention": "sdpa",
     }
     return Software(**(fields | changes))
+
+
+def launch(processes: int) -> Launch:
+    return Launch(launcher="torchrun", processes=processes, nodes=1, host_bytes=(2**29,) * processes, device_bytes=None)
 
 
 def scores(value: float) -> tuple[Score, ...]:

@@ -21,7 +21,7 @@ from suite.comparing.difference import Sample, cost_difference, quality_differen
 from suite.records.hardware import Energy
 from suite.records.record import Record, RecordError, read_record, write_record
 from suite.specs.spec import Spec, load_spec
-from tests.samples import SPEC, hardware, record, sample_spec, software, training_run, write_spec
+from tests.samples import SPEC, hardware, launch, record, sample_spec, software, training_run, write_spec
 
 OTHER = {"id": "fedcba9876543210", "name": "epyc-8c-64g"}
 
@@ -357,3 +357,36 @@ def test_costs_without_spread_or_measurement(a: tuple[float, ...], b: tuple[floa
 )
 def test_a_mean_has_the_digits_that_its_spread_leaves(values: tuple[float, ...], text: str) -> None:
     assert text == shown(Sample(values))
+
+
+def test_other_numbers_of_processes_are_judged_by_quality_alone(spec: Spec) -> None:
+    one, two = (
+        runs(spec, f1=F1, seconds=TIME),
+        runs(spec, f1=(0.5, 0.51, 0.505), seconds=(50, 51, 52), launch=launch(2)),
+    )
+    found = compare(one, two)
+
+    assert "worse" == outcome(found, "f1")
+    assert {"no verdict"} == {outcome(found, measure) for measure in ("training", "peak host memory")}
+    difference = row(found, "training").difference
+    assert difference is not None
+    assert "2 processes against 1 process" == difference.reason
+    assert difference.ratio == pytest.approx(5.07, abs=0.01)
+    assert ("xeon-2c-24g-012345, 1 process, n=3", "xeon-2c-24g-012345, 2 processes, n=3") == found.pairs[0].sides
+
+
+def test_the_same_number_of_processes_is_compared_as_ever(spec: Spec) -> None:
+    two = runs(spec, f1=F1, seconds=TIME, launch=launch(2))
+    slower = runs(spec, f1=F1, seconds=(50, 51, 52), launch=launch(2))
+
+    assert "worse" == outcome(compare(two, slower), "training")
+
+
+def test_where_one_side_has_several_numbers_of_processes_like_is_paired_with_like(spec: Spec) -> None:
+    one, two = runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, launch=launch(2))
+    found = compare(one + two, two)
+
+    assert ["ner · embedded · loop · 2 processes · fp32"] == [pair.title.partition(" (")[0] for pair in found.pairs]
+    assert [("ner · embedded · loop · 1 process · fp32", "missing in B")] == [
+        (unpaired.title, unpaired.reason) for unpaired in found.unpaired
+    ]

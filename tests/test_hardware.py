@@ -13,6 +13,7 @@ import pynvml
 import pytest
 import torch
 
+from suite.records.energy import Energy, total_energy
 from suite.records.hardware import (
     EnergyMeter,
     describe_hardware,
@@ -332,3 +333,12 @@ def test_software_notes_deterministic_mode() -> None:
         assert "True" == describe_software().flags["deterministic_algorithms"]
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_joules_of_several_counters_are_added_where_all_have_them() -> None:
+    first, second = (Energy(joules=joules, source="NVML", reason=None) for joules in (1.5, 2.25))
+    none = Energy(joules=None, source=None, reason="no counter")
+
+    assert first == total_energy([first])
+    assert Energy(joules=3.75, source="NVML; sum of 2", reason=None) == total_energy([first, second])
+    assert none == total_energy([first, none])

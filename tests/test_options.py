@@ -121,6 +121,36 @@ def test_half_precision_needs_a_gpu() -> None:
         options.check_precision("fp8", device="cuda")
 
 
+def test_a_launcher_beside_this_python_comes_before_those_on_the_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "torchrun").touch(mode=0o755)
+    (tmp_path / "there" / "srun").touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "here" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "there"))
+
+    assert () == options.parse_launch(None, device="cuda:1")
+    found = options.parse_launch("torchrun --nproc-per-node 2 --tee '0: 3'", device="cpu")
+    assert (str(tmp_path / "here" / "torchrun"), "--nproc-per-node", "2", "--tee", "0: 3") == found
+    assert (str(tmp_path / "there" / "srun"), "python") == options.parse_launch("srun python", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "told"),
+    [
+        ("", "cpu", "the command is empty; give one such as .torchrun"),
+        ("torchrun '2", "cpu", "No closing quotation; write it as for a shell"),
+        ("no-such-launcher -n 2", "cpu", "no command 'no-such-launcher' beside this Python or on PATH"),
+        ("env", "cuda:1", "with --device cuda:1: each process takes a GPU of its own; use cuda or cpu"),
+    ],
+)
+def test_a_launcher_that_cannot_be_meant_is_told(text: str, device: str, told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        options.parse_launch(text, device=device)
+
+
 def test_all_tasks_and_variants_are_chosen_unless_some_are_named() -> None:
     every = [spec.name for spec in plan.choose_specs([], profile="embedded")]
     assert {"masked-lm", "token-classification", "token-classification+first"} <= set(every)

@@ -17,7 +17,7 @@ from suite.records import record as module
 from suite.records.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
 from suite.specs.spec import Spec
 from suite.specs.verdict import judge
-from tests.samples import record, sample_spec, scores, training_run
+from tests.samples import launch, record, sample_spec, scores, training_run
 
 SCHEMA = Path(module.__file__).with_name("record.schema.json")
 RESULTS = Path(__file__).parents[1] / "results"
@@ -267,6 +267,14 @@ def test_places_without_records_are_told(tmp_path: Path) -> None:
         read_records(tmp_path)
     with pytest.raises(RecordError, match="no such file or folder"):
         read_records(tmp_path / "none")
+
+
+def test_a_record_says_how_many_processes_trained(spec: Spec, tmp_path: Path) -> None:
+    alone, two = record(spec), record(spec, launch=launch(2))
+
+    assert (1, 2) == (alone.processes, two.processes)
+    assert alone.file_name.replace(".seed", ".2-processes.seed") == two.file_name, "neither may overwrite the other"
+    assert two == read_record(write_record(two, tmp_path))
 
 
 def test_the_suites_commit_is_that_of_its_own_repository(tmp_path: Path) -> None:

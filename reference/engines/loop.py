@@ -132,7 +132,8 @@ def _load(session: Session, *, optimizer: Any, schedule: LRScheduler, accelerato
     schedule.load_state_dict(load_state(directory, "scheduler.pt"))
     if accelerator.scaler is not None and (directory / "scaler.pt").exists():
         accelerator.scaler.load_state_dict(load_state(directory, "scaler.pt"))
-    generators = load_state(directory, "generators.pt")  # a row a rank
-    torch.set_rng_state(generators["cpu"][rank])
+    # A row a rank. torch takes a state from where its storage begins, so it must have one of its own.
+    generators = {kind: states[rank].clone() for kind, states in load_state(directory, "generators.pt").items()}
+    torch.set_rng_state(generators["cpu"])
     if "cuda" in generators and session.device.type == "cuda":
-        torch.cuda.set_rng_state(generators["cuda"][rank], session.device)
+        torch.cuda.set_rng_state(generators["cuda"], session.device)

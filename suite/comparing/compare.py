@@ -2,7 +2,8 @@
 why.
 
 Only like is compared with like: the same spec by its hash, the same data by its fingerprint, the same precision, and
-(unless engines are what is compared) the same engine. `suite.comparing.difference` says when a difference counts.
+(unless engines are what is compared) the same engine. Runs of different numbers of processes are judged by their
+quality; their costs are shown beside the numbers. `suite.comparing.difference` says when a difference counts.
 The sides are called A and B; B is judged against A.
 """
 
@@ -31,7 +32,8 @@ def compare(
         by: `files` pairs runs of the same engine, whatever their machines; `engine` runs of the same machine, whatever
             their engines.
     """
-    groups_a, groups_b = _grouped(records_a, by=by), _grouped(records_b, by=by)
+    mixed = _mixed(records_a, by=by) | _mixed(records_b, by=by)
+    groups_a, groups_b = _grouped(records_a, by=by, mixed=mixed), _grouped(records_b, by=by, mixed=mixed)
     pairs: list[Pair] = []
     unpaired: list[Unpaired] = []
     for key in sorted(groups_a.keys() | groups_b.keys()):
@@ -68,11 +70,25 @@ def split_engines(records: Iterable[Record], *, engines: Sequence[str] = ()) -> 
     return {engine: sides[engine] for engine in chosen}
 
 
-def _grouped(records: Iterable[Record], *, by: By) -> dict[Key, list[Record]]:
-    """Precision last in the key, so that one can look for a group of another."""
+def _key(r: Record, *, by: By) -> Key:
+    """Precision last, so that one can look for a group of another."""
+    return (r.spec.name, r.spec.profile, r.hardware.folder if by == "engine" else r.engine, r.precision)
+
+
+def _mixed(records: Iterable[Record], *, by: By) -> set[Key]:
+    """Keys under which one side has runs of several numbers of processes: these are groups of their own."""
+    numbers: dict[Key, set[int]] = {}
+    for r in records:
+        numbers.setdefault(_key(r, by=by), set()).add(r.processes)
+    return {key for key, found in numbers.items() if len(found) > 1}
+
+
+def _grouped(records: Iterable[Record], *, by: By, mixed: set[Key]) -> dict[Key, list[Record]]:
     groups: dict[Key, list[Record]] = {}
     for r in records:
-        key = (r.spec.name, r.spec.profile, r.hardware.folder if by == "engine" else r.engine, r.precision)
+        key = _key(r, by=by)
+        if key in mixed:
+            key = (*key[:-1], _counted(r), key[-1])
         groups.setdefault(key, []).append(r)
     return groups
 
@@ -119,7 +135,10 @@ def _pair(title: str, a: Sequence[Record], b: Sequence[Record], *, by: By) -> Pa
     first, second = kept
     notes.extend(_environment_notes(first[0], second[0]))
     rows = (*_quality_rows(first, second, notes), *_cost_rows(first, second))
-    sides = tuple(f"{r[0].engine if by == 'engine' else r[0].hardware.folder}, n={len(r)}" for r in kept)
+    names = [r[0].engine if by == "engine" else r[0].hardware.folder for r in kept]
+    if any(r[0].processes > 1 for r in kept):
+        names = [f"{name}, {_counted(r[0])}" for name, r in zip(names, kept, strict=True)]
+    sides = [f"{name}, n={len(r)}" for name, r in zip(names, kept, strict=True)]
     return Pair(f"{title} (spec {first[0].spec.hash[:12]})", (sides[0], sides[1]), rows, tuple(notes))
 
 
@@ -146,8 +165,14 @@ def _cost_rows(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
     def samples(figure: str) -> tuple[Sample, Sample]:
         return _sample(a, figure), _sample(b, figure)
 
+    def measured(both: tuple[Sample, Sample]) -> Difference:
+        found = cost_difference(*both)
+        if a[0].processes != b[0].processes:  # that it differs is no news, and how much nobody has promised
+            return Difference("no verdict", f"{_counted(b[0])} against {_counted(a[0])}", found.ratio, None)
+        return found
+
     seconds = samples("train seconds")
-    yield Row("training", "s", *seconds, cost_difference(*seconds))
+    yield Row("training", "s", *seconds, measured(seconds))
     yield Row("throughput", "tokens/s", *samples("tokens/s"), None)
     shares = samples("of the floor")
     if shares[0].n or shares[1].n:
@@ -156,8 +181,12 @@ def _cost_rows(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
         both = samples(figure)
         if both[0].n or both[1].n:
             same_source = figure != "energy" or {r.energy.source for r in a} == {r.energy.source for r in b}
-            measured = cost_difference(*both) if same_source else Difference("no verdict", "other counters", None, None)
-            yield Row(figure, unit, *both, measured)
+            difference = measured(both) if same_source else Difference("no verdict", "other counters", None, None)
+            yield Row(figure, unit, *both, difference)
+
+
+def _counted(record: Record) -> str:
+    return f"{record.processes} process{'es' if record.processes > 1 else ''}"
 
 
 def _sample(records: Sequence[Record], figure: str) -> Sample:

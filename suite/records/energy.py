@@ -35,6 +35,16 @@ class Energy(BaseModel):
     reason: Line | None
 
 
+def total_energy(energies: Sequence[Energy]) -> Energy:
+    """Of a run that several counters measured, of a part each; no sum where one of them could not."""
+    if len(energies) == 1:
+        return energies[0]
+    if (lacking := next((energy for energy in energies if energy.joules is None), None)) is not None:
+        return lacking
+    joules = sum(energy.joules or 0.0 for energy in energies)
+    return Energy(joules=round(joules, 3), source=f"{energies[0].source}; sum of {len(energies)}", reason=None)
+
+
 class Counter(Protocol):
     """What an energy counter offers. `joules` counts up from an arbitrary start and may raise OSError or NVMLError."""
 

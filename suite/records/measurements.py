@@ -135,6 +135,22 @@ class Tokens(_Model):
     padded: Count
 
 
+class Launch(_Model):
+    """The processes that trained together. The record's tokens and energy are sums over them, its memory is that of the
+    one that held most, each of its times that of the slowest.
+
+    Attributes:
+        launcher: the name of the command that started them; its arguments may name hosts and paths.
+        host_bytes, device_bytes: each process's peak, in the order of the ranks.
+    """
+
+    launcher: Line
+    processes: Annotated[int, Field(ge=1)]
+    nodes: Annotated[int, Field(ge=1)]
+    host_bytes: tuple[Count, ...]
+    device_bytes: tuple[Count, ...] | None
+
+
 class Memory(_Model):
     """Peaks of the run's process. `device_bytes` is None where there is no device beside the host."""
 

@@ -28,7 +28,7 @@ from suite.problems import of_validation, shown
 from suite.records.efficiency import Efficiency
 from suite.records.files import write_atomically
 from suite.records.hardware import Energy, Hardware, Software
-from suite.records.measurements import Evaluation, Memory, Quality, StepSeconds, Tokens, Trajectory
+from suite.records.measurements import Evaluation, Launch, Memory, Quality, StepSeconds, Tokens, Trajectory
 from suite.records.version import SuiteVersion, suite_version
 from suite.specs.fingerprint import measured_hash
 from suite.specs.verdict import Verdict
@@ -112,10 +112,18 @@ class Record(_Model):
     suite: SuiteVersion
     started: AwareDatetime
     finished: AwareDatetime
+    launch: Launch | None = None
+    """None where one process trained, started by nobody but the suite."""
+
+    @property
+    def processes(self) -> int:
+        """That trained together."""
+        return 1 if self.launch is None else self.launch.processes
 
     @property
     def file_name(self) -> str:
-        return f"{self.spec.name}.{self.spec.profile}.{self.engine}.{self.precision}.seed{self.seed}.json"
+        many = f".{self.processes}-processes" if self.processes > 1 else ""
+        return f"{self.spec.name}.{self.spec.profile}.{self.engine}.{self.precision}{many}.seed{self.seed}.json"
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -148,6 +156,7 @@ def make_record(
     suite: SuiteVersion,
     started: datetime,
     finished: datetime,
+    launch: Launch | None = None,
 ) -> Record:
     """A record of a finished run: the last evaluation's scores are its quality, those at step 0 the ones before
     training.
@@ -184,6 +193,7 @@ def make_record(
         suite=suite,
         started=started,
         finished=finished,
+        launch=launch,
     )
 
 

@@ -32,7 +32,9 @@ from reference.sources import (
     open_source,
 )
 from suite.records.efficiency import Efficiency, efficiency_of
-from suite.records.hardware import EnergyMeter, describe_hardware, describe_software
+from suite.records.energy import Energy, EnergyMeter, total_energy
+from suite.records.hardware import describe_hardware, describe_software
+from suite.records.measurements import Launch
 from suite.records.probe import measure_rates, together
 from suite.records.record import make_record, suite_version
 from suite.runs.serving import Message, Refused, Send, describe
@@ -42,7 +44,7 @@ from suite.specs.verdict import Verdict, judge
 
 
 def train(payload: Message, send: Send) -> Message:
-    """Train, score, judge. The payload is `Trial.payload()`; the result holds the record.
+    """Train, score, judge. The payload is `Trial.payload()`; the result holds the record, on every rank.
 
     Raises:
         Refused: the spec, the data, the checkpoint or the engine's settings do not allow the run.
@@ -62,9 +64,10 @@ def _train(payload: Message, send: Send) -> Message:
         raise Refused(f"{spec.path} was changed since the suite read it: run the suite again")
     source = NotedSource(open_source(spec.data, spec.checkpoint, access=access))
     pipeline = PIPELINES[spec.task](source, options=spec.options, seed=payload["seed"])
+    ranks = Ranks.current()
     execution = Execution(
         seed=payload["seed"],
-        device=payload["device"],
+        device=ranks.own_device(payload["device"]),
         precision=payload["precision"],
         eval_batch_size=spec.eval_batch_size,
         save_dir=path_or_none(payload["save_dir"]),
@@ -72,6 +75,13 @@ def _train(payload: Message, send: Send) -> Message:
     )
     with EnergyMeter(execution.device) as meter:
         run = ENGINES[payload["engine"]](pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
+    # The counters of processors are their node's: one rank of each reads them. Of GPUs every rank has its own.
+    reads = execution.device != "cpu" or ranks.local_rank == 0
+    energies = ranks.gather(meter.energy.model_dump(mode="json") if reads else None)
+    launch = None if payload["launcher"] is None else launch_of(run, launcher=payload["launcher"], ranks=ranks)
+    use = efficiency(pipeline, run, execution)
+    if not ranks.first:
+        return {"record": ranks.from_first(dict), "problem": None}
     data = source.fingerprint()
     expectations = {} if spec.overrides else load_expectations(spec, dataset_fingerprint=data)
     for moment, lines in run.probes.items():
@@ -85,14 +95,16 @@ def _train(payload: Message, send: Send) -> Message:
         precision=execution.precision,
         dataset_fingerprint=data,
         verdicts=verdicts(spec, run=run, expectations=expectations),
-        energy=meter.energy,
-        efficiency=efficiency(pipeline, run, execution),
+        energy=total_energy([Energy.model_validate(energy) for energy in energies if energy is not None]),
+        efficiency=use,
         hardware=describe_hardware(execution.device),
         software=describe_software(run.model),
         suite=suite_version(),
         started=started,
         finished=datetime.now(UTC),
+        launch=launch,
     )
+    plain = ranks.from_first(lambda: record.model_dump(mode="json"))
     problem = None
     if payload["push_to"] is not None:
         try:
@@ -100,7 +112,16 @@ def _train(payload: Message, send: Send) -> Message:
             print(f"published: {commit.repo_url.url}")
         except PublishingError as error:  # what was trained and measured is worth its record all the same
             problem = str(error)
-    return {"record": record.model_dump(mode="json"), "problem": problem}
+    return {"record": plain, "problem": problem}
+
+
+def launch_of(run: TrainingRun, *, launcher: str, ranks: Ranks) -> Launch:
+    """How the ranks were started, and what each of them held. Each node has one rank that is its first."""
+    nodes = int(ranks.sum([ranks.local_rank == 0])[0])
+    held = None if run.device_bytes is None else tuple(run.device_bytes)
+    return Launch(
+        launcher=launcher, processes=ranks.world, nodes=nodes, host_bytes=tuple(run.host_bytes), device_bytes=held
+    )
 
 
 def efficiency(pipeline: Pipeline, run: TrainingRun, execution: Execution) -> Efficiency:

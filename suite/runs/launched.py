@@ -39,11 +39,11 @@ def main(address: str, target: str, payload: str) -> int:
             leads = ranks.local_rank == 0
             module, _, name = target.partition(":")
             value = getattr(importlib.import_module(module), name)(job, channel.send if leads else _say_nothing)
-        channel.post({"kind": "result", "value": value} if leads else {"kind": "done"})
+        channel.post({"kind": "result", "value": value} if leads else {"kind": "done"}, last=True)
         code = 0
     except Exception as error:
         traceback.print_exc()
-        channel.post({"kind": "error", "cause": describe(error), "time": time.time()})
+        channel.post({"kind": "error", "cause": describe(error), "time": time.time()}, last=True)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -60,6 +60,7 @@ class Channel:
     def __init__(self, address: str) -> None:
         self._connection: Connection | None = None
         self._lock = threading.Lock()  # an engine may report from another thread
+        self._over = False
         if not Path(address).exists():  # another node
             if os.environ.get("RANK", os.environ.get("SLURM_PROCID")) == "0":
                 sys.exit("Error: rank 0 runs on another node than pytest, which hears nothing of it: run pytest there")
@@ -69,7 +70,8 @@ class Channel:
             self._connection = Connection(client.detach())
         threading.Thread(target=self._die_with_the_suite, daemon=True).start()
 
-    def post(self, message: Message) -> None:
+    def post(self, message: Message, *, last: bool = False) -> None:
+        self._over = last
         if self._connection is not None:
             data = json.dumps(message).encode()
             with self._lock:
@@ -81,6 +83,8 @@ class Channel:
     def _die_with_the_suite(self) -> None:
         assert self._connection is not None
         self._connection.poll(None)  # nothing is ever sent here: what comes is the end
+        if self._over:
+            return
         if os.getpgid(0) == os.getpid():  # torchrun gives each rank a group of its own, which no other signal reaches
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -35,12 +35,14 @@ class Outcome:
     peak_bytes: int
     """The most resident memory the job and its workers were seen to hold, looked at every `POLL_SECONDS`."""
     log: Path
+    hung: tuple[str, ...] = ()
+    """The end of the log when time was up: what is stopped then may say more, and less to the point."""
 
     def report(self) -> str:
         """The failure's cause, then the end of the log, unless the cause says all."""
         cause = "" if self.failure is None else self.failure.cause
         refused = self.failure is not None and self.failure.kind == "refused"
-        tail = [] if refused else log_tail(self.log)
+        tail = [] if refused else self.hung or log_tail(self.log)
         if not tail:
             return cause
         return f"{cause}\n\nThe end of its output ({self.log}):\n" + "\n".join(f"  {line}" for line in tail)

@@ -73,7 +73,7 @@ def run_isolated(
     )
     started = time.monotonic()
     watch = _Watch(deadline=None if timeout is None else started + timeout)
-    timed_out = False
+    timed_out, hung = False, []
     try:
         _start(process)
         sender.close()
@@ -81,6 +81,7 @@ def run_isolated(
     except _TimedOut:
         timed_out, final = True, None
         _show_where_it_hangs(process)
+        hung = log_tail(log)
     except (ConnectionError, EOFError) as error:
         final = {"kind": "error", "cause": f"the fork server is gone ({type(error).__name__}: {error})"}
     finally:
@@ -95,7 +96,7 @@ def run_isolated(
         failure = Failure("timeout", f"timed out: it had not finished after {timeout:g} s and was stopped")
     else:
         failure = explain_exit(exit_code, watch.peak_bytes)
-    return Outcome(None, failure, seconds, watch.peak_bytes, log)
+    return Outcome(None, failure, seconds, watch.peak_bytes, log, tuple(hung))
 
 
 class _TimedOut(Exception):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.records.files import write_atomically
 from suite.records.record import Record, RecordError, write_record
+from suite.runs.launching import run_launched
 from suite.runs.outcome import Outcome
 from suite.runs.running import run_isolated
 from suite.runs.serving import Message
@@ -32,6 +34,8 @@ class Conditions:
     save_dir: Path | None = None
     resume: bool = False
     push_to: str | None = None
+    launcher: tuple[str, ...] = ()
+    """The command that starts the processes that train together; none: one process trains."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Trial:
             "save_dir": _text(conditions.save_dir and conditions.save_dir / f"{self.spec.profile}-{self.name}"),
             "resume": conditions.resume,
             "push_to": conditions.push_to,
+            "launcher": Path(conditions.launcher[0]).name if conditions.launcher else None,
         }
 
 
@@ -88,8 +93,12 @@ def run_trial(
     log: Path,
     on_message: Callable[[Message], None] | None = None,
 ) -> Result:
-    """Run it in its own process and write its record below `results` (None: do not keep it)."""
-    outcome = run_isolated(
+    """Run it isolated, in one process or in those of its launcher, and write its record below `results` (None: do not
+    keep it).
+    """
+    launcher = trial.conditions.launcher
+    run = partial(run_launched, launcher) if launcher else run_isolated
+    outcome = run(
         JOB,
         payload=trial.payload(),
         log=log,

@@ -98,7 +98,8 @@ def summary_table(
 
     for result in results:
         trial, record = result.trial, result.record
-        head = (trial.spec.name, trial.engine, str(trial.seed))
+        engine = trial.engine if record is None or record.processes == 1 else f"{trial.engine} x{record.processes}"
+        head = (trial.spec.name, engine, str(trial.seed))
         if record is None:
             kind = result.outcome.failure.kind if result.outcome.failure else "failed"
             failed = Text({"signal": "killed", "timeout": "timed out"}.get(kind, "failed"), "bold red")

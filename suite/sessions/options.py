@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +164,28 @@ def resolve_device(text: str) -> str:
         if index >= n:
             raise OptionError(f"--device {text}: the driver shows {n or 'no'} NVIDIA GPU{'' if n == 1 else 's'} here")
     return text
+
+
+def parse_launch(text: str | None, *, device: str) -> tuple[str, ...]:
+    """The command that starts several processes, its first word as a path; none without the option.
+
+    What lies beside this Python comes before what PATH has: another environment's torchrun would start its own.
+    """
+    if text is None:
+        return ()
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise OptionError(f"--launch {text}: {error}; write it as for a shell") from error
+    if not words:
+        raise OptionError('--launch: the command is empty; give one such as "torchrun --standalone --nproc-per-node 2"')
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(words[0], path=beside)
+    if found is None:
+        raise OptionError(f"--launch {text}: there is no command {words[0]!r} beside this Python or on PATH")
+    if device not in ("cpu", "cuda"):
+        raise OptionError(f"--launch with --device {device}: each process takes a GPU of its own; use cuda or cpu")
+    return (found, *words[1:])
 
 
 def check_precision(text: str, *, device: str) -> Precision:

@@ -35,6 +35,7 @@ class Session:
     save_dir: Path | None
     resume: bool
     push_to: str | None
+    launcher: tuple[str, ...]
     found: list[Result] = field(default_factory=list)
     means: list[tuple[str, str, str, Verdict]] = field(default_factory=list)
     problem: str | None = None
@@ -72,6 +73,7 @@ class Session:
             save_dir=None if save is None else Path(save).expanduser().resolve(),
             resume=get("resume"),
             push_to=options.parse_repository(get("push_to")),
+            launcher=options.parse_launch(get("launch"), device=device),
         )
 
     def trials(self) -> list[Trial]:
@@ -98,6 +100,7 @@ class Session:
                 save_dir=self.save_dir,
                 resume=self.resume,
                 push_to=self.push_to,
+                launcher=self.launcher,
             )
             try:
                 specs = plan.choose_specs(self.tasks, profile=self.profile, files=self.files)
@@ -148,6 +151,8 @@ class Session:
             f"precision {self.precision}",
             f"seed{'s' if len(self.seeds) > 1 else ''} {seeds}",
         ]
+        if self.launcher:
+            parts.append(f"each run started by {Path(self.launcher[0]).name} {' '.join(self.launcher[1:])}".rstrip())
         if threads:
             parts.append(f"OMP_NUM_THREADS={threads}")
         return ", ".join(parts)
