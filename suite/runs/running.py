@@ -27,7 +27,7 @@ from typing import Any, cast
 
 import psutil
 
-from suite.runs.outcome import Failure, Outcome, explain_exit
+from suite.runs.outcome import Failure, Outcome, explain_exit, log_tail
 from suite.runs.serving import Message, serve
 
 PRELOAD = ("suite.runs.job",)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from reference.engines.work import WorkError, necessary_work
 
 from reference.engines import ENGINES
 from reference.engines.training import Execution, TrainingRun
+from reference.engines.work import WorkError, necessary_work
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
 from reference.ragged import Ragged
