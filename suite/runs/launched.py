@@ -22,7 +22,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from suite.runs.serving import Message, describe
+from suite.runs.serving import Message, Refused, describe
 
 
 def main(address: str, target: str, payload: str) -> int:
@@ -43,7 +43,8 @@ def main(address: str, target: str, payload: str) -> int:
         code = 0
     except Exception as error:
         traceback.print_exc()
-        channel.post({"kind": "error", "cause": describe(error), "time": time.time()}, last=True)
+        kind = "refused" if isinstance(error, Refused) else "error"
+        channel.post({"kind": kind, "cause": describe(error), "time": time.time()}, last=True)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -24,7 +24,7 @@ from typing import Any
 
 from suite.runs.outcome import Outcome, log_tail
 from suite.runs.running import run_isolated
-from suite.runs.serving import Message, Send, ToldError
+from suite.runs.serving import Message, Refused, Send, ToldError
 
 LAUNCH = "suite.runs.launching:launch"
 POLL_SECONDS = 0.2
@@ -78,6 +78,8 @@ def launch(payload: Message, send: Send) -> Message:
 
 
 class _Listener:
+    """Hears the ranks on this node out."""
+
     def __init__(self, server: socket.socket, process: subprocess.Popen[bytes], *, name: str, log: Path) -> None:
         self.server = server
         self.process = process
@@ -100,7 +102,9 @@ class _Listener:
                     self._let_it_end()
                     value: Message = message["value"]
                     return value
-            for trouble in sorted((m for m in messages if m["kind"] in ("gone", "error")), key=_moment):
+            for trouble in sorted((m for m in messages if m["kind"] in ("gone", "refused", "error")), key=_moment):
+                if trouble["kind"] == "refused":
+                    raise Refused(trouble["cause"])
                 if not _only_missed_another(trouble):
                     raise ToldError(self._cause(trouble))
                 if missed is None:
@@ -123,7 +127,7 @@ class _Listener:
             return self.ranks.pop(ready) | {"kind": "gone"}
         if message["kind"] == "rank":
             self.ranks[ready] = message
-        elif message["kind"] in ("done", "result", "error"):
+        elif message["kind"] in ("done", "result", "refused", "error"):
             message |= {key: value for key, value in self.ranks.pop(ready).items() if key != "kind"}
         return message
 
