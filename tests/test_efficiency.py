@@ -75,7 +75,7 @@ def test_the_probe_finds_rates_that_a_machine_can_have(precision: str) -> None:
         assert rate is not None
         assert low < rate.per_second < high
         assert rate.source.startswith("measured: ")
-        assert f"{torch.get_num_threads()} threads" in rate.source
+        assert f", {torch.get_num_threads()} thread" in rate.source
 
 
 def test_in_half_precision_the_products_of_float32_count_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,4 +187,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _threads(device: torch.device) -> str:
-    return f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    if device.type != "cpu":
+        return ""
+    count = torch.get_num_threads()
+    return f", {count} thread" + ("s" if count > 1 else "")
