@@ -43,6 +43,7 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
         verdicts=(verdict(status, low=low, high=None if low is None else 0.8),),
         tokens_per_second=12345.6,
         fraction_of_floor=0.415,
+        processes=1,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
         probes={},
     )
