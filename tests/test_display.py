@@ -45,6 +45,7 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
         fraction_of_floor=0.415,
         processes=1,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
+        processes=1,
         probes={},
     )
     record.finished = _Moment(61.0)
@@ -103,6 +104,14 @@ def test_a_size_is_in_binary_units(count: int | None, text: str) -> None:
 )
 def test_a_share_is_in_percent_and_unknown_where_it_is(fraction: float | None, text: str) -> None:
     assert text == display.share(fraction)
+
+
+def test_the_table_says_how_many_processes_trained() -> None:
+    alone, together = result("as-expected"), result("as-expected", seed=2)
+    cast(Any, together.record).processes = 8
+    lines = display.as_text(display.summary_table([alone, together]), width=140, colour=False).splitlines()
+
+    assert ["loop   ", "loop x8"] == [line[line.index("loop") :][:7] for line in lines if "loop" in line]
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

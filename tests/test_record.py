@@ -90,7 +90,7 @@ def test_records_are_valid_by_the_schema_and_others_are_not(spec: Spec) -> None:
     plain = json.loads(record(spec).model_dump_json())
 
     jsonschema.validate(plain, schema)
-    for key in plain:
+    for key in plain.keys() - {"launch"}:  # which a run of one process has not, nor a record from before there was one
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({name: value for name, value in plain.items() if name != key}, schema)
     with pytest.raises(jsonschema.ValidationError):
