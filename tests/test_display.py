@@ -45,7 +45,6 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
         fraction_of_floor=0.415,
         processes=1,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
-        processes=1,
         probes={},
     )
     record.finished = _Moment(61.0)
