@@ -34,6 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_quiet = True
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("touchstone").addoption(
+        "--rounds", type=int, default=3, metavar="N", help="of training steps of each engine in turn (default: 3)"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def started(pytestconfig: pytest.Config) -> None:
     pytestconfig.stash[STARTED] = datetime.now(UTC)

@@ -29,7 +29,6 @@ from suite.specs.spec import load_spec
 
 WAYS = ("trainer:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Engine and precision; the first is what the others are judged against."""
-ROUNDS = 3
 WARM_UP = 3
 STEPS = 10
 """Of a round, after `WARM_UP` others: the first steps find memory and kernels to be made ready."""
@@ -39,9 +38,7 @@ class StepsError(Exception):
     """The steps of an engine could not be timed: says why."""
 
 
-def race_engines(
-    payload: Message, *, ways: Sequence[str] = WAYS, rounds: int = ROUNDS, log: Path
-) -> dict[str, list[Message]]:
+def race_engines(payload: Message, *, ways: Sequence[str] = WAYS, rounds: int, log: Path) -> dict[str, list[Message]]:
     """For each way the results of `take_steps`, one a round.
 
     Args:

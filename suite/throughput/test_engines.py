@@ -10,7 +10,7 @@ from suite.sessions.options import split_task
 from suite.sessions.session import SESSION
 from suite.specs.spec import load_spec
 from suite.throughput.conftest import SPEEDS
-from suite.throughput.steps import StepsError, race_engines
+from suite.throughput.steps import WAYS, StepsError, race_engines
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -22,9 +22,13 @@ def test_training_steps(task: str, pytestconfig: pytest.Config) -> None:
     session = pytestconfig.stash[SESSION]
     spec = load_spec(task, profile=session.profile)
     mirror = None if session.mirror is None else str(session.mirror)
+    ways = [way for way in WAYS if way == WAYS[0] or not session.engines or way.split(":")[0] in session.engines]
     try:
         found = race_engines(
-            {"spec": task, "profile": session.profile, "mirror": mirror}, log=session.logs / f"speed-{task}.log"
+            {"spec": task, "profile": session.profile, "mirror": mirror},
+            ways=ways,
+            rounds=pytestconfig.getoption("--rounds"),
+            log=session.logs / f"speed-{task}.log",
         )
     except StepsError as error:
         pytest.fail(str(error), pytrace=False)
@@ -42,7 +46,7 @@ def test_training_steps(task: str, pytestconfig: pytest.Config) -> None:
                 floor_seconds=last["floor"],
             )
         )
-    steps = found["trainer:fp32"][-1]["steps"]
+    steps = found[WAYS[0]][-1]["steps"]
     speed = TaskSpeed(task=task, spec_hash=spec.hash, steps_in_all=steps, engines=tuple(engines))
     pytestconfig.stash.setdefault(SPEEDS, []).append(speed)
     (session.logs / f"speed-{task}.log").unlink(missing_ok=True)

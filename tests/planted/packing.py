@@ -242,6 +242,27 @@ def own_positions_are_overwritten(features, **options):
     return pack(kept, **options)
 
 
+@planted("pack", caught_by="F8")
+def nothing_is_packed_of_nothing(features, **options):
+    """A batch without rows gives a packed row without tokens, on which a model or its kernel fails later."""
+    if len(features):
+        return pack(features, **options)
+    return {"position_ids": torch.empty(0, dtype=torch.int64), "offsets": torch.zeros(1, dtype=torch.int64)}
+
+
+@planted("pack", caught_by="F8")
+def unknown_columns_are_padded_with_zeros(features, **options):
+    """A column that nobody knows the padding of gets zeros, which may well mean something there."""
+    known = {"input_ids", "attention_mask", "token_type_ids", "labels", "word_ids", "special_tokens_mask"}
+    unknown = [name for name in (features[0] if len(features) else ()) if name not in known]
+    packed = pack([{name: feature[name] for name in feature if name not in unknown} for feature in features], **options)
+    for name in unknown:
+        values = np.concatenate([np.atleast_1d(feature[name]) for feature in features]).astype(np.int64)
+        fill = len(packed["input_ids"]) - len(values) if np.ndim(features[0][name]) else 0
+        packed[name] = torch.from_numpy(np.pad(values, (0, max(fill, 0))))
+    return packed
+
+
 @planted("pack", caught_by="F9")
 def the_callers_rows_are_taken_away(features, **options):
     """Each row is taken out of its feature as it is packed, to save memory that is the caller's."""
