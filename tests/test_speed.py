@@ -1,0 +1,71 @@
+"""The record of the engines' steps: what it computes, refuses, and that the committed ones can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from suite.records import speed
+from suite.records.record import RecordError
+from suite.records.speed import Steps, TaskSpeed, json_schema, read_speed
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = sorted((ROOT / "results").glob("*/speed.*.json"))
+
+
+def steps(*rounds: tuple[float, ...], engine: str = "trainer", floor: float | None = None) -> Steps:
+    return Steps(engine=engine, precision="fp32", rounds=rounds, samples=16.0, tokens=320.0, floor_seconds=floor)
+
+
+def task(*engines: Steps) -> TaskSpeed:
+    return TaskSpeed(task="masked-lm", spec_hash="0" * 64, steps_in_all=75, engines=engines)
+
+
+def test_the_ratio_is_of_medians_over_all_rounds_and_its_spread_of_single_ones() -> None:
+    fast = steps((1.0, 1.0, 9.0), (2.0, 2.0, 2.0), engine="packed")
+    found = task(steps((4.0, 4.0, 4.0), (4.0, 4.0, 4.0)), fast)
+
+    assert 2.0 == fast.seconds
+    assert 2.0 == found.ratio(fast)
+    assert (2.0, 4.0) == found.spread(fast)
+
+
+def test_the_floor_is_a_fraction_of_the_median_step_or_nothing() -> None:
+    assert 0.25 == steps((2.0, 2.0, 6.0), floor=0.5).fraction_of_floor
+    assert steps((2.0,)).fraction_of_floor is None
+
+
+def test_engines_with_another_number_of_rounds_were_not_run_in_turn() -> None:
+    with pytest.raises(ValidationError, match="not run in turn"):
+        task(steps((1.0,)), steps((1.0,), (1.0,), engine="packed"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_committed_records_can_be_read(path: Path) -> None:
+    record = read_speed(path)
+
+    assert path.name == record.file_name
+    assert path.parent.name == record.hardware.folder
+    assert {"trainer"} == {each.engines[0].engine for each in record.tasks}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(lambda text: text[:-20], "speed"), (lambda text: text.replace('"profile"', '"prof"'), "prof")],
+    ids=["cut short", "unknown key"],
+)
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path: Path, change: Any, says: str) -> None:
+    path = tmp_path / "speed.small.json"
+    path.write_text(change(COMMITTED[0].read_text(encoding="utf-8")), encoding="utf-8")
+
+    with pytest.raises(RecordError, match=says):
+        read_speed(path)
+
+
+def test_the_schema_in_the_repository_is_that_of_the_types() -> None:
+    kept = Path(speed.__file__).with_name("speed.schema.json")
+
+    assert json_schema() == kept.read_text(encoding="utf-8"), "python -m suite.records.speed > " + str(kept)
