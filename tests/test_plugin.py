@@ -186,6 +186,31 @@ def test_two_runs_of_one_seed_differ_from_those_of_another(real: Finished) -> No
     assert first != second
 
 
+def test_two_processes_make_one_record(spec: Path, record: str) -> None:
+    alone = read_record(Path(record))
+    finished = run(
+        spec, "--seeds", str(alone.seed), "--launch", "torchrun --standalone --nproc-per-node 2", "--timeout", "200"
+    )
+
+    assert 0 == finished.code, finished.text
+    assert "each run started by torchrun --standalone --nproc-per-node 2" in finished.text
+    assert "trainer x2" in finished.text
+    (path,) = finished.results.glob("*/*.json")
+    together = read_record(path)
+    assert together.launch is not None
+    assert ("torchrun", 2, 1) == (together.launch.launcher, together.launch.processes, together.launch.nodes)
+    assert max(together.launch.host_bytes) == together.memory.host_bytes
+    assert (alone.spec, alone.dataset_fingerprint) == (together.spec, together.dataset_fingerprint)
+    assert alone.tokens.real == together.tokens.real, "tokens are those of both"
+    assert [(q.name, q.n) for q in alone.quality] == [(q.name, q.n) for q in together.quality]
+    assert [p.samples for p in alone.trajectory.points] == [p.samples for p in together.trajectory.points]
+    assert alone.probes.keys() == together.probes.keys()
+    # Nothing was dropped yet, and each rank has half of the examples: sums of float32 in another order.
+    assert [q.value for q in alone.before_training] == pytest.approx(
+        [q.value for q in together.before_training], rel=1e-5
+    )
+
+
 def test_a_metric_below_its_band_fails_with_all_one_needs_to_know(spec: Path, record: str) -> None:
     expect(spec, record, [0.97, 0.98, 0.96, 0.97])
     session = replayed(spec, record, "--seeds", "7", "-x")
