@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from suite.records.record import read_record, read_records
 from suite.specs.expectation import Expectation, Measured, load_expectations, save_expectations
 from suite.specs.spec import load_spec
 from suite.specs.verdict import judge
+from tests.environment import environment
 from tests.hub_stand_in import TOKEN, serving
 
 ROOT = Path(__file__).parents[1]
@@ -61,11 +61,6 @@ class Finished:
 def command(spec: Path, results: Path, *options: str, room: str = "training") -> list[str]:
     arguments = ["--spec", str(spec), "--results", str(results), "--engine", "trainer", *options]
     return [sys.executable, "-m", "pytest", str(ROOT / "suite" / room), "-p", "no:cacheprovider", *arguments]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-    return plain | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
 
 
 def run(spec: Path, *options: str, **variables: str) -> Finished:

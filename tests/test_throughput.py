@@ -44,6 +44,7 @@ from suite.throughput.data import Data, repeated
 from suite.throughput.measuring import STAGES, Way, problems, race
 from suite.throughput.table import table
 from suite.throughput.test_questions import labelled_windows
+from tests.environment import environment
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = Path(module.__file__).with_name("throughput.schema.json")
@@ -269,7 +270,9 @@ def test_what_is_no_record_of_throughput_is_refused_by_file_and_key(tmp_path: Pa
 
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_the_suite_times_nothing_unless_throughput_is_named() -> None:
