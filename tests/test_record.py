@@ -14,6 +14,7 @@ import pytest
 
 from reference.engines.training import Evaluation, Point
 from suite.records import record as module
+from suite.records import stored
 from suite.records.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
 from suite.specs.spec import Spec
 from suite.specs.verdict import judge
@@ -254,7 +255,7 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    monkeypatch.setattr(stored, "MAX_BYTES", 100)
     path = tmp_path / "x.seed0.json"
     path.write_text(" " * 101)
 

@@ -19,16 +19,15 @@ from pydantic import (
     ConfigDict,
     JsonValue,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
 from suite.numbers import Amount, Count
-from suite.problems import of_validation, shown
+from suite.problems import shown
 from suite.records.efficiency import Efficiency
-from suite.records.files import write_atomically
 from suite.records.hardware import Energy, Hardware, Software
 from suite.records.measurements import Evaluation, Launch, Memory, Quality, StepSeconds, Tokens, Trajectory
+from suite.records.stored import RecordError, parse_stored, read_bytes, schema_of, write_stored
 from suite.records.version import SuiteVersion, suite_version
 from suite.specs.fingerprint import measured_hash
 from suite.specs.verdict import Verdict
@@ -52,16 +51,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION: Literal[1] = 1
-MAX_BYTES = 32 * 2**20
-"""A record of 65,000 steps (the longest recipe of the course) has 1 MB."""
-
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+_-]*$", max_length=100)]
 """A name that may be part of a file name on any system."""
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-
-
-class RecordError(Exception):
-    """A record cannot be written or read: names the file, the key and the remedy."""
 
 
 class _Model(BaseModel):
@@ -203,14 +195,7 @@ def write_record(record: Record, directory: Path) -> Path:
     Raises:
         RecordError: it cannot be written (a full disk, a read-only folder). A record that was there is as it was.
     """
-    path = directory / record.hardware.folder / record.file_name
-    try:
-        write_atomically(path, record.model_dump_json(indent=1) + "\n")
-    except OSError as error:
-        raise RecordError(
-            f"{path}: cannot be written ({error.strerror}): free space or choose another folder"
-        ) from error
-    return path
+    return write_stored(record, directory / record.hardware.folder / record.file_name)
 
 
 def read_record(path: Path) -> Record:
@@ -220,13 +205,7 @@ def read_record(path: Path) -> Record:
         RecordError: no such file, too large, not JSON, another schema version, an unknown, missing or repeated key, a
             value out of range.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_BYTES:
-        raise RecordError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB: it is no record")
+    raw = read_bytes(path, what="record")
     try:
         data = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repeated)
     except (ValueError, RecursionError) as error:
@@ -236,10 +215,7 @@ def read_record(path: Path) -> Record:
         raise RecordError(
             f"{path}: schema_version = {shown(version)}: this version of the suite reads {SCHEMA_VERSION}"
         )
-    try:
-        return Record.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        raise RecordError("\n".join(of_validation(error, where=str(path), known=Record.model_fields))) from error
+    return parse_stored(Record, raw, path=path)
 
 
 def read_records(place: Path) -> list[Record]:
@@ -260,11 +236,7 @@ def read_records(place: Path) -> list[Record]:
 
 def json_schema() -> str:
     """The JSON Schema of a record, as it is kept in the repository."""
-    schema = Record.model_json_schema(mode="serialization")
-    return (
-        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2, sort_keys=True)
-        + "\n"
-    )
+    return schema_of(Record)
 
 
 def _refuse_constant(name: str) -> None:

@@ -6,18 +6,16 @@ Schema (kept in `suite/records/throughput.schema.json`).
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from suite.numbers import Amount, Count
-from suite.problems import of_validation
-from suite.records.files import write_atomically
 from suite.records.hardware import Hardware, Software
-from suite.records.record import MAX_BYTES, RecordError, Slug
+from suite.records.record import Slug
+from suite.records.stored import parse_stored, read_bytes, schema_of, write_stored
 from suite.records.version import SuiteVersion
 from suite.text import Line
 
@@ -120,19 +118,8 @@ class Throughput(_Model):
 
 
 def write_throughput(record: Throughput, directory: Path) -> Path:
-    """Write it as `directory/<machine>/throughput.<profile>.json`, atomically.
-
-    Raises:
-        RecordError: it cannot be written. What was there is as it was.
-    """
-    path = directory / record.hardware.folder / record.file_name
-    try:
-        write_atomically(path, record.model_dump_json(indent=1) + "\n")
-    except OSError as error:
-        raise RecordError(
-            f"{path}: cannot be written ({error.strerror}): free space or choose another folder"
-        ) from error
-    return path
+    """Write it as `directory/<machine>/throughput.<profile>.json`; see `write_stored`."""
+    return write_stored(record, directory / record.hardware.folder / record.file_name)
 
 
 def read_throughput(path: Path) -> Throughput:
@@ -141,26 +128,12 @@ def read_throughput(path: Path) -> Throughput:
     Raises:
         RecordError: no such file, too large, not JSON of this schema, an unknown or missing key, a value out of range.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_BYTES:
-        raise RecordError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB: it is no record of throughput")
-    try:
-        return Throughput.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        raise RecordError("\n".join(of_validation(error, where=str(path), known=Throughput.model_fields))) from error
+    return parse_stored(Throughput, read_bytes(path, what="record of throughput"), path=path)
 
 
 def json_schema() -> str:
     """The JSON Schema of such a record, as it is kept in the repository."""
-    schema = Throughput.model_json_schema(mode="serialization")
-    return (
-        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2, sort_keys=True)
-        + "\n"
-    )
+    return schema_of(Throughput)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -12,9 +13,9 @@ import pytest
 from rich.table import Table
 
 from suite.records.hardware import describe_hardware
-from suite.records.record import RecordError
 from suite.records.software import describe_software
 from suite.records.speed import Speed, TaskSpeed, write_speed
+from suite.records.stored import RecordError
 from suite.records.throughput import Stage, Throughput, write_throughput
 from suite.records.version import suite_version
 from suite.sessions.session import SESSION
@@ -93,20 +94,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _record_speeds(speeds: list[TaskSpeed], *, config: pytest.Config) -> str:
     """Writes them, and says where, or why not."""
-    session = config.stash[SESSION]
-    record = Speed(
-        profile=session.profile,
-        tasks=tuple(speeds),
-        hardware=describe_hardware("cpu"),
-        software=describe_software(),
-        suite=suite_version(),
-        started=config.stash[STARTED],
-        finished=datetime.now(UTC),
-    )
-    try:
-        return f"record: {write_speed(record, session.results)}"
-    except RecordError as error:
-        return f"not recorded: {error}"
+    record = Speed(tasks=tuple(speeds), **_circumstances(config))
+    return _written(lambda: write_speed(record, _results(config)))
 
 
 def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
@@ -115,18 +104,28 @@ def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
         return f"not recorded: a record has all stages, and {', '.join(missing)} were not timed"
     if any(len(stage.ours.seconds) < 2 for stage in stages):
         return "not recorded: benchmarks were disabled, and nothing was timed"
-    session = config.stash[SESSION]
-    record = Throughput(
-        profile=session.profile,
-        data=data.read,
-        stages=tuple(stages),
-        hardware=describe_hardware("cpu"),
-        software=describe_software(),
-        suite=suite_version(),
-        started=config.stash[STARTED],
-        finished=datetime.now(UTC),
-    )
+    record = Throughput(data=data.read, stages=tuple(stages), **_circumstances(config))
+    return _written(lambda: write_throughput(record, _results(config)))
+
+
+def _circumstances(config: pytest.Config) -> dict[str, Any]:
+    """What was timed where, when and with what."""
+    return {
+        "profile": config.stash[SESSION].profile,
+        "hardware": describe_hardware("cpu"),
+        "software": describe_software(),
+        "suite": suite_version(),
+        "started": config.stash[STARTED],
+        "finished": datetime.now(UTC),
+    }
+
+
+def _results(config: pytest.Config) -> Path:
+    return config.stash[SESSION].results
+
+
+def _written(write: Callable[[], Path]) -> str:
     try:
-        return f"record: {write_throughput(record, session.results)}"
+        return f"record: {write()}"
     except RecordError as error:
         return f"not recorded: {error}"
