@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from suite.runs.outcome import Outcome, log_tail
+from suite.runs.outcome import STACK_SECONDS, Outcome, log_size, log_tail, wait_until_said
 from suite.runs.running import run_isolated
 from suite.runs.serving import Message, Refused, Send, ToldError
 
@@ -164,9 +164,11 @@ class _Listener:
             self.process.wait(LAST_WORDS_SECONDS)
 
     def _show_where_ranks_hang(self, *_: Any) -> None:
-        for rank in self.ranks.values():
+        for rank in self.ranks.values():  # one after the other: stacks that are written together cannot be read
+            start = log_size(self.log)
             with contextlib.suppress(ProcessLookupError, KeyError):
                 os.kill(rank["pid"], signal.SIGUSR1)
+                wait_until_said(self.log, start=start, quiet=STACK_SECONDS)
 
 
 def _moment(trouble: Message) -> float:

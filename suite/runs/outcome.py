@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +15,8 @@ import psutil
 from suite.runs.serving import Message
 
 TAIL_LINES = 15
+STACK_SECONDS = 0.3
+"""Silence in a log after which a process is taken to have written its whole stack: it writes word by word."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,21 @@ def log_tail(log: Path, *, lines: int = TAIL_LINES) -> list[str]:
         return []
     rows = [row.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for row in text.split("\n")]
     return [row for row in rows if row][-lines:]
+
+
+def wait_until_said(log: Path, *, start: int, quiet: float, limit: float = 10.0) -> None:
+    """Wait until the log has grown beyond `start` bytes and then not for `quiet` seconds; no longer than `limit`."""
+    end = time.monotonic() + limit
+    size, since = start, math.inf
+    while (now := time.monotonic()) < end and now - since < quiet:
+        if log_size(log) != size:
+            size, since = log_size(log), now
+        time.sleep(quiet / 10)
+
+
+def log_size(log: Path) -> int:
+    """In bytes; 0 where there is no log yet."""
+    return log.stat().st_size if log.exists() else 0
 
 
 def _gib(size: int) -> str:

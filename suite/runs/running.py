@@ -27,7 +27,16 @@ from typing import Any, cast
 
 import psutil
 
-from suite.runs.outcome import Failure, Outcome, explain_exit, log_tail
+from suite.runs.outcome import (
+    STACK_SECONDS,
+    TAIL_LINES,
+    Failure,
+    Outcome,
+    explain_exit,
+    log_size,
+    log_tail,
+    wait_until_said,
+)
 from suite.runs.serving import Message, serve
 
 PRELOAD = ("suite.runs.job",)
@@ -80,8 +89,7 @@ def run_isolated(
         final = _listen(process, receiver, watch, on_message)
     except _TimedOut:
         timed_out, final = True, None
-        _show_where_it_hangs(process)
-        hung = log_tail(log)
+        hung = _where_it_hangs(process, log)
     except (ConnectionError, EOFError) as error:
         final = {"kind": "error", "cause": f"the fork server is gone ({type(error).__name__}: {error})"}
     finally:
@@ -184,11 +192,18 @@ def _signal_group(process: Any, number: signal.Signals) -> None:
                 os.kill(process.pid, number)
 
 
-def _show_where_it_hangs(process: Any) -> None:
-    """Have faulthandler write the job's Python stack to its log."""
+def _where_it_hangs(process: Any, log: Path) -> list[str]:
+    """The end of the job's log, after faulthandler has written the Python stacks of all its processes to it."""
+    start = log_size(log)
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGUSR1)
-        time.sleep(0.2)
+        wait_until_said(log, start=start, quiet=3 * STACK_SECONDS)
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(start)
+        said = file.read().count(b"\n")
+    return log_tail(log, lines=max(said, TAIL_LINES))
 
 
 def _resident_bytes(pid: int) -> int:
