@@ -101,6 +101,12 @@ class Ragged:
         """(sum of lengths,) the row each value belongs to."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
+    @property
+    def places(self) -> Array:
+        """(sum of lengths,) the place of each value in its row, from 0."""
+        places: Array = np.arange(len(self.values), dtype=np.int64) - np.repeat(self.offsets[:-1], self.lengths)
+        return places
+
     def with_values(self, values: Array) -> Ragged:
         """The same shape with other values."""
         return Ragged(values, self.offsets)

@@ -88,7 +88,7 @@ def test_a_packed_step_waits_for_nothing(task: str, precision: Precision, monkey
             loss.backward()  # type: ignore[no-untyped-call]
             weights.collect(first=number % 2 == 0)
             if number % 2:
-                weights.step(learning_rate=1e-3)
+                weights.step()
 
     assert () == loss.shape
     assert torch.float32 == loss.dtype

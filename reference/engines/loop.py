@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import nullcontext
-from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, get_scheduler
+from transformers import PreTrainedModel
 
 from reference.engines.checkpoint import load_state
 from reference.engines.evaluation import to_device
@@ -34,12 +32,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
     with session.open() as model:
         accelerator = _accelerator(execution)
         inner, optimizer = accelerator.prepare(model, _optimizer(model, recipe))
-        schedule = get_scheduler(
-            recipe.scheduler_type,
-            optimizer=optimizer.optimizer,
-            num_warmup_steps=recipe.warmup_steps,
-            num_training_steps=session.scheduled_steps,
-        )
+        schedule = session.schedule(optimizer.optimizer)
         if session.start is None:
             session.evaluate(model)
         else:
@@ -48,11 +41,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         inner.train()
         with session.training():
             while session.done < session.steps:
-                epoch = session.done // session.steps_an_epoch
-                session.loader.set_epoch(epoch)
-                batches = iter(session.loader)
-                for _ in range(min(session.steps_an_epoch, session.steps - session.done)):
-                    micro_batches = list(islice(batches, recipe.accumulation))
+                for micro_batches in session.epoch():
                     sizes = [batch["size"] for batch in micro_batches]
                     # The mean is over all items of the optimizer step: a micro-batch weighs as much as it has.
                     items = session.items(sizes)
@@ -64,7 +53,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                             accelerator.backward(loss * session.ranks.world)
                         total += loss.detach()
                     accelerator.clip_grad_norm_(parameters, recipe.max_grad_norm)
-                    learning_rate = schedule.get_last_lr()[0]
+                    learning_rate = float(schedule.get_last_lr()[0])
                     optimizer.step()
                     if not optimizer.step_was_skipped:  # fp16: a step with gradients that overflowed is none
                         schedule.step()
@@ -104,25 +93,19 @@ def _optimizer(model: PreTrainedModel, recipe: Recipe) -> AdamW:
 def _save(
     session: Session, model: PreTrainedModel, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator
 ) -> None:
-    assert session.execution.save_dir is not None
     generators = {"cpu": session.ranks.gather(torch.get_rng_state().tolist())}
     if session.device.type == "cuda":
         generators["cuda"] = session.ranks.gather(torch.cuda.get_rng_state(session.device).tolist())
     if not session.ranks.first:
         return
-    directory = session.execution.save_dir / f"checkpoint-{session.done}"
-    shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
-    model.save_pretrained(directory)
-    session.pipeline.tokenizer.save_pretrained(directory)
-    torch.save(optimizer.state_dict(), directory / "optimizer.pt")
-    torch.save(schedule.state_dict(), directory / "scheduler.pt")
-    torch.save(
-        {kind: torch.tensor(states, dtype=torch.uint8) for kind, states in generators.items()},
-        directory / "generators.pt",
-    )
+    states = {
+        "optimizer.pt": optimizer.state_dict(),
+        "scheduler.pt": schedule.state_dict(),
+        "generators.pt": {kind: torch.tensor(rows, dtype=torch.uint8) for kind, rows in generators.items()},
+    }
     if accelerator.scaler is not None:
-        torch.save(accelerator.scaler.state_dict(), directory / "scaler.pt")
-    session.complete(directory)
+        states["scaler.pt"] = accelerator.scaler.state_dict()
+    session.write(model, states=states)
 
 
 def _load(session: Session, *, optimizer: Any, schedule: LRScheduler, accelerator: Accelerator) -> None:

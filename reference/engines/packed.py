@@ -8,15 +8,9 @@ length (chunks of text) pass as they are.
 from __future__ import annotations
 
 import math
-import shutil
-from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
-from torch.optim import SGD
-from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, get_scheduler
 
 from reference.engines.checkpoint import load_state
 from reference.engines.device import large_blocks_from_the_heap
@@ -41,8 +35,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
 
     Raises:
         EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss
-        that is
-            not finite.
+            that is not finite.
     """
     if execution.precision not in DTYPES:
         raise EngineError(
@@ -55,7 +48,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         _prove(session, unpadded)
         dtype = DTYPES[execution.precision]
         weights = Weights(model, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
-        schedule = _schedule(session)
+        schedule = session.schedule(weights.optimizer)
         if session.start is None:
             session.evaluate(unpadded)
         else:
@@ -64,11 +57,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         unpadded.train()
         with session.training():
             while session.done < session.steps:
-                epoch = session.done // session.steps_an_epoch
-                session.loader.set_epoch(epoch)
-                batches = iter(session.loader)
-                for _ in range(min(session.steps_an_epoch, session.steps - session.done)):
-                    micro_batches = list(islice(batches, recipe.accumulation))
+                for micro_batches in session.epoch():
                     sizes = [batch["size"] for batch in micro_batches]
                     items = session.items(sizes)
                     total = torch.zeros((), device=session.device)
@@ -85,15 +74,19 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     weights.add_up(session.ranks)
                     unpadded.layout = None
                     learning_rate = float(schedule.get_last_lr()[0])
-                    weights.step(learning_rate=learning_rate)
-                    schedule.optimizer.step()
+                    weights.step()
                     schedule.step()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
                     session.evaluate(unpadded)
                     if execution.save_dir is not None and session.ranks.first:
                         session.saving()
-                        _save(session, model, weights=weights, schedule=schedule)
+                        states = {
+                            "optimizer.pt": weights.optimizer.state_dict(),
+                            "scheduler.pt": schedule.state_dict(),
+                        }
+                        with weights.in_full():
+                            session.write(model, states=states)
         weights.release()
         unpadded.restore()
     return session.run
@@ -122,30 +115,6 @@ def _prove(session: Session, unpadded: Unpadded) -> None:
         )
 
 
-def _schedule(session: Session) -> LRScheduler:
-    """The learning rate by step, as transformers computes it: its schedules want an optimizer to put it into."""
-    holder = SGD([torch.zeros(1)], lr=session.recipe.learning_rate)
-    schedule: LRScheduler = get_scheduler(
-        session.recipe.scheduler_type,
-        optimizer=holder,
-        num_warmup_steps=session.recipe.warmup_steps,
-        num_training_steps=session.scheduled_steps,
-    )
-    return schedule
-
-
 def _layout(batch: Batch, device: torch.device) -> Layout:
     """Made of the batch while it is on the host."""
     return Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=device)
-
-
-def _save(session: Session, model: PreTrainedModel, *, weights: Weights, schedule: Any) -> None:
-    assert session.execution.save_dir is not None
-    directory = session.execution.save_dir / f"checkpoint-{session.done}"
-    shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
-    with weights.in_full():
-        model.save_pretrained(directory)
-    session.pipeline.tokenizer.save_pretrained(directory)
-    torch.save(weights.optimizer.state_dict(), directory / "optimizer.pt")
-    torch.save(schedule.state_dict(), directory / "scheduler.pt")
-    session.complete(directory)

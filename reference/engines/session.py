@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import math
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel, set_seed
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel, get_scheduler, set_seed
 
 from reference.engines.checkpoint import Saved, checkpoints, identify, load_weights, newest, write_run
 from reference.engines.clock import Clock, StepTimer
@@ -202,6 +205,23 @@ class Session:
             yield
         self._timer.start()
 
+    def epoch(self) -> Iterator[list[Batch]]:
+        """The micro-batches of each optimizer step that is left of the current epoch, which begins here."""
+        self.loader.set_epoch(self.done // self.steps_an_epoch)
+        batches = iter(self.loader)
+        for _ in range(min(self.steps_an_epoch, self.steps - self.done)):
+            yield list(islice(batches, self.recipe.accumulation))
+
+    def schedule(self, optimizer: torch.optim.Optimizer) -> LRScheduler:
+        """The recipe's learning rate by step, put into the optimizer."""
+        schedule: LRScheduler = get_scheduler(
+            self.recipe.scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=self.recipe.warmup_steps,
+            num_training_steps=self.scheduled_steps,
+        )
+        return schedule
+
     def items(self, sizes: Sequence[BatchSize]) -> int:
         """Terms of the step's loss over all its micro-batches and all ranks, at least 1: what to divide the loss by.
 
@@ -297,6 +317,18 @@ class Session:
         """Say that a checkpoint is about to be written."""
         self._reported = 0.0
         self._say("save", self.done, self.steps)
+
+    def write(self, model: PreTrainedModel, *, states: Mapping[str, Any]) -> None:
+        """A checkpoint of an engine that keeps its own: weights, tokenizer and `states` by file name. For rank 0
+        alone."""
+        assert self.execution.save_dir is not None
+        directory = self.execution.save_dir / f"checkpoint-{self.done}"
+        shutil.rmtree(directory, ignore_errors=True)  # what an interrupted save left
+        model.save_pretrained(directory)
+        self.pipeline.tokenizer.save_pretrained(directory)
+        for name, state in states.items():
+            torch.save(state, directory / name)
+        self.complete(directory)
 
     def complete(self, checkpoint: Path) -> None:
         """Write beside the weights and states in `checkpoint` how far the run has come. For rank 0 alone."""

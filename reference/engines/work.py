@@ -28,6 +28,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from reference.engines.order import EpochOrder
 from reference.engines.training import TrainingRun
 from reference.pipelines.pipeline import FeatureRows, Pipeline
+from reference.pipelines.vocabulary import before_head
 from reference.ragged import Array, Ragged
 
 FORMULA = (
@@ -220,19 +221,9 @@ class _Probed(torch.nn.Module):
     ) -> torch.Tensor:
         """See `reference.pipelines.vocabulary`; the values mean nothing, the shape and the arithmetic do."""
         self.asked = True
-        model: Any = self.model
-        body = model.get_decoder() if model.config.is_encoder_decoder else model.base_model
-
-        def choose(module: torch.nn.Module, args: Any, output: Any) -> Any:
-            # Whichever places: each leads back to all tokens, and so does the choice of none.
-            output["last_hidden_state"] = output["last_hidden_state"].sum(1, keepdim=True).expand(-1, self.items, -1)
-            return output
-
-        hook = body.register_forward_hook(choose)
-        try:
+        # Whichever places: each leads back to all tokens, and so does the choice of none.
+        with before_head(self.model, lambda hidden: hidden.sum(1, keepdim=True).expand(-1, self.items, -1)):
             logits: torch.Tensor = self(**inputs).logits
-        finally:
-            hook.remove()
         return logits.float().sum().expand(len(labels))
 
 

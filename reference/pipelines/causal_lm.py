@@ -135,7 +135,7 @@ class CausalLM(Pipeline):
                         f"{split}_chunks asks for {limit}: ask for less or take more text"
                     )
                 chosen = np.random.default_rng(self.options.split_seed).permutation(len(chunks))[:limit]
-                chunks = Ragged.from_arrays([chunks[int(row)] for row in chosen])
+                chunks = chunks.take(chosen)
             self._splits[split] = {"input_ids": chunks}
         return self._splits[split]
 

@@ -7,7 +7,7 @@ of training, always alike in evaluation, so that two evaluations differ by their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -260,5 +260,5 @@ def _hidden_labels(batch: Batch) -> torch.Tensor:
     return labels
 
 
-def _take(chunks: dict[str, Ragged], rows: Any) -> dict[str, Ragged]:
+def _take(chunks: dict[str, Ragged], rows: Array) -> dict[str, Ragged]:
     return {name: column.take(rows) for name, column in chunks.items()}

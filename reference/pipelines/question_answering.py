@@ -180,8 +180,7 @@ class QuestionAnswering(Pipeline):
         tokens = tokenize_parts(self.tokenizer, distinct, offsets=True)
         asked = tokenize_parts(self.tokenizer, questions, offsets=False)["input_ids"]
         kept = np.minimum(asked.lengths, self.longest_question)
-        place = np.arange(len(asked.values)) - np.repeat(asked.offsets[:-1], asked.lengths)
-        short = Ragged.from_lengths(asked.values[place < np.repeat(kept, asked.lengths)], lengths=kept)
+        short = Ragged.from_lengths(asked.values[asked.places < np.repeat(kept, asked.lengths)], lengths=kept)
         windows: dict[str, Any] = make_windows_batch(
             tokens["input_ids"],
             starts=tokens["starts"],

@@ -7,6 +7,8 @@ model computes all logits and most are thrown away, as in the course; a model th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -55,3 +57,19 @@ def losses_at(
     else:
         logits = logits_at(model, places, decoder_mask=decoder_mask, **inputs)
     return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none")
+
+
+@contextmanager
+def before_head(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Within, what the model's body gives its last layers goes through `change`: (B, T, H) to (B, M, H), say."""
+    body = model.get_decoder() if model.config.is_encoder_decoder else model.base_model
+
+    def hand_over(module: torch.nn.Module, args: Any, output: Any) -> Any:
+        output["last_hidden_state"] = change(output["last_hidden_state"])
+        return output
+
+    hook = body.register_forward_hook(hand_over)
+    try:
+        yield
+    finally:
+        hook.remove()

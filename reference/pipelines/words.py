@@ -56,8 +56,7 @@ def splice_words(tokenizer: Tokenizer, words: pa.LargeListArray, *, max_length: 
     word_ids = np.repeat(within, ids.lengths)
     if max_length is not None:
         room = max_length - len(frame.before) - len(frame.behind)
-        place = np.arange(len(ids.values)) - np.repeat(sentences.offsets[:-1], sentences.lengths)
-        kept = place < room
+        kept = sentences.places < room
         sentences = Ragged.from_lengths(ids.values[kept], lengths=np.minimum(sentences.lengths, room))
         word_ids = word_ids[kept]
     return _framed(sentences, word_ids=word_ids, frame=frame)

@@ -148,7 +148,7 @@ def chunk_documents_batch(
     if eos_id is not None:
         joined = np.insert(values, offsets[1:], eos_id)
         return _whole_chunks(joined[: len(joined) // length * length], length=length)
-    within = np.arange(len(values), dtype=np.int64) - np.repeat(offsets[:-1], documents.lengths)
+    within = documents.places
     if remainder == "keep":  # nothing is lost: only the cuts are new
         return Ragged(values.copy(), np.append(np.flatnonzero(within % length == 0), len(values)).astype(np.int64))
     whole = np.repeat(documents.lengths // length * length, documents.lengths)

@@ -10,7 +10,6 @@ on another node finds no socket: the suite hears nothing of it, unless it runs o
 from __future__ import annotations
 
 import faulthandler
-import importlib
 import json
 import os
 import signal
@@ -22,7 +21,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from suite.runs.serving import Message, Refused, describe
+from suite.runs.serving import Message, Refused, describe, job_of
 
 
 def main(address: str, target: str, payload: str) -> int:
@@ -37,8 +36,7 @@ def main(address: str, target: str, payload: str) -> int:
         with joined(job["device"]) as ranks:
             channel.post({"kind": "rank", "rank": ranks.rank, "world": ranks.world, "pid": os.getpid()})
             leads = ranks.local_rank == 0
-            module, _, name = target.partition(":")
-            value = getattr(importlib.import_module(module), name)(job, channel.send if leads else _say_nothing)
+            value = job_of(target)(job, channel.send if leads else _say_nothing)
         channel.post({"kind": "result", "value": value} if leads else {"kind": "done"}, last=True)
         code = 0
     except Exception as error:

@@ -28,6 +28,13 @@ class Refused(Exception):
     """What a job raises where what it was asked for cannot be had: the message says all that a person needs."""
 
 
+def job_of(target: str) -> Callable[[Message, Send], Message]:
+    """What "package.module:function" names."""
+    module, _, name = target.partition(":")
+    found: Callable[[Message, Send], Message] = getattr(importlib.import_module(module), name)
+    return found
+
+
 def serve(
     target: str,
     payload: str,
@@ -55,8 +62,7 @@ def serve(
         post({"kind": "message", "message": message})
 
     try:
-        module, _, name = target.partition(":")
-        final = {"kind": "result", "value": getattr(importlib.import_module(module), name)(json.loads(payload), send)}
+        final = {"kind": "result", "value": job_of(target)(json.loads(payload), send)}
         post(final)
     except Refused as error:
         traceback.print_exc()

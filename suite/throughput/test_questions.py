@@ -170,7 +170,7 @@ def test_logits_to_answers(timed: Timed, data: Data) -> None:
         for pair in zip(*(array.tolist() for array in padded), strict=True)
     ]
     flat = np.full((2, *padded[0].shape), -1e9, np.float32)
-    within = np.arange(len(shape.values)) - np.repeat(shape.offsets[:-1], shape.lengths)
+    within = shape.places
     for number in range(2):
         flat[number][shape.rows, within] = logits[number][: len(shape.values)]
     of_example: dict[int, list[int]] = {example: [] for example in range(COURSE_EXAMPLES)}

@@ -8,8 +8,8 @@ wanted at some places alone, the model's last layer sees no other.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from reference.engines.packing.head import Head
 from reference.engines.packing.layout import Layout, active, laid_out
 from reference.engines.packing.lookup import Lookup, is_large_table
 from reference.engines.training import EngineError
+from reference.pipelines.vocabulary import before_head
 from reference.ragged import IGNORED
 
 OUTPUTS = ("logits", "start_logits", "end_logits")
@@ -134,22 +135,11 @@ class Unpadded(nn.Module):
         with laid_out(layout):
             return self.module(**inputs)
 
-    @contextmanager
-    def _only(self, places: torch.Tensor, layout: Layout) -> Iterator[None]:
+    def _only(self, places: torch.Tensor, layout: Layout) -> AbstractContextManager[None]:
         """Within, the body of the model hands its head these places of the padded batch and no other."""
         segments = layout.source if layout.target is None else layout.target
         chosen = segments.rank.index_select(0, places) if segments.padded else places
-        body = self.module.base_model if layout.target is None else self.module.get_decoder()  # type: ignore[no-untyped-call]
-
-        def choose(module: nn.Module, args: Any, output: Any) -> Any:
-            output["last_hidden_state"] = output["last_hidden_state"].index_select(1, chosen)
-            return output
-
-        hook = body.register_forward_hook(choose)
-        try:
-            yield
-        finally:
-            hook.remove()
+        return before_head(self.module, lambda hidden: hidden.index_select(1, chosen))
 
     def _bias_of_logits(self, stack: ExitStack) -> torch.Tensor | None:
         """Marian and BART add a bias to the logits after their head, and would add it to losses: it is moved into the

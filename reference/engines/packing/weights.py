@@ -27,7 +27,8 @@ class Weights:
 
     Attributes:
         gradient: (N,) float32, of all trainable parameters; see `collect`.
-        optimizer: AdamW over the flat buffers, for its state to be saved and loaded.
+        optimizer: AdamW over the flat buffers, for a schedule to set its learning rate, and its state to be saved and
+            loaded.
     """
 
     def __init__(self, model: nn.Module, *, lookups: Sequence[Lookup], recipe: Recipe, dtype: torch.dtype) -> None:
@@ -103,10 +104,9 @@ class Weights:
         ranks.add_up(self.gradient)
         self._summed = ranks.world > 1
 
-    def step(self, *, learning_rate: float) -> None:
-        """Clip and update. The clipping factor is folded into the update."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+    def step(self) -> None:
+        """Clip and update, with the learning rate that is the optimizer's. The clipping factor is folded into the
+        update."""
         self.optimizer.grad_scale = torch.clamp((self._norm() + 1e-6) / self._max_norm, min=1.0)  # type: ignore[attr-defined]
         self.optimizer.step()
         if self._rounded is not None:
