@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from suite.sessions import options
+from suite.sessions import options, workers
 from suite.sessions.options import OptionError
 from suite.sessions.session import SESSION, Session
 
@@ -120,6 +121,7 @@ def _add_timeout(group: pytest.OptionGroup) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    workers.share_cores(config)
     try:
         config.stash[SESSION] = Session.of(config)
     except OptionError as error:
@@ -128,6 +130,8 @@ def pytest_configure(config: pytest.Config) -> None:
     def terminated(number: int, frame: FrameType | None) -> None:
         pytest.exit("terminated (SIGTERM)", returncode=pytest.ExitCode.INTERRUPTED)
 
+    if workers.distributes(config):
+        config.pluginmanager.register(Distributing(config), "touchstone-distributing")
     config.stash[TERMINATED] = signal.signal(signal.SIGTERM, terminated)
 
 
@@ -160,6 +164,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_room)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Workers collect the tests; what is wrong with the options is said once, by the session that starts them."""
+    if not workers.distributes(session.config):
+        return
+    state = session.config.stash[SESSION]
+    try:
+        state.trials()
+        state.check_directories()
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     state = session.config.stash[SESSION]
     if state.problem is not None:
@@ -186,9 +202,43 @@ def _room(item: pytest.Item) -> int:
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
     """A trial that passed has its own line (see `test_training`), and needs no dot."""
-    if report.when == "call" and report.passed and dict(report.user_properties).get("touchstone") == "trial":
+    if report.when == "call" and report.passed and "result" in getattr(report, "found", {}):
         return "passed", "", "PASSED"
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and workers.FOUND in item.stash:
+        report.__dict__["found"] = item.stash[workers.FOUND]  # pytest-xdist passes a report's attributes on
+    return report
+
+
+class Distributing:
+    """In a session that leaves its tests to workers: who gets which, and what they found, as they report it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        return workers.scheduler(config, log) if config.option.dist == "load" else None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        result = workers.hear(self.config.stash[SESSION], getattr(report, "found", {}))
+        if result is None or self.config.get_verbosity() < 0:
+            return
+        from suite.sessions import display
+
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(
+                display.as_text(display.result_line(result), width=_width(reporter), colour=reporter.hasmarkup)
+            )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -199,7 +249,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
     reporter = terminalreporter
     colour = reporter.hasmarkup
-    width = reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, display.PIPE_WIDTH)
+    width = _width(reporter)
     reporter.section("training")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     table = display.summary_table(state.found, state.means, width=width)
@@ -209,6 +259,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reporter.write(display.as_text(renderable, width=width, colour=colour, encoding=encoding) + "\n")
     for line in display.closing_lines(state.found, directory=config.invocation_params.dir):
         reporter.write_line(line)
+
+
+def _width(reporter: pytest.TerminalReporter) -> int:
+    from suite.sessions import display
+
+    return reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, display.PIPE_WIDTH)
 
 
 @pytest.fixture(scope="session")

@@ -268,6 +268,19 @@ def test_energy_of_other_counters_is_no_verdict(spec: Spec) -> None:
     assert "no verdict" == outcome(found, "energy")
 
 
+def test_costs_of_runs_beside_others_are_no_verdict(spec: Spec) -> None:
+    slow = tuple(2 * seconds for seconds in TIME)
+    beside = software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})
+
+    alone = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow))
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow, software=beside))
+
+    assert "worse" == outcome(alone, "training")
+    assert "no verdict" == outcome(found, "training")
+    assert "same" == outcome(found, "f1")
+    assert "beside others of their session" in text(found, width=200)
+
+
 def test_figures_that_some_seeds_lack_are_of_no_seed(spec: Spec) -> None:
     half = runs(spec, f1=F1, seconds=TIME)
     half[0] = half[0].model_copy(update={"energy": Energy(joules=5.0, source="RAPL", reason=None)})

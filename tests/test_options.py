@@ -181,5 +181,24 @@ def test_trials_are_every_spec_on_every_engine_with_every_seed_in_a_fixed_order(
 
     specs = plan.choose_specs(["masked-lm"], profile="embedded")
     engines = plan.choose_engines([])
-    trials = plan.make_trials(specs, engines=engines, seeds=(2, 1), overrides=Overrides(), conditions=Conditions())
+    trials = plan.make_trials(
+        specs, engines=engines, seeds=(2, 1), named=["masked-lm"], overrides=Overrides(), conditions=Conditions()
+    )
     assert [f"masked-lm-{engine}-seed{seed}" for engine in engines for seed in (2, 1)] == [t.name for t in trials]
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"), [([], ["trainer"]), (["causal-lm+key-tokens"], ["trainer", "loop"])], ids=["all", "named"]
+)
+def test_a_variant_that_nobody_named_is_trained_by_one_engine(named: list[str], expected: list[str]) -> None:
+    from suite.runs.trials import Conditions
+
+    trials = plan.make_trials(
+        plan.choose_specs(named, profile="embedded"),
+        engines=plan.choose_engines([]),
+        seeds=(1,),
+        named=named,
+        overrides=Overrides(),
+        conditions=Conditions(),
+    )
+    assert expected == [trial.engine for trial in trials if trial.spec.name == "causal-lm+key-tokens"]

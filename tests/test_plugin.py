@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from suite.records.record import read_record, read_records
+from suite.records.record import Record, read_record, read_records
+from suite.sessions.workers import group_of
 from suite.specs.expectation import Expectation, Measured, load_expectations, save_expectations
 from suite.specs.spec import load_spec
 from suite.specs.verdict import judge
@@ -179,6 +180,77 @@ def test_two_runs_of_one_seed_differ_from_those_of_another(real: Finished) -> No
     """Else the seed would not reach the run."""
     first, second = (record.trajectory.points[-1].loss for record in read_records(real.results))
     assert first != second
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One session that truly trains, in two workers of pytest-xdist's."""
+    spec = write_spec(tmp_path_factory.mktemp("beside"))
+    return run(spec, "-n", "2", "--engine", "loop", "--seeds", "2,1")
+
+
+def test_two_runs_at_a_time_are_shown_and_recorded_as_one_at_a_time(real: Finished, beside: Finished) -> None:
+    assert 0 == beside.code, beside.text
+    assert ", 2 runs at a time" in beside.text
+    assert "6 passed" in beside.text, "two engines with two seeds each and their means"
+    for engine in ("trainer", "loop"):
+        for seed in (1, 2):
+            assert 1 == beside.text.count(f"  tiny  {engine}  seed {seed}  accuracy 0.")
+            assert f"  results/{record_of(beside, engine=engine, seed=seed).hardware.folder}/tiny" in beside.text
+    assert 2 == beside.text.count("mean accuracy"), "each engine's, by the worker that had all its seeds"
+    for seed in (1, 2):
+        alone, other = record_of(real, engine="trainer", seed=seed), record_of(beside, engine="trainer", seed=seed)
+        assert alone.quality == other.quality
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("suite/training/test_training.py::test_x[causal-lm+key-tokens-loop-seed12]", "causal-lm+key-tokens-loop"),
+        ("suite/training/test_training.py::test_mean[causal-lm+key-tokens-loop]", "causal-lm+key-tokens-loop"),
+        ("suite/properties/test_spans.py::test_x[a-seed1]", "suite/properties/test_spans.py::test_x[a-seed1]"),
+    ],
+)
+def test_runs_of_a_spec_on_an_engine_and_their_mean_are_one_group(nodeid: str, group: str) -> None:
+    assert group == group_of(nodeid)
+
+
+def test_a_run_beside_others_says_so(real: Finished, beside: Finished) -> None:
+    assert "PYTEST_XDIST_WORKER_COUNT" not in record_of(real, engine="trainer", seed=1).software.environment
+    record = record_of(beside, engine="trainer", seed=1)
+    assert "2" == record.software.environment["PYTEST_XDIST_WORKER_COUNT"]
+    assert record.energy.joules is None
+    assert "other runs of this session" in str(record.energy.reason)
+
+
+def test_a_worker_that_fails_tells_as_one_session_does(spec: Path, record: str) -> None:
+    expect(spec, record, [0.97, 0.98, 0.96, 0.97])
+    session = replayed(spec, record, "--seeds", "7", "-n", "2")
+    assert 1 == session.code, session.text
+    assert "accuracy is worse: " in session.text
+    assert "1 failed" in session.text
+
+
+def test_workers_tell_a_wrong_option_once(spec: Path) -> None:
+    session = run(spec, "-n", "2", "--task", "masked-lm")
+    assert 4 == session.code, session.text
+    assert 1 == session.text.count("--task masked-lm: ")
+
+
+def test_timings_are_not_taken_beside_other_tests(spec: Path) -> None:
+    process = subprocess.run(
+        command(spec, spec.parent / "results", "-n", "2", room="throughput"),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=240,
+    )
+    assert 4 == process.returncode, process.stdout + process.stderr
+    assert "leave -n away" in process.stdout + process.stderr
+
+
+def record_of(finished: Finished, *, engine: str, seed: int) -> Record:
+    return next(r for r in read_records(finished.results) if (r.engine, r.seed) == (engine, seed))
 
 
 def test_two_processes_make_one_record(spec: Path, record: str) -> None:

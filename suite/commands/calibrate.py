@@ -102,4 +102,6 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
             "put them into a spec of your own (--spec FILE), or add --dry-run"
         )
     engines = plan.choose_engines([options.engine])
-    return plan.make_trials([spec], engines=engines, seeds=seeds, overrides=overrides, conditions=conditions)
+    return plan.make_trials(
+        [spec], engines=engines, seeds=seeds, named=[spec.name], overrides=overrides, conditions=conditions
+    )

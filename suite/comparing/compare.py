@@ -15,6 +15,7 @@ from typing import Literal
 from suite.comparing.comparison import Comparison, Pair, Row, Unpaired, render
 from suite.comparing.difference import Difference, Sample, cost_difference, quality_difference
 from suite.records.record import Quality, Record, RecordError
+from suite.records.software import runs_alone
 
 __all__ = ["By", "Comparison", "Row", "compare", "render", "split_engines"]
 
@@ -169,6 +170,8 @@ def _cost_rows(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
         found = cost_difference(*both)
         if a[0].processes != b[0].processes:  # that it differs is no news, and how much nobody has promised
             return Difference("no verdict", f"{_counted(b[0])} against {_counted(a[0])}", found.ratio, None)
+        if any(not runs_alone(r.software.environment) for r in (*a, *b)):
+            return Difference("no verdict", "runs beside others of their session (pytest -n)", found.ratio, None)
         return found
 
     seconds = samples("train seconds")

@@ -193,6 +193,7 @@ def tally_of(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
         for report in reports:
             if isinstance(report, pytest.TestReport):
                 for id in (value for key, value in report.user_properties if key == "check"):
+                    tally.selected.setdefault(str(id), 0)  # where other processes collected the tests
                     tally.note(str(id), report)
     return tally
 

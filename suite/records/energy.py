@@ -45,6 +45,11 @@ def total_energy(energies: Sequence[Energy]) -> Energy:
     return Energy(joules=round(joules, 3), source=f"{energies[0].source}; sum of {len(energies)}", reason=None)
 
 
+def shared_counter() -> Energy:
+    """Of a run beside others that the same session measures: what they used cannot be told apart."""
+    return Energy(joules=None, source=None, reason="no energy: other runs of this session used the same counter")
+
+
 class Counter(Protocol):
     """What an energy counter offers. `joules` counts up from an arbitrary start and may raise OSError or NVMLError."""
 

@@ -26,6 +26,8 @@ PACKAGES = (
     "triton",
     "flash-attn",
 )
+WORKERS = "PYTEST_XDIST_WORKER_COUNT"
+"""Set where one session makes several runs at a time (`pytest suite/ -n N`)."""
 VARIABLES = (
     "OMP_NUM_THREADS",
     "OMP_PROC_BIND",
@@ -46,6 +48,7 @@ VARIABLES = (
     "TORCHDYNAMO_DISABLE",
     "TOKENIZERS_PARALLELISM",
     "PYTHONHASHSEED",
+    WORKERS,
 )
 """Environment variables that are noted where they are set. A list, and not a pattern: no token may slip into a
 record.
@@ -70,6 +73,11 @@ class Software(BaseModel):
     flags: dict[str, Line]
     environment: dict[str, Line]
     attention: Line | None
+
+
+def runs_alone(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this run has the machine for itself, as far as the session that started it knows."""
+    return environment.get(WORKERS, "1") == "1"
 
 
 def describe_software(model: Any = None, *, environment: Mapping[str, str] = os.environ) -> Software:

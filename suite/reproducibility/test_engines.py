@@ -24,6 +24,8 @@ from suite.reproducibility.tiny import Watched, tiny_pipeline
 from suite.sessions.options import split_task
 from suite.sessions.session import SESSION
 
+MORE_WORKERS_THAN_CORES = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+"""On one core torch advises against two workers: slow, and no less right."""
 RECIPE = Recipe(epochs=2, batch_size=4, accumulation=2, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01)
 # Adam with so large an epsilon is nearly plain gradient descent, and nothing is clipped: a gradient that is too large
 # by a factor moves the weights too far by that factor, which Adam and clipping would hide.
@@ -129,6 +131,7 @@ def test_engines_take_the_same_examples_in_the_same_order(task: str, device: str
     assert epochs[0] != epochs[1], "two epochs have the same order"
 
 
+@MORE_WORKERS_THAN_CORES
 def test_workers_change_nothing(task: str, engine: str, device: str) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 1.0})  # each pass over the data starts its workers anew
     alone, helped = (
@@ -160,6 +163,7 @@ def test_an_evaluation_does_not_depend_on_how_it_is_cut(task: str, device: str) 
                 assert value == pytest.approx(expected[name][1], rel=1e-5), context
 
 
+@MORE_WORKERS_THAN_CORES
 def test_evaluation_masks_are_fixed() -> None:
     hidden = []
     for seed, batch_size, workers in ((0, 1, 0), (1, 5, 0), (2, 64, 2)):

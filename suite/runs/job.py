@@ -32,11 +32,12 @@ from reference.sources import (
     open_source,
 )
 from suite.records.efficiency import Efficiency, efficiency_of
-from suite.records.energy import Energy, EnergyMeter, total_energy
+from suite.records.energy import Energy, EnergyMeter, shared_counter, total_energy
 from suite.records.hardware import describe_hardware, describe_software
 from suite.records.measurements import Launch
 from suite.records.probe import measure_rates, together
 from suite.records.record import make_record, suite_version
+from suite.records.software import runs_alone
 from suite.runs.serving import Message, Refused, Send, describe
 from suite.specs.expectation import Expectation, ExpectationError, load_expectations
 from suite.specs.spec import Spec, SpecError, load_spec
@@ -77,7 +78,8 @@ def _train(payload: Message, send: Send) -> Message:
         run = ENGINES[payload["engine"]](pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
     # The counters of processors are their node's: one rank of each reads them. Of GPUs every rank has its own.
     reads = execution.device != "cpu" or ranks.local_rank == 0
-    energies = ranks.gather(meter.energy.model_dump(mode="json") if reads else None)
+    energy = meter.energy if runs_alone() else shared_counter()
+    energies = ranks.gather(energy.model_dump(mode="json") if reads else None)
     launch = None if payload["launcher"] is None else launch_of(run, launcher=payload["launcher"], ranks=ranks)
     use = efficiency(pipeline, run, execution)
     if not ranks.first:

@@ -56,13 +56,19 @@ def make_trials(
     *,
     engines: Sequence[str],
     seeds: Sequence[int],
+    named: Sequence[str],
     overrides: Overrides,
     conditions: Conditions,
 ) -> list[Trial]:
-    """Every spec on every engine with every seed, in this order."""
+    """Every spec on every engine with every seed, in this order.
+
+    Args:
+        named: the specs that were asked for by name. Of the others a variant is trained by the first engine alone:
+            it differs from its task in what engines know nothing of.
+    """
     return [
         Trial(spec.overridden(**overrides.given(spec.task)), engine, seed, conditions)
         for spec in specs
-        for engine in engines
+        for engine in (engines[:1] if spec.variant and spec.name not in named else engines)
         for seed in seeds
     ]

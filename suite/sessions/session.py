@@ -6,7 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
@@ -16,6 +16,10 @@ from suite.sessions.options import OptionError, Overrides
 if TYPE_CHECKING:  # both import torch, which a session of properties alone may not need
     from suite.runs.trials import Result, Trial
     from suite.specs.verdict import Verdict
+
+
+Mean: TypeAlias = "tuple[str, str, str, Verdict]"
+"""Of several seeds: the spec's name, the engine, the seeds in words, and what their mean says."""
 
 
 @dataclass
@@ -36,8 +40,10 @@ class Session:
     resume: bool
     push_to: str | None
     launcher: tuple[str, ...]
+    workers: int
+    """Processes of pytest-xdist's that run tests at the same time."""
     found: list[Result] = field(default_factory=list)
-    means: list[tuple[str, str, str, Verdict]] = field(default_factory=list)
+    means: list[Mean] = field(default_factory=list)
     problem: str | None = None
     """What is wrong with the options as far as only the specs can tell."""
     _trials: list[Trial] | None = None
@@ -74,6 +80,7 @@ class Session:
             resume=get("resume"),
             push_to=options.parse_repository(get("push_to")),
             launcher=options.parse_launch(get("launch"), device=device),
+            workers=len(getattr(config.option, "tx", None) or [1]),
         )
 
     def trials(self) -> list[Trial]:
@@ -110,6 +117,7 @@ class Session:
                 specs,
                 engines=plan.choose_engines(self.engines),
                 seeds=self.seeds,
+                named=self.tasks,
                 overrides=overrides,
                 conditions=conditions,
             )
@@ -153,6 +161,8 @@ class Session:
         ]
         if self.launcher:
             parts.append(f"each run started by {Path(self.launcher[0]).name} {' '.join(self.launcher[1:])}".rstrip())
+        if self.workers > 1:
+            parts.append(f"{self.workers} runs at a time")
         if threads:
             parts.append(f"OMP_NUM_THREADS={threads}")
         return ", ".join(parts)

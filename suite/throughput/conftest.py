@@ -33,6 +33,8 @@ Timed = Callable[..., None]
 def pytest_configure(config: pytest.Config) -> None:
     """One table is enough: pytest-benchmark's own is shown where it is asked for (`--benchmark-verbose`)."""
     config.option.benchmark_quiet = True
+    if getattr(config.option, "dist", "no") != "no" or hasattr(config, "workerinput"):
+        raise pytest.UsageError("suite/throughput with -n: timings beside other tests mean nothing: leave -n away")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +13,8 @@ from rich.console import Console
 from suite.runs.trials import Trial, run_trial
 from suite.sessions import display, progress
 from suite.sessions.options import OptionError
-from suite.sessions.session import SESSION, Session
+from suite.sessions.session import SESSION, Mean, Session
+from suite.sessions.workers import FOUND, plain, plain_means
 from suite.specs.expectation import Expectation, Published, expectations_path, load_expectations
 from suite.specs.verdict import Verdict, judge
 
@@ -33,14 +34,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_training_ends_where_it_should(
-    trial: Trial, session_state: Session, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
+    trial: Trial, session_state: Session, pytestconfig: pytest.Config, request: pytest.FixtureRequest
 ) -> None:
-    record_property("touchstone", "trial")
     log = session_state.logs / f"{trial.name}.log"
     with _terminal(pytestconfig) as console:
         with _display(trial, console=console, config=pytestconfig) as view:
             result = run_trial(trial, results=session_state.results, log=log, on_message=view.update)
         session_state.found.append(result)
+        request.node.stash[FOUND] = {"result": plain(result)}
         if pytestconfig.get_verbosity() >= 0:
             console.print(display.result_line(result), soft_wrap=True)
     if result.record is None:
@@ -52,7 +53,9 @@ def test_training_ends_where_it_should(
         pytest.fail(f"{trial.name}: " + "\n\n".join(problems), pytrace=False)
 
 
-def test_mean_over_seeds_is_what_it_should_be(group: list[Trial], session_state: Session) -> None:
+def test_mean_over_seeds_is_what_it_should_be(
+    group: list[Trial], session_state: Session, request: pytest.FixtureRequest
+) -> None:
     first, seeds = group[0], [trial.seed for trial in group]
     wanted = {trial.name for trial in group}
     records = {result.trial.name: result.record for result in session_state.found if result.trial.name in wanted}
@@ -64,13 +67,16 @@ def test_mean_over_seeds_is_what_it_should_be(group: list[Trial], session_state:
     if len(data) > 1:
         pytest.fail(f"the seeds {seeds} were trained on different data: {sorted(data)}", pytrace=False)
     expectations = load_expectations(first.spec, dataset_fingerprint=data.pop())
-    problems = []
+    problems: list[str] = []
+    means: list[Mean] = []
     for metric in first.spec.assertions:
         values = [v.value for record in records.values() if record for v in record.verdicts if v.metric == metric]
         verdict = judge(values, expectation=expectations.get(metric), metric=metric)
-        session_state.means.append((first.spec.name, first.engine, f"{len(seeds)} seeds", verdict))
+        means.append((first.spec.name, first.engine, f"{len(seeds)} seeds", verdict))
         if verdict.failed:
             problems.append(_complaint(verdict, trial=first))
+    session_state.means += means
+    request.node.stash[FOUND] = {"means": plain_means(means)}
     if problems:
         pytest.fail(f"{first.spec.name} on {first.engine}, seeds {seeds}: " + "\n\n".join(problems), pytrace=False)
 
