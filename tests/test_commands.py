@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from rich.cells import cell_len
 from suite.__main__ import main
 from suite.looking import common
 from suite.looking.columns import LONGEST_CELL, set_in_columns, visible
-from suite.records.record import read_records
+from suite.records.record import read_record, read_records
 from suite.runs import trials
 from suite.specs.expectation import load_expectations
 from suite.specs.spec import load_spec
@@ -264,6 +266,49 @@ def test_calibrate_writes_values_with_where_they_come_from(calibrated: tuple[Pat
         assert f"  seed {seed}  accuracy " in text
     assert "band of one run" in text
     assert f"written: {path.parent / 'expectations' / 'tiny.embedded.json'}" in text
+
+
+def test_a_calibration_goes_on_from_its_records(
+    calibrated: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house = Path(shutil.copytree(calibrated[0].parent, tmp_path / "house"))
+    spec = house / "tiny.toml"
+    options = ["calibrate", "tiny", "--spec", str(spec), "--device", "cpu", "--results", str(house / "results")]
+    before = load_expectations(load_spec(spec, profile="embedded"))["accuracy"]
+    assert 0 == main([*options, "--seeds", "1-3", "--resume"])
+
+    text = capsys.readouterr().out
+    after = load_expectations(load_spec(spec, profile="embedded"))["accuracy"]
+    assert (1, 2, 3) == after.seeds
+    assert before.values == after.values[:2]
+    assert [True, True, False] == [
+        "(recorded before)" in line for line in text.splitlines() if re.match(r"  seed \d  accuracy", line)
+    ]
+
+    monkeypatch.setattr(trials, "JOB", "tests.jobs:first_killed")
+    assert 0 == main([*options, "--seeds", "3,1", "--resume"]), "nothing is left to run"
+    assert 1 == main([*options, "--seeds", "3,1"])
+
+
+def test_a_calibration_goes_on_from_no_record_of_another_run(
+    calibrated: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house = Path(shutil.copytree(calibrated[0].parent, tmp_path / "house"))
+    spec, results = house / "tiny.toml", house / "results"
+    options = ["calibrate", "tiny", "--spec", str(spec), "--seeds", "1,2", "--device", "cpu", "--resume"]
+    assert 2 == main(options)
+    assert "name that directory too" in capsys.readouterr().err
+
+    path = next(results.glob("*/*.seed2.json"))
+    record = read_record(path)
+    software = record.software.model_copy(update={"packages": record.software.packages | {"torch": "2.0.0"}})
+    path.write_text(record.model_copy(update={"software": software}).model_dump_json())
+    assert 2 == main([*options, "--results", str(results)])
+    assert "different software" in capsys.readouterr().err
+
+    spec.write_text(spec.read_text().replace("epochs = 2", "epochs = 3"))
+    assert 2 == main([*options, "--results", str(results)])
+    assert "move it away, or leave --resume out" in capsys.readouterr().err
 
 
 def test_calibrate_writes_nothing_when_a_run_fails(

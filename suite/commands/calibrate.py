@@ -23,6 +23,10 @@ what it does:
   not applied), never to make a red test green. More seeds, a narrower and surer
   band: half of it is 3.4 standard deviations with 10 seeds, 11.5 with 3.
 
+  With --results DIR --resume it goes on where it stopped, or adds seeds: a run
+  of this spec, engine, precision and seed that was recorded there on this
+  machine is not made again. All must have seen the same data and versions.
+
 examples:
   python -m suite calibrate token-classification
   python -m suite calibrate token-classification+first --seeds 1-20
@@ -53,6 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
     parser.add_argument("--timeout", metavar="TIME", help="of one run, such as 90, 15m or 2h (default: the spec's)")
     parser.add_argument("--results", metavar="DIR", help="keep the runs' records below this directory too")
+    parser.add_argument("--resume", action="store_true", help="take runs that have their record there from there")
     parser.add_argument("--dry-run", action="store_true", help="show the outcome, write no expectation")
     parser.set_defaults(run=run)
 
@@ -65,14 +70,18 @@ def _calibrate(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from suite.commands.terminal import console
+    from suite.sessions.options import OptionError
     from suite.specs import calibration
 
+    if options.resume and options.results is None:
+        raise OptionError("--resume: goes on from the records in --results DIR; name that directory too")
     trials = _trials(options)
     return calibration.calibrate(
         trials,
         console=console(),
         results=None if options.results is None else Path(options.results).resolve(),
         write=not options.dry_run,
+        resume=options.resume,
     )
 
 

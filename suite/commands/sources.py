@@ -74,12 +74,13 @@ def open_spec(options: argparse.Namespace) -> tuple[Spec, Source]:
 def reporting_problems(work: Callable[[], int]) -> int:
     """Do the work; what is wrong with options, specs, data or records becomes one message and exit code 2."""
     from reference.sources.source import SourceError
+    from suite.records.stored import RecordError
     from suite.specs.expectation import ExpectationError
     from suite.specs.spec import SpecError
 
     try:
         return work()
-    except (OptionError, SpecError, SourceError, ExpectationError) as error:
+    except (OptionError, SpecError, SourceError, ExpectationError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -46,6 +46,7 @@ __all__ = [
     "make_record",
     "read_record",
     "read_records",
+    "record_name",
     "suite_version",
     "write_record",
 ]
@@ -114,8 +115,9 @@ class Record(_Model):
 
     @property
     def file_name(self) -> str:
-        many = f".{self.processes}-processes" if self.processes > 1 else ""
-        return f"{self.spec.name}.{self.spec.profile}.{self.engine}.{self.precision}{many}.seed{self.seed}.json"
+        return record_name(
+            self.spec.name, self.spec.profile, self.engine, self.precision, seed=self.seed, processes=self.processes
+        )
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -129,6 +131,12 @@ class Record(_Model):
         not known."""
         floor = self.efficiency.floor
         return None if floor is None else floor.fraction
+
+
+def record_name(spec: str, profile: str, engine: str, precision: str, *, seed: int, processes: int = 1) -> str:
+    """Of the file that holds the record of such a run."""
+    many = f".{processes}-processes" if processes > 1 else ""
+    return f"{spec}.{profile}.{engine}.{precision}{many}.seed{seed}.json"
 
 
 def make_record(

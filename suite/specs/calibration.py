@@ -16,34 +16,49 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite.records.record import Record
-from suite.runs.trials import Result, Trial, run_trial
+from suite.records.hardware import describe_hardware
+from suite.records.record import Record, RecordError, read_record, record_name
+from suite.runs.trials import Trial, run_trial
 from suite.sessions import display, figures, progress
 from suite.specs.expectation import Expectation, Measured, save_expectations
 from suite.specs.verdict import judge
 
 
-def calibrate(trials: Sequence[Trial], *, console: Console, results: Path | None, write: bool) -> int:
+def calibrate(
+    trials: Sequence[Trial], *, console: Console, results: Path | None, write: bool, resume: bool = False
+) -> int:
     """Run all trials (one spec, one engine, many seeds), show each, and write the expectation.
+
+    Args:
+        results: where records are kept, if they are.
+        resume: take a run that has its record in `results` already from there.
 
     Returns:
         The exit code: 0, or 1 if a run failed.
+
+    Raises:
+        RecordError: a record to go on from cannot be read, or is of another run than this would be.
     """
     spec = trials[0].spec
     console.print(f"{spec.name}, profile {spec.profile}, on {trials[0].engine}: {len(trials)} runs", style="bold")
-    found: list[Result] = []
+    records: list[Record] = []
     with tempfile.TemporaryDirectory(prefix="touchstone-") as logs:
         for trial in trials:
+            if resume and results is not None and (kept := kept_record(trial, results)) is not None:
+                console.print(_line(trial, kept) + Text("  (recorded before)", style="dim"), soft_wrap=True)
+                records.append(kept)
+                continue
             log = Path(logs) / f"{trial.name}.log"
             with _display(trial, console=console) as view:
                 result = run_trial(trial, results=results, log=log, on_message=view.update)
-            console.print(_line(result), soft_wrap=True)
             if result.record is None:
+                console.print(display.result_line(result), soft_wrap=True)
                 console.print(result.outcome.report(), style="red", markup=False, soft_wrap=True)
                 console.print("\nNo expectation was written: it would leave out the seed that failed.")
                 return 1
-            found.append(result)
-    records = [result.record for result in found if result.record is not None]
+            console.print(_line(trial, result.record), soft_wrap=True)
+            records.append(result.record)
+    _check_sameness(records)
     expectations = [expectation_of(metric, records=records) for metric in spec.assertions]
     console.print(_table(expectations))
     if write:
@@ -80,14 +95,44 @@ def expectation_of(metric: str, *, records: Sequence[Record]) -> Expectation:
     )
 
 
-def _line(result: Result) -> Text:
+def kept_record(trial: Trial, results: Path) -> Record | None:
+    """The record of this very run on this machine, if there is one.
+
+    Raises:
+        RecordError: it cannot be read, or it is of another version of the spec.
+    """
+    conditions, spec = trial.conditions, trial.spec
+    name = record_name(spec.name, spec.profile, trial.engine, conditions.precision, seed=trial.seed)
+    path = results / describe_hardware(conditions.device).folder / name
+    if not path.exists():
+        return None
+    record = read_record(path)
+    if record.spec.hash != spec.hash:
+        raise RecordError(
+            f"{path}: is of spec {record.spec.hash[:12]}, and {spec.path} is {spec.hash[:12]} now: "
+            "move it away, or leave --resume out"
+        )
+    return record
+
+
+def _check_sameness(records: Sequence[Record]) -> None:
+    """Raises RecordError: the runs differ in more than their seed."""
+    kinds = {
+        "data": {record.dataset_fingerprint for record in records},
+        "software": {str(sorted(record.software.packages.items())) for record in records},
+    }
+    for what, found in kinds.items():
+        if len(found) > 1:
+            raise RecordError(f"the runs are of different {what}, and make no expectation: {', '.join(sorted(found))}")
+
+
+def _line(trial: Trial, record: Record) -> Text:
     """Of one run: no verdict, since it is the judge that is being made."""
-    trial, record = result.trial, result.record
-    if record is None:
-        return display.result_line(result)
     asserted = [score for score in record.quality if score.name in trial.spec.assertions]
     scores = "  ".join(f"{score.name} {figures.figure(score.value)}" for score in asserted)
-    return Text(f"  seed {trial.seed}  {scores}  {figures.duration(display.run_seconds(result))}")
+    return Text(
+        f"  seed {trial.seed}  {scores}  {figures.duration((record.finished - record.started).total_seconds())}"
+    )
 
 
 def _table(expectations: Sequence[Expectation]) -> Table:
