@@ -11,6 +11,10 @@ from pydantic import ValidationError
 from suite.records import speed
 from suite.records.record import RecordError
 from suite.records.speed import Steps, TaskSpeed, json_schema, read_speed
+from suite.sessions.display import as_text
+from suite.specs.spec import load_spec
+from suite.throughput import evaluation
+from suite.throughput.table import speed_table
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "results").glob("*/speed.*.json"))
@@ -29,8 +33,8 @@ def test_the_ratio_is_of_medians_over_all_rounds_and_its_spread_of_single_ones()
     found = task(steps((4.0, 4.0, 4.0), (4.0, 4.0, 4.0)), fast)
 
     assert 2.0 == fast.seconds
-    assert 2.0 == found.ratio(fast)
-    assert (2.0, 4.0) == found.spread(fast)
+    assert 2.0 == fast.ratio(found.engines[0])
+    assert (2.0, 4.0) == fast.spread(found.engines[0])
 
 
 def test_the_floor_is_a_fraction_of_the_median_step_or_nothing() -> None:
@@ -41,6 +45,33 @@ def test_the_floor_is_a_fraction_of_the_median_step_or_nothing() -> None:
 def test_engines_with_another_number_of_rounds_were_not_run_in_turn() -> None:
     with pytest.raises(ValidationError, match="not run in turn"):
         task(steps((1.0,)), steps((1.0,), (1.0,), engine="packed"))
+
+
+@pytest.mark.parametrize("task", ["token-classification", "causal-lm", "translation"])
+def test_every_way_evaluates_the_same_examples(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "BATCHES", 1)
+    found = {}
+    for way in evaluation.EVALUATION_WAYS:
+        engine, precision = way.split(":")
+        payload = {"spec": task, "profile": "embedded", "mirror": None, "engine": engine, "precision": precision}
+        found[way] = evaluation.evaluate(payload, lambda message: None)
+
+    assert all(0 < seconds for result in found.values() for seconds in result["seconds"])
+    (size,) = {result["samples"] for result in found.values()}
+    assert load_spec(task, profile="embedded").eval_batch_size == size
+    assert 1 == len({result["tokens"] for result in found.values()})
+
+
+def test_the_table_shows_training_and_then_evaluation() -> None:
+    first, second = steps((4.0,)), steps((2.0,), engine="packed")
+    raced = task(first, second).model_copy(update={"evaluation": (steps((9.0,), engine="course"), steps((3.0,)))})
+
+    rows = [line.split() for line in as_text(speed_table([raced]), width=140, colour=False).splitlines()]
+
+    ratios = {row[0]: row[-2:] for row in rows if row and row[0] in ("masked-lm", "packed", "evaluation", "trainer")}
+    assert ["2.00", "(2.00-2.00)"] == ratios["packed"]
+    assert ["3.00", "(3.00-3.00)"] == ratios["trainer"]
+    assert list(ratios) == ["masked-lm", "packed", "evaluation", "trainer"], "training first"
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -50,6 +50,16 @@ class Steps(_Model):
     def fraction_of_floor(self) -> float | None:
         return None if self.floor_seconds is None else self.floor_seconds / self.seconds
 
+    def ratio(self, first: Steps) -> float:
+        """How many times faster than the first engine."""
+        return first.seconds / self.seconds
+
+    def spread(self, first: Steps) -> tuple[float, float]:
+        """The least and the largest ratio of two rounds that were run one after the other."""
+        pairs = zip(first.rounds, self.rounds, strict=True)
+        ratios = [statistics.median(other) / max(statistics.median(own), 1e-9) for other, own in pairs]
+        return min(ratios), max(ratios)
+
 
 class TaskSpeed(_Model):
     """One task; the first engine is what the others are judged against."""
@@ -59,21 +69,14 @@ class TaskSpeed(_Model):
     steps_in_all: Annotated[int, Field(ge=1, lt=2**63)]
     """Of the whole recipe: steps times seconds is the time to train, for all engines take the same steps."""
     engines: Annotated[tuple[Steps, ...], Field(min_length=1, max_length=20)]
-
-    def ratio(self, steps: Steps) -> float:
-        """How many times faster than the first engine."""
-        return self.engines[0].seconds / steps.seconds
-
-    def spread(self, steps: Steps) -> tuple[float, float]:
-        """The least and the largest ratio of two rounds that were run one after the other."""
-        pairs = zip(self.engines[0].rounds, steps.rounds, strict=True)
-        ratios = [statistics.median(first) / max(statistics.median(own), 1e-9) for first, own in pairs]
-        return min(ratios), max(ratios)
+    evaluation: Annotated[tuple[Steps, ...], Field(max_length=20)] = ()
+    """Of some validation examples, all of them in one step; the first is Trainer's own evaluation."""
 
     @model_validator(mode="after")
     def _as_many_rounds_of_each(self) -> TaskSpeed:
-        if len({len(steps.rounds) for steps in self.engines}) != 1:
-            raise ValueError("the engines differ in their number of rounds: they were not run in turn")
+        for raced in (self.engines, self.evaluation):
+            if len({len(steps.rounds) for steps in raced}) > 1:
+                raise ValueError("the engines differ in their number of rounds: they were not run in turn")
         return self
 
 

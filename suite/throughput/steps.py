@@ -29,6 +29,7 @@ from suite.specs.spec import load_spec
 
 WAYS = ("trainer:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Engine and precision; the first is what the others are judged against."""
+TAKE_STEPS = f"{__name__}:take_steps"
 WARM_UP = 3
 STEPS = 10
 """Of a round, after `WARM_UP` others: the first steps find memory and kernels to be made ready."""
@@ -38,11 +39,12 @@ class StepsError(Exception):
     """The steps of an engine could not be timed: says why."""
 
 
-def race_engines(payload: Message, *, ways: Sequence[str] = WAYS, rounds: int, log: Path) -> dict[str, list[Message]]:
-    """For each way the results of `take_steps`, one a round.
+def race(target: str, payload: Message, *, ways: Sequence[str], rounds: int, log: Path) -> dict[str, list[Message]]:
+    """For each way the results of `target`, one a round.
 
     Args:
-        payload: `spec`, `profile` and `mirror` of `take_steps`.
+        target: `take_steps`, or what takes the same payload: see `suite.runs.running`.
+        payload: `spec`, `profile` and `mirror` of it.
 
     Raises:
         StepsError: one of them failed.
@@ -52,7 +54,7 @@ def race_engines(payload: Message, *, ways: Sequence[str] = WAYS, rounds: int, l
         for way in ways:
             engine, precision = way.split(":")
             outcome = run_isolated(
-                f"{__name__}:take_steps",
+                target,
                 payload=payload | {"engine": engine, "precision": precision, "count": number == rounds - 1},
                 log=log,
             )
@@ -96,8 +98,8 @@ def _floor(pipeline: Pipeline, run: TrainingRun, *, execution: Execution) -> flo
     return None if efficiency.floor is None else efficiency.floor.seconds / len(run.step_seconds)
 
 
-class TrainingAlone(Pipeline):
-    """A pipeline with one validation example that nobody looks at."""
+class Delegating(Pipeline):
+    """Another pipeline, but for what subclasses change."""
 
     def __init__(self, inner: Pipeline) -> None:
         super().__init__(inner.source, options=inner.options, seed=inner.seed)
@@ -113,13 +115,7 @@ class TrainingAlone(Pipeline):
         return self.inner.example
 
     def columns(self, split: str) -> Columns:
-        columns = self.inner.columns("train")
-        if split == "train":
-            return columns
-        return {
-            name: column.take(np.zeros(1, np.int64)) if isinstance(column, Ragged) else column[:1]
-            for name, column in columns.items()
-        }
+        return self.inner.columns(split)
 
     def collate(self, features: Any, *, train: bool) -> Batch:
         return self.inner.collate(features, train=train)
@@ -131,7 +127,30 @@ class TrainingAlone(Pipeline):
         return self.inner.loss(model, batch)
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[Any]:
+        return self.inner.predict(model, batch)
+
+    def score(self, predictions: Sequence[Any]) -> list[Score]:
+        return self.inner.score(predictions)
+
+
+class TrainingAlone(Delegating):
+    """A pipeline with one validation example that nobody looks at."""
+
+    def columns(self, split: str) -> Columns:
+        columns = self.inner.columns("train")
+        return columns if split == "train" else first_rows(columns, 1)
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> list[Any]:
         return [()] * batch["size"].examples
 
     def score(self, predictions: Sequence[Any]) -> list[Score]:
         return [Score("none", 0.0, len(predictions), True, "none")]
+
+
+def first_rows(columns: Columns, count: int) -> Columns:
+    """Fewer, where there are fewer."""
+    count = min(count, FeatureRows(columns).size)
+    return {
+        name: column.take(np.arange(count)) if isinstance(column, Ragged) else column[:count]
+        for name, column in columns.items()
+    }

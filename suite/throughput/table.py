@@ -38,28 +38,31 @@ def table(stages: Sequence[Stage]) -> Table:
 
 def speed_table(speeds: Sequence[TaskSpeed]) -> Table:
     """Each engine's median step, and how many times faster that is than the first's; in brackets the least and the
-    largest of two rounds run in turn."""
+    largest of two rounds run in turn. Then its evaluation, likewise."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for heading in ("task", "engine", "precision"):
+    for heading in ("task", "what", "engine", "precision"):
         shown.add_column(heading, no_wrap=True)
     for heading in ("step", "tokens/s", "all steps", "x trainer", "of floor"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for speed in speeds:
-        for steps in speed.engines:
-            first = steps is speed.engines[0]
-            least, largest = speed.spread(steps)
-            fraction = steps.fraction_of_floor
-            shown.add_row(
-                speed.task if first else "",
-                steps.engine,
-                steps.precision,
-                f"{1e3 * steps.seconds:,.0f} ms",
-                f"{steps.tokens / steps.seconds:,.0f}",
-                f"{steps.seconds * speed.steps_in_all:,.0f} s",
-                "" if first else f"{speed.ratio(steps):.2f} ({least:.2f}-{largest:.2f})",
-                "" if fraction is None else f"{100 * fraction:.0f}%",
-                end_section=steps is speed.engines[-1],
-            )
+        for what, raced in (("training", speed.engines), ("evaluation", speed.evaluation)):
+            for steps in raced:
+                first = steps is raced[0]
+                least, largest = steps.spread(raced[0])
+                fraction = steps.fraction_of_floor
+                in_all = steps.seconds * speed.steps_in_all
+                shown.add_row(
+                    speed.task if first and what == "training" else "",
+                    what if first else "",
+                    steps.engine,
+                    steps.precision,
+                    f"{1e3 * steps.seconds:,.0f} ms",
+                    f"{steps.tokens / steps.seconds:,.0f}",
+                    f"{in_all:,.0f} s" if what == "training" else "",
+                    "" if first else f"{steps.ratio(raced[0]):.2f} ({least:.2f}-{largest:.2f})",
+                    "" if fraction is None else f"{100 * fraction:.0f}%",
+                    end_section=steps is raced[-1] and raced is (speed.evaluation or speed.engines),
+                )
     return shown
 
 

@@ -1,4 +1,4 @@
-"""The engines: how long a training step takes, beside transformers.Trainer's in the same minutes."""
+"""The engines: how long training steps and evaluation take, beside transformers.Trainer's in the same minutes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import pytest
 
 from reference.pipelines import PIPELINES
 from suite.records.speed import Steps, TaskSpeed
+from suite.runs.serving import Message
 from suite.sessions.options import split_task
 from suite.sessions.session import SESSION
 from suite.specs.spec import load_spec
 from suite.throughput.conftest import SPEEDS
-from suite.throughput.steps import WAYS, StepsError, race_engines
+from suite.throughput.evaluation import EVALUATE, EVALUATION_WAYS
+from suite.throughput.steps import TAKE_STEPS, WAYS, StepsError, race
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -18,20 +20,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("task", [task for task in PIPELINES if not asked or task in asked])
 
 
-def test_training_steps(task: str, pytestconfig: pytest.Config) -> None:
+def test_training_and_evaluation(task: str, pytestconfig: pytest.Config) -> None:
     session = pytestconfig.stash[SESSION]
     spec = load_spec(task, profile=session.profile)
+    steps = raced(TAKE_STEPS, task=task, ways=WAYS, config=pytestconfig)
+    evaluation = raced(EVALUATE, task=task, ways=EVALUATION_WAYS, config=pytestconfig)
+    speed = TaskSpeed(
+        task=task,
+        spec_hash=spec.hash,
+        steps_in_all=steps[WAYS[0]][-1]["steps"],
+        engines=taken(steps),
+        evaluation=taken(evaluation),
+    )
+    pytestconfig.stash.setdefault(SPEEDS, []).append(speed)
+    (session.logs / f"speed-{task}.log").unlink(missing_ok=True)
+
+    for found in (steps, evaluation):
+        samples = {way: results[-1]["samples"] for way, results in found.items()}
+        assert len(set(samples.values())) == 1, f"the engines did not take the same examples: {samples}"
+
+
+def raced(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Config) -> dict[str, list[Message]]:
+    """Of the first way and of those on the engines that were asked for."""
+    session = config.stash[SESSION]
     mirror = None if session.mirror is None else str(session.mirror)
-    ways = [way for way in WAYS if way == WAYS[0] or not session.engines or way.split(":")[0] in session.engines]
     try:
-        found = race_engines(
+        return race(
+            target,
             {"spec": task, "profile": session.profile, "mirror": mirror},
-            ways=ways,
-            rounds=pytestconfig.getoption("--rounds"),
+            ways=[way for way in ways if way == ways[0] or not session.engines or way.split(":")[0] in session.engines],
+            rounds=config.getoption("--rounds"),
             log=session.logs / f"speed-{task}.log",
         )
     except StepsError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+def taken(found: dict[str, list[Message]]) -> tuple[Steps, ...]:
     engines = []
     for way, results in found.items():
         engine, precision = way.split(":")
@@ -46,10 +71,4 @@ def test_training_steps(task: str, pytestconfig: pytest.Config) -> None:
                 floor_seconds=last["floor"],
             )
         )
-    steps = found[WAYS[0]][-1]["steps"]
-    speed = TaskSpeed(task=task, spec_hash=spec.hash, steps_in_all=steps, engines=tuple(engines))
-    pytestconfig.stash.setdefault(SPEEDS, []).append(speed)
-    (session.logs / f"speed-{task}.log").unlink(missing_ok=True)
-
-    samples = {way: results[-1]["samples"] for way, results in found.items()}
-    assert len(set(samples.values())) == 1, f"the engines did not take the same steps: {samples}"
+    return tuple(engines)
