@@ -131,7 +131,9 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit("terminated (SIGTERM)", returncode=pytest.ExitCode.INTERRUPTED)
 
     if workers.distributes(config):
-        config.pluginmanager.register(Distributing(config), "touchstone-distributing")
+        config.pluginmanager.register(
+            workers.Distributing(config, session=config.stash[SESSION]), "touchstone-distributing"
+        )
     config.stash[TERMINATED] = signal.signal(signal.SIGTERM, terminated)
 
 
@@ -217,30 +219,6 @@ def pytest_runtest_makereport(
     return report
 
 
-class Distributing:
-    """In a session that leaves its tests to workers: who gets which, and what they found, as they report it."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        return workers.scheduler(config, log) if config.option.dist == "load" else None
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        result = workers.hear(self.config.stash[SESSION], getattr(report, "found", {}))
-        if result is None or self.config.get_verbosity() < 0:
-            return
-        from suite.sessions import display
-
-        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(
-                display.as_text(display.result_line(result), width=_width(reporter), colour=reporter.hasmarkup)
-            )
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     state = config.stash.get(SESSION, None)
     if state is None or not state.found:
@@ -249,7 +227,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
     reporter = terminalreporter
     colour = reporter.hasmarkup
-    width = _width(reporter)
+    width = display.columns(reporter)
     reporter.section("training")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     table = display.summary_table(state.found, state.means, width=width)
@@ -259,12 +237,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reporter.write(display.as_text(renderable, width=width, colour=colour, encoding=encoding) + "\n")
     for line in display.closing_lines(state.found, directory=config.invocation_params.dir):
         reporter.write_line(line)
-
-
-def _width(reporter: pytest.TerminalReporter) -> int:
-    from suite.sessions import display
-
-    return reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, display.PIPE_WIDTH)
 
 
 @pytest.fixture(scope="session")

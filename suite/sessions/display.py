@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import sys
 import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+import pytest
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -169,6 +171,12 @@ def closing_lines(results: Sequence[Result], *, directory: Path) -> list[str]:
         lines.append("records:")
         lines += [f"  {path.relative_to(directory) if path.is_relative_to(directory) else path}" for path in paths]
     return lines
+
+
+def columns(reporter: pytest.TerminalReporter) -> int:
+    """What fits on a line of pytest's: of the terminal, or as if it were a wide one where it is a pipe."""
+    width: int = reporter._tw.fullwidth
+    return width if sys.stdout.isatty() else max(width, PIPE_WIDTH)
 
 
 def as_text(renderable: RenderableType, *, width: int, colour: bool, encoding: str = "utf-8") -> str:

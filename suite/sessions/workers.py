@@ -49,17 +49,6 @@ def group_of(nodeid: str) -> str:
     return nodeid if found is None else found[1]
 
 
-def scheduler(config: pytest.Config, log: Any) -> Any:
-    """pytest-xdist's, which gives a worker one group after the other. (Its marks of groups do nothing in pytest 9.)"""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid)
-
-    return ByGroup(config, log)
-
-
 def plain(result: Result) -> Message:
     """A result as data that passes between processes."""
     outcome, failure = result.outcome, result.outcome.failure
@@ -110,3 +99,34 @@ def hear(session: Session, data: Message) -> Result | None:
     result = result_of(data["result"], session.trials())
     session.found.append(result)
     return result
+
+
+class Distributing:
+    """In a session that leaves its tests to workers: who gets which, and what they found, as they report it."""
+
+    def __init__(self, config: pytest.Config, *, session: Session) -> None:
+        self.config = config
+        self.session = session
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """One group after the other to whoever is free. (pytest-xdist's marks of groups do nothing in pytest 9.)"""
+        if config.option.dist != "load":
+            return None
+        from xdist.scheduler import LoadScopeScheduling
+
+        class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+            def _split_scope(self, nodeid: str) -> str:
+                return group_of(nodeid)
+
+        return ByGroup(config, log)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        result = hear(self.session, getattr(report, "found", {}))
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if result is None or reporter is None or self.config.get_verbosity() < 0:
+            return
+        from suite.sessions.display import as_text, columns, result_line
+
+        reporter.ensure_newline()
+        reporter.write_line(as_text(result_line(result), width=columns(reporter), colour=reporter.hasmarkup))

@@ -71,11 +71,11 @@ def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    from suite.sessions.display import PIPE_WIDTH, as_text
+    from suite.sessions.display import as_text, columns
     from suite.throughput.table import speed_table, table
 
     reporter = terminalreporter
-    width = reporter._tw.fullwidth if sys.stdout.isatty() else max(reporter._tw.fullwidth, PIPE_WIDTH)
+    width = columns(reporter)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
 
     def show(made: Table) -> None:
