@@ -46,18 +46,9 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
         processes=1,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
         probes={},
+        seconds=61.0,
     )
-    record.finished = _Moment(61.0)
-    record.started = _Moment(0.0)
     return Result(trial, outcome, cast(Any, record), Path("/somewhere/results/m/a.json"))
-
-
-class _Moment:
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def __sub__(self, other: _Moment) -> Any:
-        return SimpleNamespace(total_seconds=lambda: self.seconds - other.seconds)
 
 
 @pytest.mark.parametrize(

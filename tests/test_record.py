@@ -42,6 +42,7 @@ def test_what_is_written_is_read(spec: Spec, tmp_path: Path) -> None:
 def test_a_record_says_what_the_run_did(spec: Spec) -> None:
     made = record(spec)
 
+    assert 60.0 == made.seconds
     assert [("f1", 0.9), ("loss", 0.2)] == [(score.name, score.value) for score in made.quality]
     assert 0.05 == made.before_training[0].value
     assert spec.hash == made.spec.hash

@@ -120,6 +120,11 @@ class Record(_Model):
         )
 
     @property
+    def seconds(self) -> float:
+        """From opening the source to the record: what the run took, without waiting for a process."""
+        return (self.finished - self.started).total_seconds()
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Real tokens a second of training."""
         seconds = self.phase_seconds.get("train", 0.0)

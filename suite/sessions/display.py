@@ -132,10 +132,8 @@ def summary_table(
 
 
 def run_seconds(result: Result) -> float:
-    """From opening the source to the record: what the run took, without waiting for a process."""
-    if result.record is None:
-        return result.outcome.seconds
-    return (result.record.finished - result.record.started).total_seconds()
+    """Of a run that left no record, what its process took."""
+    return result.outcome.seconds if result.record is None else result.record.seconds
 
 
 def peak_memory(record: Record) -> str:

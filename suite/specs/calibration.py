@@ -47,6 +47,7 @@ def calibrate(
             if resume and results is not None and (kept := kept_record(trial, results)) is not None:
                 console.print(_line(trial, kept) + Text("  (recorded before)", style="dim"), soft_wrap=True)
                 records.append(kept)
+                _check_sameness(records)  # before hours are spent on the rest
                 continue
             log = Path(logs) / f"{trial.name}.log"
             with _display(trial, console=console) as view:
@@ -58,7 +59,7 @@ def calibrate(
                 return 1
             console.print(_line(trial, result.record), soft_wrap=True)
             records.append(result.record)
-    _check_sameness(records)
+            _check_sameness(records)
     expectations = [expectation_of(metric, records=records) for metric in spec.assertions]
     console.print(_table(expectations))
     if write:
@@ -130,9 +131,7 @@ def _line(trial: Trial, record: Record) -> Text:
     """Of one run: no verdict, since it is the judge that is being made."""
     asserted = [score for score in record.quality if score.name in trial.spec.assertions]
     scores = "  ".join(f"{score.name} {figures.figure(score.value)}" for score in asserted)
-    return Text(
-        f"  seed {trial.seed}  {scores}  {figures.duration((record.finished - record.started).total_seconds())}"
-    )
+    return Text(f"  seed {trial.seed}  {scores}  {figures.duration(record.seconds)}")
 
 
 def _table(expectations: Sequence[Expectation]) -> Table:

@@ -18,6 +18,7 @@ from suite.records.speed import Speed, TaskSpeed, write_speed
 from suite.records.stored import RecordError
 from suite.records.throughput import Stage, Throughput, write_throughput
 from suite.records.version import suite_version
+from suite.sessions import workers
 from suite.sessions.session import SESSION
 from suite.throughput.data import Data
 from suite.throughput.measuring import STAGES, problems, race
@@ -33,7 +34,7 @@ Timed = Callable[..., None]
 def pytest_configure(config: pytest.Config) -> None:
     """One table is enough: pytest-benchmark's own is shown where it is asked for (`--benchmark-verbose`)."""
     config.option.benchmark_quiet = True
-    if getattr(config.option, "dist", "no") != "no" or hasattr(config, "workerinput"):
+    if workers.distributes(config) or workers.is_worker(config):
         raise pytest.UsageError("suite/throughput with -n: timings beside other tests mean nothing: leave -n away")
 
 
