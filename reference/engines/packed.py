@@ -17,6 +17,7 @@ from reference.engines.device import large_blocks_from_the_heap
 from reference.engines.evaluation import to_device
 from reference.engines.packing.attention import MASKS
 from reference.engines.packing.layout import Layout
+from reference.engines.packing.recording import recorder_on
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing.weights import Weights
 from reference.engines.session import Session, divisor
@@ -48,6 +49,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         _prove(session, unpadded)
         dtype = DTYPES[execution.precision]
         weights = Weights(model, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
+        if (recorder := recorder_on(session.device)) is not None:
+            unpadded.record(recorder, rows=recipe.batch_size)
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
             session.evaluate(unpadded)

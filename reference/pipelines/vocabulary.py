@@ -62,7 +62,9 @@ def losses_at(
 @contextmanager
 def before_head(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Within, what the model's body gives its last layers goes through `change`: (B, T, H) to (B, M, H), say."""
-    body = model.get_decoder() if model.config.is_encoder_decoder else model.base_model
+    body = model.base_model
+    if body is model:  # T5's encoder and decoder have no model around them but the one with the head
+        body = model.get_decoder()
 
     def hand_over(module: torch.nn.Module, args: Any, output: Any) -> Any:
         output["last_hidden_state"] = change(output["last_hidden_state"])

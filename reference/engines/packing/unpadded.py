@@ -24,6 +24,7 @@ from reference.engines.packing.dropout import FastDropout
 from reference.engines.packing.head import Head
 from reference.engines.packing.layout import Layout, active, laid_out
 from reference.engines.packing.lookup import Lookup, is_large_table
+from reference.engines.packing.recording import Recorder, Recordings
 from reference.engines.training import EngineError
 from reference.pipelines.vocabulary import before_head
 from reference.ragged import IGNORED
@@ -107,6 +108,10 @@ class Unpadded(nn.Module):
         if places is None and segments.padded:
             losses = losses.new_zeros(len(labels)).index_copy(0, segments.real, losses)
         return losses
+
+    def record(self, recorder: Recorder, *, rows: int) -> None:
+        """From now on train by recordings of the model's body, where its batches have at most so many rows."""
+        self._undo.append(Recordings(self.module, rows=rows, recorder=recorder).remove)
 
     # How ----------------------------------------------------------------------------------------------------------
 
