@@ -18,17 +18,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_scheduler, set_seed
 
 from reference.engines.checkpoint import Saved, checkpoints, identify, load_weights, newest, write_run
-from reference.engines.clock import Clock, StepTimer
+from reference.engines.clock import Clock
 from reference.engines.device import peak_device_bytes, peak_host_bytes, reproducible, resolve_device
 from reference.engines.evaluation import gather_shares, predict_share, score_shares
 from reference.engines.order import EpochLoader, training_batches
 from reference.engines.quiet import quiet
 from reference.engines.ranks import Ranks
+from reference.engines.step_log import UNREAD, StepLog
 from reference.engines.training import (
     EngineError,
     Evaluation,
     Execution,
-    Point,
     Progress,
     Recipe,
     Report,
@@ -39,9 +39,6 @@ from reference.pipelines.pipeline import Batch, BatchSize, Pipeline, Score
 Phase = Literal["prepare", "train", "evaluate", "save"]
 REPORTS_A_SECOND = 10
 """Reading the loss for a report waits for the device: rarely enough to cost nothing, often enough for an eye."""
-UNREAD = 500
-"""Steps after which the losses are read: waiting for them so rarely costs nothing, and no run goes on for hours at NaN.
-"""
 
 
 @contextmanager
@@ -97,12 +94,9 @@ class Session:
         self.device = resolve_device(self.ranks.own_device(execution.device), precision=execution.precision)
         self.run = TrainingRun()
         self._clock = Clock(self.device)
-        self._timer = StepTimer(self.device)
+        self._steps = StepLog(self.run, ranks=self.ranks, device=self.device)
         self._report = report
         self._reported = 0.0
-        self._pending: list[tuple[torch.Tensor, float, Sequence[BatchSize]]] = []  # loss, learning rate, sizes
-        self._samples = 0
-        self._seconds = 0.0
 
     @contextmanager
     def open(self) -> Iterator[PreTrainedModel]:
@@ -179,13 +173,12 @@ class Session:
         run.probes = dict(saved.probes)
         self._clock.seconds.update({name: self._clock.seconds.get(name, 0.0) + s for name, s in saved.phases.items()})
         if run.trajectory:
-            last = run.trajectory[-1]
-            self._samples, run.tokens, self._seconds = last.samples, last.tokens, last.seconds
+            run.tokens = run.trajectory[-1].tokens
 
     @property
     def done(self) -> int:
         """Optimizer steps behind us."""
-        return len(self.run.trajectory) + len(self._pending)
+        return self._steps.done
 
     # Training ---------------------------------------------------------------------------------------------------------
 
@@ -193,17 +186,17 @@ class Session:
     def training(self) -> Iterator[None]:
         """The training clock runs within, except between epochs."""
         with self._clock.phase("train"):
-            self._timer.start()
+            self._steps.start()
             yield
-            self._flush()
+            self._read_steps()
 
     @contextmanager
     def between_epochs(self) -> Iterator[None]:
         """The training clock stands still within."""
-        self._flush()
+        self._read_steps()
         with self._clock.phase("save"):
             yield
-        self._timer.start()
+        self._steps.start()
 
     def epoch(self) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step that is left of the current epoch, which begins here."""
@@ -239,10 +232,9 @@ class Session:
             sizes: of this rank's micro-batches.
             learning_rate: what the step was taken with.
         """
-        self._timer.mark()
-        self._pending.append((loss, learning_rate, sizes))
-        if len(self._pending) == UNREAD:
-            self._flush()
+        self._steps.note(loss, sizes=sizes, learning_rate=learning_rate)
+        if self._steps.unread == UNREAD:
+            self._read_steps()
         if self._report is not None:
             now = time.perf_counter()
             if now - self._reported >= 1 / REPORTS_A_SECOND:
@@ -250,30 +242,11 @@ class Session:
                 estimate = float(loss) * self.ranks.world  # from this rank's share; the trajectory has the whole
                 self._report(Progress("train", self.done, self.steps, loss=estimate))
 
-    def _flush(self) -> None:
-        """Read the losses and times of the steps since the last time: sums over the ranks, and the slowest's time."""
-        pending, self._pending = self._pending, []
-        if not pending:
-            return
-        ranks, run = self.ranks, self.run
-        seconds = ranks.max(self._timer.collect())
-        losses = ranks.sum(torch.stack([loss for loss, *_ in pending]).tolist())
-        samples, tokens, padded, items = (
-            ranks.sum([sum(getattr(size, name) for size in sizes) for *_, sizes in pending])
-            for name in ("examples", "tokens", "padded_tokens", "items")
-        )
-        for i, (value, (_, learning_rate, _)) in enumerate(zip(losses, pending, strict=True)):
-            step = len(run.trajectory) + 1
-            self._seconds += seconds[i]
-            self._samples += int(samples[i])
-            run.tokens += int(tokens[i])
-            run.padded_tokens += int(padded[i])
-            run.items += int(items[i])
-            run.step_seconds.append(seconds[i])
-            run.trajectory.append(Point(step, self._samples, run.tokens, self._seconds, value, learning_rate))
-            if not math.isfinite(value):
+    def _read_steps(self) -> None:
+        for point in self._steps.read():
+            if not math.isfinite(point.loss):
                 raise EngineError(
-                    f"the loss of step {step} is {value}: training diverged; lower learning_rate "
+                    f"the loss of step {point.step} is {point.loss}: training diverged; lower learning_rate "
                     f"{self.recipe.learning_rate:g} or take another precision than {self.execution.precision}"
                 )
 
