@@ -34,7 +34,8 @@ from reference.ragged import Array, Ragged
 from reference.sources.source import Source, SourceError
 from reference.stages.answering import answer_positions_batch
 from reference.stages.collation import pad_batch
-from reference.stages.spans import Answer, best_spans_batch, pick_answer_batch
+from reference.stages.picking import Answer, pick_answer_batch
+from reference.stages.spans import best_spans_batch
 from reference.stages.squad import squad_scores
 from reference.stages.windowing import make_windows_batch, positions_of
 

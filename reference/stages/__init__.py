@@ -9,10 +9,11 @@ from reference.stages.collation import pad_batch
 from reference.stages.decoding import clean_sequences
 from reference.stages.masking import mask_tokens, mask_tokens_batch
 from reference.stages.packing import assign_bins, assign_bins_batch, pack, pack_batch, unpack
+from reference.stages.picking import pick_answer, pick_answer_batch
 from reference.stages.rouge import lead, rouge, split_sentences
 from reference.stages.scoring import perplexity, score_entities
 from reference.stages.seq2seq import pad_seq2seq, shift_right
-from reference.stages.spans import best_spans, best_spans_batch, pick_answer, pick_answer_batch
+from reference.stages.spans import best_spans, best_spans_batch
 from reference.stages.squad import squad_scores
 from reference.stages.windowing import make_windows, make_windows_batch
 
