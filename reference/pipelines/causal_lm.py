@@ -9,6 +9,7 @@ evaluation never does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -81,47 +82,41 @@ class CausalLM(Pipeline):
 
     def __init__(self, source: Source, *, options: CausalLMOptions, seed: int) -> None:
         super().__init__(source, options=options, seed=seed)
-        self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._key_ids: Array | None = None
         self._splits: dict[str, Columns] = {}
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        if self._tokenizer is None:
-            tokenizer = self.source.tokenizer()
-            if tokenizer.eos_token_id is None:
-                raise SourceError(
-                    "the tokenizer has no end-of-text token, causal-lm needs one: take a checkpoint made for it"
-                )
-            if tokenizer.pad_token_id is None:  # as the course does: labels tell padding by the mask, not by its id
-                tokenizer.pad_token = tokenizer.eos_token
-            self._tokenizer = tokenizer
-        return self._tokenizer
+        tokenizer = self.source.tokenizer()
+        if tokenizer.eos_token_id is None:
+            raise SourceError(
+                "the tokenizer has no end-of-text token, causal-lm needs one: take a checkpoint made for it"
+            )
+        if tokenizer.pad_token_id is None:  # as the course does: labels tell padding by the mask, not by its id
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
 
     @property
     def example(self) -> str:
         return self.options.prompts[0] if self.options.prompts else PROMPTS[0]
 
-    @property
+    @cached_property
     def key_ids(self) -> Array:
         """(K,) the ids of the key tokens.
 
         Raises:
             SourceError: one that is not a single token to this tokenizer.
         """
-        if self._key_ids is None:
-            ids = []
-            for token in self.options.key_tokens:
-                pieces = self.tokenizer(token, add_special_tokens=False)["input_ids"]
-                if len(pieces) != 1:
-                    spelt = self.tokenizer.convert_ids_to_tokens(pieces)
-                    raise SourceError(
-                        f"key token {token!r} is {len(pieces)} tokens to this tokenizer ({', '.join(spelt)}): "
-                        f"take it out of key_tokens, or take a tokenizer that has it"
-                    )
-                ids.append(int(pieces[0]))
-            self._key_ids = np.asarray(ids, dtype=np.int64)
-        return self._key_ids
+        ids = []
+        for token in self.options.key_tokens:
+            pieces = self.tokenizer(token, add_special_tokens=False)["input_ids"]
+            if len(pieces) != 1:
+                spelt = self.tokenizer.convert_ids_to_tokens(pieces)
+                raise SourceError(
+                    f"key token {token!r} is {len(pieces)} tokens to this tokenizer ({', '.join(spelt)}): "
+                    f"take it out of key_tokens, or take a tokenizer that has it"
+                )
+            ids.append(int(pieces[0]))
+        return np.asarray(ids, dtype=np.int64)
 
     def columns(self, split: str) -> Columns:
         """`input_ids` of the chunks, (N, T_i)."""

@@ -7,6 +7,7 @@ of training, always alike in evaluation, so that two evaluations differ by their
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 import datasets
@@ -20,7 +21,7 @@ from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Opt
 from reference.pipelines.tokenizing import tokenize
 from reference.pipelines.vocabulary import logits_at, losses_at
 from reference.ragged import Array, Ragged
-from reference.sources.source import Source, SourceError
+from reference.sources.source import SourceError
 from reference.stages.chunking import chunk_batch
 from reference.stages.collation import pad_batch
 from reference.stages.masking import mask_tokens_batch
@@ -77,42 +78,30 @@ class MaskedLM(Pipeline):
     Options: ClassVar[type[Options]] = MaskedLMOptions
     options: MaskedLMOptions
 
-    def __init__(self, source: Source, *, options: MaskedLMOptions, seed: int) -> None:
-        super().__init__(source, options=options, seed=seed)
-        self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._vocabulary: Array | None = None
-        self._chunks: dict[str, dict[str, Ragged]] = {}
-        self._parts: dict[str, Columns] | None = None
-
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        if self._tokenizer is None:
-            self._tokenizer = self.source.tokenizer()
-            if self._tokenizer.mask_token_id is None:
-                raise SourceError(
-                    "the tokenizer has no mask token, masked-lm needs one: take a checkpoint that was made for it"
-                )
-        return self._tokenizer
+        tokenizer = self.source.tokenizer()
+        if tokenizer.mask_token_id is None:
+            raise SourceError(
+                "the tokenizer has no mask token, masked-lm needs one: take a checkpoint that was made for it"
+            )
+        return tokenizer
 
     @property
     def example(self) -> str:
         return self.options.probe.replace(PROBE_MASK, str(self.tokenizer.mask_token))
 
-    @property
+    @cached_property
     def vocabulary(self) -> Array:
         """(V,) the ids that may replace a hidden token at random: all but the special ones."""
-        if self._vocabulary is None:
-            ids = np.arange(len(self.tokenizer), dtype=np.int64)
-            self._vocabulary = np.setdiff1d(ids, np.asarray(self.tokenizer.all_special_ids, dtype=np.int64))
-        return self._vocabulary
+        ids = np.arange(len(self.tokenizer), dtype=np.int64)
+        return np.setdiff1d(ids, np.asarray(self.tokenizer.all_special_ids, dtype=np.int64))
 
     def columns(self, split: str) -> Columns:
         """`input_ids`, `word_ids` and `special_tokens_mask` of the chunks, (N, T_i) each."""
-        if self._parts is None:
-            self._parts = self._divide()
-        if split not in self._parts:
-            raise SourceError(f"split {split!r} is none of {sorted(self._parts)}")
-        return self._parts[split]
+        if split not in self._splits:
+            raise SourceError(f"split {split!r} is none of {sorted(self._splits)}")
+        return self._splits[split]
 
     def _chunk(self, split: str) -> dict[str, Ragged]:
         data = self.source.examples(split, columns=(TEXT,))
@@ -126,7 +115,8 @@ class MaskedLM(Pipeline):
             )
         return chunks
 
-    def _divide(self) -> dict[str, Columns]:
+    @cached_property
+    def _splits(self) -> dict[str, Columns]:
         """Both splits: those of the source, or parts of its train split drawn exactly as the course draws them."""
         train, options = self._chunk("train"), self.options
         n = len(train["input_ids"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -84,9 +85,14 @@ class Pipeline(ABC):
         self.options = options
         self.seed = seed
 
-    @property
-    @abstractmethod
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The source's.
+
+        Raises:
+            SourceError: it is none that the task can do with.
+        """
+        return self.source.tokenizer()
 
     @property
     @abstractmethod

@@ -7,15 +7,14 @@ for the answer's start and for its end. The answer is the best span of all windo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 
 from reference.pipelines.pair_template import Template, template_of
 from reference.pipelines.pipeline import (
@@ -29,17 +28,14 @@ from reference.pipelines.pipeline import (
     Score,
     to_tensors,
 )
-from reference.pipelines.tokenizing import tokenize_parts
-from reference.ragged import Array, Ragged
+from reference.pipelines.windowed import ANSWERS, CONTEXT, QUESTION, WindowedSplit, windowed, without_answer
+from reference.ragged import Array
 from reference.sources.source import Source, SourceError
-from reference.stages.answering import answer_positions_batch
 from reference.stages.collation import pad_batch
 from reference.stages.picking import Answer, pick_answer_batch
 from reference.stages.spans import best_spans_batch
 from reference.stages.squad import squad_scores
-from reference.stages.windowing import make_windows_batch, positions_of
 
-QUESTION, CONTEXT, ANSWERS = "question", "context", "answers"
 PROBED = 3
 """Validation examples whose answers a probe shows: the first."""
 EXCERPT = 60
@@ -75,23 +71,6 @@ class SpanPrediction(NamedTuple):
     loss: float
 
 
-@dataclass(frozen=True)
-class _Split:
-    columns: dict[str, Ragged | Array]
-    starts: Ragged
-    ends: Ragged
-    """(W, T_i) the characters of each token of a window, -1 outside the context."""
-    example: Array
-    cls: Array
-    """(W,) the example of each window, and where its "no answer" stands."""
-    questions: list[str]
-    contexts: list[str]
-    references: list[list[str]]
-    """N of each."""
-    cut: int
-    """Questions that were too long."""
-
-
 class QuestionAnswering(Pipeline):
     task: ClassVar[str] = "question-answering"
     hub_task: ClassVar[str] = "question-answering"
@@ -100,15 +79,7 @@ class QuestionAnswering(Pipeline):
 
     def __init__(self, source: Source, *, options: QuestionAnsweringOptions, seed: int) -> None:
         super().__init__(source, options=options, seed=seed)
-        self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._template: Template | None = None
-        self._splits: dict[str, _Split] = {}
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        if self._tokenizer is None:
-            self._tokenizer = self.source.tokenizer()
-        return self._tokenizer
+        self._splits: dict[str, WindowedSplit] = {}
 
     @property
     def example(self) -> str:
@@ -129,11 +100,9 @@ class QuestionAnswering(Pipeline):
             "print(tokenizer.decode(inputs['input_ids'][0, start : end + 1]))",
         ]
 
-    @property
+    @cached_property
     def template(self) -> Template:
-        if self._template is None:
-            self._template = template_of(self.tokenizer)
-        return self._template
+        return template_of(self.tokenizer)
 
     @property
     def longest_question(self) -> int:
@@ -160,63 +129,23 @@ class QuestionAnswering(Pipeline):
         """`input_ids` (and `token_type_ids`, where the model wants them) of each window, and the answer's place."""
         return self.split(split).columns
 
-    def split(self, split: str) -> _Split:
+    def split(self, split: str) -> WindowedSplit:
         if split not in self._splits:
-            self._splits[split] = self._prepare(split)
-        return self._splits[split]
-
-    def _prepare(self, split: str) -> _Split:
-        data = self.source.examples(split, columns=(QUESTION, CONTEXT, ANSWERS)).with_format("arrow")[:]
-        questions = [str(question).strip() for question in data.column(QUESTION).to_pylist()]  # as the course does
-        # Questions share contexts (SQuAD's 18,891 have 87,599 questions): each is tokenized once.
-        coded = pc.dictionary_encode(data.column(CONTEXT).combine_chunks())
-        distinct: list[str] = coded.dictionary.to_pylist()
-        context_of = np.asarray(coded.indices, dtype=np.int64)
-        answers = data.column(ANSWERS).combine_chunks()
-        texts: list[list[str]] = answers.field("text").to_pylist()
-        if not self.options.null_answers and [] in texts:
-            raise SourceError(
-                f"split {split!r}, row {texts.index([])}: there is no answer; if that is meant, set null_answers = true"
+            options = self.options
+            data = self.source.examples(split, columns=(QUESTION, CONTEXT, ANSWERS)).with_format("arrow")[:]
+            if not options.null_answers and (empty := without_answer(data)).size:
+                raise SourceError(
+                    f"split {split!r}, row {empty[0]}: there is no answer; if that is meant, set null_answers = true"
+                )
+            self._splits[split] = windowed(
+                data,
+                tokenizer=self.tokenizer,
+                template=self.template,
+                max_length=options.max_length,
+                stride=options.stride,
+                longest_question=self.longest_question,
             )
-        tokens = tokenize_parts(self.tokenizer, distinct, offsets=True)
-        asked = tokenize_parts(self.tokenizer, questions, offsets=False)["input_ids"]
-        kept = np.minimum(asked.lengths, self.longest_question)
-        short = Ragged.from_lengths(asked.values[asked.places < np.repeat(kept, asked.lengths)], lengths=kept)
-        windows: dict[str, Any] = make_windows_batch(
-            tokens["input_ids"],
-            starts=tokens["starts"],
-            ends=tokens["ends"],
-            questions=short,
-            context_of=context_of,
-            template=self.template.pieces,
-            max_length=self.options.max_length,
-            stride=self.options.stride,
-        )
-        example = windows["example"]
-        cls = positions_of(self.template.cls, template=self.template.pieces, windows=windows)
-        begin = Ragged.from_arrow(answers.field("answer_start"))
-        size = np.fromiter((len(text) for row in texts for text in row), dtype=np.int64, count=len(begin.values))
-        first, last = answer_positions_batch(
-            begin.take(example),
-            answer_ends=begin.with_values(begin.values + size).take(example),
-            starts=windows["starts"],
-            ends=windows["ends"],
-            cls=cls,
-        )
-        columns = {"input_ids": windows["input_ids"], "start": first, "end": last}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            columns["token_type_ids"] = windows["token_type_ids"]
-        return _Split(
-            columns=columns,
-            starts=windows["starts"],
-            ends=windows["ends"],
-            example=example,
-            cls=cls,
-            questions=questions,
-            contexts=[distinct[index] for index in context_of.tolist()],
-            references=texts,
-            cut=int((kept < asked.lengths).sum()),
-        )
+        return self._splits[split]
 
     def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:
         names = [name for name in ("input_ids", "token_type_ids") if name in features[0]]

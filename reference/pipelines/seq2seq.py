@@ -82,7 +82,6 @@ class Seq2Seq(Pipeline):
 
     def __init__(self, source: Source, *, options: Any, seed: int) -> None:
         super().__init__(source, options=options, seed=seed)
-        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._splits: dict[str, _Split] = {}
 
     # What a task says ---------------------------------------------------------------------------------------------
@@ -107,17 +106,15 @@ class Seq2Seq(Pipeline):
 
     # Data ---------------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        if self._tokenizer is None:
-            tokenizer = self.source.tokenizer()
-            for name in ("pad_token", "eos_token"):
-                if getattr(tokenizer, name) is None:
-                    raise SourceError(
-                        f"the tokenizer has no {name}, {self.task} needs one: take a checkpoint made for writing"
-                    )
-            self._tokenizer = tokenizer
-        return self._tokenizer
+        tokenizer = self.source.tokenizer()
+        for name in ("pad_token", "eos_token"):
+            if getattr(tokenizer, name) is None:
+                raise SourceError(
+                    f"the tokenizer has no {name}, {self.task} needs one: take a checkpoint made for writing"
+                )
+        return tokenizer
 
     @cached_property
     def start_id(self) -> int | None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import tokenize
@@ -70,15 +70,8 @@ class TokenClassification(Pipeline):
 
     def __init__(self, source: Source, *, options: TokenClassificationOptions, seed: int) -> None:
         super().__init__(source, options=options, seed=seed)
-        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._names: list[str] | None = None
         self._splits: dict[str, _Split] = {}
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        if self._tokenizer is None:
-            self._tokenizer = self.source.tokenizer()
-        return self._tokenizer
 
     @property
     def example(self) -> str:

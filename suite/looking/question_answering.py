@@ -12,7 +12,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from reference.pipelines.pipeline import Pipeline
-from reference.pipelines.question_answering import ANSWERS, CONTEXT, QUESTION, QuestionAnswering
+from reference.pipelines.question_answering import QuestionAnswering
+from reference.pipelines.windowed import ANSWERS, CONTEXT, QUESTION
 from suite.looking import common
 from suite.looking.columns import visible
 
