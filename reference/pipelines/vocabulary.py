@@ -89,7 +89,7 @@ def losses_and_hits(logits: torch.Tensor, *, labels: torch.Tensor) -> tuple[torc
     """See `losses_and_hits_at`, of (M, V) logits: some rows at a time, for their float32 copies fill memories."""
     rows = max(SLICE // logits.shape[1], 1)
     losses, hits = [], []
-    for piece, label in zip(logits.split(rows), labels.split(rows), strict=True):
+    for piece, label in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
         piece = piece.float()
         losses.append(cross_entropy(piece, label, ignore_index=IGNORED, reduction="none"))
         hits.append(piece.argmax(-1) == label)

@@ -163,7 +163,7 @@ def _look(
 def _rows(tokens: torch.Tensor, index: torch.Tensor | slice, *, shape: tuple[int, int]) -> torch.Tensor:
     """(rows, heads, L, d) of (T, heads, d): the group's tokens, by row."""
     chosen = tokens[index] if isinstance(index, slice) else tokens.index_select(0, index)
-    return chosen.unflatten(0, shape).transpose(1, 2)
+    return chosen.view(*shape, *tokens.shape[1:]).transpose(1, 2)
 
 
 class _Attend(torch.autograd.Function):

@@ -64,8 +64,8 @@ class Head(nn.Linear):
         if self._hits or not torch.is_grad_enabled():
             losses, hits = linear_losses_and_hits(x, self.weight, bias=bias, labels=self._labels)
             return torch.stack([losses, hits.float()], -1)[None] if self._hits else losses[None, :, None]
-        losses = _LinearCrossEntropy.apply(x, self.weight, bias, self._labels)  # type: ignore[no-untyped-call]
-        return losses[None, :, None]
+        learnt: torch.Tensor = _LinearCrossEntropy.apply(x, self.weight, bias, self._labels)  # type: ignore[no-untyped-call]
+        return learnt[None, :, None]
 
 
 @torch.no_grad()
