@@ -36,7 +36,6 @@ EVALUATION_WAYS = ("course:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Whose evaluation, and in which precision; the first is what the others are judged against."""
 EVALUATE = f"{__name__}:evaluate"
 BATCHES = 4
-"""After one that finds memory and kernels to be made ready."""
 
 
 def evaluate(payload: Message, send: Send) -> Message:
@@ -54,7 +53,7 @@ def evaluate(payload: Message, send: Send) -> Message:
     model = pipeline.model()
     flops = forward_flops(part, model) if payload["count"] else None
     predict = way(model, spec=spec, payload=payload).predict
-    predict(FirstOfValidation(pipeline, rows=spec.eval_batch_size))
+    predict(part)  # finds memory for the longest batch, and kernels, made ready: a run evaluates more than once
     started = time.perf_counter()
     predict(part)
     seconds = time.perf_counter() - started
