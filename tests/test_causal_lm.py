@@ -238,6 +238,28 @@ def test_predictions_add_up_to_the_loss() -> None:
     assert batch["size"].items == sum(p.items for p in predictions)
 
 
+def test_a_prediction_counts_the_tokens_that_were_the_likeliest() -> None:
+    """By the definition: a token is right if the place before it holds it for likeliest; the first has none."""
+    pipeline = causal(remainder="keep")
+    model = fresh(pipeline)
+    rows = range(len(pipeline.columns("validation")["input_ids"]))
+    batch = batch_of(pipeline, rows, train=False, split="validation")
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        # The likeliest at half of all places become what is to be predicted.
+        batch["labels"][:, 1::2] = torch.where(
+            batch["labels"][:, 1::2] == -100, -100, logits[:, :-1:2].argmax(-1)[:, : batch["labels"][:, 1::2].shape[1]]
+        )
+    found = pipeline.predict(model, batch)
+
+    for row, prediction in enumerate(found):
+        labels = batch["labels"][row, 1:].tolist()
+        likeliest = logits[row, :-1].argmax(-1).tolist()
+        assert sum(a == b for a, b in zip(labels, likeliest, strict=True)) == prediction.right
+        assert sum(label != -100 for label in labels) == prediction.items
+    assert any(0 < prediction.right < prediction.items for prediction in found)
+
+
 def test_signatures_tell_apart_what_is_not_comparable() -> None:
     predictions = [CausalPrediction(1.0, 1, 7)]
     signatures = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from reference.engines.packing.attention import NAME
 from reference.engines.packing.dropout import FastDropout
 from reference.engines.packing.head import Head
 from reference.engines.packing.lookup import Lookup
+from reference.engines.packing.unpadded import Unpadded
 from reference.engines.training import EngineError, Execution, Progress, Recipe, TrainingRun
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import FeatureRows, Pipeline
@@ -97,6 +99,27 @@ def test_losses_are_those_of_the_loop(task: str, untied: bool) -> None:
     scores = [{score.name: score.value for score in run.evaluations[0].scores} for run in runs]
     # The same model evaluated; two equal logits may change places.
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("task", ["token-classification", "masked-lm", "causal-lm", "question-answering"])
+def test_predictions_are_those_of_the_padded_model(task: str) -> None:
+    """All but what is written: labels, hits and spans the same, losses and scores but for rounding."""
+    pipe = pipeline(task, dropout=0.0)
+    rows = FeatureRows(pipe.columns("validation"))
+    batch = pipe.collate([rows[0, row] for row in range(len(rows))], train=False)
+    torch.manual_seed(0)
+    plain = pipe.model().eval()
+    with torch.inference_mode():
+        expected = pipe.predict(plain, batch)
+        got = pipe.predict(Unpadded(copy.deepcopy(plain)), batch)
+
+    assert len(rows) == len(got)
+    for one, other in zip(expected, got, strict=True):
+        for name, value in one._asdict().items():
+            if isinstance(value, np.ndarray):
+                assert value.tolist() == getattr(other, name).tolist()
+            else:  # sums of a few dozen losses in float32; counts and places are whole numbers, and exact
+                assert value == pytest.approx(getattr(other, name), rel=1e-5, abs=0 if isinstance(value, int) else 1e-5)
 
 
 @kinds

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference.engines.packing import attention
 from reference.engines.packing.attention import MASKS, packed_attention
 from reference.engines.packing.dropout import kept_scale
 from reference.engines.packing.layout import Layout, laid_out
@@ -251,6 +252,74 @@ def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: l
         assert (source[row] == 0) == bool(output.eq(0).all())
         assert source[row] != 0 or rows(gradient, target)[row].eq(0).all()
     assert_same(plain(q, k, v, target, source), got, [q, k, v])
+
+
+# Without a gradient ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 500, 2**20], ids=["a row at a time", "a few rows", "all rows"])
+def cached(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "CACHED", request.param)
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("lengths", [EVEN, RAGGED, EMPTY, ONES, [5], [7, 7, 4, 4, 4, 2]], ids=str)
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 3), (True, 2)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_without_a_gradient_a_row_attends_to_itself(
+    lengths: list[int], causal: bool, window: int | None, biased: bool
+) -> None:
+    inputs = [tokens(sum(lengths), seed=seed) for seed in range(3)]
+    how: dict[str, Any] = {"causal": causal, "sliding_window": window}
+    if biased:
+        longest = max(lengths)
+        how["position_bias"] = torch.randn(1, HEADS, longest, longest, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        got = packed(*inputs, layout_of(lengths), **how)  # type: ignore[misc]
+
+    expected = plain(*inputs, lengths, lengths, **how)  # type: ignore[misc]
+    torch.testing.assert_close(got.double(), expected, atol=ROUNDING, rtol=ROUNDING)
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [(EVEN, [2, 2, 2]), (RAGGED, [7, 1, 115, 2, 3]), ([4, 0, 3], [2, 0, 6]), ([3, 0, 4], [2, 3, 4]), ([0, 0], [2, 3])],
+    ids=str,
+)
+def test_without_a_gradient_a_target_attends_to_its_own_source(source: list[int], target: list[int]) -> None:
+    q = tokens(sum(target), seed=0)
+    k, v = (tokens(sum(source), seed=seed) for seed in (1, 2))
+    with torch.inference_mode():
+        got = packed(q, k, v, layout_of(source, target), decodes=True)
+
+    torch.testing.assert_close(got.double(), plain(q, k, v, target, source), atol=ROUNDING, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("lengths", [EVEN, [5, 3, 100, 0, 4, 104]], ids=str)
+@pytest.mark.parametrize("causal", [False, True])
+def test_in_bf16_it_is_the_same_without_a_gradient(lengths: list[int], causal: bool) -> None:
+    inputs = [tokens(sum(lengths), seed=seed, dtype=torch.bfloat16) for seed in range(3)]
+    expected = packed(*inputs, layout_of(lengths), causal=causal)  # type: ignore[misc]
+    with torch.inference_mode():
+        got = packed(*inputs, layout_of(lengths), causal=causal)  # type: ignore[misc]
+
+    assert torch.bfloat16 == got.dtype
+    # The same roundings; a sum in another order, of another group's width, may fall on the other side of one of them.
+    torch.testing.assert_close(got, expected, atol=2 * 2**-8, rtol=2**-8)
+
+
+def test_without_a_gradient_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise AssertionError("what is computed for a backward pass")
+
+    monkeypatch.setattr(attention._Attend, "forward", refuse)
+    inputs = [tokens(sum(RAGGED), seed=seed) for seed in range(3)]
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            packed(*inputs, layout_of(RAGGED))  # type: ignore[misc]
+    with pytest.raises(AssertionError, match="backward pass"):
+        packed(*inputs, layout_of(RAGGED))  # type: ignore[misc]
 
 
 # Dropout --------------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def outcome(x: torch.Tensor, layer: nn.Linear, losses: torch.Tensor) -> list[tor
 
 def by_head(x: torch.Tensor, layer: nn.Linear, labels: torch.Tensor, **how: torch.Tensor) -> list[torch.Tensor]:
     head = Head(layer)
-    with head.losses(labels, **how):
+    with head.scores(labels, **how):
         losses = head(x[None])
     assert (1, len(labels), 1) == tuple(losses.shape)
     assert torch.float32 == losses.dtype
@@ -87,6 +87,143 @@ def test_no_labels_teach_nothing(labels: list[int]) -> None:
 
     assert [0.0] * len(labels) == losses.tolist()
     assert all(gradient.eq(0).all() for gradient in gradients)
+
+
+# Without a gradient ---------------------------------------------------------------------------------------------------
+
+
+def scores(x: torch.Tensor, layer: nn.Linear, labels: torch.Tensor, **how: torch.Tensor) -> torch.Tensor:
+    """(M, 2) losses and hits."""
+    head = Head(layer)
+    with head.scores(labels, hits=True, **how):
+        found = head(x[None])[0]
+    assert ((len(labels), 2), torch.float32, False) == (tuple(found.shape), found.dtype, found.requires_grad)
+    return found
+
+
+def assert_scores(logits: torch.Tensor, labels: torch.Tensor, got: torch.Tensor, *, within: float = ROUNDING) -> None:
+    """By the definition."""
+    expected = cross_entropy(logits.float(), labels, ignore_index=-100, reduction="none")
+    torch.testing.assert_close(got[:, 0], expected, atol=within, rtol=within)
+    assert (logits.argmax(-1) == labels).tolist() == got[:, 1].bool().tolist()
+
+
+slices = pytest.mark.parametrize(("words", "cached"), [(1, 1), (5, 20), (36, 2**20), (37, 37 * 4), (1024, 2**20)])
+
+
+@slices
+@pytest.mark.parametrize(("bias", "extra"), list(product([True, False], repeat=2)))
+def test_without_a_gradient_losses_and_hits_are_those_of_all_logits(
+    bias: bool, extra: bool, words: int, cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_module, "WORDS", words)
+    monkeypatch.setattr(head_module, "CACHED", cached)
+    x, layer, labels = case(bias=bias)
+    more = torch.randn(37) * 3 if extra else torch.zeros(37)
+    logits = (layer(x) + more).detach()
+    labels[::3] = logits[::3].argmax(-1)  # by chance hardly any would be right
+    labels[[0, 4, 5]] = -100
+    got = scores(x, layer, labels, **({"extra_bias": more} if extra else {}))
+
+    assert_scores(logits, labels, got)
+    assert 2 < got[:, 1].sum() < 8, "all alike tell nothing"
+    with torch.no_grad():
+        alone = by_head_without_gradient(x, layer, labels, **({"extra_bias": more} if extra else {}))
+    assert torch.equal(got[:, 0], alone)
+
+
+def by_head_without_gradient(
+    x: torch.Tensor, layer: nn.Linear, labels: torch.Tensor, **how: torch.Tensor
+) -> torch.Tensor:
+    head = Head(layer)
+    with head.scores(labels, **how):
+        found: torch.Tensor = head(x[None])
+    assert (1, len(labels), 1) == tuple(found.shape)
+    return found[0, :, 0]
+
+
+@slices
+def test_of_several_likeliest_words_the_first_is_the_hit(
+    words: int, cached: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits are -1, 0 and 1, each many times in a row: in the label's slice, before it and after it."""
+    monkeypatch.setattr(head_module, "WORDS", words)
+    monkeypatch.setattr(head_module, "CACHED", cached)
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 37, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-1, 2, (37, 64)))
+    x = torch.eye(64).repeat_interleave(37, 0)  # each column of the weights is the logits of 37 rows
+    labels = torch.arange(37).repeat(64)  # and each word is the label of one of them
+    got = scores(x, layer, labels)
+
+    assert_scores(layer(x).detach(), labels, got)
+    assert 64 == got[:, 1].sum(), "each of the logits has one first largest"
+
+
+@slices
+def test_words_that_may_not_be_leave_a_finite_loss(words: int, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of them alone has no largest logit to be taken from the others."""
+    monkeypatch.setattr(head_module, "WORDS", words)
+    monkeypatch.setattr(head_module, "CACHED", cached)
+    x, layer, labels = case()
+    banned = torch.zeros(37)
+    banned[:10] = -torch.inf
+    labels = labels.clamp(min=10)
+    got = scores(x, layer, labels, extra_bias=banned)
+
+    assert got.isfinite().all()
+    assert_scores((layer(x) + banned).detach(), labels, got)
+
+
+def test_losses_far_from_zero_are_as_exact_without_a_gradient() -> None:
+    """A label that is next to impossible: its probability is zero in float32, its loss is not infinite."""
+    x, layer, labels = case()
+    with torch.no_grad():
+        layer.weight.mul_(1e4)
+    got = scores(x, layer, labels)
+
+    # Rounding of logits around 1e4 is 1e-3.
+    assert_scores(layer(x).detach(), labels, got, within=1e-2)
+    assert got[:, 0].max() > 1e3
+
+
+def test_in_bf16_losses_and_hits_are_those_of_its_rounded_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "WORDS", 8)
+    x, layer, labels = case(tokens=400, dtype=torch.bfloat16)
+    logits = layer(x).detach()
+    labels[::2] = logits[::2].argmax(-1)
+    tied = (logits == logits.amax(-1, keepdim=True)).sum(1) > 1
+    got = scores(x, layer, labels)
+
+    assert tied.any(), "rounded to 8 bits, some largest logits are met twice"
+    assert_scores(logits, labels, got)
+
+
+@pytest.mark.parametrize("labels", [[], [-100, -100]])
+def test_no_labels_have_no_losses_and_no_hits(labels: list[int]) -> None:
+    x, layer, _ = case(tokens=len(labels))
+
+    assert [[0.0, 0.0]] * len(labels) == scores(x, layer, torch.tensor(labels, dtype=torch.int64)).tolist()
+
+
+def test_scores_without_a_gradient_hold_no_table_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "WORDS", 8)
+    monkeypatch.setattr(head_module, "CACHED", 32)
+    x, layer, labels = case()
+    whole, sizes = nn.functional.linear, []
+
+    def watched(*args: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(whole(*args).shape))
+        return whole(*args)
+
+    monkeypatch.setattr(nn.functional, "linear", watched)
+    scores(x, layer, labels)
+
+    assert {(4, 8), (4, 5), (3, 8), (3, 5)} == set(sizes)
+
+
+# What is there to trip over -------------------------------------------------------------------------------------------
 
 
 def test_logits_far_apart_give_a_finite_loss_and_gradient() -> None:
@@ -149,7 +286,7 @@ def test_a_tied_table_learns_from_both_of_its_uses() -> None:
     layer.weight = table.weight
     ids, labels = torch.tensor([3, 5, 3]), torch.tensor([1, 5, -100])
     head = Head(layer)
-    with head.losses(labels):
+    with head.scores(labels):
         (got,) = torch.autograd.grad(head(table(ids)[None]).sum(), [table.weight])
     losses = cross_entropy(layer(table(ids)), labels, ignore_index=-100, reduction="sum")
 
@@ -160,7 +297,7 @@ def test_a_tied_table_learns_from_both_of_its_uses() -> None:
 def test_outside_it_is_the_layer_that_it_replaced_also_after_an_error() -> None:
     x, layer, labels = case()
     head = Head(layer)
-    with pytest.raises(RuntimeError, match="lost"), head.losses(labels):
+    with pytest.raises(RuntimeError, match="lost"), head.scores(labels):
         raise RuntimeError("lost")
 
     assert torch.equal(layer(x), head(x))
@@ -171,5 +308,6 @@ def test_a_label_outside_the_vocabulary_is_refused() -> None:
     x, layer, labels = case()
     labels[2] = 37
     head = Head(layer)
-    with head.losses(labels), pytest.raises((RuntimeError, IndexError), match="out of bounds"):
-        head(x[None])
+    for hits in (False, True):
+        with head.scores(labels, hits=hits), pytest.raises((RuntimeError, IndexError), match="out of bounds"):
+            head(x[None])

@@ -19,7 +19,7 @@ from reference.engines.packing.head import Head
 from reference.engines.packing.lookup import Lookup
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.training import EngineError
-from reference.pipelines.vocabulary import logits_at, losses_at
+from reference.pipelines.vocabulary import logits_at, losses_and_hits_at, losses_at
 
 VOCABULARY, POSITIONS, PAD = 50, 40, 1
 LENGTHS = [5, 1, 30, 17, 30]  # in all more tokens than positions
@@ -261,6 +261,32 @@ def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywher
     for losses in (expected, got):
         (losses * torch.linspace(-1, 2, len(labels))).sum().backward()
     assert_same_gradients(gradients(plain), gradients(ours, unpadded.lookups))
+
+
+@pytest.mark.parametrize("name", with_vocabulary)
+@pytest.mark.parametrize("everywhere", [False, True], ids=["some places", "all places"])
+@pytest.mark.parametrize("headless", [False, True], ids=["head", "last layer of another kind"])
+def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bool, headless: bool) -> None:
+    plain = model_of(name).eval()
+    unpadded = Unpadded(copy.deepcopy(plain))
+    if headless:
+        unpadded._head = None
+    batch = case(plain)
+    places = None if everywhere else batch.places
+    labels = batch.labels
+    with torch.no_grad():  # half of all labels are what the model would say
+        real = batch.mask.flatten().nonzero()[::2, 0]
+        labels[real] = logits_at(plain, real, **batch.inputs).argmax(-1)
+    labels = labels if places is None else labels[places]
+    (losses, hits), (got_losses, got_hits) = (
+        losses_and_hits_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
+    )
+
+    assert (torch.float32, torch.bool, False) == (got_losses.dtype, got_hits.dtype, got_losses.requires_grad)
+    torch.testing.assert_close(got_losses, losses, rtol=ROUNDING, atol=ROUNDING)
+    assert hits.tolist() == got_hits.tolist()
+    assert 0 < int(hits.sum()) < int((labels != -100).sum()), "all alike tell nothing"
+    assert not got_hits[labels == -100].any()
 
 
 @pytest.mark.parametrize("name", with_vocabulary)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from reference.engines.work import ExampleCounter
+from reference.pipelines import PIPELINES
+from reference.pipelines.pipeline import FeatureRows
+from reference.sources import Access, open_source
 from suite.records import speed
 from suite.records.record import RecordError
 from suite.records.speed import Steps, TaskSpeed, json_schema, read_speed
@@ -54,12 +59,37 @@ def test_every_way_evaluates_the_same_examples(task: str, monkeypatch: pytest.Mo
     for way in evaluation.EVALUATION_WAYS:
         engine, precision = way.split(":")
         payload = {"spec": task, "profile": "embedded", "mirror": None, "engine": engine, "precision": precision}
-        found[way] = evaluation.evaluate(payload, lambda message: None)
+        counted = way == evaluation.EVALUATION_WAYS[0]
+        found[way] = evaluation.evaluate(payload | {"count": counted}, lambda message: None)
 
     assert all(0 < seconds for result in found.values() for seconds in result["seconds"])
     (size,) = {result["samples"] for result in found.values()}
     assert load_spec(task, profile="embedded").eval_batch_size == size
     assert 1 == len({result["tokens"] for result in found.values()})
+    first, *others = found.values()
+    if task == "translation":  # nobody knows how long a text will be
+        assert first["floor"] is None
+    else:
+        assert 0 < first["floor"] < first["seconds"][0]
+    assert [None] * len(others) == [result["floor"] for result in others], "counted where it was not asked for"
+
+
+@pytest.mark.parametrize("task", ["token-classification", "masked-lm", "causal-lm"])
+def test_the_floor_of_an_evaluation_counts_its_examples_and_labels(task: str) -> None:
+    """Eight more take a third of what training on them does, with as many labels as they have themselves."""
+    spec = load_spec(task, profile="embedded")
+    source = open_source(spec.data, spec.checkpoint, access=Access(mirror=None, dataset=None, checkpoint=None))
+    pipeline = PIPELINES[task](source, options=spec.options, seed=1)
+    model = pipeline.model()
+    first, both = (evaluation.FirstOfValidation(pipeline, rows=rows) for rows in (8, 16))
+    rows = FeatureRows(both.columns("validation"))
+    added = pipeline.collate([rows[0, index] for index in range(8, 16)], train=False)["size"].items
+    second = ExampleCounter(pipeline, model).total(rows, times=np.repeat([0, 1], 8), items=added)
+    found = [evaluation.forward_flops(part, model) for part in (first, both)]
+
+    assert added > 0
+    assert found[0] is not None
+    assert found[0] + second / 3 == pytest.approx(found[1], rel=1e-9)  # float64 sums
 
 
 def test_the_table_shows_training_and_then_evaluation() -> None:

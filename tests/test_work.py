@@ -116,6 +116,17 @@ def test_an_encoder_decoder_takes_sources_targets_and_their_product(architecture
     assert encoder + decoder + across + 6 * t * 16 * vocabulary == count(pipe, index, items=t)
 
 
+@pytest.mark.parametrize("task", ["token-classification", "masked-lm", "question-answering", "causal-lm"])
+def test_forward_alone_is_a_third_of_forward_and_backward(task: str) -> None:
+    """Each product has two gradients, and each of them takes as much."""
+    pipe = pipeline(task, microworld("gpt2") if task == "causal-lm" else None)
+    rows = FeatureRows(pipe.columns("validation"))
+    both, forward = (ExampleCounter(pipe, pipe.model(), learns=learns) for learns in (True, False))
+
+    assert both.count(rows, 0, items=3) == 3 * forward.count(rows, 0, items=3)
+    assert both.count(rows, 0, items=0) == 3 * forward.count(rows, 0, items=0)
+
+
 def test_a_sliding_window_counts_the_pairs_within_it() -> None:
     pipe = pipeline("masked-lm", microworld("modernbert"))
     config = pipe.model().config

@@ -89,14 +89,16 @@ def times_trained(size: int, *, samples: int, seed: int) -> Array:
 
 
 class ExampleCounter:
-    """Counts what one example takes. The model, its gradients and torch's generators stay as they are."""
+    """Counts what one example takes, forward and backward if the model `learns`, else forward alone. The model, its
+    gradients and torch's generators stay as they are."""
 
-    def __init__(self, pipeline: Pipeline, model: PreTrainedModel) -> None:
+    def __init__(self, pipeline: Pipeline, model: PreTrainedModel, *, learns: bool = True) -> None:
         self.pipeline = pipeline
+        self.learns = learns
         self.model = _Probed(_without_data(model))
 
     def total(self, rows: FeatureRows, *, times: Array, items: int) -> float:
-        """FLOPs of training on example i `times[i]` times, with `items` labelled places in all.
+        """FLOPs of example i `times[i]` times, with `items` labelled places in all.
 
         Raises:
             WorkError: the model has attention of its own, or takes what is no polynomial of lengths.
@@ -113,22 +115,24 @@ class ExampleCounter:
             counted, told = self.count(rows, int(first[row]), items=0), float(features[row] @ coefficients)
             if abs(told - counted) > EXACT * counted:
                 raise WorkError(
-                    f"example {first[row]} of the train split takes {counted:.6e} FLOPs, and by the polynomial of "
+                    f"example {first[row]} of the split takes {counted:.6e} FLOPs, and by the polynomial of "
                     f"lengths that fits others it would be {told:.6e}"
                 )
         head = self.count(rows, int(first[spanning[0]]), items=1) - int(counts[0]) if self.model.asked else 0
         return float(np.bincount(kind, weights=times) @ features @ coefficients) + items * head
 
     def count(self, rows: FeatureRows, index: int, *, items: int) -> int:
-        """FLOPs of one example of the train split; a layer over the vocabulary, if there is one, at `items` places."""
-        batch = self.pipeline.collate([rows[0, index]], train=True)
+        """FLOPs of one example; a layer over the vocabulary, if there is one, at `items` places."""
+        batch = self.pipeline.collate([rows[0, index]], train=self.learns)
         self.model.items = items
         batch = {k: v.to("meta") if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
         attention = _Attention()
         token = _ATTENTION.set(attention)
         try:
-            with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-                self.pipeline.loss(self.model, batch).backward()  # type: ignore[no-untyped-call]
+            with torch.set_grad_enabled(self.learns), FlopCounterMode(display=False) as counter:
+                loss = self.pipeline.loss(self.model, batch)
+                if self.learns:
+                    loss.backward()  # type: ignore[no-untyped-call]
         finally:
             _ATTENTION.reset(token)
             self.model.zero_grad()

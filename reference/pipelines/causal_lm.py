@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import Field
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import SLICE
-from reference.pipelines.vocabulary import losses_at
+from reference.pipelines.vocabulary import losses_and_hits_at, losses_at
 from reference.ragged import IGNORED, Array, Ragged
 from reference.sources.source import Source, SourceError
 from reference.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
@@ -209,15 +209,11 @@ class CausalLM(Pipeline):
         return losses.sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[CausalPrediction]:
-        logits, targets = model(**_inputs(batch)).logits, _targets(batch)
-        predictions = []
-        for row, target in zip(logits, targets, strict=True):  # one at a time: probabilities of a batch fill memories
-            losses = cross_entropy(row.float(), target, ignore_index=IGNORED, reduction="none")  # (T,)
-            wanted = target != IGNORED
-            right = (row.argmax(-1) == target) & wanted
-            predictions.append(torch.stack([losses.double().sum(), right.sum().double(), wanted.sum().double()]))
-        sums = torch.stack(predictions).cpu().tolist()
-        return [CausalPrediction(loss, int(right), int(items)) for loss, right, items in sums]
+        targets = _targets(batch)
+        losses, hits = losses_and_hits_at(model, None, labels=targets.flatten(), **_inputs(batch))  # (B * T,)
+        sums = (losses.double(), hits.double(), (targets != IGNORED).flatten().double())
+        rows = torch.stack([each.view_as(targets).sum(1) for each in sums], 1).cpu().tolist()
+        return [CausalPrediction(loss, int(right), int(items)) for loss, right, items in rows]
 
     def score(self, predictions: Sequence[CausalPrediction]) -> list[Score]:
         wanted = len(self.columns("validation")["input_ids"])

@@ -14,12 +14,12 @@ import datasets
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch.nn.functional import cross_entropy, softmax
+from torch.nn.functional import softmax
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import tokenize
-from reference.pipelines.vocabulary import logits_at, losses_at
+from reference.pipelines.vocabulary import losses_and_hits_at, losses_at
 from reference.ragged import Array, Ragged
 from reference.sources.source import SourceError
 from reference.stages.chunking import chunk_batch
@@ -178,10 +178,8 @@ class MaskedLM(Pipeline):
         return losses_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[MaskedPrediction]:
-        labels = _hidden_labels(batch)
-        logits = logits_at(model, batch["hidden"], **_inputs(batch)).float()  # (M, V)
-        losses = cross_entropy(logits, labels, reduction="none").double().cpu().numpy()  # (M,)
-        right = (logits.argmax(-1) == labels).cpu().numpy()
+        found = losses_and_hits_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch))
+        losses, right = (each.double().cpu().numpy() for each in found)  # (M,)
         rows, width = batch["labels"].shape
         owner = batch["hidden"].cpu().numpy() // width
         sums = [

@@ -1,8 +1,8 @@
-"""Logits over a vocabulary, and losses, at the places where they are wanted.
+"""Logits over a vocabulary, losses and hits, at the places where they are wanted.
 
 Masked language models are asked about one token in seven, and an encoder-decoder's padded targets not at all. A plain
 model computes all logits and most are thrown away, as in the course; a model that can do without (`logits_at`,
-`losses_at` of its own) does.
+`losses_at`, `losses_and_hits_at` of its own) does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from reference.ragged import IGNORED
+
+SLICE = 2**23
+"""Logits that are turned into losses together where hits are wanted: 32 MiB in float32."""
 
 
 def logits_at(
@@ -57,6 +60,40 @@ def losses_at(
     else:
         logits = logits_at(model, places, decoder_mask=decoder_mask, **inputs)
     return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none")
+
+
+def losses_and_hits_at(
+    model: torch.nn.Module,
+    places: torch.Tensor | None,
+    *,
+    labels: torch.Tensor,
+    decoder_mask: torch.Tensor | None = None,
+    **inputs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an evaluation asks of a vocabulary: (M,) float32 losses as `losses_at` gives them, without a gradient, and
+    (M,) bool whether the label is the likeliest token, the first of them where several are as likely; no hit where the
+    label is -100.
+    """
+    if own := cast(Any, getattr(model, "losses_and_hits_at", None)):
+        found: tuple[torch.Tensor, torch.Tensor] = own(places, labels=labels, decoder_mask=decoder_mask, **inputs)
+        return found
+    with torch.no_grad():
+        if places is None:
+            logits = model(**inputs).logits.flatten(0, 1)
+        else:
+            logits = logits_at(model, places, decoder_mask=decoder_mask, **inputs)
+        return losses_and_hits(logits, labels=labels)
+
+
+def losses_and_hits(logits: torch.Tensor, *, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `losses_and_hits_at`, of (M, V) logits: some rows at a time, for their float32 copies fill memories."""
+    rows = max(SLICE // logits.shape[1], 1)
+    losses, hits = [], []
+    for piece, label in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
+        piece = piece.float()
+        losses.append(cross_entropy(piece, label, ignore_index=IGNORED, reduction="none"))
+        hits.append(piece.argmax(-1) == label)
+    return torch.cat(losses), torch.cat(hits)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 The course leaves it to transformers.Trainer: examples in the order of the data, padded to the longest of each batch.
 The engines share the reference's evaluation, the longest examples first; `packed` computes it without padding.
-Preparing the data and scoring the predictions are left out.
+Preparing the data and scoring the predictions are left out. Beside the seconds stands a floor: how long the forward
+arithmetic of these examples takes, without padding, at the rate of matrix products.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
+from reference.engines.device import large_blocks_from_the_heap
 from reference.engines.evaluation import predict_share
 from reference.engines.packed import DTYPES
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing.weights import Weights
+from reference.engines.work import ExampleCounter, WorkError
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Columns, FeatureRows, Pipeline
 from reference.sources import Access, open_source
+from suite.records.probe import measure_rates
 from suite.runs.serving import Message, Send
 from suite.specs.spec import Spec, load_spec
 from suite.throughput.steps import Delegating, first_rows
@@ -31,25 +36,45 @@ EVALUATION_WAYS = ("course:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Whose evaluation, and in which precision; the first is what the others are judged against."""
 EVALUATE = f"{__name__}:evaluate"
 BATCHES = 4
-"""After one that finds memory and kernels to be made ready."""
 
 
 def evaluate(payload: Message, send: Send) -> Message:
-    """`seconds` of the whole, and what was predicted in them: `samples`, real `tokens`. No floor is counted."""
+    """`seconds` of the whole, and what was predicted in them: `samples`, real `tokens`; where `count` asks for it, the
+    seconds of the `floor` on this machine, None where it cannot be told.
+    """
     spec = load_spec(payload["spec"], profile=payload["profile"])
     mirror = None if payload["mirror"] is None else Path(payload["mirror"])
     source = open_source(spec.data, spec.checkpoint, access=Access(mirror=mirror, dataset=None, checkpoint=None))
     pipeline = PIPELINES[spec.task](source, options=spec.options, seed=1)
     set_seed(1)
     way = Course if payload["engine"] == "course" else Engine
-    predict = way(pipeline.model(), spec=spec, payload=payload).predict
-    predict(FirstOfValidation(pipeline, rows=spec.eval_batch_size))
     part = FirstOfValidation(pipeline, rows=BATCHES * spec.eval_batch_size)
     rows = FeatureRows(part.columns("validation"))
+    model = pipeline.model()
+    flops = forward_flops(part, model) if payload["count"] else None
+    predict = way(model, spec=spec, payload=payload).predict
+    predict(part)  # finds memory for the longest batch, and kernels, made ready: a run evaluates more than once
     started = time.perf_counter()
     predict(part)
     seconds = time.perf_counter() - started
-    return {"seconds": [seconds], "samples": len(rows), "tokens": int(rows.lengths.sum()), "floor": None}
+    rate = measure_rates("cpu", precision=payload["precision"], state_bytes=0).gemm if flops else None
+    floor = flops / rate.per_second if flops and rate else None
+    return {"seconds": [seconds], "samples": len(rows), "tokens": int(rows.lengths.sum()), "floor": floor}
+
+
+def forward_flops(pipeline: Pipeline, model: PreTrainedModel) -> float | None:
+    """Of the predictions for all validation examples, counted as those of training are; None where a model writes (how
+    long it will, nobody knows before), or where they cannot be counted.
+    """
+    if model.config.is_encoder_decoder:
+        return None
+    rows = FeatureRows(pipeline.columns("validation"))
+    batch = pipeline.collate([rows[0, index] for index in range(len(rows))], train=False)
+    try:
+        counter = ExampleCounter(pipeline, model, learns=False)
+        return counter.total(rows, times=np.ones(len(rows), dtype=np.int64), items=batch["size"].items)
+    except WorkError:
+        return None
 
 
 class FirstOfValidation(Delegating):
@@ -70,6 +95,7 @@ class Engine:
         self.size = spec.eval_batch_size
         self.model: torch.nn.Module = model
         if payload["engine"] == "packed":
+            large_blocks_from_the_heap()  # as the engine does
             unpadded = Unpadded(model)
             Weights(model, lookups=unpadded.lookups, recipe=spec.recipe, dtype=DTYPES[payload["precision"]])
             self.model = unpadded

@@ -19,6 +19,8 @@ from reference.engines.packing.dropout import MaskSource, drop, kept_scale
 from reference.engines.packing.layout import Group, Grouping, active
 
 NAME = "touchstone_packed"
+CACHED = 2**20
+"""Scores that are computed together where no gradient is wanted: 4 MiB in float32."""
 LEAST = torch.finfo(torch.float32).min
 """Not minus infinity: a padded query may see no key at all, and the mean of nothing is no number."""
 MASKS = MaskSource()
@@ -67,7 +69,10 @@ def packed_attention(
         return _by_kernel(query, key, value, ends, dropout=dropout, causal=causal, scale=scale), None
     bias = position_bias if keys is queries else None  # T5 gives its attention from decoder to encoder one of zeros
     settings = _Settings(scale, dropout, causal, sliding_window)
-    grouping = layout.grouping(queries, keys)
+    learns = torch.is_grad_enabled() or dropout > 0
+    grouping = layout.grouping(queries, keys, learns=learns)
+    if not learns:
+        return _look(query, key, value, bias, grouping, settings), None
     output = _Attend.apply(query, key, value, bias, grouping, settings)  # type: ignore[no-untyped-call]
     return output.transpose(1, 2), None
 
@@ -110,6 +115,55 @@ class _Settings:
     dropout: float
     causal: bool
     window: int | None
+
+
+def _look(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    grouping: Grouping,
+    settings: _Settings,
+) -> torch.Tensor:
+    """(1, T, heads, d): what `_Attend` computes, where nobody will ask for a gradient. Nothing is kept; a CPU
+    takes few rows at a time, whose scores stay in a cache; and tokens are moved with all their heads at once.
+    """
+    heads, width, dtype = query.shape[1], value.shape[-1], query.dtype
+    query, key, value = (x[0].transpose(0, 1) for x in (query * settings.scale, key, value))  # (T, heads, d)
+    places = sum(group.rows * group.queries for group in grouping.groups)
+    output, done = value.new_empty(places, heads, width), 0
+    for group in grouping.groups:
+        q = _rows(query, group.query_index, shape=(group.rows, group.queries))
+        k, v = (_rows(x, group.key_index, shape=(group.rows, group.keys)) for x in (key, value))
+        blocked = _blocked(group, settings, device=query.device)
+        if blocked is not None:
+            blocked = blocked.expand(group.rows, -1, -1)[:, None]
+        together = max(CACHED // (heads * group.queries * max(group.keys, 1)), 1)
+        if query.device.type != "cpu":
+            together = group.rows
+        for start in range(0, group.rows, together):
+            some = slice(start, start + together)
+            rows = len(q[some])
+            scores = torch.bmm(q[some].flatten(0, 1), k[some].flatten(0, 1).transpose(1, 2)).float()
+            scores = scores.view(rows, heads, group.queries, group.keys)
+            if bias is not None:
+                scores += bias[:, :, : group.queries, : group.keys]
+            if blocked is not None:
+                scores.masked_fill_(blocked[some], LEAST)
+            weights = torch.softmax(scores, -1)
+            if group.blind and group.hidden is not None:
+                weights.masked_fill_(group.hidden[some, None], 0.0)
+            seen = torch.bmm(weights.to(dtype).flatten(0, 1), v[some].flatten(0, 1))
+            end = done + rows * group.queries
+            output[done:end].view(rows, -1, heads, width).copy_(seen.view(rows, heads, -1, width).transpose(1, 2))
+            done = end
+    return (output if grouping.query_place is None else output.index_select(0, grouping.query_place))[None]
+
+
+def _rows(tokens: torch.Tensor, index: torch.Tensor | slice, *, shape: tuple[int, int]) -> torch.Tensor:
+    """(rows, heads, L, d) of (T, heads, d): the group's tokens, by row."""
+    chosen = tokens[index] if isinstance(index, slice) else tokens.index_select(0, index)
+    return chosen.view(*shape, *tokens.shape[1:]).transpose(1, 2)
 
 
 class _Attend(torch.autograd.Function):
@@ -196,10 +250,10 @@ class _Attend(torch.autograd.Function):
         return (*restored, None if bias is None else bias.to(ctx.bias[1]), None, None)
 
 
-def _gather(tokens: torch.Tensor, index: torch.Tensor | None, *, rows: int) -> torch.Tensor:
+def _gather(tokens: torch.Tensor, index: torch.Tensor | slice, *, rows: int) -> torch.Tensor:
     """(heads * rows, L, d) of (heads, T, d): the group's tokens, by head."""
-    chosen = tokens if index is None else tokens.index_select(1, index)  # (heads, rows * L, d)
-    return chosen.view(tokens.shape[0] * rows, -1, tokens.shape[-1])
+    chosen = tokens[:, index] if isinstance(index, slice) else tokens.index_select(1, index)  # (heads, rows * L, d)
+    return chosen.reshape(tokens.shape[0] * rows, -1, tokens.shape[-1])
 
 
 def _restore(parts: list[torch.Tensor], place: torch.Tensor | None) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 Of M tokens over V words, `cross_entropy(linear(x))` makes logits, their float32 copy, log-probabilities and two
 gradients, (M, V) each: for a batch of programs a gigabyte that is written and read once. Here one (M, V) tensor goes
-from logits to probabilities to the gradient in place, in slices that stay in a cache.
+from logits to probabilities to the gradient in place, in slices that stay in a cache. Where no gradient is wanted,
+there is no (M, V) tensor at all.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ from reference.ragged import IGNORED
 
 CACHED = 2**20
 """Elements of a slice: 4 MiB in float32."""
+WORDS = 1024
+"""Of a slice of logits that are not kept: together with `CACHED`, few enough to stay in a cache, and as many rows and
+columns as a product of matrices needs to be fast."""
+WIDER = 8
+"""Times as many rows and as many words on a GPU: slow at many small calls."""
 
 
 class Head(nn.Linear):
-    """Takes the place of a model's last layer, and shares its weights. Within `losses` it returns no logits."""
+    """Takes the place of a model's last layer, and shares its weights. Within `scores` it returns no logits."""
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -29,16 +35,20 @@ class Head(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self._labels: torch.Tensor | None = None
         self._extra: torch.Tensor | None = None
+        self._hits = False
 
     @contextmanager
-    def losses(self, labels: torch.Tensor, *, extra_bias: torch.Tensor | None = None) -> Iterator[None]:
+    def scores(
+        self, labels: torch.Tensor, *, hits: bool = False, extra_bias: torch.Tensor | None = None
+    ) -> Iterator[None]:
         """Within, `forward` takes (1, M, H) and returns (1, M, 1) float32: the loss of each of the M labels, zero where
-        it is -100.
+        it is -100; with `hits` (1, M, 2), without a gradient: beside the loss, 1 where the label is the first of the
+        likeliest words, else 0.
 
         Args:
             extra_bias: (V,) what the model adds to the logits afterwards; it has no gradient.
         """
-        self._labels, self._extra = labels, extra_bias
+        self._labels, self._hits, self._extra = labels, hits, extra_bias
         try:
             yield
         finally:
@@ -50,10 +60,73 @@ class Head(nn.Linear):
         bias: torch.Tensor | None = self.bias
         if self._extra is not None:
             bias = self._extra.to(input.dtype) if bias is None else bias + self._extra.to(input.dtype)
-        losses: torch.Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            input.flatten(0, -2), self.weight, bias, self._labels
-        )
-        return losses[None, :, None]
+        x = input.flatten(0, -2)
+        if self._hits or not torch.is_grad_enabled():
+            losses, hits = linear_losses_and_hits(x, self.weight, bias=bias, labels=self._labels)
+            return torch.stack([losses, hits.float()], -1)[None] if self._hits else losses[None, :, None]
+        learnt: torch.Tensor = _LinearCrossEntropy.apply(x, self.weight, bias, self._labels)  # type: ignore[no-untyped-call]
+        return learnt[None, :, None]
+
+
+@torch.no_grad()
+def linear_losses_and_hits(
+    x: torch.Tensor, weight: torch.Tensor, *, bias: torch.Tensor | None, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(M,) float32 -log softmax(x W^T + b)[label] of each row, zero where it is -100; and (M,) bool whether the label
+    has the largest logit, and no word before it has as large a one.
+
+    Logits are made some words at a time, and what is left of each slice is its largest and its share of the sum that
+    softmax divides by.
+
+    Args:
+        x: (M, H); weight: (V, H); bias: (V,); labels: (M,) int64, -100 where ignored.
+    """
+    _assert_in_bounds(labels, words=len(weight))
+    wider = 1 if x.device.type == "cpu" else WIDER
+    words = WORDS * wider
+    rows = max(CACHED * wider**2 // words, 1)
+    pieces = [
+        _of_rows(x[start : start + rows], weight, bias, labels[start : start + rows], words)
+        for start in range(0, max(len(labels), 1), rows)
+    ]
+    losses, hits = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    ignored = labels == IGNORED
+    return losses.masked_fill_(ignored, 0.0), hits & ~ignored
+
+
+def _of_rows(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor, words: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `linear_losses_and_hits`, of rows that are computed together; of ignored ones, anything."""
+    right = torch.full((len(labels),), -torch.inf, device=x.device)
+    first = torch.zeros(len(labels), dtype=torch.bool, device=x.device)  # the label is the first largest of its slice
+    tops, sums = [], []
+    for start in range(0, len(weight), words):
+        some = slice(start, start + words)
+        logits = nn.functional.linear(x, weight[some], None if bias is None else bias[some]).float()  # (M, words)
+        top = logits.amax(-1)
+        place = labels - start
+        here = (place >= 0) & (place < logits.shape[1])
+        place = place.clamp(0, logits.shape[1] - 1)
+        own = logits.gather(1, place[:, None])[:, 0]
+        right = torch.where(here, own, right)
+        found = (here & (own == top)).nonzero()[:, 0]
+        first[found] = logits[found].argmax(-1) == place[found]
+        tops.append(top)
+        # One pass: the largest probability is exp(0) over the sum of exp(logit - top).
+        sums.append(torch.softmax(logits, -1).amax(-1).reciprocal())
+    top, shares = torch.stack(tops), torch.stack(sums)  # (slices, M)
+    best = top.amax(0)
+    # A slice of -inf alone (words that may not be) has no largest probability, and no share.
+    shares = torch.where(top == -torch.inf, 0.0, shares * torch.exp(top - best))
+    slices = torch.arange(len(top), device=x.device)[:, None]
+    beaten = torch.where(slices < labels // words, top >= right, top > right).any(0)
+    return shares.sum(0).log_() + (best - right), first & ~beaten
+
+
+def _assert_in_bounds(labels: torch.Tensor, *, words: int) -> None:
+    """A GPU checks it on its way, without anyone waiting for it."""
+    torch._assert_async((labels < words).all(), "a label is out of bounds: the head has fewer words")
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -64,8 +137,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
     ) -> torch.Tensor:
         logits = nn.functional.linear(x, weight, bias)  # (M, V)
-        # The places below would be another row's. A GPU checks it on its way, without anyone waiting for it.
-        torch._assert_async((labels < logits.shape[1]).all(), "a label is out of bounds: the head has fewer words")
+        _assert_in_bounds(labels, words=logits.shape[1])  # the places below would be another row's
         losses = torch.empty(len(labels), dtype=torch.float32, device=x.device)
         rows = max(CACHED // max(logits.shape[1], 1), 1)
         if x.device.type != "cpu":

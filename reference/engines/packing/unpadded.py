@@ -26,7 +26,7 @@ from reference.engines.packing.layout import Layout, active, laid_out
 from reference.engines.packing.lookup import Lookup, is_large_table
 from reference.engines.packing.recording import Recorder, Recordings
 from reference.engines.training import EngineError
-from reference.pipelines.vocabulary import before_head
+from reference.pipelines.vocabulary import before_head, losses_and_hits
 from reference.ragged import IGNORED
 
 OUTPUTS = ("logits", "start_logits", "end_logits")
@@ -81,17 +81,30 @@ class Unpadded(nn.Module):
             logits: torch.Tensor = self._run(layout, input_ids=input_ids, **inputs).logits[0]
         return logits
 
-    def losses_at(
+    def losses_at(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
+        """See `reference.pipelines.vocabulary`."""
+        return self._of_labels(places, hits=False, **given)[:, 0]
+
+    def losses_and_hits_at(self, places: torch.Tensor | None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `reference.pipelines.vocabulary`."""
+        with torch.no_grad():
+            losses, hits = self._of_labels(places, hits=True, **given).unbind(1)
+        return losses, hits > 0
+
+    # How ----------------------------------------------------------------------------------------------------------
+
+    def _of_labels(
         self,
         places: torch.Tensor | None,
         *,
+        hits: bool,
         labels: torch.Tensor,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         decoder_mask: torch.Tensor | None = None,
         **inputs: Any,
     ) -> torch.Tensor:
-        """See `reference.pipelines.vocabulary`."""
+        """(M, 1) float32 losses of the M labels; with `hits` (M, 2), 1 beside the loss of a label that is likeliest."""
         layout = self._lay_out(input_ids, attention_mask, decoder_mask)
         segments = layout.source if layout.target is None else layout.target
         asked = labels if places is not None or not segments.padded else labels.index_select(0, segments.real)
@@ -99,21 +112,19 @@ class Unpadded(nn.Module):
             if places is not None:
                 stack.enter_context(self._only(places, layout))
             if self._head is not None:
-                stack.enter_context(self._head.losses(asked, extra_bias=self._bias_of_logits(stack)))
-            logits = self._run(layout, input_ids=input_ids, **inputs).logits[0]  # (M, V), or losses (M, 1)
-        if self._head is None:
-            losses = cross_entropy(logits.float(), asked, ignore_index=IGNORED, reduction="none")
+                bias = self._bias_of_logits(stack)
+                stack.enter_context(self._head.scores(asked, hits=hits, extra_bias=bias))
+            logits = self._run(layout, input_ids=input_ids, **inputs).logits[0]  # (M, V), or what the head made of them
+        scores: torch.Tensor
+        if self._head is not None:
+            scores = logits
+        elif hits:
+            scores = torch.stack([each.float() for each in losses_and_hits(logits, labels=asked)], 1)
         else:
-            losses = logits[:, 0]
+            scores = cross_entropy(logits.float(), asked, ignore_index=IGNORED, reduction="none")[:, None]
         if places is None and segments.padded:
-            losses = losses.new_zeros(len(labels)).index_copy(0, segments.real, losses)
-        return losses
-
-    def record(self, recorder: Recorder, *, rows: int) -> None:
-        """From now on train by recordings of the model's body, where its batches have at most so many rows."""
-        self._undo.append(Recordings(self.module, rows=rows, recorder=recorder).remove)
-
-    # How ----------------------------------------------------------------------------------------------------------
+            scores = scores.new_zeros(len(labels), scores.shape[1]).index_copy(0, segments.real, scores)
+        return scores
 
     def _lay_out(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, decoder_mask: torch.Tensor | None
@@ -157,6 +168,10 @@ class Unpadded(nn.Module):
         return bias[0]
 
     # What is changed in the model, and back -----------------------------------------------------------------------
+
+    def record(self, recorder: Recorder, *, rows: int) -> None:
+        """From now on train by recordings of the model's body, where its batches have at most so many rows."""
+        self._undo.append(Recordings(self.module, rows=rows, recorder=recorder).remove)
 
     def restore(self) -> PreTrainedModel:
         """The model as it was given, with the weights and in the mode (training or not) that it has now."""
