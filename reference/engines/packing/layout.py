@@ -118,6 +118,13 @@ class Segments:
         flat = padded.flatten()
         return (flat.index_select(0, self.real) if self.padded else flat)[None]
 
+    def pad(self, packed: torch.Tensor) -> torch.Tensor:
+        """(B, T, ...) of (T', ...): zero at padding."""
+        if self.padded:
+            empty = packed.new_zeros((self.mask.size, *packed.shape[1:]))
+            packed = empty.index_copy(0, self.real, packed)
+        return packed.view(*self.mask.shape, *packed.shape[1:])
+
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(array))

@@ -16,14 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from reference.engines.packing.attention import MASKS, NAME
+from reference.engines.packing.decoder import Decoder
 from reference.engines.packing.dropout import FastDropout
+from reference.engines.packing.families import family_of
 from reference.engines.packing.head import Head
 from reference.engines.packing.layout import Layout, active, laid_out
 from reference.engines.packing.lookup import Lookup, is_large_table
+from reference.engines.packing.rules import rules_of
+from reference.engines.packing.search import beam_search, greedy, interval_on
+from reference.engines.packing.vocabulary_scores import VocabularyScores
 from reference.engines.training import EngineError
 from reference.pipelines.vocabulary import before_head
 from reference.ragged import IGNORED
@@ -62,7 +67,7 @@ class Unpadded(nn.Module):
         for name in OUTPUTS:
             packed = getattr(output, name, None)
             if packed is not None:
-                output[name] = _pad(packed[0], layout, shape=input_ids.shape)
+                output[name] = layout.source.pad(packed[0])
         return output
 
     def logits_at(
@@ -107,6 +112,31 @@ class Unpadded(nn.Module):
         if places is None and segments.padded:
             losses = losses.new_zeros(len(labels)).index_copy(0, segments.real, losses)
         return losses
+
+    @torch.no_grad()
+    def generate(
+        self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
+    ) -> torch.Tensor:
+        """(B, 1 + T) int64: what the model's own `generate` would write, the start first.
+
+        Where `generation_config` and the model's own ask for more than `rules` knows, or where nobody knows how to run
+        the model's decoder (`families`), its own `generate` does write.
+        """
+        family = family_of(self.module)
+        size = int(self.module.get_output_embeddings().out_features)
+        rules = rules_of(generation_config, own=self.module.generation_config, vocabulary=size)
+        if family is None or rules is None:
+            ids: torch.Tensor = self.module.generate(
+                input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config
+            )
+            return ids
+        layout = Layout.of(attention_mask, device=input_ids.device)
+        with laid_out(layout):
+            encoded = self.module.get_encoder()(input_ids=layout.source.pack(input_ids)).last_hidden_state
+        decoder = Decoder(family, encoded=encoded, source=layout.source, beams=rules.beams, steps=rules.steps)
+        scores = VocabularyScores(self.module, rows=len(input_ids) * rules.beams, rules=rules)
+        search = greedy if rules.beams == 1 else beam_search
+        return search(decoder, scores, rules, rows=len(input_ids), interval=interval_on(input_ids.device))
 
     # How ----------------------------------------------------------------------------------------------------------
 
@@ -220,11 +250,3 @@ class Unpadded(nn.Module):
                     return args, kwargs | {"position_ids": segments.positions}
 
                 self._undo.append(module.register_forward_pre_hook(give, with_kwargs=True).remove)
-
-
-def _pad(packed: torch.Tensor, layout: Layout, *, shape: torch.Size) -> torch.Tensor:
-    """(B, T, ...) of (T', ...)."""
-    if layout.source.padded:
-        empty = packed.new_zeros((shape.numel(), *packed.shape[1:]))
-        packed = empty.index_copy(0, layout.source.real, packed)
-    return packed.view(*shape, *packed.shape[1:])
