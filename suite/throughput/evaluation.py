@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
+from reference.engines.device import large_blocks_from_the_heap
 from reference.engines.evaluation import predict_share
 from reference.engines.packed import DTYPES
 from reference.engines.packing.unpadded import Unpadded
@@ -70,6 +71,7 @@ class Engine:
         self.size = spec.eval_batch_size
         self.model: torch.nn.Module = model
         if payload["engine"] == "packed":
+            large_blocks_from_the_heap()
             unpadded = Unpadded(model)
             Weights(model, lookups=unpadded.lookups, recipe=spec.recipe, dtype=DTYPES[payload["precision"]])
             self.model = unpadded

@@ -23,8 +23,13 @@ LEAST = torch.finfo(torch.float32).min
 
 @dataclass
 class _Layer:
-    """A layer and what it remembers: `own` (2, B, heads, steps * G, d), of which `source` (2, B, heads, S, d) is the
-    same of the sources, keys and values each; `weight` and `bias` of queries, keys and values in one."""
+    """A layer and what it remembers.
+
+    Attributes:
+        weight, bias: of query, key and value in one.
+        own: (2, B, heads, steps * G, d) keys and values of what is written.
+        source: (2, B, heads, S, d) of the sources.
+    """
 
     module: Any
     to_own: Attention
@@ -55,13 +60,14 @@ class Decoder:
             width = own.key.out_features // own.heads
             kept = encoded.new_empty((2, rows, own.heads, steps * beams, width), dtype=self._dtype)
             projections = (own.query, own.key, own.value)
-            biases = [each.bias for each in projections if each.bias is not None]
+            weights: list[torch.Tensor] = [each.weight for each in projections]
+            biases: list[torch.Tensor] = [each.bias for each in projections if each.bias is not None]
             self._layers.append(
                 _Layer(
                     module,
                     own,
                     other,
-                    torch.cat([each.weight for each in projections]),
+                    torch.cat(weights),
                     torch.cat(biases) if biases else None,
                     kept,
                     self._of_source(encoded, source, other),
@@ -82,24 +88,24 @@ class Decoder:
 
     def _of_source(self, encoded: torch.Tensor, source: Segments, attention: Attention) -> torch.Tensor:
         both = torch.stack([attention.key(encoded[0]), attention.value(encoded[0])], 1)  # (T, 2, heads * d)
-        padded = source.pad(both.to(self._dtype)).unflatten(-1, (attention.heads, -1))  # (B, S, 2, heads, d)
-        return padded.permute(2, 0, 3, 1, 4).contiguous()
+        padded = source.pad(both.to(self._dtype))  # (B, S, 2, heads * d)
+        return padded.view(*padded.shape[:3], attention.heads, -1).permute(2, 0, 3, 1, 4).contiguous()
 
     def step(self, ids: torch.Tensor, place: int) -> torch.Tensor:
         """(B * G, H) what is to be looked up in the vocabulary after these tokens (B * G,), the `place`-th of their
         rows. Places come one after the other from 0."""
         hidden = self._family.embed(ids, place)
-        masks = self._masks(place)
+        mask = self._mask(place)
         for layer in self._layers:
             hidden = self._family.through(
                 layer.module,
                 hidden,
-                own=partial(self._own, layer, place=place, mask=masks),
+                own=partial(self._own, layer, place=place, mask=mask),
                 source=partial(self._source, layer),
             )
         return self._family.finish(hidden)
 
-    def _masks(self, place: int) -> torch.Tensor | None:
+    def _mask(self, place: int) -> torch.Tensor | None:
         """Of the keys up to a place, to broadcast over (B, heads, G, keys)."""
         keys = (place + 1) * self._beams
         mask = None if self._past is None else self._past[:, None, :, :keys]
@@ -109,18 +115,18 @@ class Decoder:
         return mask
 
     def _own(self, layer: _Layer, hidden: torch.Tensor, *, place: int, mask: torch.Tensor | None) -> torch.Tensor:
-        made = linear(hidden, layer.weight, layer.bias).to(self._dtype)
-        query, key, value = made.view(-1, self._beams, 3, layer.to_own.heads, layer.own.shape[-1]).permute(2, 0, 3, 1, 4)
-        first = place * self._beams
-        layer.own[0, :, :, first : first + self._beams] = key
-        layer.own[1, :, :, first : first + self._beams] = value
-        seen = layer.own[:, :, :, : first + self._beams]
-        return _attend(query, seen, mask, attention=layer.to_own, dtype=hidden.dtype)
+        made = linear(hidden, layer.weight, layer.bias).view(
+            -1, self._beams, 3, layer.to_own.heads, layer.own.shape[-1]
+        )
+        made = made.permute(2, 0, 3, 1, 4)  # (3, B, heads, G, d)
+        keys = (place + 1) * self._beams
+        layer.own[:, :, :, keys - self._beams : keys] = made[1:]
+        return self._attend(made[0], layer.own[:, :, :, :keys], mask, attention=layer.to_own)
 
     def _source(self, layer: _Layer, hidden: torch.Tensor) -> torch.Tensor:
         attention = layer.to_source
-        query = attention.query(hidden).to(self._dtype).view(-1, self._beams, attention.heads, layer.source.shape[-1])
-        return _attend(query.transpose(1, 2), layer.source, self._hidden, attention=attention, dtype=hidden.dtype)
+        query = attention.query(hidden).view(-1, self._beams, attention.heads, layer.source.shape[-1])
+        return self._attend(query.transpose(1, 2), layer.source, self._hidden, attention=attention)
 
     def follow(self, parents: torch.Tensor, place: int) -> None:
         """Beam i of each source goes on from what was beam `parents[:, i]` up to a place; `parents`: (B, G)."""
@@ -137,12 +143,19 @@ class Decoder:
         if self._past is not None:
             self._past = self._past.index_select(0, rows)
 
-
-def _attend(
-    query: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor | None, *, attention: Attention, dtype: torch.dtype
-) -> torch.Tensor:
-    """(B * G, H) of queries (B, heads, G, d) over keys and values (2, B, heads, n, d)."""
-    output = scaled_dot_product_attention(query, seen[0], seen[1], attn_mask=mask, scale=attention.scale)
-    joined = output.transpose(1, 2).flatten(2).flatten(0, 1)
-    found: torch.Tensor = attention.out(joined.to(dtype))
-    return found
+    def _attend(
+        self, query: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor | None, *, attention: Attention
+    ) -> torch.Tensor:
+        """(B * G, H) of queries (B, heads, G, d) over keys and values (2, B, heads, n, d)."""
+        query = query.to(self._dtype)
+        if query.device.type == "cpu":  # whose kernel is made for many queries
+            q, (k, v) = query.flatten(0, 1), seen.flatten(1, 2)
+            weights = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=attention.scale)
+            if mask is not None:
+                weights.view(*query.shape[:3], -1).add_(mask)
+            output = torch.bmm(torch.softmax(weights, -1), v).view(query.shape)
+        else:
+            output = scaled_dot_product_attention(query, seen[0], seen[1], attn_mask=mask, scale=attention.scale)
+        joined = output.transpose(1, 2).reshape(-1, attention.out.in_features)
+        found: torch.Tensor = attention.out(joined.to(attention.out.weight.dtype))
+        return found

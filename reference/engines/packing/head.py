@@ -51,7 +51,7 @@ class Head(nn.Linear):
         if self._extra is not None:
             bias = self._extra.to(input.dtype) if bias is None else bias + self._extra.to(input.dtype)
         losses: torch.Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            input.flatten(0, -2), self.weight, bias, self._labels
+            input.flatten(0, -2), self.weight, bias, self._labels, torch.is_grad_enabled()
         )
         return losses[None, :, None]
 
@@ -61,7 +61,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        labels: torch.Tensor,
+        learns: bool,
     ) -> torch.Tensor:
         logits = nn.functional.linear(x, weight, bias)  # (M, V)
         # The places below would be another row's. A GPU checks it on its way, without anyone waiting for it.
@@ -77,6 +82,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             place = torch.arange(len(label), device=x.device) * logs.shape[1] + label
             right = logs.view(-1).index_select(0, place)
             losses[start : start + rows] = -right
+            if not learns:  # an evaluation: what follows is for the gradient
+                continue
             # Now what the gradient needs: softmax less one at the label, subtracted before it is rounded.
             logs.exp_().view(-1).index_copy_(0, place, torch.expm1(right))
             piece.copy_(logs)
@@ -88,10 +95,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         x, weight, logits, ignored = ctx.saved_tensors
         d_logits = logits.mul_(gradient.masked_fill(ignored, 0.0)[:, None].to(logits.dtype))
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         return (
             d_logits @ weight if needs_x else None,
             d_logits.t() @ x if needs_weight else None,
             d_logits.sum(0) if needs_bias else None,
+            None,
             None,
         )

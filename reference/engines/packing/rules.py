@@ -96,7 +96,13 @@ def rules_of(given: GenerationConfig, *, own: GenerationConfig, vocabulary: int)
     words = known.get("bad_words_ids") or []
     last = _tokens(known.get("forced_eos_token_id"))
     beams, first = known.get("num_beams", 1), known.get("forced_bos_token_id")
-    if steps is None or not isinstance(start, int) or not ends or len(last) > 1 or any(len(word) != 1 for word in words):
+    if (
+        steps is None
+        or not isinstance(start, int)
+        or not ends
+        or len(last) > 1
+        or any(len(word) != 1 for word in words)
+    ):
         return None
     # A word that ends a row is no bad one to `generate`; a token suppressed is so even where it is forced.
     suppressed = set(_tokens(known.get("suppress_tokens")))

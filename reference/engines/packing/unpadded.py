@@ -123,18 +123,19 @@ class Unpadded(nn.Module):
         the model's decoder (`families`), its own `generate` does write.
         """
         family = family_of(self.module)
-        size = int(self.module.get_output_embeddings().out_features)
-        rules = rules_of(generation_config, own=self.module.generation_config, vocabulary=size)
+        model: Any = self.module
+        size = model.get_output_embeddings().out_features
+        rules = rules_of(generation_config, own=model.generation_config, vocabulary=size)
         if family is None or rules is None:
-            ids: torch.Tensor = self.module.generate(
+            ids: torch.Tensor = model.generate(
                 input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config
             )
             return ids
         layout = Layout.of(attention_mask, device=input_ids.device)
         with laid_out(layout):
-            encoded = self.module.get_encoder()(input_ids=layout.source.pack(input_ids)).last_hidden_state
+            encoded = model.get_encoder()(input_ids=layout.source.pack(input_ids)).last_hidden_state
         decoder = Decoder(family, encoded=encoded, source=layout.source, beams=rules.beams, steps=rules.steps)
-        scores = VocabularyScores(self.module, rows=len(input_ids) * rules.beams, rules=rules)
+        scores = VocabularyScores(model, rows=len(input_ids) * rules.beams, rules=rules)
         search = greedy if rules.beams == 1 else beam_search
         return search(decoder, scores, rules, rows=len(input_ids), interval=interval_on(input_ids.device))
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
 
+from reference.engines.packing.projection import Projection
 from reference.engines.packing.rules import Rules
 
 BLOCK = 256
@@ -27,9 +27,9 @@ class VocabularyScores:
 
     def __init__(self, model: Any, *, rows: int, rules: Rules) -> None:
         head = model.get_output_embeddings()
-        self._weight, self._rules = head.weight, rules
+        self._project, self._rules = Projection(head.weight, rows=rows), rules
         biases = [each for each in (head.bias, getattr(model, "final_logits_bias", None)) if each is not None]
-        self._bias = sum(each.float().view(-1) for each in biases) if biases else None
+        self._bias = sum(each.float().view(-1) for each in biases) if any(map(torch.any, biases)) else None
         self.size: int = head.out_features
         self.device: torch.device = head.weight.device
         self._forbidden = torch.tensor(rules.forbidden, dtype=torch.int64, device=self.device)
@@ -39,11 +39,9 @@ class VocabularyScores:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(N, W) float32 of (N, H), minus infinity from the vocabulary's size on; overwritten by the next call."""
         scores = self._scores[: len(hidden)]
-        made, place = linear(hidden, self._weight), scores[:, : self.size]
-        if self._bias is None:
-            place.copy_(made)
-        else:
-            torch.add(made, self._bias, out=place)
+        place = scores[:, : self.size].copy_(self._project(hidden))
+        if self._bias is not None:
+            place += self._bias
         return scores
 
     def likeliest(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -59,7 +57,7 @@ class VocabularyScores:
         if self._rules.renormalized:
             self._forbid(scores)
         slices = max(CACHED // scores.shape[1], 1) if scores.device.type == "cpu" else len(scores)
-        for piece in scores.split(slices):
+        for piece in torch.split(scores, slices):
             piece.copy_(torch.log_softmax(piece, -1))
         return scores if self._rules.renormalized else self._forbid(scores)
 
