@@ -38,7 +38,7 @@ OUTPUTS = ("logits", "start_logits", "end_logits")
 
 class Unpadded(nn.Module):
     """Attributes:
-    module: the model, for all that is not training (writing text): it still takes padded inputs.
+    module: the model: it still takes padded inputs.
     lookups: its large tables.
     layout: of the batch to come, made on the host while the device was busy; None: it is made from the masks.
     """
