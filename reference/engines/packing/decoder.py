@@ -52,7 +52,8 @@ class Decoder:
     def __init__(self, family: Family, *, encoded: torch.Tensor, source: Segments, beams: int, steps: int) -> None:
         self._family, self._beams = family, beams
         # On a CPU attention of single queries is faster in float32 than in bfloat16, and more exact.
-        self._dtype = torch.float32 if encoded.device.type == "cpu" else encoded.dtype
+        on_cpu = encoded.device.type == "cpu"
+        self._dtype = torch.promote_types(encoded.dtype, torch.float32) if on_cpu else encoded.dtype
         rows = len(source.lengths)
         self._layers = []
         for module in family.layers:
