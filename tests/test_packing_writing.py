@@ -12,7 +12,7 @@ import transformers
 from torch.nn.functional import linear
 from transformers import GenerationConfig, MarianMTModel, PreTrainedModel
 
-from reference.engines.packing import projection, unpadded
+from reference.engines.packing import decoder, projection, unpadded
 from reference.engines.packing.decoder import Decoder
 from reference.engines.packing.families import KNOWN, family_of
 from reference.engines.packing.projection import Projection
@@ -168,6 +168,20 @@ def test_rows_that_have_ended_are_computed_no_more(interval: int, monkeypatch: p
         until = [min([look for look in looks if look >= place], default=STEPS - 1) for place in last]
         steps = max(until) + 1
         assert [sum(place <= leaves for leaves in until) for place in range(steps)] == sizes
+
+
+@every_width
+@pytest.mark.parametrize("name", ["marian", "t5"])
+def test_what_a_gpu_does_writes_the_same(name: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried on a CPU: torch's own attention, and its masks in bfloat16."""
+    monkeypatch.setattr(decoder, "has_kernel", lambda device: True)
+    monkeypatch.setattr(unpadded, "interval_on", lambda device: 5)
+    expected, got = both(model_of(name), settings(beams, eos_token_id=ENDS))
+    assert expected.tolist() == got.tolist()
+    with without_padding(model_of(name).bfloat16()) as wrapped:
+        written = wrapped.generate(**batch(), generation_config=settings(beams))
+    assert {START} == set(written[:, 0].tolist())
+    assert 0 <= int(written.min()) <= int(written.max()) < VOCABULARY
 
 
 @every_width

@@ -17,8 +17,11 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from reference.engines.packing.families import Attention, Family
 from reference.engines.packing.layout import Segments
 
-LEAST = torch.finfo(torch.float32).min
-"""Added where a query must not see a key. Not minus infinity: of a source without tokens a query would see nothing."""
+
+def has_kernel(device: torch.device) -> bool:
+    """Whether torch's attention is fast for single queries. On a CPU it is made for many: there the plain products are
+    faster, and these in float32, which is also more exact."""
+    return device.type != "cpu"
 
 
 @dataclass
@@ -51,9 +54,10 @@ class Decoder:
 
     def __init__(self, family: Family, *, encoded: torch.Tensor, source: Segments, beams: int, steps: int) -> None:
         self._family, self._beams = family, beams
-        # On a CPU attention of single queries is faster in float32 than in bfloat16, and more exact.
-        on_cpu = encoded.device.type == "cpu"
-        self._dtype = torch.promote_types(encoded.dtype, torch.float32) if on_cpu else encoded.dtype
+        self._has_kernel = has_kernel(encoded.device)
+        self._dtype = encoded.dtype if self._has_kernel else torch.promote_types(encoded.dtype, torch.float32)
+        # Added where a query must not see a key. Not minus infinity: of a source without tokens it would see nothing.
+        least = torch.finfo(self._dtype).min
         rows = len(source.lengths)
         self._layers = []
         for module in family.layers:
@@ -77,13 +81,13 @@ class Decoder:
         self._hidden: torch.Tensor | None = None
         if source.padded:
             mask = torch.from_numpy(source.mask).to(encoded.device)
-            self._hidden = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill_(~mask, LEAST)
+            self._hidden = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device).masked_fill_(~mask, least)
             self._hidden = self._hidden[:, None, None]  # (B, 1, 1, S)
         bias = family.bias(steps)
         self._bias = None if bias is None else bias.to(self._dtype).repeat_interleave(beams, -1)  # (heads, steps, *)
         self._past: torch.Tensor | None = None
         if beams > 1:
-            past = torch.full((beams, steps, beams), LEAST, dtype=self._dtype, device=encoded.device)
+            past = torch.full((beams, steps, beams), least, dtype=self._dtype, device=encoded.device)
             past.diagonal(dim1=0, dim2=2).zero_()
             self._past = past.view(1, beams, -1).repeat(rows, 1, 1)
 
@@ -149,7 +153,7 @@ class Decoder:
     ) -> torch.Tensor:
         """(B * G, H) of queries (B, heads, G, d) over keys and values (2, B, heads, n, d)."""
         query = query.to(self._dtype)
-        if query.device.type == "cpu":  # whose kernel is made for many queries
+        if not self._has_kernel:
             q, (k, v) = query.flatten(0, 1), seen.flatten(1, 2)
             weights = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=attention.scale)
             if mask is not None:
