@@ -117,7 +117,7 @@ class Unpadded(nn.Module):
     def generate(
         self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
     ) -> torch.Tensor:
-        """(B, 1 + T) int64: what the model's own `generate` would write, the start first, but for near-ties within rounding.
+        """(B, 1 + T) int64: what the model's own `generate` would write, up to near-ties; the start first.
 
         Where `generation_config` and the model's own ask for more than `rules` knows, or where nobody knows how to run
         the model's decoder (`families`), its own `generate` does write.
