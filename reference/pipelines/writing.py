@@ -43,7 +43,8 @@ def write(
 
     The model is put into evaluation mode and back; its own settings are not touched.
     """
-    inner = cast(Any, getattr(model, "module", model))  # DistributedDataParallel wraps it
+    # DistributedDataParallel wraps a model that can write; what wraps one and can write by itself is asked.
+    inner = cast(Any, model if hasattr(model, "generate") else getattr(model, "module", model))
     training = inner.training
     inner.eval()
     try:

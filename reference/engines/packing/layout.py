@@ -123,6 +123,13 @@ class Segments:
         flat = padded.flatten()
         return (flat.index_select(0, self.real) if self.padded else flat)[None]
 
+    def pad(self, packed: torch.Tensor) -> torch.Tensor:
+        """(B, T, ...) of (T', ...): zero at padding."""
+        if self.padded:
+            empty = packed.new_zeros((self.mask.size, *packed.shape[1:]))
+            packed = empty.index_copy(0, self.real, packed)
+        return packed.view(*self.mask.shape, *packed.shape[1:])
+
 
 class NotRecordable(Exception):
     """A model's body depends on more of a batch than a recording can be told (see `recording`): says on what."""

@@ -11,12 +11,12 @@ import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from reference.engines.packing.attention import MASKS, NAME
@@ -25,6 +25,7 @@ from reference.engines.packing.head import Head
 from reference.engines.packing.layout import Layout, active, laid_out
 from reference.engines.packing.lookup import Lookup, is_large_table
 from reference.engines.packing.recording import Recorder, Recordings
+from reference.engines.packing.writing import written
 from reference.engines.training import EngineError
 from reference.pipelines.vocabulary import before_head, losses_and_hits
 from reference.ragged import IGNORED
@@ -34,7 +35,7 @@ OUTPUTS = ("logits", "start_logits", "end_logits")
 
 class Unpadded(nn.Module):
     """Attributes:
-    module: the model, for all that is not training (writing text): it still takes padded inputs.
+    module: the model: it still takes padded inputs.
     lookups: its large tables.
     layout: of the batch to come, made on the host while the device was busy; None: it is made from the masks.
     """
@@ -63,7 +64,7 @@ class Unpadded(nn.Module):
         for name in OUTPUTS:
             packed = getattr(output, name, None)
             if packed is not None:
-                output[name] = _pad(packed[0], layout, shape=input_ids.shape)
+                output[name] = layout.source.pad(packed[0])
         return output
 
     def logits_at(
@@ -90,6 +91,19 @@ class Unpadded(nn.Module):
         with torch.no_grad():
             losses, hits = self._of_labels(places, hits=True, **given).unbind(1)
         return losses, hits > 0
+
+    @torch.no_grad()
+    def generate(
+        self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
+    ) -> torch.Tensor:
+        """(B, 1 + T) int64: what the model's own `generate` would write, up to near-ties; the start first. Where
+        `written` cannot tell, its own does write.
+        """
+        asked: Any = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": generation_config}
+        ids = written(self.module, **asked)
+        if ids is None:
+            ids = cast(Any, self.module).generate(**asked)
+        return ids
 
     # How ----------------------------------------------------------------------------------------------------------
 
@@ -240,11 +254,3 @@ class Unpadded(nn.Module):
                     return args, kwargs | {"position_ids": segments.positions}
 
                 self._undo.append(module.register_forward_pre_hook(give, with_kwargs=True).remove)
-
-
-def _pad(packed: torch.Tensor, layout: Layout, *, shape: torch.Size) -> torch.Tensor:
-    """(B, T, ...) of (T', ...)."""
-    if layout.source.padded:
-        empty = packed.new_zeros((shape.numel(), *packed.shape[1:]))
-        packed = empty.index_copy(0, layout.source.real, packed)
-    return packed.view(*shape, *packed.shape[1:])
