@@ -12,8 +12,8 @@ import transformers
 from torch.nn.functional import linear
 from transformers import GenerationConfig, MarianMTModel, PreTrainedModel
 
-from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing import writing
+from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing.writing import decoder, projection
 from reference.engines.packing.writing.decoder import Decoder
 from reference.engines.packing.writing.families import KNOWN, family_of
