@@ -252,11 +252,12 @@ class Session:
 
     # Evaluation and checkpoints ---------------------------------------------------------------------------------------
 
-    def evaluate(self, model: torch.nn.Module) -> Evaluation:
+    def evaluate(self, model: torch.nn.Module, *, together: int = 1) -> Evaluation:
         """Score the validation split: every rank predicts its share, rank 0 scores them all.
 
         Args:
             model: not wrapped, for a wrapper would have the ranks wait for each other at every batch.
+            together: batches of the execution's size that are predicted as one.
         """
         step = self.done
         examples = len(next(iter(self.pipeline.columns("validation").values())))
@@ -267,7 +268,7 @@ class Session:
                 self.pipeline,
                 model=model,
                 device=self.device,
-                batch_size=self.execution.eval_batch_size,
+                batch_size=together * self.execution.eval_batch_size,
                 workers=self.execution.workers,
                 rank=self.ranks.rank,
                 world=self.ranks.world,

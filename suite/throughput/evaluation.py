@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 
 from reference.engines.device import large_blocks_from_the_heap
 from reference.engines.evaluation import predict_share
-from reference.engines.packed import DTYPES
+from reference.engines.packed import DTYPES, TOGETHER
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing.weights import Weights
 from reference.engines.work import ExampleCounter, WorkError
@@ -98,7 +98,7 @@ class Engine:
             large_blocks_from_the_heap()  # as the engine does
             unpadded = Unpadded(model)
             Weights(model, lookups=unpadded.lookups, recipe=spec.recipe, dtype=DTYPES[payload["precision"]])
-            self.model = unpadded
+            self.model, self.size = unpadded, TOGETHER * self.size
 
     def predict(self, pipeline: FirstOfValidation) -> None:
         predict_share(pipeline, model=self.model, device=torch.device("cpu"), batch_size=self.size)
