@@ -156,6 +156,18 @@ def test_what_was_gathered_comes_back_in_order(layout: Layout) -> None:
             assert list(range(segments.offsets[-1])) == back.tolist()
 
 
+@pytest.mark.parametrize("learns", [True, False])
+def test_padding_at_the_end_of_a_group_does_not_come_back(learns: bool) -> None:
+    """All tokens are in their order, and yet there is one place more than tokens."""
+    layout = Layout.of(mask_of([4, 3]))
+    grouping = layout.grouping(layout.source, layout.source, learns=learns)
+
+    assert 8 == len(gathered(layout.source, grouping, "query"))
+    for place in (grouping.query_place, grouping.key_place):
+        assert place is not None
+        assert list(range(7)) == place.tolist()
+
+
 @no_deadline
 @given(layouts())
 def test_padding_is_marked_wherever_rows_of_a_group_differ(layout: Layout) -> None:

@@ -96,8 +96,8 @@ def linear_losses_and_hits(
 def _of_rows(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor, words: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `linear_losses_and_hits`, of rows that are computed together; the loss of an ignored one may be anything, and
-    it is no hit, for no slice holds its label."""
+    """See `linear_losses_and_hits`, of rows that are computed together. The loss of an ignored one may be anything; it
+    is no hit, for no slice holds its label."""
     right = torch.full((len(labels),), -torch.inf, device=x.device)
     first = torch.zeros(len(labels), dtype=torch.bool, device=x.device)  # the label is the first largest of its slice
     tops, sums = [], []

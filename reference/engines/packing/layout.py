@@ -223,8 +223,7 @@ def _grouped(queries: Segments, keys: Segments, *, learns: bool) -> Grouping:
         return to_device(array, queries.device)
 
     def back(place: Array, outputs: int) -> torch.Tensor | None:
-        in_order = outputs == place.size and _as_slice(place) == slice(0, outputs)
-        return None if in_order else tensor(place)
+        return None if _as_slice(place) == slice(0, outputs) else tensor(place)
 
     groups = []
     query_place, key_place = (np.zeros(segments.offsets[-1], np.int64) for segments in (queries, keys))
