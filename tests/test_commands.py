@@ -19,6 +19,7 @@ from suite.records.record import read_record, read_records
 from suite.runs import trials
 from suite.specs.expectation import load_expectations
 from suite.specs.spec import load_spec
+from tests import samples
 from tests.test_plugin import write_spec
 
 ROOT = Path(__file__).parents[1]
@@ -321,6 +322,16 @@ def test_calibrate_writes_nothing_when_a_run_fails(
     assert "SIGKILL" in text
     assert "No expectation was written" in text
     assert not (spec.parent / "expectations").exists()
+
+
+def test_the_open_division_is_not_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = samples.write_spec(tmp_path, text=samples.SPEC + samples.OPEN)
+
+    assert 2 == main(["calibrate", "ner+fast", "--spec", str(path)])
+    err = capsys.readouterr().err
+    assert "ner+fast: is of the open division, which has to reach what ner reaches" in err
+    assert "calibrate ner --profile embedded, or train it: pytest suite/ --task ner+fast" in err
+    assert 1 == len(err.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,44 @@ def test_a_metric_in_its_band_passes_alone_and_in_the_mean(spec: Path, record: s
     assert "3 seeds" in session.text
 
 
+OPEN = """
+[variants.fast]
+division = "open"
+
+[variants.fast.recipe]
+batch_size = 8
+"""
+
+
+def test_the_open_division_has_to_reach_what_the_closed_one_reached_and_may_pass_it(spec: Path, record: str) -> None:
+    spec.write_text(SPEC + OPEN)
+    expect(spec, record, [0.10, 0.11, 0.12, 0.11])
+    session = run(spec, "--task", "tiny+fast", "--seeds", "3")
+    assert 0 == session.code, session.text
+    assert "open division (another recipe, to the same quality): tiny+fast" in session.text
+    assert "from 0.1000" in session.text
+    summary = session.text[session.text.index(" training =") :]
+    assert summary.index("open division:") < summary.index("tiny+fast")
+    (verdict,) = read_records(session.results)[0].verdicts
+    assert "the worst of 4 measured values of the closed division" in verdict.explanation
+
+    expect(spec, record, [0.997, 0.998, 0.999, 0.998])
+    session = run(spec, "--task", "tiny+fast", "--seeds", "3")
+    assert 1 == session.code, session.text
+    assert " is below 0.997, the worst of 4 measured values of the closed division" in session.text
+    assert f"let it train longer or better ([variants.fast.recipe] of {spec})" in session.text
+    assert "calibrate" not in session.text
+
+
+def test_what_is_not_named_is_not_of_the_open_division(spec: Path, record: str) -> None:
+    spec.write_text(SPEC + OPEN)
+    session = replayed(spec, record)
+    assert 0 == session.code, session.text
+    assert "1 passed" in session.text
+    assert "tiny+fast" not in session.text
+    assert "open division" not in session.text
+
+
 def test_other_data_is_judged_by_no_expectation(spec: Path, record: str, tmp_path: Path) -> None:
     expect(spec, record, [0.97, 0.98, 0.96, 0.97])
     session = replayed(spec, record, "--dataset", f"token-classification={tmp_path}", "--seeds", "1,2")

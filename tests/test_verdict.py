@@ -178,3 +178,58 @@ def test_a_verdict_survives_json() -> None:
         verdict = judge([value], expectation=expected(*REFERENCE))
 
         assert repr(verdict) == repr(Verdict.model_validate_json(verdict.model_dump_json(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "value", "status"),
+    [
+        (True, 0.99, "as-expected"),
+        (True, 0.79, "as-expected"),
+        (True, 0.7899, "worse"),
+        (False, 0.1, "as-expected"),
+        (False, 0.83, "as-expected"),
+        (False, 0.8301, "worse"),
+    ],
+)
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_target_is_the_worst_reference_value_and_may_be_passed(
+    higher_is_better: bool, value: float, status: str, scale: str
+) -> None:
+    target = expected(*REFERENCE, higher_is_better=higher_is_better, scale=scale, target=True)
+
+    verdict = judge([value], expectation=target)
+
+    assert status == verdict.status
+    assert ((0.79, None) if higher_is_better else (None, 0.83)) == (verdict.low, verdict.high)
+    assert f"{0.79 if higher_is_better else 0.83}, the worst of 5 measured values of the closed" in verdict.explanation
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_a_run_that_diverged_reaches_no_target(value: float, higher_is_better: bool) -> None:
+    target = expected(*REFERENCE, higher_is_better=higher_is_better, target=True)
+
+    assert "worse" == judge([value], expectation=target).status
+
+
+def test_fewer_reference_values_make_no_easier_target() -> None:
+    few, many = (0.80, 0.82), REFERENCE
+
+    def low(*values: float, target: bool) -> float:
+        found = judge([0.8], expectation=expected(*values, target=target)).low
+        assert found is not None
+        return found
+
+    assert low(*many, target=True) <= low(*few, target=True)
+    assert low(*few, target=False) < low(*many, target=False), "the band's end would let nearly anything pass"
+
+
+def test_the_closed_recipe_reaches_its_target_as_often_as_the_verdict_says() -> None:
+    """10,000 draws; the bound is passed by chance once in a million."""
+    draws = np.random.default_rng(5).normal(1.0, 0.1, size=(10_000, 4))
+    verdicts = [judge([row[3]], expectation=expected(*row[:3].tolist(), target=True)) for row in draws]
+
+    low, high = stats.binom.interval(1 - 1e-6, 10_000, 3 / 4)
+    assert low <= sum(verdict.status == "as-expected" for verdict in verdicts) <= high
+    assert {0.75} == {verdict.confidence for verdict in verdicts}

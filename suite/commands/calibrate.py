@@ -17,7 +17,8 @@ what it does:
   writes what came out as the new expectation: the values themselves, with
   seeds, hardware, versions, date and commit, to expectations/TASK.PROFILE.json
   beside the spec. From then on a run is judged by the band in which 99 of 100
-  such runs would lie. If any run fails, nothing is written.
+  such runs would lie. If any run fails, nothing is written. A variant of the
+  open division is judged by its task's expectation and has none of its own.
 
   Do it when the spec was changed on purpose (an expectation of another spec is
   not applied), never to make a red test green. More seeds, a narrower and surer
@@ -105,6 +106,12 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
         )
     overrides = sources.overrides(options)
     spec: Spec = sources.chosen_spec(options)
+    if spec.division == "open":
+        main = spec.closed_spec.name
+        raise parsing.OptionError(
+            f"{spec.name}: is of the open division, which has to reach what {main} reaches and has no expectation of "
+            f"its own: calibrate {main} --profile {spec.profile}, or train it: pytest suite/ --task {spec.name}"
+        )
     if overrides.given(spec.task) and not options.dry_run:
         raise parsing.OptionError(
             "--dataset and --checkpoint measure something else than the spec says, and no expectation can be written: "

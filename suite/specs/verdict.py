@@ -9,6 +9,13 @@ values, the mean of k new ones lies in
 with the probability asked for (Hahn and Meeker, *Statistical Intervals*, 1991, sections 4.7 and 4.8; k = 1 is the usual
 prediction interval). At 99 % a correct pipeline is called wrong once in a hundred verdicts: that is the false-alarm
 rate of one verdict, and a suite of v independent verdicts raises one with probability 1 - 0.99^v.
+
+A run of the *open* division, which trains otherwise to the same quality, is judged by a target instead: the worst of
+the n reference values, which it has to reach and may pass. The band's end would be the wrong gate: the fewer the
+reference values, the wider the band, so that training less would pass most easily where least is known (of three seeds
+the end lies 11.5 standard deviations from the mean). A run of the closed recipe itself reaches the target with a chance
+of n/(n + 1), as among n + 1 exchangeable draws each is as likely as another to be the worst: what trains to the same
+quality by another way has to aim a little higher.
 """
 
 from __future__ import annotations
@@ -38,8 +45,9 @@ class Verdict(BaseModel):
     Attributes:
         value: the mean of the judged values (the geometric mean on a log scale).
         n: how many were judged.
-        low, high: the band, clipped to what the metric can be; None without one.
-        confidence: the share of correct runs that the band holds.
+        low, high: the band, clipped to what the metric can be; None without one. A target has only the end that counts.
+        confidence: the share of correct runs that the band holds, or of runs of the closed recipe that reach the
+            target.
         explanation: one sentence for a person.
     """
 
@@ -71,7 +79,8 @@ def judge(
     Without an expectation, with a stale one, or with a single reference value there is no verdict. Where all n
     reference values are equal there is no spread to measure: an equal value is as expected, any other one is not, and
     the false-alarm rate is then at most k/(n + k) (among n + k exchangeable draws each is as likely as another to be
-    the odd one), which the sentence states.
+    the odd one), which the sentence states. An expectation that is a `target` has no band: its worst value is to be
+    reached, by each run and by the mean of several.
 
     Raises:
         ValueError: no values; a confidence outside (0, 1).
@@ -105,6 +114,8 @@ def judge(
             "no-expectation", "no expectation (a single reference value has no spread): calibrate with more seeds"
         )
 
+    if expectation.target:
+        return _reached(value, expectation=expectation, n=len(values))
     reference = [scale.forward(x) for x in expectation.values]
     k = len(values)
     spread = statistics.stdev(reference)
@@ -133,6 +144,26 @@ def judge(
     if worse:
         return verdict("worse", f"{value:.6g} is {side} {band}: {basis}", *shown)
     return verdict("better-than-expected", f"{value:.6g} is {side} {band}, too good to be the same: {basis}", *shown)
+
+
+def _reached(value: float, *, expectation: Expectation, n: int) -> Verdict:
+    """Of the open division: is the value (of one run, or the mean of n) as good as the worst reference value?"""
+    higher, references = expectation.higher_is_better, len(expectation.values)
+    target = min(expectation.values) if higher else max(expectation.values)
+    equal = math.isclose(value, target, rel_tol=ROUNDING)
+    reached = math.isfinite(value) and (equal or (value > target) == higher)
+    text = f"the worst of {references} {expectation.kind} values of the closed division"
+    is_what = ("reaches" if reached else "is below") if higher else ("is within" if reached else "is above")
+    return Verdict(
+        metric=expectation.metric,
+        status="as-expected" if reached else "worse",
+        value=value,
+        n=n,
+        low=target if higher else None,
+        high=None if higher else target,
+        confidence=references / (references + 1),
+        explanation=f"{value:.6g} {is_what} {target:.6g}, {text}",
+    )
 
 
 class _Scale(NamedTuple):

@@ -102,6 +102,12 @@ def _complaint(verdict: Verdict, *, trial: Trial) -> str:
         advice = "Too good is suspicious: look for validation data in training, or positions left out of the score."
     else:
         advice = "Look at the record's trajectory for where it parts from a good run, and at the properties above."
+    if trial.spec.division == "open":
+        lines.append(
+            "The open division's recipe has to reach what the closed one's runs reached, on every seed: "
+            f"let it train longer or better ([variants.{trial.spec.variant}.recipe] of {trial.spec.path})."
+        )
+        return "\n".join(lines)
     lines.append(
         f"{advice} One correct run in {1 / (1 - verdict.confidence):.0f} falls outside by chance: other seeds tell "
         f"(pytest suite/ {task} --seeds {trial.seed + 1}-{trial.seed + 3}). If the change is meant, measure anew: "
