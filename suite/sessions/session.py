@@ -165,7 +165,7 @@ class Session:
             f"seed{'s' if len(self.seeds) > 1 else ''} {seeds}",
         ]
         if self.launcher:
-            parts.append(f"each run started by {Path(self.launcher[0]).name} {' '.join(self.launcher[1:])}".rstrip())
+            parts.append(f"each run started by {options.launched_by(self.launcher)}")
         if self.workers > 1:
             parts.append(f"{self.workers} runs at a time")
         if threads:

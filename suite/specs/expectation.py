@@ -34,6 +34,8 @@ class Measured(_Model):
     software: dict[str, str]
     """Package to version."""
     engine: str
+    processes: int = Field(default=1, gt=0, exclude_if=lambda value: value == 1)
+    """That trained each run together."""
     precision: str
     date: datetime.date
     commit: str | None = None

@@ -120,7 +120,8 @@ def _provenance(expectation: Expectation) -> str:
     source, n = expectation.provenance, len(expectation.values)
     if isinstance(source, Published):
         return f"{n} published runs: " + ", ".join(f"{card.name} <{card.url}>" for card in source.sources)
-    return f"{n} runs measured on {source.hardware} with {source.engine} in {source.precision}, {source.date}"
+    by = f"{source.engine} in {source.processes} processes" if source.processes > 1 else source.engine
+    return f"{n} runs measured on {source.hardware} with {by} in {source.precision}, {source.date}"
 
 
 @contextmanager
