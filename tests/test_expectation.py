@@ -73,11 +73,7 @@ def test_the_open_division_is_judged_by_what_the_closed_one_reached(tmp_path: Pa
     target = load_expectations(fast, dataset_fingerprint="sha256:" + "a" * 64)["f1"]
 
     assert expectations_path(closed) == expectations_path(fast)
-    assert (0.8, None, "as-expected") == (
-        (verdict := judge([0.99], expectation=target)).low,
-        verdict.high,
-        verdict.status,
-    )
+    assert ("as-expected", None) == ((verdict := judge([0.99], expectation=target)).status, verdict.high)
     assert "better-than-expected" == judge([0.99], expectation=load_expectations(closed)["f1"]).status
     other = load_expectations(fast, dataset_fingerprint="sha256:" + "b" * 64)["f1"]
     assert "stale: measured on other data" in judge([0.99], expectation=other).explanation
