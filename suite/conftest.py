@@ -40,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="TASK",
         help="train this task only, or this variant of one (token-classification+first, causal-lm+key-tokens); "
-        "repeatable; default: all tasks and variants of the profile",
+        "repeatable; default: all tasks and variants of the profile but those of the open division, such as "
+        "token-classification+open of the profile small: another recipe to the same quality (docs/speed.md)",
     )
     add(
         "--engine",
@@ -191,6 +192,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from suite.runs.running import start_server
 
     start_server()  # imports in the background while the properties run
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Only now are the specs read, and known what is of which division."""
+    return config.stash[SESSION].divisions()
 
 
 def _room(item: pytest.Item) -> int:

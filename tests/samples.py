@@ -49,6 +49,17 @@ strategy = "first"
 """
 
 
+OPEN = """
+[variants.fast]
+division = "open"
+
+[variants.fast.recipe]
+batch_size = 8
+learning_rate = 2e-3
+"""
+"""A variant of the open division, to be added to `SPEC`."""
+
+
 def write_spec(folder: Path, *, text: str = SPEC, name: str = "ner") -> Path:
     path = folder / f"{name}.toml"
     path.write_text(text)
@@ -57,6 +68,11 @@ def write_spec(folder: Path, *, text: str = SPEC, name: str = "ner") -> Path:
 
 def sample_spec(folder: Path, *, variant: str | None = None) -> Spec:
     return load_spec(write_spec(folder), profile="embedded", variant=variant)
+
+
+def open_spec(folder: Path) -> Spec:
+    """Of the same file name as `sample_spec`, with a variant of the open division."""
+    return load_spec(write_spec(folder, text=SPEC + OPEN), profile="embedded", variant="fast")
 
 
 def hardware(**changes: Any) -> Hardware:

@@ -19,6 +19,7 @@ from suite.records.record import read_record, read_records
 from suite.runs import trials
 from suite.specs.expectation import load_expectations
 from suite.specs.spec import load_spec
+from tests import samples
 from tests.test_plugin import write_spec
 
 ROOT = Path(__file__).parents[1]
@@ -290,6 +291,37 @@ def test_a_calibration_goes_on_from_its_records(
     assert 1 == main([*options, "--seeds", "3,1"])
 
 
+def test_a_calibration_by_several_processes_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = write_spec(tmp_path / "house")
+    results = tmp_path / "results"
+    options = ["calibrate", "tiny", "--spec", str(spec), "--seeds", "1,2", "--device", "cpu", "--results", str(results)]
+    options += ["--launch", "torchrun --standalone --nproc-per-node 2", "--timeout", "200"]
+    assert 0 == main(options), capsys.readouterr()
+
+    assert "each run started by torchrun --standalone --nproc-per-node 2" in capsys.readouterr().out
+    provenance = load_expectations(load_spec(spec, profile="embedded"))["accuracy"].provenance
+    assert "measured" == provenance.kind
+    assert 2 == provenance.processes
+    assert [2, 2] == [record.processes for record in read_records(results)]
+
+    monkeypatch.setattr(trials, "JOB", "tests.jobs:first_killed")
+    assert 0 == main([*options, "--resume"]), "nothing is left to run"
+    assert 2 == capsys.readouterr().out.count("(recorded before)")
+    path = next(results.glob("*/*.2-processes.seed1.json"))
+    shutil.copy(path, path.with_name(path.name.replace("2-processes", "4-processes")))
+    assert 2 == main([*options, "--resume"])
+    assert "holds runs of several numbers of processes" in capsys.readouterr().err
+
+
+def test_a_calibration_by_one_process_says_nothing_of_it(calibrated: tuple[Path, str]) -> None:
+    """So that expectations of before there were several stay as they are."""
+    path = calibrated[0].parent / "expectations" / "tiny.embedded.json"
+
+    assert "processes" not in path.read_text()
+
+
 def test_a_calibration_goes_on_from_no_record_of_another_run(
     calibrated: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,12 +355,23 @@ def test_calibrate_writes_nothing_when_a_run_fails(
     assert not (spec.parent / "expectations").exists()
 
 
+def test_the_open_division_is_not_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = samples.write_spec(tmp_path, text=samples.SPEC + samples.OPEN)
+
+    assert 2 == main(["calibrate", "ner+fast", "--spec", str(path)])
+    err = capsys.readouterr().err
+    assert "ner+fast: is of the open division, which has to reach what ner reaches" in err
+    assert "calibrate ner --profile embedded, or train it: pytest suite/ --task ner+fast" in err
+    assert 1 == len(err.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--seeds", "10"], "so 10 runs are --seeds 1-10"),
         (["--seeds", "1,1"], "seed 1 is given twice"),
         (["--engine", "warp"], "possible: trainer, loop"),
+        (["--launch", "no-such-launcher", "--device", "cpu"], "no command 'no-such-launcher' beside this Python"),
         (["--dataset", f"token-classification={ROOT}"], "put them into a spec of your own"),
         (["--precision", "fp16", "--device", "cpu"], "half precision needs a GPU"),
     ],

@@ -29,11 +29,11 @@ def verdict(status: Any, *, low: float | None = 0.7, high: float | None = 0.8) -
     )
 
 
-def result(status: str | None, *, kind: Any = "error", seed: int = 1) -> Result:
-    trial = cast(
-        Any,
-        SimpleNamespace(spec=SimpleNamespace(name="a-task", profile="small", overrides={}), engine="loop", seed=seed),
+def result(status: str | None, *, kind: Any = "error", seed: int = 1, name: str = "a-task") -> Result:
+    spec = SimpleNamespace(
+        name=name, profile="small", overrides={}, division="open" if name.endswith("+open") else "closed"
     )
+    trial = cast(Any, SimpleNamespace(spec=spec, engine="loop", seed=seed))
     failure = None if status else Failure(kind, "ValueError: the cause\n  caused by KeyError")
     outcome = Outcome({} if status else None, failure, 12.0, 500 << 20, Path("log"))
     if status is None:
@@ -102,6 +102,31 @@ def test_the_table_says_how_many_processes_trained() -> None:
     lines = display.as_text(display.summary_table([alone, together]), width=140, colour=False).splitlines()
 
     assert ["loop   ", "loop x8"] == [line[line.index("loop") :][:7] for line in lines if "loop" in line]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_open_division_stands_apart_below_the_rest(width: int) -> None:
+    results = [result("as-expected", name="a-task+open"), result("worse"), result(None, name="a-task+open")]
+    means = [
+        ("a-task+open", "loop", "2 seeds", verdict("worse", high=None)),
+        ("a-task", "loop", "3 seeds", verdict("worse")),
+    ]
+    text = display.as_text(display.summary_table(results, means, width=width), width=width, colour=False)
+
+    above, heading, below = text.partition("open division:")
+    assert heading
+    assert (2, 0) == (above.count("a-task "), above.count("a-task+open"))
+    assert (0, 3) == (below.count("a-task "), below.count("a-task+open"))
+    assert "from 0.7000" in (below if width == 140 else "from 0.7000")
+    assert "open division" not in display.as_text(display.summary_table(results[1:2]), width=140, colour=False)
+
+
+def test_a_target_is_shown_by_the_end_that_counts() -> None:
+    ends = ((0.7, 0.8), (0.7, None), (None, 0.8), (None, None))
+
+    assert ["0.7000 to 0.8000", "from 0.7000", "to 0.8000", "-"] == [
+        display.band(verdict("as-expected", low=low, high=high)) for low, high in ends
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

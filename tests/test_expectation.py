@@ -21,7 +21,7 @@ from suite.specs.expectation import (
 )
 from suite.specs.spec import SPECS, Spec, available_specs, load_spec, profiles, variants
 from suite.specs.verdict import judge
-from tests.samples import SPEC, sample_spec, write_spec
+from tests.samples import OPEN, SPEC, open_spec, sample_spec, write_spec
 
 MEASURED = Measured(
     hardware="xeon-2c-24g",
@@ -64,6 +64,36 @@ def test_a_variant_has_expectations_of_its_own(tmp_path: Path) -> None:
 
     assert {} == load_expectations(sample_spec(tmp_path, variant="first"))
     assert "ner+first.embedded.json" == expectations_path(sample_spec(tmp_path, variant="first")).name
+
+
+def test_the_open_division_is_judged_by_what_the_closed_one_reached(tmp_path: Path) -> None:
+    closed, fast = sample_spec(tmp_path), open_spec(tmp_path)
+    save_expectations(closed, [expectation(closed)])
+
+    target = load_expectations(fast, dataset_fingerprint="sha256:" + "a" * 64)["f1"]
+
+    assert expectations_path(closed) == expectations_path(fast)
+    assert ("as-expected", None) == ((verdict := judge([0.99], expectation=target)).status, verdict.high)
+    assert "better-than-expected" == judge([0.99], expectation=load_expectations(closed)["f1"]).status
+    other = load_expectations(fast, dataset_fingerprint="sha256:" + "b" * 64)["f1"]
+    assert "stale: measured on other data" in judge([0.99], expectation=other).explanation
+
+
+def test_the_open_division_reaches_no_target_of_a_closed_recipe_that_was_changed(tmp_path: Path) -> None:
+    save_expectations(sample_spec(tmp_path), [expectation(sample_spec(tmp_path))])
+    changed = write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2") + OPEN)
+
+    found = load_expectations(load_spec(changed, profile="embedded", variant="fast"))["f1"]
+
+    assert "no-expectation" == judge([0.9], expectation=found).status
+
+
+def test_the_open_division_has_no_expectation_of_its_own(tmp_path: Path) -> None:
+    fast = open_spec(tmp_path)
+
+    with pytest.raises(ExpectationError, match=r"ner\+fast: is of the open division .*: calibrate ner$"):
+        save_expectations(fast, [expectation(fast)])
+    assert not (tmp_path / "expectations").exists()
 
 
 def test_an_expectation_of_another_spec_is_stale_and_never_applied(tmp_path: Path) -> None:

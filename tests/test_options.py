@@ -9,6 +9,7 @@ import pytest
 
 from suite.sessions import options, plan
 from suite.sessions.options import OptionError, Overrides
+from tests.samples import OPEN, SPEC, write_spec
 
 TASKS = ("token-classification", "masked-lm")
 
@@ -159,6 +160,19 @@ def test_all_tasks_and_variants_are_chosen_unless_some_are_named() -> None:
     assert "first" == first.variant
     (main,) = plan.choose_specs(["token-classification"], profile="embedded")
     assert main.variant is None
+
+
+def test_the_open_division_is_trained_only_where_it_is_named(tmp_path: Path) -> None:
+    file = write_spec(tmp_path, text=SPEC + OPEN)
+
+    def names(*tasks: str) -> list[str]:
+        return [spec.name for spec in plan.choose_specs(tasks, profile="embedded", files=[file])]
+
+    assert ["ner", "ner+first"] == names()
+    assert ["ner"] == names("ner")
+    assert ["ner", "ner+fast"] == names("ner+fast", "ner")
+    with pytest.raises(OptionError, match=r"possible: ner, ner\+first, ner\+fast; did you mean ner\+fast"):
+        names("ner+fats")
 
 
 @pytest.mark.parametrize(

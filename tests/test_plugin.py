@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -307,6 +308,44 @@ def test_a_metric_in_its_band_passes_alone_and_in_the_mean(spec: Path, record: s
     assert 4 == session.text.count("] PASSED"), "three seeds and their mean"
     assert "as expected" in session.text
     assert "3 seeds" in session.text
+
+
+OPEN = """
+[variants.fast]
+division = "open"
+
+[variants.fast.recipe]
+batch_size = 8
+"""
+
+
+def test_the_open_division_has_to_reach_what_the_closed_one_reached_and_may_pass_it(spec: Path, record: str) -> None:
+    spec.write_text(SPEC + OPEN)
+    expect(spec, record, [0.10, 0.11, 0.12, 0.11])
+    session = run(spec, "--task", "tiny+fast", "--seeds", "3")
+    assert 0 == session.code, session.text
+    assert "open division (another recipe, to the same quality): tiny+fast" in session.text
+    assert re.search(r"tiny\+fast +trainer +3 +accuracy +0\.\d+ +from 0\.\d+ +as expected", session.text)
+    summary = session.text[session.text.index(" training =") :]
+    assert summary.index("open division:") < summary.index("tiny+fast")
+    (verdict,) = read_records(session.results)[0].verdicts
+    assert "the worse end of what the closed division reaches: one-sided 95%" in verdict.explanation
+
+    expect(spec, record, [0.997, 0.998, 0.999, 0.998])
+    session = run(spec, "--task", "tiny+fast", "--seeds", "3")
+    assert 1 == session.code, session.text
+    assert re.search(r"is worse: 0\.\d+ is below 0\.99\d+, the worse end of what the closed", session.text)
+    assert f"let it train longer or better ([variants.fast.recipe] of {spec})" in session.text
+    assert "calibrate" not in session.text
+
+
+def test_what_is_not_named_is_not_of_the_open_division(spec: Path, record: str) -> None:
+    spec.write_text(SPEC + OPEN)
+    session = replayed(spec, record)
+    assert 0 == session.code, session.text
+    assert "1 passed" in session.text
+    assert "tiny+fast" not in session.text
+    assert "open division" not in session.text
 
 
 def test_other_data_is_judged_by_no_expectation(spec: Path, record: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from suite.specs.fingerprint import measured_hash
 from suite.specs.spec import Spec, SpecError, available_specs, load_spec, profiles, variants
-from tests.samples import SPEC, sample_spec, write_spec
+from tests.samples import OPEN, SPEC, open_spec, sample_spec, write_spec
 
 EVERY = [(name, profile) for name in available_specs() for profile in profiles(name)]
 
@@ -283,3 +283,58 @@ def test_a_variant_with_another_source_replaces_the_whole_table(tmp_path: Path) 
     checkpoint = load_spec(path, profile="embedded", variant="hub").checkpoint
 
     assert ("hub", "a/b") == (checkpoint.source, checkpoint.id)
+
+
+def test_the_open_division_trains_another_recipe_and_nothing_else(tmp_path: Path) -> None:
+    closed, fast = sample_spec(tmp_path), open_spec(tmp_path)
+
+    assert (("closed", None), ("open", "fast")) == tuple(
+        (spec.resolved["division"], spec.resolved["variant"]) for spec in (closed, fast)
+    )
+    assert "ner+fast" == fast.name
+    assert (8, 2e-3, 1) == (fast.recipe.batch_size, fast.recipe.learning_rate, fast.recipe.epochs)
+    assert (closed.data, closed.checkpoint, closed.options) == (fast.data, fast.checkpoint, fast.options)
+    assert fast.hash != closed.hash == fast.closed_spec.hash
+    assert closed.closed_spec == closed
+    assert fast == Spec.model_validate_json(fast.model_dump_json())
+
+
+def test_a_division_is_in_no_hash(tmp_path: Path) -> None:
+    """So that records and expectations of before there were divisions still hold."""
+    resolved = sample_spec(tmp_path).resolved
+    before = {key: value for key, value in resolved.items() if key != "division"}
+
+    assert measured_hash(before) == sample_spec(tmp_path).hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"open"', '"opened"', "variants.fast.division = 'opened': say closed or open"),
+        ('"open"', "true", "variants.fast.division = True: say closed or open"),
+        (
+            "[variants.fast.recipe]",
+            '[variants.fast.options]\nstrategy = "first"\n[variants.fast.recipe]',
+            "variants.fast.options: the open division changes the recipe alone, so that it is judged by the same "
+            'metric on the same data: remove options, or division = "open"',
+        ),
+        ("[variants.fast.recipe]", "[variants.fast.data]\ntrain = 40\n[variants.fast.recipe]", "remove data, or"),
+        ("[variants.fast.recipe]", "[variants.fast.checkpoint]\nlayers = 9\n[variants.fast.recipe]", "remove check"),
+        (
+            "batch_size = 8\nlearning_rate = 2e-3",
+            "batch_size = 4",
+            "variants.fast.recipe changes nothing of profiles.embedded.recipe: change it, or remove division",
+        ),
+        ("[variants.fast.recipe]\nbatch_size = 8\nlearning_rate = 2e-3", "", "variants.fast.recipe changes nothing"),
+        ("batch_size = 8", "batch_sise = 8", "variants.fast.recipe.batch_sise is not a known key: did you mean"),
+    ],
+)
+def test_an_open_division_that_measures_something_else_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in OPEN
+    path = write_spec(tmp_path, text=SPEC + OPEN.replace(old, new))
+
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        load_spec(path, profile="embedded", variant="fast")
+    assert str(caught.value).startswith(f"{path}: ")

@@ -178,3 +178,57 @@ def test_a_verdict_survives_json() -> None:
         verdict = judge([value], expectation=expected(*REFERENCE))
 
         assert repr(verdict) == repr(Verdict.model_validate_json(verdict.model_dump_json(), strict=True))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_a_target_is_the_worse_end_of_a_one_sided_interval_and_may_be_passed(higher_is_better: bool, k: int) -> None:
+    mean, sd = statistics.fmean(REFERENCE), statistics.stdev(REFERENCE)
+    half = 2.131846786326649 * sd * math.sqrt(1 / k + 1 / 5)  # t of 4 degrees of freedom at 0.95: 2.132 in tables
+    sign = 1 if higher_is_better else -1
+    target = expected(*REFERENCE, higher_is_better=higher_is_better, target=True)
+
+    def verdict(distance: float) -> Verdict:
+        """Of a value so far to the better side of the mean."""
+        return judge([mean + sign * distance] * k, expectation=target)
+
+    end = pytest.approx(mean - sign * half, rel=1e-10)
+    assert ((end, None) if higher_is_better else (None, end)) == (verdict(0).low, verdict(0).high)
+    assert ["as-expected"] * 3 == [verdict(distance).status for distance in (0.5, 0, -0.999 * half)]
+    assert "worse" == verdict(-1.001 * half).status
+    assert "the worse end of what the closed division reaches: one-sided 95%" in verdict(0).explanation
+    assert Verdict.model_validate_json(verdict(0).model_dump_json()) == verdict(0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_a_run_that_diverged_reaches_no_target(value: float, higher_is_better: bool) -> None:
+    target = expected(*REFERENCE, higher_is_better=higher_is_better, target=True)
+
+    assert "worse" == judge([value], expectation=target).status
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_target_without_spread_is_reached_by_an_equal_value_and_by_a_better_one(scale: str) -> None:
+    constant = expected(0.7, 0.7, 0.7, scale=scale, target=True)
+
+    assert ["as-expected", "as-expected", "worse"] == [
+        judge([value], expectation=constant).status for value in (0.7, 0.8, 0.69)
+    ]
+    assert "unexpected" not in judge([0.8], expectation=constant).explanation
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (3, 3), (10, 1)])
+def test_the_closed_recipe_reaches_its_target_19_times_in_20(n: int, k: int, scale: str) -> None:
+    """10,000 draws; the bound is passed by chance once in a million."""
+    draws = np.random.default_rng(5).normal(1.0, 0.1, size=(10_000, n + k))
+    if scale == "log":
+        draws = np.exp(draws)
+    rows = draws.tolist()
+
+    verdicts = [judge(row[n:], expectation=expected(*row[:n], scale=scale, target=True)) for row in rows]
+
+    low, high = stats.binom.interval(1 - 1e-6, 10_000, 0.95)
+    assert low <= sum(verdict.status == "as-expected" for verdict in verdicts) <= high
+    assert {0.95} == {verdict.confidence for verdict in verdicts}

@@ -17,11 +17,16 @@ what it does:
   writes what came out as the new expectation: the values themselves, with
   seeds, hardware, versions, date and commit, to expectations/TASK.PROFILE.json
   beside the spec. From then on a run is judged by the band in which 99 of 100
-  such runs would lie. If any run fails, nothing is written.
+  such runs would lie. If any run fails, nothing is written. A variant of the
+  open division is judged by its task's expectation and has none of its own.
 
   Do it when the spec was changed on purpose (an expectation of another spec is
   not applied), never to make a red test green. More seeds, a narrower and surer
   band: half of it is 3.4 standard deviations with 10 seeds, 11.5 with 3.
+
+  With --launch CMD each run is trained by the processes that CMD starts, as
+  pytest suite/ --launch does (docs/distributed.md); the expectation says by how
+  many. It holds for any number: batches are those of all processes together.
 
   With --results DIR --resume it goes on where it stopped, or adds seeds: a run
   of this spec, engine, precision and seed that was recorded there on this
@@ -32,6 +37,8 @@ examples:
   python -m suite calibrate token-classification+first --seeds 1-20
   python -m suite calibrate masked-lm --profile small --mirror /data/mirror \\
       --seeds 1-3 --engine loop
+  python -m suite calibrate masked-lm --profile course --device cuda \\
+      --launch "torchrun --standalone --nproc-per-node 8"
   python -m suite calibrate masked-lm --seeds 1-3 --dry-run
 
 exit codes:
@@ -55,6 +62,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument("--engine", default="trainer", metavar="NAME", help="trainer (default), loop or packed")
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    parser.add_argument(
+        "--launch",
+        metavar="CMD",
+        help='what starts the processes that train each run, such as "torchrun --standalone '
+        '--nproc-per-node 2" (docs/distributed.md)',
+    )
     parser.add_argument("--timeout", metavar="TIME", help="of one run, such as 90, 15m or 2h (default: the spec's)")
     parser.add_argument("--results", metavar="DIR", help="keep the runs' records below this directory too")
     parser.add_argument("--resume", action="store_true", help="take runs that have their record there from there")
@@ -96,6 +109,7 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
         precision=parsing.check_precision(options.precision, device=device),
         mirror=parsing.parse_mirror(options.mirror),
         timeout=parsing.parse_timeout(options.timeout),
+        launcher=parsing.parse_launch(options.launch, device=device),
     )
     seeds = parsing.parse_seeds(options.seeds)
     if len(seeds) < 2:
@@ -105,6 +119,12 @@ def _trials(options: argparse.Namespace) -> list[Trial]:
         )
     overrides = sources.overrides(options)
     spec: Spec = sources.chosen_spec(options)
+    if spec.division == "open":
+        main = spec.closed_spec.name
+        raise parsing.OptionError(
+            f"{spec.name}: is of the open division, which has to reach what {main} reaches and has no expectation of "
+            f"its own: calibrate {main} --profile {spec.profile}, or train it: pytest suite/ --task {spec.name}"
+        )
     if overrides.given(spec.task) and not options.dry_run:
         raise parsing.OptionError(
             "--dataset and --checkpoint measure something else than the spec says, and no expectation can be written: "

@@ -3,7 +3,9 @@ why.
 
 Only like is compared with like: the same spec by its hash, the same data by its fingerprint, the same precision, and
 (unless engines are what is compared) the same engine. Runs of different numbers of processes are judged by their
-quality; their costs are shown beside the numbers. `suite.comparing.difference` says when a difference counts.
+quality; their costs are shown beside the numbers. The open division is compared with itself alone, but for the time
+that it takes to the expected metric (`suite.comparing.divisions`). `suite.comparing.difference` says when a difference
+counts.
 The sides are called A and B; B is judged against A.
 """
 
@@ -14,6 +16,7 @@ from typing import Literal
 
 from suite.comparing.comparison import Comparison, Pair, Row, Unpaired, render
 from suite.comparing.difference import Difference, Sample, cost_difference, quality_difference
+from suite.comparing.divisions import times_to_metric
 from suite.records.record import Quality, Record, RecordError
 from suite.records.software import runs_alone
 
@@ -47,7 +50,7 @@ def compare(
             unpaired.append(Unpaired(title, reason, missing=False))
         else:
             pairs.append(_pair(title, a, b, by=by))
-    return Comparison(names, tuple(pairs), tuple(unpaired))
+    return Comparison(names, tuple(pairs), tuple(unpaired), times_to_metric([*records_a, *records_b]))
 
 
 def split_engines(records: Iterable[Record], *, engines: Sequence[str] = ()) -> dict[str, list[Record]]:
@@ -73,7 +76,8 @@ def split_engines(records: Iterable[Record], *, engines: Sequence[str] = ()) -> 
 
 def _key(r: Record, *, by: By) -> Key:
     """Precision last, so that one can look for a group of another."""
-    return (r.spec.name, r.spec.profile, r.hardware.folder if by == "engine" else r.engine, r.precision)
+    division = ("open division",) if r.spec.division == "open" else ()
+    return (r.spec.name, r.spec.profile, *division, r.hardware.folder if by == "engine" else r.engine, r.precision)
 
 
 def _mixed(records: Iterable[Record], *, by: By) -> set[Key]:

@@ -69,6 +69,11 @@ class SpecEcho(_Model):
     hash: Digest
     resolved: dict[str, JsonValue]
 
+    @property
+    def division(self) -> Literal["closed", "open"]:
+        """Specs of before there were divisions do not say it: they are of the closed one."""
+        return "open" if self.resolved.get("division") == "open" else "closed"
+
     @model_validator(mode="after")
     def _hash_is_that_of_the_spec(self) -> Self:
         if (found := measured_hash(self.resolved)) != self.hash:

@@ -42,7 +42,8 @@ def shorten(text: str, *, width: int) -> str:
 
 def band(verdict: Verdict) -> str:
     if verdict.low is None or verdict.high is None:
-        return "-"
+        ends = (("from", verdict.low), ("to", verdict.high))  # of a target, the one that counts
+        return next((f"{word} {figure(end)}" for word, end in ends if end is not None), "-")
     return f"{figure(verdict.low)} to {figure(verdict.high)}"
 
 
@@ -61,7 +62,7 @@ def result_line(result: Result) -> Text:
         return line + Text("failed", style="bold red") + Text(f"  {cause}")
     for verdict in result.record.verdicts:
         line += Text(f"{verdict.metric} {figure(verdict.value)} ") + verdict_text(verdict)
-        line += Text(f" ({band(verdict)})  " if verdict.low is not None else "  ")
+        line += Text("  " if (of := band(verdict)) == "-" else f" ({of})  ")
     return line + Text(duration(run_seconds(result)))
 
 
@@ -69,6 +70,8 @@ def summary_table(
     results: Sequence[Result], means: Sequence[tuple[str, str, str, Verdict]] = (), *, width: int = PIPE_WIDTH
 ) -> Table:
     """Every trial with its figures; `means` are (spec, engine, seeds, verdict) of several seeds together.
+
+    What is of the open division stands apart, below the rest.
 
     Args:
         width: of the terminal. A narrow one has no room for some columns (`FROM_WIDTH`).
@@ -98,7 +101,7 @@ def summary_table(
         first = task if width >= WIDE else textwrap.fill(task, TASK_WIDTH)
         table.add_row(*(cell for cell, wanted in zip((first, *cells), shown, strict=True) if wanted))
 
-    for result in results:
+    def add_result(result: Result) -> None:
         trial, record = result.trial, result.record
         engine = trial.engine if record is None or record.processes == 1 else f"{trial.engine} x{record.processes}"
         head = (trial.spec.name, engine, str(trial.seed))
@@ -116,7 +119,7 @@ def summary_table(
                 "-",
                 size(result.outcome.peak_bytes),
             )
-            continue
+            return
         rate = record.tokens_per_second
         tokens = "-" if rate is None else f"{rate:,.0f}"
         last = (duration(run_seconds(result)), tokens, share(record.fraction_of_floor), peak_memory(record))
@@ -125,9 +128,19 @@ def summary_table(
             add(*(head if index == 0 else ("", "", "")), *row, *(last if index == 0 else ("", "", "", "")))
         if not record.verdicts:
             add(*head, "-", "-", "-", Text("nothing asserted", "yellow"), *last)
-    for name, engine, seeds, verdict in means:
-        row = (f"mean {verdict.metric}", figure(verdict.value), band(verdict), verdict_text(verdict))
-        add(name, engine, seeds, *row, "", "", "", "")
+
+    of_open = {result.trial.spec.name for result in results if result.trial.spec.division == "open"}
+    for division in ("closed", "open"):
+        if division == "open" and of_open:
+            table.add_section()
+            add("open division:", *[""] * 10)
+        for result in results:
+            if result.trial.spec.division == division:
+                add_result(result)
+        for name, engine, seeds, verdict in means:
+            if (name in of_open) == (division == "open"):
+                row = (f"mean {verdict.metric}", figure(verdict.value), band(verdict), verdict_text(verdict))
+                add(name, engine, seeds, *row, "", "", "", "")
     return table
 
 

@@ -188,6 +188,11 @@ def parse_launch(text: str | None, *, device: str) -> tuple[str, ...]:
     return (found, *words[1:])
 
 
+def launched_by(launcher: Sequence[str]) -> str:
+    """A launcher's command for a person, without the path of its first word."""
+    return " ".join((Path(launcher[0]).name, *launcher[1:]))
+
+
 def check_precision(text: str, *, device: str) -> Precision:
     one_of(text, PRECISIONS, option="--precision", what="precision")
     if text == "fp16" and device == "cpu":

@@ -15,7 +15,8 @@ COURSE_ENGINES = ("trainer", "loop")
 
 
 def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = ()) -> list[Spec]:
-    """The specs that are asked for, in a fixed order; all tasks and variants of the profile where none is named.
+    """The specs that are asked for, in a fixed order; all tasks and variants of the profile where none is named, but
+    not those of the open division, which are trained only where they are named.
 
     A task that is named without a variant means its main spec. With `files` only these are run, narrowed to `tasks`
     where some are named.
@@ -31,7 +32,7 @@ def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = 
     for task in tasks:
         split_task(task)
         one_of(task, possible, option="--task", what="task")
-    return [spec for spec in specs if not tasks or spec.name in tasks]
+    return [spec for spec in specs if (spec.name in tasks if tasks else spec.division == "closed")]
 
 
 def _all_variants(name: str | Path, *, profile: str) -> list[Spec]:

@@ -150,6 +150,11 @@ class Session:
         if self._logs is not None and not any(self._logs.iterdir()):
             self._logs.rmdir()
 
+    def divisions(self) -> list[str]:
+        """A line where something of the open division is to be trained; none before the specs are read."""
+        names = dict.fromkeys(trial.spec.name for trial in self._trials or () if trial.spec.division == "open")
+        return [f"open division (another recipe, to the same quality): {', '.join(names)}"] if names else []
+
     def header(self) -> str:
         threads = os.environ.get("OMP_NUM_THREADS")
         seeds = ",".join(map(str, self.seeds))
@@ -160,7 +165,7 @@ class Session:
             f"seed{'s' if len(self.seeds) > 1 else ''} {seeds}",
         ]
         if self.launcher:
-            parts.append(f"each run started by {Path(self.launcher[0]).name} {' '.join(self.launcher[1:])}".rstrip())
+            parts.append(f"each run started by {options.launched_by(self.launcher)}")
         if self.workers > 1:
             parts.append(f"{self.workers} runs at a time")
         if threads:

@@ -20,6 +20,7 @@ from suite.records.hardware import describe_hardware
 from suite.records.record import Record, RecordError, read_record, record_name
 from suite.runs.trials import Trial, run_trial
 from suite.sessions import display, figures, progress
+from suite.sessions.options import launched_by
 from suite.specs.expectation import Expectation, Measured, save_expectations
 from suite.specs.verdict import judge
 
@@ -41,6 +42,8 @@ def calibrate(
     """
     spec = trials[0].spec
     console.print(f"{spec.name}, profile {spec.profile}, on {trials[0].engine}: {len(trials)} runs", style="bold")
+    if launcher := trials[0].conditions.launcher:
+        console.print(f"each run started by {launched_by(launcher)}", style="bold", markup=False, soft_wrap=True)
     records: list[Record] = []
     with tempfile.TemporaryDirectory(prefix="touchstone-") as logs:
         for trial in trials:
@@ -88,6 +91,7 @@ def expectation_of(metric: str, *, records: Sequence[Record]) -> Expectation:
             hardware=f"{first.hardware.name} ({first.hardware.id})",
             software=first.software.packages,
             engine=first.engine,
+            processes=first.processes,
             precision=first.precision,
             date=datetime.now(UTC).date(),
             commit=first.suite.commit,
@@ -99,14 +103,28 @@ def expectation_of(metric: str, *, records: Sequence[Record]) -> Expectation:
 def kept_record(trial: Trial, results: Path) -> Record | None:
     """The record of this very run on this machine, if there is one.
 
+    How many processes a launcher starts is known once it has: a record of any number of them is of this run.
+
     Raises:
-        RecordError: it cannot be read, or it is of another version of the spec.
+        RecordError: it cannot be read, it is of another version of the spec, or there are records of several numbers
+            of processes.
     """
     conditions, spec = trial.conditions, trial.spec
     name = record_name(spec.name, spec.profile, trial.engine, conditions.precision, seed=trial.seed)
-    path = results / describe_hardware(conditions.device).folder / name
-    if not path.exists():
+    folder = results / describe_hardware(conditions.device).folder
+    found = [folder / name] if (folder / name).exists() else []
+    if conditions.launcher:
+        start, seed, end = name.rpartition(".seed")
+        found = [path for path in found if read_record(path).launch is not None]
+        found += sorted(folder.glob(f"{start}.*-processes{seed}{end}"))
+    if len(found) > 1:
+        raise RecordError(
+            f"{folder}: holds runs of several numbers of processes ({', '.join(path.name for path in found)}): "
+            "move those away that are not meant, or leave --resume out"
+        )
+    if not found:
         return None
+    (path,) = found
     record = read_record(path)
     if record.spec.hash != spec.hash:
         raise RecordError(
@@ -120,6 +138,7 @@ def _check_sameness(records: Sequence[Record]) -> None:
     """Raises RecordError: the runs differ in more than their seed."""
     kinds = {
         "data": {record.dataset_fingerprint for record in records},
+        "numbers of processes": {str(record.processes) for record in records},
         "software": {str(sorted(record.software.packages.items())) for record in records},
     }
     for what, found in kinds.items():

@@ -34,6 +34,8 @@ class Measured(_Model):
     software: dict[str, str]
     """Package to version."""
     engine: str
+    processes: int = Field(default=1, gt=0, exclude_if=lambda value: value == 1)
+    """That trained each run together."""
     precision: str
     date: datetime.date
     commit: str | None = None
@@ -66,6 +68,8 @@ class Expectation(_Model):
         scale: on which the values are taken as normally distributed.
         lower, upper: what the metric can be at all.
         stale: why it must not be applied, or None. Not in the file: `load_expectations` finds it out.
+        target: whether it judges a run of the open division, which has to reach it and may pass it. Not in the file
+            either: it depends on who asks.
     """
 
     metric: str = Field(min_length=1)
@@ -78,6 +82,7 @@ class Expectation(_Model):
     spec_hash: str = Field(pattern="^[0-9a-f]{64}$")
     provenance: Annotated[Measured | Published, Field(discriminator="kind")]
     stale: str | None = Field(default=None, exclude=True)
+    target: bool = Field(default=False, exclude=True)
 
     @property
     def kind(self) -> Literal["measured", "published"]:
@@ -114,20 +119,20 @@ class _File(_Model):
 
 
 def expectations_path(spec: Spec) -> Path:
-    """Beside the spec's file: `expectations/NAME.PROFILE.json`."""
-    return spec.path.parent / "expectations" / f"{spec.name}.{spec.profile}.json"
+    """Beside the spec's file: `expectations/NAME.PROFILE.json`; of the open division that of the closed one."""
+    return spec.path.parent / "expectations" / f"{spec.closed_spec.name}.{spec.profile}.json"
 
 
 def load_expectations(spec: Spec, *, dataset_fingerprint: str | None = None) -> dict[str, Expectation]:
     """Metric to expectation; empty where there is no file.
 
     One that was measured with another spec, or on other data than `dataset_fingerprint` names, comes with `stale` set,
-    and `judge` gives no verdict by it.
+    and `judge` gives no verdict by it. A spec of the open division is judged by those of its `closed_spec`, as targets.
 
     Raises:
         ExpectationError: the file cannot be read or has an unknown, missing or wrong key.
     """
-    path = expectations_path(spec)
+    path, own = expectations_path(spec), spec.closed_spec
     try:
         file = _File.model_validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
@@ -136,23 +141,30 @@ def load_expectations(spec: Spec, *, dataset_fingerprint: str | None = None) -> 
         raise ExpectationError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
         raise ExpectationError("\n".join(of_validation(error, where=str(path), known=_File.model_fields))) from error
-    if (file.name, file.profile) != (spec.name, spec.profile):
+    if (file.name, file.profile) != (own.name, own.profile):
         raise ExpectationError(
             f"{path}: is for {file.name}, profile {file.profile}: rename it, "
-            f"or calibrate {spec.name} --profile {spec.profile}"
+            f"or calibrate {own.name} --profile {own.profile}"
         )
     metrics = [expectation.metric for expectation in file.expectations]
     if repeated := sorted({metric for metric in metrics if metrics.count(metric) > 1}):
         raise ExpectationError(f"{path}: expectations of {', '.join(repeated)} occur twice: keep one of each")
-    return {e.metric: _checked(e, spec, dataset_fingerprint) for e in file.expectations}
+    target = spec.division == "open"
+    checked = {e.metric: _checked(e, own, dataset_fingerprint) for e in file.expectations}
+    return {metric: e.model_copy(update={"target": target}) for metric, e in checked.items()}
 
 
 def save_expectations(spec: Spec, expectations: Iterable[Expectation]) -> Path:
     """Write them, all of the spec's, where `load_expectations` looks, atomically.
 
     Raises:
-        ExpectationError: one was measured with another spec, or the file cannot be written.
+        ExpectationError: one was measured with another spec, the spec is of the open division and is judged by that of
+            another, or the file cannot be written.
     """
+    if spec.division == "open":
+        raise ExpectationError(
+            f"{spec.name}: is of the open division and has no expectation of its own: calibrate {spec.closed_spec.name}"
+        )
     chosen = tuple(expectations)
     for expectation in chosen:
         if expectation.spec_hash != spec.hash:

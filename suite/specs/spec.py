@@ -13,10 +13,12 @@
     [profiles.small.recipe]                 # hyper-parameters
     [profiles.small.options]                # overrides [options]
 
-    [variants.first.options]                # overrides the profile's, whichever it is; likewise data, checkpoint,
-    recipe
+    [variants.first.options]                # overrides the profile's, whichever it is; likewise the other three parts
     [variants.first]
     profiles = ["small"]                    # of these profiles only; of all where it is not said
+    [variants.fast]
+    division = "open"                       # another recipe (and nothing else) to the quality that the main spec's
+    [variants.fast.recipe]                  # expectation says; it has no expectation of its own
 
 Unknown keys are refused, and so is a value of another type than its key's: nothing is guessed.
 """
@@ -60,6 +62,8 @@ class Spec(BaseModel):
 
     Attributes:
         path: the TOML file. Expectations lie beside it.
+        division: `closed` trains the task's recipe as it is, and is judged by its own expectation; `open` trains a
+            recipe of its own, and is judged by the expectation of `closed_spec`.
         overrides: `dataset` and `checkpoint` that the user gave in the spec's stead.
         assertions: names of the metrics that must be as expected.
         minutes: what it takes, roughly, on a machine that the profile is meant for.
@@ -70,6 +74,7 @@ class Spec(BaseModel):
     path: Path
     task: str
     variant: str | None
+    division: Literal["closed", "open"] = "closed"
     profile: str
     data: DataSettings
     checkpoint: CheckpointSettings
@@ -103,6 +108,15 @@ class Spec(BaseModel):
     def hash(self) -> str:
         """Names what is measured: see `suite.specs.fingerprint`."""
         return measured_hash(self.resolved)
+
+    @property
+    def closed_spec(self) -> Spec:
+        """Whose expectation judges this one: itself, or of the open division the profile's main spec.
+
+        Raises:
+            SpecError: its file was changed and cannot be used any more.
+        """
+        return self if self.division == "closed" else load_spec(self.path, profile=self.profile)
 
     def overridden(self, *, dataset: str | None = None, checkpoint: str | None = None) -> Self:
         """The spec on another data set or checkpoint: it measures something else, and so its hash is another."""
@@ -169,10 +183,11 @@ def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = N
     if problems:
         raise SpecError("\n".join(problems))
     assert settings is not None
-    return Spec(
+    spec = Spec(
         path=file.path,
         task=file.task,
         variant=variant,
+        division=variant_table.get("division", "closed"),
         profile=profile,
         eval_batch_size=settings.eval_batch_size,
         assertions=settings.assertions,
@@ -180,6 +195,12 @@ def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = N
         minutes=settings.minutes,
         **parts,
     )
+    if spec.division == "open" and spec.hash == spec.closed_spec.hash:
+        raise SpecError(
+            f"{where}: variants.{variant}.recipe changes nothing of profiles.{profile}.recipe: change it, "
+            'or remove division = "open"'
+        )
+    return spec
 
 
 class _Settings(BaseModel):

@@ -21,7 +21,10 @@ SPECS = Path(__file__).parent
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 """Of a spec, profile or variant: it becomes part of file names."""
 PARTS = ("data", "checkpoint", "recipe", "options")
-VARIANT_KEYS = ("profiles", *PARTS)
+VARIANT_KEYS = ("profiles", "division", *PARTS)
+DIVISIONS = ("closed", "open")
+"""Of a variant. MLPerf's words: the closed division trains the recipe as it is, the open one another to the same
+quality."""
 PROFILE_KEYS = ("assert", "timeout_seconds", "minutes", "eval_batch_size", *PARTS)
 Table = dict[str, Any]
 
@@ -123,9 +126,25 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
                 of, there = entry["profiles"], list(table.get("profiles", {}))
                 if not isinstance(of, list) or not of or not all(profile in there for profile in of):
                     yield f"{where}: {within}.profiles = {shown(of)}: it must be a list of some of {', '.join(there)}"
+            if group == "variants" and "division" in entry:
+                yield from _problems_of_division(entry, where=where, within=within)
     for location, value in _leaves(table):
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{where}: {key_path(location)} = {value}: it must be a finite number"
+
+
+def _problems_of_division(entry: Table, *, where: str, within: str) -> Iterator[str]:
+    """The open division trains otherwise on the same data to the same metric: what is measured stays."""
+    if (division := entry["division"]) not in list(DIVISIONS):
+        yield f"{where}: {within}.division = {shown(division)}: say {' or '.join(DIVISIONS)}"
+    if division != "open":
+        return
+    for part in PARTS:
+        if part != "recipe" and part in entry:
+            yield (
+                f"{where}: {within}.{part}: the open division changes the recipe alone, so that it is judged by the "
+                f'same metric on the same data: remove {part}, or division = "open"'
+            )
 
 
 def _leaves(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:

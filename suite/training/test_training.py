@@ -102,6 +102,12 @@ def _complaint(verdict: Verdict, *, trial: Trial) -> str:
         advice = "Too good is suspicious: look for validation data in training, or positions left out of the score."
     else:
         advice = "Look at the record's trajectory for where it parts from a good run, and at the properties above."
+    if trial.spec.division == "open":
+        lines.append(
+            "The open division's recipe has to reach what the closed one's runs reached, on every seed: "
+            f"let it train longer or better ([variants.{trial.spec.variant}.recipe] of {trial.spec.path})."
+        )
+        return "\n".join(lines)
     lines.append(
         f"{advice} One correct run in {1 / (1 - verdict.confidence):.0f} falls outside by chance: other seeds tell "
         f"(pytest suite/ {task} --seeds {trial.seed + 1}-{trial.seed + 3}). If the change is meant, measure anew: "
@@ -114,7 +120,8 @@ def _provenance(expectation: Expectation) -> str:
     source, n = expectation.provenance, len(expectation.values)
     if isinstance(source, Published):
         return f"{n} published runs: " + ", ".join(f"{card.name} <{card.url}>" for card in source.sources)
-    return f"{n} runs measured on {source.hardware} with {source.engine} in {source.precision}, {source.date}"
+    by = f"{source.engine} in {source.processes} processes" if source.processes > 1 else source.engine
+    return f"{n} runs measured on {source.hardware} with {by} in {source.precision}, {source.date}"
 
 
 @contextmanager
