@@ -100,7 +100,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
 
 def _prove(session: Session, unpadded: Unpadded) -> None:
     """A model whose positions or attention are none of those that `Unpadded` knows would learn something else, and no
-    one would notice: its loss on two rows of different lengths must be what it is with padding.
+    one would notice: its loss on two rows of different lengths must be what it is with padding, as it is computed in
+    training and as in evaluation.
 
     Raises:
         EngineError: it is not.
@@ -111,14 +112,15 @@ def _prove(session: Session, unpadded: Unpadded) -> None:
     batch = session.pipeline.collate([rows[0, int(some.argmin())], rows[0, int(some.argmax())]], train=False)
     batch = to_device(batch, session.device)
     unpadded.eval()
-    with torch.inference_mode():
-        packed, padded = (float(session.pipeline.loss(model, batch)) for model in (unpadded, unpadded.module))
-    # A loss that is no number with padding, either, is told of by the step that has it.
-    if math.isfinite(padded) and not math.isclose(packed, padded, rel_tol=ROUNDING):
-        raise EngineError(
-            f"{type(unpadded.module).__name__} has a loss of {packed:.6g} without padding and of {padded:.6g} with it: "
-            "its rows cannot be packed; take the engine trainer or loop"
-        )
+    for learns in (True, False):
+        with torch.set_grad_enabled(learns):
+            packed, padded = (float(session.pipeline.loss(model, batch)) for model in (unpadded, unpadded.module))
+        # A loss that is no number with padding, either, is told of by the step that has it.
+        if math.isfinite(padded) and not math.isclose(packed, padded, rel_tol=ROUNDING):
+            raise EngineError(
+                f"{type(unpadded.module).__name__} has a loss of {packed:.6g} without padding and of {padded:.6g} with "
+                "it: its rows cannot be packed; take the engine trainer or loop"
+            )
 
 
 def _layout(batch: Batch, device: torch.device) -> Layout:
