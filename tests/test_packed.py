@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from reference.engines import loop, packed
+from reference.engines.packing import attention
 from reference.engines.packing import head as head_module
 from reference.engines.packing import lookup as lookup_module
 from reference.engines.packing.attention import NAME
@@ -291,6 +292,30 @@ def test_the_trained_model_is_the_plain_one_and_so_is_its_checkpoint(task: str, 
     expected, got = dict(model.named_parameters()), dict(again.named_parameters())
     for name, value in expected.items():
         assert torch.equal(value, got[name]), f"{name} of the checkpoint is not the trained one"
+
+
+def test_a_model_with_positions_that_nobody_packs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would go on counting from one row to the next."""
+    monkeypatch.setattr(Unpadded, "_pack_positions", lambda self: setattr(self, "_first_position", None))
+    with pytest.raises(
+        EngineError, match=r"BertForTokenClassification has a loss of \S+ without padding .* cannot be packed"
+    ):
+        train(pipeline("token-classification"))
+
+
+@pytest.mark.parametrize("path", ["training", "evaluation"])
+def test_arithmetic_that_changes_the_loss_is_refused_in_training_and_in_evaluation(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path == "evaluation":
+        look = attention._look
+        monkeypatch.setattr(attention, "_look", lambda *given: look(*given) * 1.5)
+    else:
+        attend: Any = attention._Attend.apply
+        wrong = type("Wrong", (), {"apply": staticmethod(lambda *given: attend(*given) * 1.5)})
+        monkeypatch.setattr(attention, "_Attend", wrong)
+    with pytest.raises(EngineError, match="cannot be packed"):
+        train(pipeline("token-classification"))
 
 
 def test_a_model_with_attention_of_its_own_is_refused() -> None:

@@ -114,7 +114,8 @@ def _prove(session: Session, unpadded: Unpadded) -> None:
     unpadded.eval()
     for learns in (True, False):
         with torch.set_grad_enabled(learns):
-            packed, padded = (float(session.pipeline.loss(model, batch)) for model in (unpadded, unpadded.module))
+            losses = (session.pipeline.loss(model, batch).detach() for model in (unpadded, unpadded.module))
+            packed, padded = map(float, losses)
         # A loss that is no number with padding, either, is told of by the step that has it.
         if math.isfinite(padded) and not math.isclose(packed, padded, rel_tol=ROUNDING):
             raise EngineError(
