@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from reference.engines import packed
 from reference.engines.packing import attention, recording
 from reference.engines.packing import lookup as lookup_module
-from reference.engines.packing.layout import FixedSegments, NotRecordable
+from reference.engines.packing.fixed import FixedSegments, NotRecordable
 from reference.engines.packing.recording import Pass, Recordings, size_of
 from reference.engines.training import Execution, Recipe, TrainingRun
 from reference.pipelines.pipeline import Pipeline
@@ -115,6 +115,14 @@ def train(pipe: Pipeline, *, recorder: Any, recipe: Recipe = RECIPE) -> Training
         return packed.train(pipe, recipe=recipe, execution=Execution(seed=7))
 
 
+def assert_goes_plainly(pipe: Pipeline) -> None:
+    taped = Taped()
+    run = train(pipe, recorder=taped)
+
+    assert (0, 0) == (taped.recorded, taped.played)
+    assert run.trajectory
+
+
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("task", RECORDED)
 def test_played_steps_have_the_losses_of_plain_ones(task: str) -> None:
@@ -165,33 +173,20 @@ def test_a_batch_of_a_known_size_is_played_and_one_of_a_new_size_recorded() -> N
 @pytest.mark.parametrize(("limit", "value"), [("MOST_TOKENS", 1), ("MOST_SIZES", 0)])
 def test_beyond_the_limits_nothing_is_recorded(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, limit, value)
-    taped = Taped()
-    run = train(tiny_pipeline("token-classification", dropout=0.0), recorder=taped)
-
-    assert (0, 0) == (taped.recorded, taped.played)
-    assert run.trajectory
+    assert_goes_plainly(tiny_pipeline("token-classification", dropout=0.0))
 
 
 def test_a_model_whose_attention_wants_more_than_rows_goes_plainly() -> None:
     """T5's bias by distance."""
-    taped = Taped()
-    run = train(tiny_pipeline("summarization", dropout=0.0), recorder=taped)
-
-    assert (0, 0) == (taped.recorded, taped.played)
-    assert run.trajectory
+    assert_goes_plainly(tiny_pipeline("summarization", dropout=0.0))
 
 
 def test_attention_without_a_kernel_goes_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_has_kernel", lambda query: False)
-    taped = Taped()
-    run = train(tiny_pipeline("token-classification", dropout=0.0), recorder=taped)
-
-    assert (0, 0) == (taped.recorded, taped.played)
-    assert run.trajectory
+    assert_goes_plainly(tiny_pipeline("token-classification", dropout=0.0))
 
 
 def test_layers_that_are_left_out_at_random_are_not_recorded() -> None:
-    taped = Taped()
     pipe = tiny_pipeline("translation", dropout=0.0)
     make = pipe.model
 
@@ -201,10 +196,7 @@ def test_layers_that_are_left_out_at_random_are_not_recorded() -> None:
         return model
 
     pipe.model = dropping  # type: ignore[method-assign]
-    run = train(pipe, recorder=taped)
-
-    assert (0, 0) == (taped.recorded, taped.played)
-    assert run.trajectory
+    assert_goes_plainly(pipe)
 
 
 def test_a_recording_that_fails_is_told_of_and_training_goes_on() -> None:
@@ -221,11 +213,7 @@ def test_a_recording_that_fails_is_told_of_and_training_goes_on() -> None:
 def test_a_large_table_of_positions_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its gradient would be that of the batch that was recorded."""
     monkeypatch.setattr(lookup_module, "LARGE", 1)
-    taped = Taped()
-    run = train(tiny_pipeline("token-classification", dropout=0.0), recorder=taped)
-
-    assert (0, 0) == (taped.recorded, taped.played)
-    assert run.trajectory
+    assert_goes_plainly(tiny_pipeline("token-classification", dropout=0.0))
 
 
 def test_the_trained_model_has_its_own_forward_again() -> None:

@@ -35,8 +35,13 @@ def logits_at(
     if own := cast(Any, getattr(model, "logits_at", None)):
         found: torch.Tensor = own(places, decoder_mask=decoder_mask, **inputs)
         return found
-    logits: torch.Tensor = model(**inputs).logits  # (B, T, V)
-    return logits.flatten(0, 1).index_select(0, places)
+    return _logits(model, places, **inputs)
+
+
+def _logits(model: torch.nn.Module, places: torch.Tensor | None, **inputs: Any) -> torch.Tensor:
+    """(M, V) of a plain model; with `places` None at all B * T."""
+    logits: torch.Tensor = model(**inputs).logits.flatten(0, 1)
+    return logits if places is None else logits.index_select(0, places)
 
 
 def losses_at(
@@ -55,10 +60,7 @@ def losses_at(
     if own := cast(Any, getattr(model, "losses_at", None)):
         found: torch.Tensor = own(places, labels=labels, decoder_mask=decoder_mask, **inputs)
         return found
-    if places is None:
-        logits = model(**inputs).logits.flatten(0, 1)
-    else:
-        logits = logits_at(model, places, decoder_mask=decoder_mask, **inputs)
+    logits = _logits(model, places, **inputs)
     return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none")
 
 
@@ -78,11 +80,7 @@ def losses_and_hits_at(
         found: tuple[torch.Tensor, torch.Tensor] = own(places, labels=labels, decoder_mask=decoder_mask, **inputs)
         return found
     with torch.no_grad():
-        if places is None:
-            logits = model(**inputs).logits.flatten(0, 1)
-        else:
-            logits = logits_at(model, places, decoder_mask=decoder_mask, **inputs)
-        return losses_and_hits(logits, labels=labels)
+        return losses_and_hits(_logits(model, places, **inputs), labels=labels)
 
 
 def losses_and_hits(logits: torch.Tensor, *, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from reference.engines.packing.layout import FixedSegments, Layout, NotRecordable, active, laid_out
+from reference.engines.packing.fixed import FixedSegments, NotRecordable
+from reference.engines.packing.layout import Layout, active, laid_out
 from reference.engines.packing.lookup import Lookup
 
 LEAST_STEP = 16
