@@ -307,13 +307,9 @@ def test_a_model_with_positions_that_nobody_packs_is_refused(monkeypatch: pytest
 def test_arithmetic_that_changes_the_loss_is_refused_in_training_and_in_evaluation(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if path == "evaluation":
-        look = attention._look
-        monkeypatch.setattr(attention, "_look", lambda *given: look(*given) * 1.5)
-    else:
-        attend: Any = attention._Attend.apply
-        wrong = type("Wrong", (), {"apply": staticmethod(lambda *given: attend(*given) * 1.5)})
-        monkeypatch.setattr(attention, "_Attend", wrong)
+    name = {"training": "attend", "evaluation": "look"}[path]
+    right = getattr(attention, name)
+    monkeypatch.setattr(attention, name, lambda *given: right(*given) * 1.5)
     with pytest.raises(EngineError, match="cannot be packed"):
         train(pipeline("token-classification"))
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from reference.engines import ENGINES, packed
 from reference.engines.evaluation import to_device
 from reference.engines.order import training_batches
-from reference.engines.packing import attention, layout, lookup, recording
+from reference.engines.packing import attention, grouping, layout, lookup, recording
 from reference.engines.packing.layout import Layout, laid_out
 from reference.engines.packing.recording import Pass
 from reference.engines.packing.unpadded import Unpadded
@@ -74,7 +74,8 @@ def test_a_packed_step_waits_for_nothing(
         with watch.copies_allowed():
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    monkeypatch.setattr(layout, "to_device", copied)
+    for module in (layout, grouping):
+        monkeypatch.setattr(module, "on_device", copied)
     monkeypatch.setattr(attention, "_has_kernel", lambda query: query.dtype == torch.bfloat16)
     monkeypatch.setattr(lookup, "LARGE", 2**15 if recorded else 1)
     # The fused AdamW has shapes for `meta`, but a list of devices on which it may be asked for.
@@ -95,7 +96,8 @@ def test_a_packed_step_waits_for_nothing(
     if recorded:
         model.record(recorder, rows=4)
     for number, batch in enumerate(batches(pipeline, count=4)):
-        model.layout = Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=META)
+        masks = {"mask": batch["attention_mask"], "decoder_mask": batch.get("decoder_mask")}
+        model.layout = Layout.of(**masks, device=META, size=model.size)
         moved = to_device(batch, META)
         with watch:
             loss = pipeline.loss(model, moved) / 7

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.engines.packing import attention
-from reference.engines.packing.attention import MASKS, packed_attention
+from reference.engines.packing import by_groups
+from reference.engines.packing.attention import packed_attention
+from reference.engines.packing.by_groups import MASKS
 from reference.engines.packing.dropout import kept_scale
 from reference.engines.packing.layout import Layout, laid_out
 
@@ -136,10 +137,10 @@ def test_a_window_narrower_than_what_a_group_pads_gives_numbers() -> None:
     lengths = [2, 20]
     q, k, v = inputs = [tokens(22, seed=seed) for seed in range(3)]
     layout = layout_of(lengths)
-    (group,) = layout.grouping(layout.source, layout.source).groups
+    (group,) = layout.grouping(layout.source, layout.source, heads=HEADS).groups
     got = packed(q, k, v, layout, sliding_window=3)
 
-    assert 20 == group.queries
+    assert 24 == group.queries
     assert_same(plain(q, k, v, lengths, lengths, sliding_window=3), got, inputs)
 
 
@@ -259,7 +260,7 @@ def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: l
 
 @pytest.fixture(params=[1, 500, 2**20], ids=["a row at a time", "a few rows", "all rows"])
 def cached(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "CACHED", request.param)
+    monkeypatch.setattr(by_groups, "CACHED", request.param)
 
 
 @pytest.mark.usefixtures("cached")
@@ -313,7 +314,7 @@ def test_without_a_gradient_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*args: Any) -> None:
         raise AssertionError("what is computed for a backward pass")
 
-    monkeypatch.setattr(attention._Attend, "forward", refuse)
+    monkeypatch.setattr(by_groups._Attend, "forward", refuse)
     inputs = [tokens(sum(RAGGED), seed=seed) for seed in range(3)]
     for mode in (torch.inference_mode, torch.no_grad):
         with mode():

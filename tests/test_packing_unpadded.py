@@ -16,6 +16,7 @@ from reference.engines.packing import lookup as lookup_module
 from reference.engines.packing.attention import NAME
 from reference.engines.packing.dropout import FastDropout
 from reference.engines.packing.head import Head
+from reference.engines.packing.layout import Size, rounded, unfilled
 from reference.engines.packing.lookup import Lookup
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.training import EngineError
@@ -209,6 +210,7 @@ with_vocabulary = [name for name, (_, task, _) in MODELS.items() if task.endswit
 # BART's positions are learned: it pads on the right.
 sides = [(name, side) for name in MODELS for side in ("right", "left") if (name, side) != ("bart", "left")]
 sides = [(name, side) for name, side in sides if (name, side) != ("marian", "left")]
+every_size = pytest.mark.parametrize("size", [unfilled, rounded], ids=["as many tokens", "filled up"])
 
 
 # The same numbers -----------------------------------------------------------------------------------------------------
@@ -216,10 +218,12 @@ sides = [(name, side) for name, side in sides if (name, side) != ("marian", "lef
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize(("name", "side"), sides)
-def test_logits_and_gradients_are_those_of_the_padded_model(name: str, side: Side) -> None:
+@every_size
+def test_logits_and_gradients_are_those_of_the_padded_model(name: str, side: Side, size: Size) -> None:
     plain = model_of(name)
     ours = copy.deepcopy(plain)
     unpadded = Unpadded(ours)
+    unpadded.size = size
     batch = case(plain, side=side)
     if plain.config.is_encoder_decoder:  # a forward of one is called by `logits_at` alone
         real = batch.mask.flatten().nonzero()[:, 0]
@@ -245,10 +249,12 @@ def test_logits_and_gradients_are_those_of_the_padded_model(name: str, side: Sid
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("name", with_vocabulary)
 @pytest.mark.parametrize("everywhere", [False, True], ids=["some places", "all places"])
-def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywhere: bool) -> None:
+@every_size
+def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywhere: bool, size: Size) -> None:
     plain = model_of(name)
     ours = copy.deepcopy(plain)
     unpadded = Unpadded(ours)
+    unpadded.size = size
     batch = case(plain)
     places = None if everywhere else batch.places
     labels = batch.labels if places is None else batch.labels[places]
@@ -266,9 +272,11 @@ def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywher
 @pytest.mark.parametrize("name", with_vocabulary)
 @pytest.mark.parametrize("everywhere", [False, True], ids=["some places", "all places"])
 @pytest.mark.parametrize("headless", [False, True], ids=["head", "last layer of another kind"])
-def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bool, headless: bool) -> None:
+@every_size
+def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bool, headless: bool, size: Size) -> None:
     plain = model_of(name).eval()
     unpadded = Unpadded(copy.deepcopy(plain))
+    unpadded.size = size
     if headless:
         unpadded._head = None
     batch = case(plain)

@@ -207,7 +207,8 @@ def test_a_recording_that_fails_is_told_of_and_training_goes_on() -> None:
         run = train(tiny_pipeline("token-classification", dropout=0.0), recorder=failing)
     plain = train(tiny_pipeline("token-classification", dropout=0.0), recorder=None)
 
-    assert [p.loss for p in plain.trajectory] == [p.loss for p in run.trajectory]
+    # Sums over more rows, as above: batches are filled up all the same.
+    assert_close_losses(plain, run, within=1e-5, what="plain and not recorded")
 
 
 def test_a_large_table_of_positions_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +238,7 @@ def test_there_are_few_sizes() -> None:
 
 
 def test_fixed_rows_refuse_to_tell_lengths() -> None:
-    fixed = FixedSegments.of(tokens=32, rows=3, device=torch.device("cpu"))
+    fixed = FixedSegments.of(size=32, rows=3, device=torch.device("cpu"))
     with pytest.raises(NotRecordable, match="lengths of rows"):
         _ = fixed.offsets
 

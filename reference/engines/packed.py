@@ -15,8 +15,8 @@ import torch
 from reference.engines.checkpoint import load_state
 from reference.engines.device import large_blocks_from_the_heap
 from reference.engines.evaluation import to_device
-from reference.engines.packing.attention import MASKS
-from reference.engines.packing.layout import Layout
+from reference.engines.packing.by_groups import MASKS
+from reference.engines.packing.layout import Layout, Size, rounded
 from reference.engines.packing.recording import recorder_on
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.packing.weights import Weights
@@ -54,6 +54,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         weights = Weights(model, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
         if (recorder := recorder_on(session.device)) is not None:
             unpadded.record(recorder, rows=recipe.batch_size)
+        elif session.device.type == "cpu" and dtype == torch.bfloat16:
+            unpadded.size = rounded
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
             session.evaluate(unpadded, together=TOGETHER)
@@ -72,7 +74,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     MASKS.seed(*key)
                     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
                     for number, batch in enumerate(micro_batches):
-                        unpadded.layout = _layout(batch, session.device)
+                        unpadded.layout = _layout(batch, session.device, size=unpadded.size)
                         loss = pipeline.loss(unpadded, to_device(batch, session.device)) / divisor(batch, items)
                         loss.backward()  # type: ignore[no-untyped-call]
                         total += loss.detach()
@@ -124,6 +126,6 @@ def _prove(session: Session, unpadded: Unpadded) -> None:
             )
 
 
-def _layout(batch: Batch, device: torch.device) -> Layout:
+def _layout(batch: Batch, device: torch.device, *, size: Size) -> Layout:
     """Made of the batch while it is on the host."""
-    return Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=device)
+    return Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=device, size=size)

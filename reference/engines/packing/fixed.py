@@ -21,23 +21,23 @@ class FixedSegments(Segments):
     """Rows whose tensors stay where they are while batches come and go: a recording reads them.
 
     Attributes:
-        tokens: of all batches alike: what a batch lacks is a row of its own, the last.
-        rows: at most, that one among them.
+        size: tokens of all batches alike.
+        rows: at most; what a batch has less than that is rows without a token, after its own.
     """
 
-    tokens: int = 0
+    size: int = 0
     rows: int = 1
 
     @classmethod
-    def of(cls, *, tokens: int, rows: int, device: torch.device) -> FixedSegments:
-        return cls(np.zeros((0, 0), bool), device, tokens, rows)
+    def of(cls, *, size: int, rows: int, device: torch.device) -> FixedSegments:
+        return cls(np.zeros((0, 0), bool), device, None, size, rows)
 
     def take(self, batch: Segments) -> None:
         """Hold these rows from now on."""
-        count, ends = int(batch.offsets[-1]), batch.bounds[0]
-        self.positions[:count].copy_(batch.positions)
+        self.positions.copy_(batch.positions)
+        ends = batch.bounds[0]
         self.bounds[0][: len(ends)].copy_(ends)
-        self.bounds[0][len(ends) : -1].fill_(count)
+        self.bounds[0][len(ends) :].fill_(self.size)
 
     @property
     def lengths(self) -> Array:
@@ -45,11 +45,11 @@ class FixedSegments(Segments):
 
     @cached_property
     def positions(self) -> torch.Tensor:
-        return torch.zeros(self.tokens, dtype=torch.int64, device=self.device)
+        return torch.zeros(self.size, dtype=torch.int64, device=self.device)
 
     @cached_property
     def bounds(self) -> tuple[torch.Tensor, int]:
         """No row is longer than all tokens. A kernel starts blocks that find nothing to do, which costs little."""
         ends = torch.zeros(self.rows + 1, dtype=torch.int32, device=self.device)
-        ends[-1] = self.tokens
-        return ends, self.tokens
+        ends[-1] = self.size
+        return ends, self.size

@@ -2,8 +2,8 @@
 needs to ask for it, operator by operator.
 
 A recording (a CUDA graph: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs) repeats the same kernels on
-the same memory. So a batch is filled up to one of a few sizes, with tokens in a row of their own that nobody asks
-about, and copied to where the recording reads. Large tables, the last layers, the loss and the optimizer are not
+the same memory. So batches are filled up to one of a few sizes (see `Segments`), and copied to where the recording
+reads. Large tables, the last layers, the loss and the optimizer are not
 recorded: these are few calls, and what they do depends on the task.
 """
 
@@ -69,9 +69,11 @@ class CudaGraphs:
 def size_of(tokens: int) -> int:
     """What a batch of so many tokens is filled up to: one of four sizes to each power of two.
 
-    >>> [size_of(tokens) for tokens in (1, 16, 17, 300, 2049)]
-    [16, 16, 32, 320, 2560]
+    >>> [size_of(tokens) for tokens in (1, 16, 17, 300, 2049, 8193)]
+    [16, 16, 32, 320, 2560, 8193]
     """
+    if tokens > MOST_TOKENS:
+        return tokens
     step = max(1 << max((tokens - 1).bit_length() - 3, 0), LEAST_STEP)
     return -(-tokens // step) * step
 
@@ -106,11 +108,9 @@ class Recordings:
 
     def _of(self, layout: Layout, given: Mapping[str, Any]) -> Recording | None:
         """None: batches like this one are not recorded."""
-        parts = [part for part in (layout.source, layout.target) if part is not None]
-        tokens = [int(part.offsets[-1]) for part in parts]
-        if self._refused or max(tokens) > MOST_TOKENS or len(layout.source.lengths) > self.rows:
+        sizes = tuple(part.tokens for part in (layout.source, layout.target) if part is not None)
+        if self._refused or max(sizes) > MOST_TOKENS or len(layout.source.mask) > self.rows:
             return None
-        sizes = tuple(size_of(count) for count in tokens)
         if sizes not in self._made and len(self._made) < MOST_SIZES:
             try:
                 self._made[sizes] = Recording(self, given, sizes=sizes)
@@ -128,13 +128,13 @@ class Recording:
     def __init__(self, owner: Recordings, given: Mapping[str, Any], *, sizes: tuple[int, ...]) -> None:
         self._owner = owner
         device = given["input_ids"].device
-        parts = [FixedSegments.of(tokens=tokens, rows=owner.rows + 1, device=device) for tokens in sizes]
+        parts = [FixedSegments.of(size=size, rows=owner.rows + 1, device=device) for size in sizes]
         self._parts, self._layout = parts, Layout(parts[0], parts[1] if len(parts) > 1 else None)
         self._tokens: dict[str, torch.Tensor] = {}
         constants: dict[str, Any] = {}
         for name, value in given.items():
             if name in SOURCE_TOKENS + TARGET_TOKENS and value is not None:
-                self._tokens[name] = value.new_zeros((1, parts[name in TARGET_TOKENS].tokens))
+                self._tokens[name] = value.new_zeros((1, parts[name in TARGET_TOKENS].size))
             elif name == "attention_mask" and value is not None:  # see `Unpadded`: nobody reads it
                 constants[name] = parts[0].positions.view(1, 1, 1, -1)
             elif any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(value)):
@@ -209,19 +209,19 @@ class Recording:
         for fixed, part in zip(self._parts, parts, strict=True):
             fixed.take(part)
         for name, place in self._tokens.items():
-            place[:, : given[name].shape[1]].copy_(given[name])
+            place.copy_(given[name])
         rows = [table(given[name]) for name, table in self._tables.items()]
         hidden: torch.Tensor = _Play.apply(self, self._trigger, *rows)  # type: ignore[no-untyped-call]
-        return self._kind(last_hidden_state=hidden[:, : int(parts[-1].offsets[-1])])
+        return self._kind(last_hidden_state=hidden)
 
     def play_forward(self, rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
         for place, row in zip(self._rows.values(), rows, strict=True):
-            place[:, : row.shape[1]].copy_(row)
+            place.copy_(row)
         self._play_forward()
         return self._output.detach()
 
     def play_backward(self, gradient: torch.Tensor) -> list[torch.Tensor]:
-        self._gradient.copy_(gradient)  # zero where the batch was filled up
+        self._gradient.copy_(gradient)
         self._play_backward()
         for parameter in self._learning:
             found = self._owner.gradients[parameter]
@@ -234,13 +234,12 @@ class _Play(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, recording: Recording, trigger: torch.Tensor, *rows: torch.Tensor) -> torch.Tensor:
-        ctx.recording, ctx.counts = recording, [row.shape[1] for row in rows]
+        ctx.recording = recording
         return recording.play_forward(rows)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        gradients = ctx.recording.play_backward(gradient)
-        return None, None, *(g[:, :count] for g, count in zip(gradients, ctx.counts, strict=True))
+        return None, None, *ctx.recording.play_backward(gradient)
 
 
 def _large_table(body: Any, name: str) -> Lookup | None:

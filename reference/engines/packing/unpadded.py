@@ -15,16 +15,17 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from reference.engines.packing.attention import MASKS, NAME
+from reference.engines.packing.attention import NAME
+from reference.engines.packing.by_groups import MASKS
 from reference.engines.packing.dropout import FastDropout
 from reference.engines.packing.head import Head
-from reference.engines.packing.layout import Layout, active, laid_out
+from reference.engines.packing.layout import Layout, Size, active, laid_out, unfilled
 from reference.engines.packing.lookup import Lookup, is_large_table
-from reference.engines.packing.recording import Recorder, Recordings
+from reference.engines.packing.recording import Recorder, Recordings, size_of
 from reference.engines.packing.writing import written
 from reference.engines.training import EngineError
 from reference.pipelines.vocabulary import before_head, losses_and_hits
@@ -38,12 +39,14 @@ class Unpadded(nn.Module):
     module: the model: it still takes padded inputs.
     lookups: its large tables.
     layout: of the batch to come, made on the host while the device was busy; None: it is made from the masks.
+    size: what a number of tokens is filled up to.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.module = model
         self.layout: Layout | None = None
+        self.size: Size = unfilled
         self._undo: list[Callable[[], Any]] = []
         self._pack_attention()
         self._replace(lambda m: type(m) is nn.Dropout, lambda m: FastDropout(m.p, MASKS))
@@ -122,8 +125,12 @@ class Unpadded(nn.Module):
         layout = self._lay_out(input_ids, attention_mask, decoder_mask)
         segments = layout.source if layout.target is None else layout.target
         asked = labels if places is not None or not segments.padded else labels.index_select(0, segments.real)
+        count = len(asked)
+        wanted = segments.tokens if places is None else self.size(count)
+        asked = pad(asked, (0, wanted - count), value=IGNORED)
         with ExitStack() as stack:
             if places is not None:
+                places = torch.cat([places, places[:1].expand(wanted - count)])
                 stack.enter_context(self._only(places, layout))
             if self._head is not None:
                 bias = self._bias_of_logits(stack)
@@ -136,6 +143,7 @@ class Unpadded(nn.Module):
             scores = torch.stack([each.float() for each in losses_and_hits(logits, labels=asked)], 1)
         else:
             scores = cross_entropy(logits.float(), asked, ignore_index=IGNORED, reduction="none")[:, None]
+        scores = scores[:count]
         if places is None and segments.padded:
             scores = scores.new_zeros(len(labels), scores.shape[1]).index_copy(0, segments.real, scores)
         return scores
@@ -146,7 +154,7 @@ class Unpadded(nn.Module):
         if self.layout is not None:
             return self.layout
         mask = torch.ones(input_ids.shape) if attention_mask is None else attention_mask
-        return Layout.of(mask, decoder_mask=decoder_mask, device=input_ids.device)
+        return Layout.of(mask, decoder_mask=decoder_mask, device=input_ids.device, size=self.size)
 
     def _run(self, layout: Layout, **inputs: Any) -> Any:
         for segments in (layout.source, layout.target):
@@ -185,6 +193,7 @@ class Unpadded(nn.Module):
 
     def record(self, recorder: Recorder, *, rows: int) -> None:
         """From now on train by recordings of the model's body, where its batches have at most so many rows."""
+        self.size = size_of
         self._undo.append(Recordings(self.module, rows=rows, recorder=recorder).remove)
 
     def restore(self) -> PreTrainedModel:
