@@ -258,12 +258,6 @@ def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: l
 # Without a gradient ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[1, 500, 2**20], ids=["a row at a time", "a few rows", "all rows"])
-def cached(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_groups, "CACHED", request.param)
-
-
-@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("lengths", [EVEN, RAGGED, EMPTY, ONES, [5], [7, 7, 4, 4, 4, 2]], ids=str)
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 3), (True, 2)])
 @pytest.mark.parametrize("biased", [False, True])
@@ -282,7 +276,6 @@ def test_without_a_gradient_a_row_attends_to_itself(
     torch.testing.assert_close(got.double(), expected, atol=ROUNDING, rtol=ROUNDING)
 
 
-@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize(
     ("source", "target"),
     [(EVEN, [2, 2, 2]), (RAGGED, [7, 1, 115, 2, 3]), ([4, 0, 3], [2, 0, 6]), ([3, 0, 4], [2, 3, 4]), ([0, 0], [2, 3])],

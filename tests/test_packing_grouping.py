@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference.engines.packing.grouping import GROUP_COST, LEAST, LOOK_COST, STEP, Grouping, _parts, grouped
+from reference.engines.packing.grouping import GROUP_COST, LEAST, STEP, Grouping, _parts, grouped, runs_of
 
 no_deadline = settings(deadline=None)  # a busy machine is no failure
 HEADS = 2
@@ -24,8 +25,8 @@ Owners = npt.NDArray[np.int64]
 """(T * heads,) of each row of (T * heads, d) the row of the batch and the head, as one number."""
 
 
-def made(queries: list[int], keys: list[int], *, learns: bool = True) -> Grouping:
-    return grouped(np.asarray(queries), np.asarray(keys), heads=HEADS, learns=learns, device=CPU)
+def made(queries: list[int], keys: list[int]) -> Grouping:
+    return grouped(np.asarray(queries), np.asarray(keys), heads=HEADS, device=CPU)
 
 
 @st.composite
@@ -34,7 +35,7 @@ def groupings(draw: st.DrawFn) -> tuple[list[int], list[int], Grouping]:
     queries = draw(lengths)
     others = st.lists(st.integers(0, 40), min_size=len(queries), max_size=len(queries))
     keys = queries if draw(st.booleans()) else draw(others)
-    return queries, keys, made(queries, keys, learns=draw(st.booleans()))
+    return queries, keys, made(queries, keys)
 
 
 def owners(lengths: list[int]) -> Owners:
@@ -119,17 +120,17 @@ Rows = list[tuple[int, int]]
 """Queries and keys of each row."""
 
 
-def cost(parts: list[Rows], *, learns: bool = True) -> float:
+def cost(parts: list[Rows]) -> float:
     total = 0.0
     for part in parts:
         longest = -(-max(max(row) for row in part) // STEP) * STEP
-        total += (GROUP_COST if learns else LOOK_COST) + len(part) * longest**2
+        total += GROUP_COST + len(part) * longest**2
     return total
 
 
-def parts_of(rows: Rows, *, learns: bool = True) -> list[Rows]:
+def parts_of(rows: Rows) -> list[Rows]:
     queries, keys = np.asarray(rows).T
-    return [[rows[row] for row in part] for part in _parts(queries, keys, learns=learns)]
+    return [[rows[row] for row in part] for part in _parts(queries, keys)]
 
 
 def partitions(items: Rows) -> Iterator[list[Rows]]:
@@ -148,14 +149,14 @@ sizes = st.one_of(st.sampled_from([0, 70, 120]), st.integers(0, 200))  # some ar
 
 
 @no_deadline
-@given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=6), st.booleans())
-def test_no_way_to_group_rows_is_cheaper(rows: Rows, learns: bool) -> None:
+@given(st.lists(st.tuples(sizes, sizes), min_size=1, max_size=6))
+def test_no_way_to_group_rows_is_cheaper(rows: Rows) -> None:
     some = [row for row in rows if any(row)]
-    parts = parts_of(rows, learns=learns)
-    least = min(cost(parts, learns=learns) for parts in partitions(some))
+    parts = parts_of(rows)
+    least = min(cost(parts) for parts in partitions(some))
 
     assert sorted(some) == sorted(row for part in parts for row in part)
-    assert least == pytest.approx(cost(parts, learns=learns), rel=1e-12)  # sums of floats in another order
+    assert least == pytest.approx(cost(parts), rel=1e-12)  # sums of floats in another order
 
 
 def test_a_long_tail_is_cheaper_than_one_group_and_than_one_row_a_group() -> None:
@@ -166,3 +167,15 @@ def test_a_long_tail_is_cheaper_than_one_group_and_than_one_row_a_group() -> Non
     assert cost(parts) < cost([[row] for row in rows])
     assert [400, 410] == sorted(n for part in parts for n, _ in part if n > 40)
     assert all(min(part)[0] >= 400 for part in parts if max(part)[0] >= 400)
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+@no_deadline
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=8))
+def test_runs_are_the_rows_in_their_order_and_as_long_as_can_be(rows: Rows) -> None:
+    runs = runs_of(*np.asarray(rows).T)
+
+    assert rows == [(run.queries, run.keys) for run in runs for _ in range(run.rows)]
+    assert all((one.queries, one.keys) != (two.queries, two.keys) for one, two in pairwise(runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import resource
 import sys
@@ -12,6 +13,9 @@ from contextlib import contextmanager
 import torch
 
 from reference.engines.training import EngineError, Execution, Precision
+
+HUGE = 2**30
+"""Bytes of the heap that are asked to be on huge pages: more would be given back as soon as they are free."""
 
 
 def resolve_device(name: str, *, precision: Precision) -> torch.device:
@@ -84,15 +88,23 @@ def peak_device_bytes(device: torch.device) -> int | None:
 
 
 def large_blocks_from_the_heap() -> None:
-    """Let the C library keep large blocks that were freed, where it can be told so (glibc).
+    """Let the C library keep large blocks that were freed, on pages of 2 MiB, where it can be told so (glibc).
 
     It takes blocks beyond 32 MiB from the system and gives them back each time, and the system fills each page with
-    zeros when it is touched: an activation of 250 MB costs more to get than to compute. For a process that trains and
-    ends.
+    zeros when it is touched: an activation of 250 MB costs more to get than to compute. And of pages of 4 KiB a
+    processor knows the addresses of some thousand alone. For a process that trains and ends.
     """
     if not sys.platform.startswith("linux"):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # another C library has none
-        mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped by itself
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: freed blocks at the heap's end stay
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):  # another C library has none
+        return
+    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is mapped by itself
+    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: freed blocks at the heap's end stay
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if (block := libc.malloc(HUGE)) is not None:  # addresses; memory comes with the first touch
+        start = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE
+        libc.madvise(start, HUGE - mmap.PAGESIZE, mmap.MADV_HUGEPAGE)  # where it is refused, all goes on as before
+        libc.free(block)

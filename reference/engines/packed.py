@@ -50,12 +50,9 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
     with session.open() as model:
         unpadded = Unpadded(model)
         _prove(session, unpadded)
-        dtype = DTYPES[execution.precision]
-        weights = Weights(model, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
+        weights = computing(unpadded, recipe=recipe, dtype=DTYPES[execution.precision])
         if (recorder := recorder_on(session.device)) is not None:
             unpadded.record(recorder, rows=recipe.batch_size)
-        elif session.device.type == "cpu" and dtype == torch.bfloat16:
-            unpadded.size = rounded
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
             session.evaluate(unpadded, together=TOGETHER)
@@ -98,6 +95,14 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         weights.release()
         unpadded.restore()
     return session.run
+
+
+def computing(unpadded: Unpadded, *, recipe: Recipe, dtype: torch.dtype) -> Weights:
+    """The model's weights, with which it computes in `dtype` from now on."""
+    weights = Weights(unpadded.module, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
+    if weights.master.device.type == "cpu" and dtype == torch.bfloat16:
+        unpadded.size = rounded
+    return weights
 
 
 def _prove(session: Session, unpadded: Unpadded) -> None:

@@ -20,9 +20,8 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 
 from reference.engines.device import large_blocks_from_the_heap
 from reference.engines.evaluation import predict_share
-from reference.engines.packed import DTYPES, TOGETHER
+from reference.engines.packed import DTYPES, TOGETHER, computing
 from reference.engines.packing.unpadded import Unpadded
-from reference.engines.packing.weights import Weights
 from reference.engines.work import ExampleCounter, WorkError
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Columns, FeatureRows, Pipeline
@@ -97,7 +96,7 @@ class Engine:
         if payload["engine"] == "packed":
             large_blocks_from_the_heap()  # as the engine does
             unpadded = Unpadded(model)
-            Weights(model, lookups=unpadded.lookups, recipe=spec.recipe, dtype=DTYPES[payload["precision"]])
+            computing(unpadded, recipe=spec.recipe, dtype=DTYPES[payload["precision"]])
             self.model, self.size = unpadded, TOGETHER * self.size
 
     def predict(self, pipeline: FirstOfValidation) -> None:

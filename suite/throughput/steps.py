@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from reference.engines import ENGINES
-from reference.engines.training import Execution, TrainingRun
+from reference.engines.training import Execution, Recipe, TrainingRun
 from reference.engines.work import WorkError, necessary_work
 from reference.pipelines import PIPELINES
 from reference.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
@@ -30,9 +30,10 @@ from suite.specs.spec import load_spec
 WAYS = ("trainer:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Engine and precision; the first is what the others are judged against."""
 TAKE_STEPS = f"{__name__}:take_steps"
-WARM_UP = 3
 STEPS = 10
-"""Of a round, after `WARM_UP` others: the first steps find memory and kernels to be made ready."""
+"""Of a round, after some others: the first steps find memory and kernels to be made ready."""
+WARM_UP = (3, 1 / 40)
+"""At least so many, and this share of the whole recipe's, whose pace it is that is looked for."""
 
 
 class StepsError(Exception):
@@ -72,19 +73,24 @@ def take_steps(payload: Message, send: Send) -> Message:
     mirror = None if payload["mirror"] is None else Path(payload["mirror"])
     source = open_source(spec.data, spec.checkpoint, access=Access(mirror=mirror, dataset=None, checkpoint=None))
     pipeline = TrainingAlone(PIPELINES[spec.task](source, options=spec.options, seed=1))
-    recipe = spec.recipe.model_copy(update={"stop_after": WARM_UP + STEPS})
+    in_all = _steps_of(spec.recipe, examples=FeatureRows(pipeline.columns("train")).size)
+    warm_up = max(WARM_UP[0], round(WARM_UP[1] * in_all))
+    recipe = spec.recipe.model_copy(update={"stop_after": warm_up + STEPS})
     execution = Execution(seed=1, precision=payload["precision"])
     run = ENGINES[payload["engine"]](pipeline, recipe=recipe, execution=execution)
     steps = len(run.step_seconds)
-    batches = math.ceil(FeatureRows(pipeline.columns("train")).size / recipe.batch_size)
-    in_all = math.ceil(spec.recipe.epochs * math.ceil(batches / recipe.accumulation))
     return {
-        "steps": min(in_all, spec.recipe.stop_after or in_all),
-        "seconds": run.step_seconds[WARM_UP:],
+        "steps": in_all,
+        "seconds": run.step_seconds[warm_up:],
         "samples": run.trajectory[-1].samples / steps,
         "tokens": run.tokens / steps,
         "floor": _floor(pipeline, run, execution=execution) if payload["count"] else None,
     }
+
+
+def _steps_of(recipe: Recipe, *, examples: int) -> int:
+    in_all = math.ceil(recipe.epochs * math.ceil(math.ceil(examples / recipe.batch_size) / recipe.accumulation))
+    return min(in_all, recipe.stop_after or in_all)
 
 
 def _floor(pipeline: Pipeline, run: TrainingRun, *, execution: Execution) -> float | None:

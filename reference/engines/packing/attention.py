@@ -14,7 +14,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from reference.engines.packing.by_groups import Settings, attend, look
+from reference.engines.packing.by_groups import Settings, attend
+from reference.engines.packing.by_runs import look
 from reference.engines.packing.layout import active
 
 NAME = "touchstone_packed"
@@ -61,10 +62,11 @@ def packed_attention(
         ends = (*queries.bounds, *keys.bounds)
         return _by_kernel(query, key, value, ends, dropout=dropout, causal=causal, scale=scale), None
     bias = position_bias if keys is queries else None  # T5 gives its attention from decoder to encoder one of zeros
-    learns = torch.is_grad_enabled() or dropout > 0
-    grouping = layout.grouping(queries, keys, heads=query.shape[1], learns=learns)
-    by_groups = attend if learns else look
-    return by_groups(query, key, value, bias, grouping, Settings(scale, dropout, causal, sliding_window)), None
+    settings = Settings(scale, dropout, causal, sliding_window)
+    if torch.is_grad_enabled() or dropout > 0:
+        grouping = layout.grouping(queries, keys, heads=query.shape[1])
+        return attend(query, key, value, bias, grouping, settings), None
+    return look(query, key, value, bias, layout.runs(queries, keys), settings), None
 
 
 def _has_kernel(query: torch.Tensor) -> bool:

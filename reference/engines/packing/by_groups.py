@@ -15,8 +15,6 @@ import torch
 from reference.engines.packing.dropout import MaskSource, drop, kept_scale
 from reference.engines.packing.grouping import LEAST, Group, Grouping
 
-CACHED = 2**20
-"""Scores that are computed together where no gradient is wanted: 4 MiB in float32."""
 MASKS = MaskSource()
 """Draws the dropout of attention weights; the engine seeds it every step."""
 
@@ -34,6 +32,16 @@ class Settings:
     dropout: float = 0.0
     causal: bool = False
     window: int | None = None
+
+    def blocked(self, queries: int, keys: int, *, device: torch.device) -> torch.Tensor | None:
+        """(queries, keys) float32: `LEAST` where a query must not see a key, else 0. None: it sees all of its row."""
+        if not self.causal and self.window is None:
+            return None
+        distance = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
+        far = distance > 0 if self.causal else torch.zeros_like(distance, dtype=torch.bool)
+        if self.window is not None:
+            far = far | (distance.abs() >= self.window)
+        return torch.zeros(far.shape, device=device).masked_fill_(far, LEAST)
 
 
 def attend(
@@ -54,31 +62,6 @@ def attend(
     return output
 
 
-@torch.no_grad()
-def look(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    bias: torch.Tensor | None,
-    grouping: Grouping,
-    settings: Settings,
-) -> torch.Tensor:
-    """What `attend` gives, where nobody will ask for a gradient: nothing is kept, and a CPU takes few rows at a time,
-    whose scores stay in a cache."""
-    heads, width, on_host = query.shape[1], value.shape[-1], query.device.type == "cpu"
-    query, key, value = (_by_head(x) for x in (query * settings.scale, key, value))
-    output = value.new_empty(grouping.query_places, width)
-    for group, part in zip(grouping.groups, torch.split(output, grouping.queries_by_group), strict=True):
-        q, k, v = _gathered(group, query, key, value, heads=heads)
-        blocked, seen = _blocked(group, settings, device=q.device), part.view(len(q), -1, width)
-        together = max(CACHED // (heads * group.queries * max(group.keys, 1)), 1) if on_host else group.rows
-        for start in range(0, group.rows, together):
-            rows, some = (slice(start * each, (start + together) * each) for each in (1, heads))
-            weights = _weights(q[some], k[some], group, rows, heads=heads, bias=bias, blocked=blocked)
-            torch.bmm(weights.to(v.dtype), v[some], out=seen[some])
-    return output.index_select(0, grouping.query_place).view(1, -1, heads, width)
-
-
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -96,8 +79,7 @@ class _Attend(torch.autograd.Function):
         kept: list[torch.Tensor | None] = []
         for group, part in zip(grouping.groups, torch.split(output, grouping.queries_by_group), strict=True):
             q, k, v = _gathered(group, query, key, value, heads=heads)
-            blocked = _blocked(group, settings, device=q.device)
-            weights = _weights(q, k, group, slice(None), heads=heads, bias=bias, blocked=blocked)
+            weights = _weights(q, k, group, heads=heads, bias=bias, settings=settings)
             mask, seen = None, weights.to(v.dtype)
             if settings.dropout:
                 mask = MASKS.draw(seen.shape, rate=settings.dropout, dtype=v.dtype, device=v.device)
@@ -175,39 +157,25 @@ def _gathered(
 
 
 def _weights(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    group: Group,
-    rows: slice,
-    *,
-    heads: int,
-    bias: torch.Tensor | None,
-    blocked: torch.Tensor | None,
+    q: torch.Tensor, k: torch.Tensor, group: Group, *, heads: int, bias: torch.Tensor | None, settings: Settings
 ) -> torch.Tensor:
-    """(n * heads, queries, keys) float32 of n rows of a group. Softmax in float32, whatever comes in: more exact, and
-    faster than in bfloat16 on a CPU."""
+    """(b * heads, queries, keys) float32. Softmax in float32, whatever comes in: more exact, and on a CPU faster than
+    in bfloat16."""
     scores = torch.bmm(q, k.transpose(1, 2)).float()
     by_head = torch.unflatten(scores, 0, (-1, heads))
     if bias is not None:  # padding has none
         by_head[:, :, : bias.shape[2], : bias.shape[3]] += bias[:, :, : group.queries, : group.keys]
-    if blocked is not None:
-        by_head += blocked[rows]
+    blocked, hidden = settings.blocked(group.queries, group.keys, device=q.device), group.hidden
+    if settings.causal:  # a row's own padding comes after all that it may see
+        hidden = None
+    if blocked is not None and hidden is not None:  # not their sum, which is beyond float32
+        by_head += torch.minimum(blocked, hidden)
+    elif blocked is not None:
+        by_head += blocked
+    elif hidden is not None:
+        by_head += hidden
     weights = torch.softmax(scores, -1)
     if group.blind and group.hidden is not None:
         # Who sees nothing learns nothing: without this, the mean of some other row.
-        weights.view(by_head.shape).masked_fill_(group.hidden[rows] < 0, 0.0)
+        weights.view(by_head.shape).masked_fill_(group.hidden < 0, 0.0)
     return weights
-
-
-def _blocked(group: Group, settings: Settings, *, device: torch.device) -> torch.Tensor | None:
-    """`LEAST` where a query must not see a key, else 0: (rows, 1, queries or 1, keys)."""
-    if not settings.causal and settings.window is None:
-        return group.hidden
-    distance = torch.arange(group.keys, device=device) - torch.arange(group.queries, device=device)[:, None]
-    far = distance > 0 if settings.causal else torch.zeros_like(distance, dtype=torch.bool)
-    if settings.window is not None:
-        far = far | (distance.abs() >= settings.window)
-    blocked = torch.zeros(far.shape, device=device).masked_fill_(far, LEAST)[None, None]
-    if group.hidden is not None and not settings.causal:  # a row's own padding comes after all that it may see
-        blocked = torch.minimum(blocked, group.hidden)
-    return blocked.expand(group.rows, -1, -1, -1)

@@ -1,7 +1,8 @@
-"""Which rows of a packed batch are attended to together.
+"""Which rows of a packed batch are attended to together, for attention must keep rows apart.
 
-Attention must keep rows apart. On a CPU rows of like length are attended to in groups, padded within the group alone:
-where one batch padded to its longest row would do more than twice the work, groups do a few percent more.
+In training rows of like length are attended to in groups, padded within the group alone: where one batch padded to its
+longest row would do more than twice the work, groups do a few percent more. Without a gradient rows are taken as they
+lie, run by run of those of one length.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ GROUP_COST = 10_000
 """What a group costs beside its arithmetic, in places (query, key) of one head: some 30 calls of operators, each as
 long as a few thousand places take. Measured on two cores with CoNLL-2003 and SQuAD; half and twice of it change a
 step by less than 2%."""
-LOOK_COST = 6_000
-"""The same of attention without a gradient: some 12 calls, and less time a place. Measured likewise."""
 STEP = 8
 """Groups are as long as a multiple of it: few sizes, for each of which a CPU's library makes a kernel of its own in
 bfloat16 (see `layout.rounded`)."""
@@ -87,11 +86,32 @@ class Grouping:
         return sum(self.keys_by_group)
 
 
-def grouped(queries: Array, keys: Array, *, heads: int, learns: bool, device: torch.device) -> Grouping:
+@dataclass(frozen=True)
+class Run:
+    """Rows side by side, each of as many `queries` and `keys`."""
+
+    rows: int
+    queries: int
+    keys: int
+
+
+def runs_of(queries: Array, keys: Array) -> list[Run]:
+    """All rows in their order.
+
+    >>> runs_of(np.array([7, 7, 2]), np.array([7, 7, 2]))
+    [Run(rows=2, queries=7, keys=7), Run(rows=1, queries=2, keys=2)]
+    """
+    sizes = np.stack([queries, keys], 1)
+    starts = np.flatnonzero(np.append(True, (sizes[1:] != sizes[:-1]).any(1)))
+    counts = np.diff(starts, append=len(sizes))
+    return [Run(int(n), *map(int, sizes[start])) for n, start in zip(counts, starts, strict=True)]
+
+
+def grouped(queries: Array, keys: Array, *, heads: int, device: torch.device) -> Grouping:
     """Of B rows with these numbers of queries and of keys, the grouping that costs least."""
     groups = []
     sides = [_Side(lengths, heads) for lengths in (queries, keys)]
-    for part in _parts(queries, keys, learns=learns):
+    for part in _parts(queries, keys):
         (query_index, asked), (key_index, shown) = (side.take(part) for side in sides)
         padded = np.where(asked[:, None], query_index, sides[0].tokens * heads)
         hidden = np.where(shown, 0.0, LEAST).astype(np.float32)[:, None, None]
@@ -135,18 +155,17 @@ class _Side:
         return index, real
 
 
-def _parts(queries: Array, keys: Array, *, learns: bool) -> list[Array]:
+def _parts(queries: Array, keys: Array) -> list[Array]:
     """The rows in groups of like length, so that the cost of all groups is least, by their first row: a group of b
-    rows, the longest of L queries or keys, costs `GROUP_COST + b * L^2`, or `LOOK_COST` without a gradient, with L
-    lengthened to a multiple of `STEP`. Rows of length 0 are in none.
+    rows, the longest of L queries or keys, costs `GROUP_COST + b * L^2`, with L lengthened to a multiple of `STEP`.
+    Rows of length 0 are in none.
     """
-    cost = GROUP_COST if learns else LOOK_COST
     longest = _lengthened(np.maximum(queries, keys))
     order = np.lexsort((keys, queries, longest))[int((longest == 0).sum()) :]
     squares = longest[order] ** 2
     least, begins = np.zeros(len(order) + 1), np.zeros(len(order) + 1, np.int64)
     for stop in range(1, len(order) + 1):
-        costs = least[:stop] + cost + np.arange(stop, 0, -1) * squares[stop - 1]
+        costs = least[:stop] + GROUP_COST + np.arange(stop, 0, -1) * squares[stop - 1]
         begins[stop] = costs.argmin()
         least[stop] = costs[begins[stop]]
     parts, stop = [], len(order)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reference.engines.packing.grouping import Grouping, grouped, on_device
+from reference.engines.packing.grouping import Grouping, Run, grouped, on_device, runs_of
 from reference.ragged import Array
 
 Size = Callable[[int], int]
@@ -122,7 +122,8 @@ class Layout:
 
     source: Segments
     target: Segments | None = None
-    _groupings: dict[tuple[int, int, int, bool], Grouping] = field(default_factory=dict)
+    _groupings: dict[tuple[int, int, int], Grouping] = field(default_factory=dict)
+    _runs: dict[tuple[int, int], list[Run]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -147,13 +148,19 @@ class Layout:
         )
         return cls(source, target[0] if target else None)
 
-    def grouping(self, queries: Segments, keys: Segments, *, heads: int, learns: bool = True) -> Grouping:
-        """How `queries` attend to `keys`, made once a batch; for a backward pass, too, if it `learns`."""
-        which = (id(queries), id(keys), heads, learns)
+    def grouping(self, queries: Segments, keys: Segments, *, heads: int) -> Grouping:
+        """How `queries` attend to `keys` where a gradient is wanted, made once a batch."""
+        which = (id(queries), id(keys), heads)
         if which not in self._groupings:
-            rows = (each.lengths for each in (queries, keys))
-            self._groupings[which] = grouped(*rows, heads=heads, learns=learns, device=queries.device)
+            self._groupings[which] = grouped(queries.lengths, keys.lengths, heads=heads, device=queries.device)
         return self._groupings[which]
+
+    def runs(self, queries: Segments, keys: Segments) -> list[Run]:
+        """The same where none is."""
+        which = (id(queries), id(keys))
+        if which not in self._runs:
+            self._runs[which] = runs_of(queries.lengths, keys.lengths)
+        return self._runs[which]
 
 
 _ACTIVE: ContextVar[Layout | None] = ContextVar("layout", default=None)

@@ -162,8 +162,12 @@ class Weights:
 
 
 def _norm_of(tensor: torch.Tensor) -> torch.Tensor:
-    norm: torch.Tensor = torch.linalg.vector_norm(tensor)
-    return norm
+    """() on a host from dot products of a million numbers each. `vector_norm` adds one after the other in float32
+    there: for twenty million it is wrong by a thousandth, and takes three times as long."""
+    if tensor.device.type != "cpu":
+        norm: torch.Tensor = torch.linalg.vector_norm(tensor)
+        return norm
+    return torch.stack([torch.dot(part, part) for part in torch.split(tensor.flatten(), 2**20)]).sum().sqrt()
 
 
 def _split(flat: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
