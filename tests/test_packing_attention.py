@@ -261,10 +261,11 @@ def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: l
 @pytest.mark.parametrize("lengths", [EVEN, RAGGED, EMPTY, ONES, [5], [7, 7, 4, 4, 4, 2]], ids=str)
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 3), (True, 2)])
 @pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_without_a_gradient_a_row_attends_to_itself(
-    lengths: list[int], causal: bool, window: int | None, biased: bool
+    lengths: list[int], causal: bool, window: int | None, biased: bool, dtype: torch.dtype
 ) -> None:
-    inputs = [tokens(sum(lengths), seed=seed) for seed in range(3)]
+    inputs = [tokens(sum(lengths), seed=seed, dtype=dtype) for seed in range(3)]
     how: dict[str, Any] = {"causal": causal, "sliding_window": window}
     if biased:
         longest = max(lengths)
@@ -292,11 +293,15 @@ def test_without_a_gradient_a_target_attends_to_its_own_source(source: list[int]
 
 @pytest.mark.parametrize("lengths", [EVEN, [5, 3, 100, 0, 4, 104]], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
-def test_in_bf16_it_is_the_same_without_a_gradient(lengths: list[int], causal: bool) -> None:
+@pytest.mark.parametrize("biased", [False, True])
+def test_in_bf16_it_is_the_same_without_a_gradient(lengths: list[int], causal: bool, biased: bool) -> None:
     inputs = [tokens(sum(lengths), seed=seed, dtype=torch.bfloat16) for seed in range(3)]
-    expected = packed(*inputs, layout_of(lengths), causal=causal)  # type: ignore[misc]
+    how: dict[str, Any] = {"causal": causal}
+    if biased:
+        how["position_bias"] = torch.randn(1, HEADS, *[max(lengths)] * 2, generator=torch.Generator().manual_seed(4))
+    expected = packed(*inputs, layout_of(lengths), **how)  # type: ignore[misc]
     with torch.inference_mode():
-        got = packed(*inputs, layout_of(lengths), causal=causal)  # type: ignore[misc]
+        got = packed(*inputs, layout_of(lengths), **how)  # type: ignore[misc]
 
     assert torch.bfloat16 == got.dtype
     # The same roundings; a sum in another order, of another group's width, may fall on the other side of one of them.

@@ -34,12 +34,14 @@ def look(
         (1, T_q, heads, d).
     """
     whole = bias is None and settings.window is None
+    # To float64 the kernel reads a float32 mask as if it were float64, without a word.
+    dtype = torch.promote_types(query.dtype, torch.float32)
     parts = []
     queries = torch.split(query[0], [run.rows * run.queries for run in runs], dim=1)
     keys, values = (torch.split(x[0], [run.rows * run.keys for run in runs], dim=1) for x in (key, value))
     for run, *own in zip(runs, queries, keys, values, strict=True):
         q, k, v = (_by_row(tokens, run.rows) for tokens in own)
-        mask = None if whole else _mask(run, bias, settings, device=query.device)
+        mask = None if whole else _mask(run, bias, settings, device=query.device, dtype=dtype)
         causal = settings.causal and whole
         seen = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=settings.scale)
         parts.append(seen.transpose(1, 2).flatten(0, 1))
@@ -51,10 +53,12 @@ def _by_row(tokens: torch.Tensor, rows: int) -> torch.Tensor:
     return torch.unflatten(tokens, 1, (rows, -1)).transpose(0, 1)
 
 
-def _mask(run: Run, bias: torch.Tensor | None, settings: Settings, *, device: torch.device) -> torch.Tensor | None:
-    """What is added to scores: (queries, keys) or (1, heads, queries, keys) float32."""
+def _mask(
+    run: Run, bias: torch.Tensor | None, settings: Settings, *, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """What is added to scores: (queries, keys) or (1, heads, queries, keys), in `dtype`."""
     blocked = settings.blocked(run.queries, run.keys, device=device)
     if bias is None:
-        return blocked
-    own = bias[:, :, : run.queries, : run.keys].float()
+        return blocked if blocked is None else blocked.to(dtype)
+    own = bias[:, :, : run.queries, : run.keys].to(dtype)
     return own if blocked is None else own + blocked
