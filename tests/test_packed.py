@@ -17,8 +17,9 @@ from reference.engines import loop, packed
 from reference.engines.packing import attention
 from reference.engines.packing import head as head_module
 from reference.engines.packing import lookup as lookup_module
+from reference.engines.packing import unpadded as unpadded_module
 from reference.engines.packing.attention import NAME
-from reference.engines.packing.dropout import FastDropout
+from reference.engines.packing.dropout import MaskSource
 from reference.engines.packing.head import Head
 from reference.engines.packing.lookup import Lookup
 from reference.engines.packing.unpadded import Unpadded
@@ -214,15 +215,16 @@ def draws(pipe: Pipeline, **how: Any) -> list[str]:
     """What dropout leaves of ones, in every call of a run, by place and step."""
     seen: list[str] = []
 
-    class Watched(FastDropout):
-        def forward(self, input: torch.Tensor) -> torch.Tensor:
-            output = super().forward(torch.ones_like(input)) if self.training else input
-            if self.training:
-                seen.append(str((output[..., :8] != 0).int().flatten().tolist()[:64]))
-            return input
+    class Watched(MaskSource):
+        def draw(self, shape: torch.Size, **how: Any) -> torch.Tensor:
+            mask = super().draw(shape, **how)
+            seen.append(str((mask[..., :8] != 0).int().flatten().tolist()[:64]))
+            return mask
 
+    watched = Watched()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reference.engines.packing.unpadded.FastDropout", Watched)
+        for module in (packed, unpadded_module):
+            patch.setattr(module, "MASKS", watched)
         train(pipe, **how)
     return seen
 
@@ -278,7 +280,7 @@ def test_the_trained_model_is_the_plain_one_and_so_is_its_checkpoint(task: str, 
 
     assert [(n, type(m)) for n, m in plain.named_modules()] == [(n, type(m)) for n, m in model.named_modules()]
     assert plain.config._attn_implementation == model.config._attn_implementation != NAME
-    assert not any(isinstance(module, (Head, Lookup, FastDropout)) for module in model.modules())
+    assert not any(isinstance(module, (Head, Lookup)) for module in model.modules())
     assert 1 == len({module.training for module in model.modules()})
 
     last = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reference.engines.packing.dropout import LEVELS, FastDropout, MaskSource, drop, kept_scale
+from reference.engines.packing.dropout import LEVELS, MaskSource, drop, fast_dropout, kept_scale
 
 CPU = torch.device("cpu")
 no_deadline = settings(deadline=None)  # a busy machine is no failure
@@ -98,11 +99,18 @@ def test_what_is_kept_keeps_its_bits_and_what_is_dropped_is_zero_even_if_it_was_
     assert dtype == got.dtype
 
 
+# What models call -----------------------------------------------------------------------------------------------------
+
+
+def dropped(values: torch.Tensor, *, rate: float, seed: int) -> torch.Tensor:
+    with fast_dropout(source(seed)):
+        return nn.functional.dropout(values, p=rate, training=True)
+
+
 @every_dtype
 def test_the_gradient_goes_where_the_value_went(dtype: torch.dtype) -> None:
-    layer = FastDropout(0.25, source(5))
     values = torch.full((40, 50), 2.0, dtype=dtype, requires_grad=True)
-    output = layer(values)
+    output = dropped(values, rate=0.25, seed=5)
     output.backward(torch.ones_like(output))
     assert values.grad is not None
 
@@ -114,21 +122,49 @@ def test_the_gradient_goes_where_the_value_went(dtype: torch.dtype) -> None:
 
 def test_values_and_gradients_that_do_not_lie_in_order_are_dropped_all_the_same() -> None:
     values = torch.arange(1.0, 13).view(3, 4).t().requires_grad_()
-    output = FastDropout(0.5, source(6))(values)
+    output = dropped(values, rate=0.5, seed=6)
     output.backward(torch.ones(3, 4).t())
     assert values.grad is not None
 
     assert torch.equal(output, values * values.grad)
 
 
-@pytest.mark.parametrize("layer", [FastDropout(0.0, MaskSource()), FastDropout(0.7, MaskSource()).eval()])
+@pytest.mark.parametrize("layer", [nn.Dropout(0.0), nn.Dropout(0.7).eval()])
 def test_rate_zero_and_evaluation_change_nothing(layer: nn.Module) -> None:
     values = torch.randn(3)
-
-    assert layer(values) is values
+    with fast_dropout(MaskSource()):
+        assert layer(values) is values
 
 
 def test_rate_one_drops_everything() -> None:
-    output = FastDropout(1.0, source(7))(torch.ones(1000))
+    assert torch.equal(torch.zeros(1000), dropped(torch.ones(1000), rate=1.0, seed=7))
 
-    assert torch.equal(torch.zeros(1000), output)
+
+def test_a_layer_and_the_function_draw_from_the_same_source_and_torchs_own_from_nothing() -> None:
+    values, before = torch.ones(64), torch.get_rng_state()
+    with fast_dropout(source(8)):
+        found = [nn.Dropout(0.5)(values), nn.functional.dropout(values, 0.5)]
+    masks = source(8)
+    expected = [masks.draw(values.shape, rate=0.5, dtype=values.dtype, device=CPU) for _ in found]
+
+    assert [kept(mask).tolist() for mask in expected] == [(output != 0).tolist() for output in found]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_numbers_without_masks_of_their_width_and_changes_in_place_are_left_to_torch() -> None:
+    values = torch.ones(64)
+    with fast_dropout(source(9)):
+        assert {0.0, 2.0} == set(nn.functional.dropout(values.double(), 0.5).tolist())
+        assert nn.functional.dropout(values, 0.5, inplace=True) is values
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            nn.functional.dropout(values, 1.5)
+    assert {0.0, 2.0} == set(values.tolist())
+
+
+def test_afterwards_the_function_is_torchs_again_even_after_an_error() -> None:
+    before = nn.functional.dropout
+    with contextlib.suppress(RuntimeError), fast_dropout(MaskSource()):
+        assert nn.functional.dropout is not before
+        raise RuntimeError("lost")
+
+    assert nn.functional.dropout is before

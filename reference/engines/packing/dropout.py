@@ -7,6 +7,8 @@ multiple of 2^-15, and what is kept is scaled by the inverse of exactly what tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,21 +55,26 @@ def _dropped(rate: float) -> int:
     return round(rate * LEVELS)
 
 
-class FastDropout(nn.Dropout):
-    """Takes the place of `nn.Dropout`."""
+@contextmanager
+def fast_dropout(masks: MaskSource) -> Iterator[None]:
+    """Within, `torch.nn.functional.dropout` draws on a CPU from `masks`: it is what models call, by themselves (Marian,
+    BART) or through `nn.Dropout`."""
+    original = nn.functional.dropout
 
-    def __init__(self, rate: float, masks: MaskSource) -> None:
-        super().__init__(rate)
-        self._masks = masks
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p == 0.0:
+    def dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        if not training or p == 0.0:
             return input
-        if input.device.type != "cpu":
-            return super().forward(input)
-        mask = self._masks.draw(input.shape, rate=self.p, dtype=input.dtype, device=input.device)
-        output: torch.Tensor = _Drop.apply(input, mask, kept_scale(self.p))  # type: ignore[no-untyped-call]
+        if inplace or not 0.0 < p <= 1.0 or input.device.type != "cpu" or input.dtype.itemsize not in ALL_BITS:
+            return original(input, p, training, inplace)
+        mask = masks.draw(input.shape, rate=p, dtype=input.dtype, device=input.device)
+        output: torch.Tensor = _Drop.apply(input, mask, kept_scale(p))  # type: ignore[no-untyped-call]
         return output
+
+    nn.functional.dropout = dropout
+    try:
+        yield
+    finally:
+        nn.functional.dropout = original
 
 
 class _Drop(torch.autograd.Function):

@@ -158,12 +158,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        x, weight, logits, ignored = ctx.saved_tensors
-        d_logits = logits.mul_(gradient.masked_fill(ignored, 0.0)[:, None].to(logits.dtype))
+        # In place of the logits stands softmax less one at the label. The rows' own factors are multiplied into what is
+        # small, not into the table of all logits.
+        x, weight, table, ignored = ctx.saved_tensors
+        factor = gradient.masked_fill(ignored, 0.0)[:, None]
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         return (
-            d_logits @ weight if needs_x else None,
-            d_logits.t() @ x if needs_weight else None,
-            d_logits.sum(0) if needs_bias else None,
+            (table @ weight * factor).to(x.dtype) if needs_x else None,
+            table.t() @ (x * factor).to(x.dtype) if needs_weight else None,
+            (factor.t().to(x.dtype) @ table)[0] if needs_bias else None,
             None,
         )

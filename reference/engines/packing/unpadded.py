@@ -21,7 +21,7 @@ from transformers.utils.generic import ModelOutput
 
 from reference.engines.packing.attention import NAME
 from reference.engines.packing.by_groups import MASKS
-from reference.engines.packing.dropout import FastDropout
+from reference.engines.packing.dropout import fast_dropout
 from reference.engines.packing.head import Head
 from reference.engines.packing.layout import Layout, Size, active, laid_out, unfilled
 from reference.engines.packing.lookup import Lookup, is_large_table
@@ -49,7 +49,6 @@ class Unpadded(nn.Module):
         self.size: Size = unfilled
         self._undo: list[Callable[[], Any]] = []
         self._pack_attention()
-        self._replace(lambda m: type(m) is nn.Dropout, lambda m: FastDropout(m.p, MASKS))
         self.lookups: list[Lookup] = self._replace(is_large_table, Lookup)
         last = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         heads = self._replace(lambda m: m is last and type(m) is nn.Linear, Head)
@@ -170,7 +169,7 @@ class Unpadded(nn.Module):
             # A mask that is made already, and that `packed_attention` does not read: transformers makes none, looks for
             # no padding (GPT-2) and for no packed rows in the positions. It would wait for a GPU to tell.
             inputs["attention_mask"] = layout.source.positions.view(1, 1, 1, -1)
-        with laid_out(layout):
+        with laid_out(layout), fast_dropout(MASKS):
             return self.module(**inputs)
 
     def _only(self, places: torch.Tensor, layout: Layout) -> AbstractContextManager[None]:
