@@ -136,7 +136,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
     ) -> torch.Tensor:
-        logits = nn.functional.linear(x, weight, bias)  # (M, V)
+        logits = x @ weight.t()  # (M, V); with the bias it would be filled twice
         _assert_in_bounds(labels, words=logits.shape[1])  # the places below would be another row's
         losses = torch.empty(len(labels), dtype=torch.float32, device=x.device)
         rows = max(CACHED // max(logits.shape[1], 1), 1)
@@ -144,7 +144,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = max(len(labels), 1)  # a GPU is slow at many small calls, and has the bandwidth
         for start in range(0, len(labels), rows):
             piece, label = logits[start : start + rows], labels[start : start + rows].clamp(min=0)
-            logs = torch.log_softmax(piece.float(), -1)
+            scores = piece.float()
+            if bias is not None:
+                scores.add_(bias)
+            logs = torch.log_softmax(scores, -1)
             # By place in the flattened table: `scatter_` has no deterministic way on CUDA but one that waits for it.
             place = torch.arange(len(label), device=x.device) * logs.shape[1] + label
             right = logs.view(-1).index_select(0, place)
