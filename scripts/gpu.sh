@@ -58,6 +58,7 @@ part tests -m pytest tests/ -k cuda
 part reproducibility -m pytest suite/reproducibility --device "$device" --engine trainer --engine loop --engine packed
 part training -m pytest suite/training --device "$device" --engine trainer --engine packed --results "$results" "$@"
 part compare -m suite compare "$results" --by engine --engines trainer packed
+part times -m suite times "$results"
 echo "== in $results:"
 cat "$summary"
 exit "$failed"

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from suite.commands import calibrate, compare, hardware, show
+from suite.commands import calibrate, compare, hardware, show, times
 
-COMMANDS = {"show": show, "calibrate": calibrate, "hardware": hardware, "compare": compare}
+COMMANDS = {"show": show, "calibrate": calibrate, "hardware": hardware, "compare": compare, "times": times}
 EPILOG = """\
 a first hour:
   pytest suite/                                check the stages, then train all
@@ -18,6 +18,7 @@ a first hour:
   python -m suite hardware                     what a record says of this machine
   pytest suite/ --profile small --mirror DIR   train on real data
   python -m suite compare results/A results/B  two machines side by side
+  python -m suite times results/A              how fast each engine trained
 
 exit codes:
   0 done; 1 done, and the answer is bad (a run failed); 2 not to be done as

@@ -52,7 +52,7 @@ def test_help_imports_nothing_that_is_slow() -> None:
         assert f"'{slow}'" not in process.stdout
 
 
-@pytest.mark.parametrize("command", ["show", "calibrate", "hardware", "compare"])
+@pytest.mark.parametrize("command", ["show", "calibrate", "hardware", "compare", "times"])
 def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
@@ -384,7 +384,7 @@ def test_what_cannot_be_calibrated_is_one_sentence(
     assert told in capsys.readouterr().err
 
 
-# ---- hardware, compare
+# ---- hardware, compare, times
 
 
 def test_hardware_shows_what_records_hold(calibrated: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -441,3 +441,18 @@ def test_what_cannot_be_compared_is_one_sentence(
     out, err = capsys.readouterr()
     assert "" == out
     assert told in err
+
+
+def test_times_are_shown_of_the_profile_that_is_asked_for(
+    calibrated: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = str(calibrated[0].parent / "results")
+    assert 0 == main(["times", results, "--profile", "embedded"])
+    assert "nothing was expected" in capsys.readouterr().out
+    assert 2 == main(["times", results, "--profile", "course"])
+    assert "no record is of profile 'course': there are embedded" in capsys.readouterr().err
+
+
+def test_times_of_no_record_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == main(["times", "/no/such/record"])
+    assert "/no/such/record" in capsys.readouterr().err

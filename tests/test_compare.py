@@ -21,7 +21,6 @@ from suite.comparing.difference import Sample, cost_difference, quality_differen
 from suite.records.hardware import Energy
 from suite.records.record import Record, RecordError, read_record, write_record
 from suite.specs.spec import Spec, load_spec
-from suite.specs.verdict import Verdict
 from tests.samples import SPEC, hardware, launch, open_spec, record, sample_spec, software, training_run, write_spec
 
 OTHER = {"id": "fedcba9876543210", "name": "epyc-8c-64g"}
@@ -406,28 +405,14 @@ def test_where_one_side_has_several_numbers_of_processes_like_is_paired_with_lik
     ]
 
 
-def ended(status: Any) -> tuple[Verdict, ...]:
-    return (Verdict(metric="f1", status=status, value=0.9, n=1, low=0.8, high=None, confidence=0.75, explanation="so"),)
-
-
-REACHED = ended("as-expected")
-
-
 def test_the_open_division_is_never_judged_against_the_closed_one(spec: Spec, tmp_path: Path) -> None:
-    closed = runs(spec, f1=F1, seconds=(20.0, 20.1, 20.2), verdicts=REACHED)
-    fast = runs(open_spec(tmp_path), f1=(0.5, 0.51, 0.505), seconds=(10.0, 10.05, 10.1), verdicts=REACHED)
-    found = compare(closed, fast)
+    fast = runs(open_spec(tmp_path), f1=(0.5, 0.51, 0.505), seconds=(10.0, 10.05, 10.1))
+    found = compare(runs(spec, f1=F1, seconds=(20.0, 20.1, 20.2)), fast)
 
     assert (0, 2) == (len(found.pairs), found.exit_code)
     assert ["ner · embedded · loop · fp32", "ner+fast · embedded · open division · loop · fp32"] == [
         one.title for one in found.unpaired
     ]
-    assert [(3, 3, None)] == [(one.closed.n, one.open.n, one.reason) for one in found.times]
-    shown = text(found)
-    assert "Time to the expected metric" in shown
-    assert "ner+fast · embedded · xeon-2c-24g-012345 · loop · fp32" in shown
-    assert "2.00" in shown
-    assert max(map(len, text(found, width=80).splitlines())) <= 80
 
 
 def test_the_open_division_is_compared_with_itself(tmp_path: Path) -> None:
@@ -437,47 +422,6 @@ def test_the_open_division_is_compared_with_itself(tmp_path: Path) -> None:
 
     assert ("worse", 1) == (outcome(found, "training"), found.exit_code)
     assert "open division" in found.pairs[0].title
-    assert () == found.times, "there is no closed one beside it"
-
-
-def test_a_time_that_ended_elsewhere_is_no_time_to_the_expected_metric(spec: Spec, tmp_path: Path) -> None:
-    def of(**changes: Any) -> str | None:
-        closed = runs(spec, f1=F1, seconds=TIME, verdicts=REACHED)
-        fast = runs(open_spec(tmp_path), f1=F1, seconds=TIME, **{"verdicts": REACHED} | changes)
-        (found,) = compare(closed, fast).times
-        return found.reason
-
-    assert of() is None
-    assert "seeds 0, 1, 2 of the open division did not end as expected" == of(verdicts=ended("worse"))
-    assert "seeds 0, 1, 2 of the open division did not end as expected" == of(verdicts=())
-    assert "runs beside others" in str(of(software=software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"machine": OTHER},
-        {"engine": "trainer"},
-        {"precision": "bf16"},
-        {"launch": launch(2)},
-        {"dataset_fingerprint": "x"},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_times_of_two_divisions_are_of_one_machine_engine_and_data(
-    spec: Spec, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    closed = runs(spec, f1=F1, seconds=TIME, verdicts=REACHED)
-    fast = runs(open_spec(tmp_path), f1=F1, seconds=TIME, verdicts=REACHED, **changes)
-
-    assert () == compare(closed, fast).times
-
-
-def test_times_of_two_divisions_are_of_one_task(spec: Spec, tmp_path: Path) -> None:
-    fast = runs(open_spec(tmp_path), f1=F1, seconds=TIME, verdicts=REACHED)
-    changed = load_spec(write_spec(tmp_path, text=SPEC.replace("hidden = 8", "hidden = 10")), profile="embedded")
-
-    assert () == compare(runs(changed, f1=F1, seconds=TIME, verdicts=REACHED), fast).times
 
 
 def test_a_record_of_before_there_were_divisions_is_of_the_closed_one(spec: Spec, tmp_path: Path) -> None:

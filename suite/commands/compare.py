@@ -18,10 +18,9 @@ what you see:
   significant and large enough to matter. What cannot be compared (another spec,
   other data, another metric signature) is listed with the reason.
 
-  The open division (another recipe to the same quality) is compared with itself
-  alone. Where a side has both divisions of a task from one machine, a table of
-  its own shows how long each trained to the expected metric; nothing is judged
-  by it.
+  Precisions are not compared with each other, and the open division (another
+  recipe to the same quality) with itself alone. How long each took to the
+  expected metric on one machine is what `times` shows.
 
 examples:
   python -m suite compare results/xeon-2c-24g-1f3a9c results/h100-80gb-77ab01

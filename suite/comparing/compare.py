@@ -3,10 +3,9 @@ why.
 
 Only like is compared with like: the same spec by its hash, the same data by its fingerprint, the same precision, and
 (unless engines are what is compared) the same engine. Runs of different numbers of processes are judged by their
-quality; their costs are shown beside the numbers. The open division is compared with itself alone, but for the time
-that it takes to the expected metric (`suite.comparing.divisions`). `suite.comparing.difference` says when a difference
-counts.
-The sides are called A and B; B is judged against A.
+quality; their costs are shown beside the numbers. The open division is compared with itself alone (what stands across
+engines, precisions and divisions are `suite.comparing.times`). `suite.comparing.difference` says when a difference
+counts. The sides are called A and B; B is judged against A.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Literal
 
 from suite.comparing.comparison import Comparison, Pair, Row, Unpaired, render
 from suite.comparing.difference import Difference, Sample, cost_difference, quality_difference
-from suite.comparing.divisions import times_to_metric
 from suite.records.record import Quality, Record, RecordError
 from suite.records.software import runs_alone
 
@@ -50,7 +48,7 @@ def compare(
             unpaired.append(Unpaired(title, reason, missing=False))
         else:
             pairs.append(_pair(title, a, b, by=by))
-    return Comparison(names, tuple(pairs), tuple(unpaired), times_to_metric([*records_a, *records_b]))
+    return Comparison(names, tuple(pairs), tuple(unpaired))
 
 
 def split_engines(records: Iterable[Record], *, engines: Sequence[str] = ()) -> dict[str, list[Record]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,25 +60,10 @@ class Unpaired:
 
 
 @dataclass(frozen=True)
-class TimeToMetric:
-    """Seconds of training until the expected metric, one a seed: in the closed division and in the open one.
-
-    `reason`: why they say nothing, or None.
-    """
-
-    title: str
-    closed: Sample
-    open: Sample
-    reason: str | None
-
-
-@dataclass(frozen=True)
 class Comparison:
     names: tuple[str, str]
     pairs: tuple[Pair, ...]
     unpaired: tuple[Unpaired, ...]
-    times: tuple[TimeToMetric, ...] = ()
-    """Of both sides together. They are shown and not judged."""
 
     @property
     def tested(self) -> bool:
@@ -113,8 +97,6 @@ def render(comparison: Comparison, console: Console) -> None:
         console.print(table)
         for note in pair.notes:
             console.print(Text(f"  {note}", style="dim"))
-    if comparison.times:
-        console.print(_times_table(comparison.times))
     if comparison.unpaired:
         console.print(Text("Not compared", style="bold"))
         for one in comparison.unpaired:
@@ -124,21 +106,6 @@ def render(comparison: Comparison, console: Console) -> None:
     if code == 0 and not comparison.tested:
         meaning = "nothing could be tested: give at least two seeds a side"
     console.print(Text(f"{meaning} (exit code {code})", style="bold red" if code == 1 else "bold"))
-
-
-def _times_table(times: Sequence[TimeToMetric]) -> Table:
-    table = Table(
-        title="Time to the expected metric: the closed division's training, and the open one's (no verdict)",
-        title_justify="left",
-        header_style="bold",
-    )
-    for heading in ("", "closed [s]", "open [s]", "closed / open"):
-        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
-    for one in times:
-        both = one.closed.n and one.open.n and one.open.mean
-        ratio = one.reason or (f"{one.closed.mean / one.open.mean:.2f}" if both else "not measured on both sides")
-        table.add_row(Text(one.title), shown(one.closed), shown(one.open), Text(ratio))
-    return table
 
 
 STYLES = {"worse": "red", "better": "green", "same": "", "no verdict": "dim"}
