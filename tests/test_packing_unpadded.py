@@ -19,7 +19,7 @@ from reference.engines.packing.layout import Size, rounded, unfilled
 from reference.engines.packing.lookup import Lookup
 from reference.engines.packing.unpadded import Unpadded
 from reference.engines.training import EngineError
-from reference.pipelines.vocabulary import logits_at, losses_and_hits_at, losses_at
+from reference.pipelines.vocabulary import losses_and_hits_at, losses_at
 
 VOCABULARY, POSITIONS, PAD = 50, 40, 1
 LENGTHS = [5, 1, 30, 17, 30]  # in all more tokens than positions
@@ -181,6 +181,11 @@ def without(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in inputs.items() if name != "decoder_mask"}
 
 
+def outputs_of(model: PreTrainedModel | Unpadded, batch: Case) -> Any:
+    """With what each must be told to keep rows apart."""
+    return model(**batch.inputs) if isinstance(model, Unpadded) else model(**without(batch.inputs), **batch.padded_only)
+
+
 def gradients(model: PreTrainedModel, lookups: Sequence[Lookup] = ()) -> dict[str, torch.Tensor]:
     found = {id(p): torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()}
     for lookup in lookups:
@@ -224,17 +229,12 @@ def test_logits_and_gradients_are_those_of_the_padded_model(name: str, side: Sid
     unpadded = Unpadded(ours)
     unpadded.size = size
     batch = case(plain, side=side)
-    if plain.config.is_encoder_decoder:  # a forward of one is called by `logits_at` alone
-        real = batch.mask.flatten().nonzero()[:, 0]
-        expected = [logits_at(plain, real, **batch.inputs)]
-        got = [logits_at(unpadded, real, **batch.inputs)]
-    else:
-        real = batch.mask.bool()
-        outputs = [plain(**batch.inputs, **batch.padded_only), unpadded(**batch.inputs)]
-        names = [key for key in ("logits", "start_logits", "end_logits") if key in outputs[0]]
-        expected, got = ([output[key][real] for key in names] for output in outputs)
-        assert all(outputs[1][key][~real].eq(0).all() for key in names), "padding has logits"
-        assert all(outputs[0][key].shape == outputs[1][key].shape for key in names)
+    real = batch.mask.bool()
+    outputs = [outputs_of(model, batch) for model in (plain, unpadded)]
+    names = [key for key in ("logits", "start_logits", "end_logits") if key in outputs[0]]
+    expected, got = ([output[key][real] for key in names] for output in outputs)
+    assert all(outputs[1][key][~real].eq(0).all() for key in names), "padding has logits"
+    assert all(outputs[0][key].shape == outputs[1][key].shape for key in names)
     for one, other in zip(expected, got, strict=True):
         assert 0.5 < float(one.detach().std()), "too alike to tell anything"
         torch.testing.assert_close(other, one, rtol=ROUNDING, atol=ROUNDING)
@@ -283,7 +283,7 @@ def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bo
     labels = batch.labels
     with torch.no_grad():  # half of all labels are what the model would say
         real = batch.mask.flatten().nonzero()[::2, 0]
-        labels[real] = logits_at(plain, real, **batch.inputs).argmax(-1)
+        labels[real] = outputs_of(plain, batch).logits.argmax(-1).flatten()[real]
     labels = labels if places is None else labels[places]
     (losses, hits), (got_losses, got_hits) = (
         losses_and_hits_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
@@ -294,18 +294,6 @@ def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bo
     assert hits.tolist() == got_hits.tolist()
     assert 0 < int(hits.sum()) < int((labels != -100).sum()), "all alike tell nothing"
     assert not got_hits[labels == -100].any()
-
-
-@pytest.mark.parametrize("name", with_vocabulary)
-def test_logits_at_places_are_those_of_the_padded_model(name: str) -> None:
-    plain = model_of(name).eval()
-    unpadded = Unpadded(copy.deepcopy(plain))
-    batch = case(plain)
-    with torch.inference_mode():
-        expected, got = (logits_at(model, batch.places, **batch.inputs) for model in (plain, unpadded))
-
-    assert (len(batch.places), VOCABULARY) == tuple(got.shape)
-    torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["bert", "modernbert", "gpt2", "t5"])
@@ -327,11 +315,8 @@ def test_rows_of_one_length_and_of_one_token(name: str, lengths: list[int]) -> N
     unpadded = Unpadded(copy.deepcopy(plain))
     batch = case(plain, lengths=lengths)
     with torch.inference_mode():
-        if plain.config.is_encoder_decoder:
-            expected, got = (logits_at(model, batch.places, **batch.inputs) for model in (plain, unpadded))
-        else:
-            key = "start_logits" if "answers" in name else "logits"
-            expected, got = (model(**batch.inputs)[key] for model in (plain, unpadded))
+        key, real = "start_logits" if "answers" in name else "logits", batch.mask.bool()
+        expected, got = (outputs_of(model, batch)[key][real] for model in (plain, unpadded))
 
     torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
 
@@ -364,7 +349,7 @@ def test_a_batch_without_a_target_token_is_refused() -> None:
     inputs = case(model).inputs
     inputs["decoder_mask"] = torch.zeros_like(inputs["decoder_mask"])
     with pytest.raises(EngineError, match="a batch of 5 rows has no token: leave empty"):
-        logits_at(Unpadded(model), torch.tensor([0]), **inputs)
+        Unpadded(model)(**inputs)
 
 
 @pytest.mark.parametrize("name", ["marian", "t5"])
@@ -374,16 +359,15 @@ def test_an_empty_source_changes_nothing_for_the_other_targets(name: str, length
     unpadded = Unpadded(copy.deepcopy(plain))
     batch = case(plain, lengths=lengths)
     changed = {**batch.inputs, "input_ids": batch.inputs["input_ids"].roll(1, 1)}
-    empty, width = lengths.index(0), batch.mask.shape[1]
-    places = batch.mask.flatten().nonzero()[:, 0]
-    of_empty = places // width == empty
+    empty, real = lengths.index(0), batch.mask.bool()
+    real[empty] = False
     with torch.inference_mode():
-        expected, got = (logits_at(model, places, **batch.inputs) for model in (plain, unpadded))
-        moved = logits_at(unpadded, places, **changed)
+        expected, got = (outputs_of(model, batch).logits for model in (plain, unpadded))
+        moved = unpadded(**changed).logits
 
-    torch.testing.assert_close(got[~of_empty], expected[~of_empty], rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(got[real], expected[real], rtol=ROUNDING, atol=ROUNDING)
     assert got.isfinite().all()
-    assert torch.equal(got[of_empty], moved[of_empty]), "a target without a source sees another row's"
+    assert torch.equal(got[empty], moved[empty]), "a target without a source sees another row's"
 
 
 def test_a_model_without_a_mask_takes_all_places_as_real() -> None:
@@ -414,7 +398,7 @@ def padded_outputs(model: Any, batch: Case) -> list[torch.Tensor]:
     training = model.training
     model.eval()
     with torch.inference_mode():
-        output = model(**without(batch.inputs), **batch.padded_only)
+        output = outputs_of(model, batch)
     model.train(training)
     return [output[key] for key in ("logits", "start_logits", "end_logits") if key in output]
 

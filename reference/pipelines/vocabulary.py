@@ -1,8 +1,8 @@
-"""Logits over a vocabulary, losses and hits, at the places where they are wanted.
+"""Losses and hits over a vocabulary, at the places where they are wanted.
 
 Masked language models are asked about one token in seven, and an encoder-decoder's padded targets not at all. A plain
-model computes all logits and most are thrown away, as in the course; a model that can do without (`logits_at`,
-`losses_at`, `losses_and_hits_at` of its own) does.
+model computes all logits and most are thrown away, as in the course; a model that can do without (`losses_at`,
+`losses_and_hits_at` of its own) does.
 """
 
 from __future__ import annotations
@@ -20,30 +20,6 @@ SLICE = 2**23
 """Logits that are turned into losses together where hits are wanted: 32 MiB in float32."""
 
 
-def logits_at(
-    model: torch.nn.Module, places: torch.Tensor, *, decoder_mask: torch.Tensor | None = None, **inputs: Any
-) -> torch.Tensor:
-    """(M, V) logits at M places.
-
-    Args:
-        places: (M,) int64 into the flattened (B, T) of what is predicted: `decoder_input_ids` where there are some,
-            else `input_ids`.
-        decoder_mask: (B, T) 1 where `decoder_input_ids` are real. A plain model needs none: padded on the right, no
-            real token sees padding.
-        inputs: of the model's `forward`.
-    """
-    if own := cast(Any, getattr(model, "logits_at", None)):
-        found: torch.Tensor = own(places, decoder_mask=decoder_mask, **inputs)
-        return found
-    return _logits(model, places, **inputs)
-
-
-def _logits(model: torch.nn.Module, places: torch.Tensor | None, **inputs: Any) -> torch.Tensor:
-    """(M, V) of a plain model; with `places` None at all B * T."""
-    logits: torch.Tensor = model(**inputs).logits.flatten(0, 1)
-    return logits if places is None else logits.index_select(0, places)
-
-
 def losses_at(
     model: torch.nn.Module,
     places: torch.Tensor | None,
@@ -52,10 +28,15 @@ def losses_at(
     decoder_mask: torch.Tensor | None = None,
     **inputs: Any,
 ) -> torch.Tensor:
-    """(M,) float32, in nats: the loss of each of the labels (M,) at these places; see `logits_at`.
+    """(M,) float32, in nats: the loss of each of the labels (M,) at these places.
 
-    With `places` None it is asked at all B * T places, and is zero where the label is -100: where nearly all are
-    wanted, to choose them would be another copy of the largest tensor there is.
+    Args:
+        places: (M,) int64 into the flattened (B, T) of what is predicted: `decoder_input_ids` where there are some,
+            else `input_ids`. None: all B * T, and the loss is zero where the label is -100. Where nearly all are
+            wanted, to choose them would be another copy of the largest tensor there is.
+        decoder_mask: (B, T) 1 where `decoder_input_ids` are real. A plain model needs none: padded on the right, no
+            real token sees padding.
+        inputs: of the model's `forward`.
     """
     if own := cast(Any, getattr(model, "losses_at", None)):
         found: torch.Tensor = own(places, labels=labels, decoder_mask=decoder_mask, **inputs)
@@ -81,6 +62,12 @@ def losses_and_hits_at(
         return found
     with torch.no_grad():
         return losses_and_hits(_logits(model, places, **inputs), labels=labels)
+
+
+def _logits(model: torch.nn.Module, places: torch.Tensor | None, **inputs: Any) -> torch.Tensor:
+    """(M, V) of a plain model; with `places` None at all B * T."""
+    logits: torch.Tensor = model(**inputs).logits.flatten(0, 1)
+    return logits if places is None else logits.index_select(0, places)
 
 
 def losses_and_hits(logits: torch.Tensor, *, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

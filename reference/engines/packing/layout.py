@@ -125,6 +125,11 @@ class Layout:
     _groupings: dict[tuple[int, int, int], Grouping] = field(default_factory=dict)
     _runs: dict[tuple[int, int], list[Run]] = field(default_factory=dict)
 
+    @property
+    def predicted(self) -> Segments:
+        """The rows that a model has logits for."""
+        return self.source if self.target is None else self.target
+
     @classmethod
     def of(
         cls,

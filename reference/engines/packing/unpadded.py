@@ -58,31 +58,20 @@ class Unpadded(nn.Module):
     # What pipelines call ------------------------------------------------------------------------------------------
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: Any
-    ) -> ModelOutput:
-        """Logits at every place, zero at padding."""
-        layout = self._lay_out(input_ids, attention_mask, None)
-        output: ModelOutput = self._run(layout, input_ids=input_ids, **inputs)
-        for name in OUTPUTS:
-            packed = getattr(output, name, None)
-            if packed is not None:
-                output[name] = layout.source.pad(packed[0])
-        return output
-
-    def logits_at(
         self,
-        places: torch.Tensor,
-        *,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         decoder_mask: torch.Tensor | None = None,
         **inputs: Any,
-    ) -> torch.Tensor:
-        """See `reference.pipelines.vocabulary`."""
+    ) -> ModelOutput:
+        """Logits at every place, zero at padding."""
         layout = self._lay_out(input_ids, attention_mask, decoder_mask)
-        with self._only(places, layout):
-            logits: torch.Tensor = self._run(layout, input_ids=input_ids, **inputs).logits[0]
-        return logits
+        output: ModelOutput = self._run(layout, input_ids=input_ids, **inputs)
+        for name in OUTPUTS:
+            packed = getattr(output, name, None)
+            if packed is not None:
+                output[name] = layout.predicted.pad(packed[0])
+        return output
 
     def losses_at(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
         """See `reference.pipelines.vocabulary`."""
@@ -122,7 +111,7 @@ class Unpadded(nn.Module):
     ) -> torch.Tensor:
         """(M, 1) float32 losses of the M labels; with `hits` (M, 2), 1 beside the loss of a label that is likeliest."""
         layout = self._lay_out(input_ids, attention_mask, decoder_mask)
-        segments = layout.source if layout.target is None else layout.target
+        segments = layout.predicted
         asked = labels if places is not None or not segments.padded else labels.index_select(0, segments.real)
         count = len(asked)
         wanted = segments.tokens if places is None else self.size(count)
@@ -174,7 +163,7 @@ class Unpadded(nn.Module):
 
     def _only(self, places: torch.Tensor, layout: Layout) -> AbstractContextManager[None]:
         """Within, the body of the model hands its head these places of the padded batch and no other."""
-        segments = layout.source if layout.target is None else layout.target
+        segments = layout.predicted
         chosen = segments.rank.index_select(0, places) if segments.padded else places
         return before_head(self.module, lambda hidden: hidden.index_select(1, chosen))
 
