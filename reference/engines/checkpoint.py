@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_model
 from transformers import PreTrainedModel
 
-from reference.engines.training import EngineError, Evaluation, Point, Recipe
+from reference.engines.training import EngineError, Evaluation, Point, Recipe, TrainingRun
 from reference.pipelines.pipeline import Columns, Pipeline
 from reference.ragged import Ragged
 
@@ -56,6 +57,29 @@ class Saved(BaseModel):
     padded_tokens: int
     items: int
     probes: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, run: TrainingRun, *, identity: Identity, step: int, phases: Mapping[str, float]) -> Saved:
+        return cls(
+            identity=identity,
+            step=step,
+            trajectory=run.trajectory,
+            evaluations=run.evaluations,
+            phases=dict(phases),
+            step_seconds=run.step_seconds,
+            padded_tokens=run.padded_tokens,
+            items=run.items,
+            probes=run.probes,
+        )
+
+    def restore(self, run: TrainingRun) -> None:
+        """Let a run have behind it what this one had; its phases are the clock's."""
+        run.trajectory = list(self.trajectory)
+        run.evaluations = list(self.evaluations)
+        run.step_seconds = list(self.step_seconds)
+        run.tokens = run.trajectory[-1].tokens if run.trajectory else 0
+        run.padded_tokens, run.items = self.padded_tokens, self.items
+        run.probes = dict(self.probes)
 
 
 def identify(pipeline: Pipeline, *, engine: str, recipe: Recipe, seed: int, world_size: int = 1) -> Identity:

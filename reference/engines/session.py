@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,21 +24,10 @@ from reference.engines.evaluation import gather_shares, predict_share, score_sha
 from reference.engines.order import EpochLoader, training_batches
 from reference.engines.quiet import quiet
 from reference.engines.ranks import Ranks
+from reference.engines.reporting import Reporter
 from reference.engines.step_log import UNREAD, StepLog
-from reference.engines.training import (
-    EngineError,
-    Evaluation,
-    Execution,
-    Progress,
-    Recipe,
-    Report,
-    TrainingRun,
-)
+from reference.engines.training import EngineError, Evaluation, Execution, Recipe, Report, TrainingRun
 from reference.pipelines.pipeline import Batch, BatchSize, Pipeline, Score
-
-Phase = Literal["prepare", "train", "evaluate", "save"]
-REPORTS_A_SECOND = 10
-"""Reading the loss for a report waits for the device: rarely enough to cost nothing, often enough for an eye."""
 
 
 @contextmanager
@@ -95,8 +84,7 @@ class Session:
         self.run = TrainingRun()
         self._clock = Clock(self.device)
         self._steps = StepLog(self.run, ranks=self.ranks, device=self.device)
-        self._report = report
-        self._reported = 0.0
+        self._reporter = Reporter(report)
 
     @contextmanager
     def open(self) -> Iterator[PreTrainedModel]:
@@ -104,7 +92,7 @@ class Session:
         execution, run = self.execution, self.run
         with quiet(), reproducible(execution, self.device), imports_out_of_sight():
             with self._clock.phase("prepare"):  # whatever is no other phase, the libraries' own preparations among it
-                self._say("prepare", 0, 0)
+                self._reporter.say("prepare", 0, 0)
                 self._prepare()
                 with self._clock.phase("model"):
                     set_seed(execution.seed)
@@ -165,15 +153,8 @@ class Session:
 
     def _restore(self, path: Path, saved: Saved, *, model: PreTrainedModel) -> None:
         load_weights(model, path)
-        run = self.run
-        run.trajectory = list(saved.trajectory)
-        run.evaluations = list(saved.evaluations)
-        run.step_seconds = list(saved.step_seconds)
-        run.padded_tokens, run.items = saved.padded_tokens, saved.items
-        run.probes = dict(saved.probes)
+        saved.restore(self.run)
         self._clock.seconds.update({name: self._clock.seconds.get(name, 0.0) + s for name, s in saved.phases.items()})
-        if run.trajectory:
-            run.tokens = run.trajectory[-1].tokens
 
     @property
     def done(self) -> int:
@@ -235,12 +216,8 @@ class Session:
         self._steps.note(loss, sizes=sizes, learning_rate=learning_rate)
         if self._steps.unread == UNREAD:
             self._read_steps()
-        if self._report is not None:
-            now = time.perf_counter()
-            if now - self._reported >= 1 / REPORTS_A_SECOND:
-                self._reported = now
-                estimate = float(loss) * self.ranks.world  # from this rank's share; the trajectory has the whole
-                self._report(Progress("train", self.done, self.steps, loss=estimate))
+        # Estimated from this rank's share; the trajectory has the whole.
+        self._reporter.say("train", self.done, self.steps, loss=lambda: float(loss) * self.ranks.world)
 
     def _read_steps(self) -> None:
         for point in self._steps.read():
@@ -263,7 +240,7 @@ class Session:
         examples = len(next(iter(self.pipeline.columns("validation").values())))
         started = time.perf_counter()
         with self._clock.phase("evaluate"):
-            self._say("evaluate", 0, examples)
+            self._reporter.say("evaluate", 0, examples)
             share = predict_share(
                 self.pipeline,
                 model=model,
@@ -272,7 +249,7 @@ class Session:
                 workers=self.execution.workers,
                 rank=self.ranks.rank,
                 world=self.ranks.world,
-                each=lambda done: self._say("evaluate", min(done * self.ranks.world, examples), examples),
+                each=lambda done: self._reporter.say("evaluate", min(done * self.ranks.world, examples), examples),
             )
             shares = gather_shares(share, ranks=self.ranks)
             plain = self.ranks.from_first(lambda: [asdict(score) for score in score_shares(self.pipeline, shares)])
@@ -283,14 +260,12 @@ class Session:
                 self.run.probes["after"] = self.pipeline.probe(model)
         evaluation = Evaluation(step / self.steps_an_epoch, step, scores, time.perf_counter() - started)
         self.run.evaluations.append(evaluation)
-        if self._report is not None:
-            self._report(Progress("evaluate", examples, examples, score=scores[0]))
+        self._reporter.scored(examples, score=scores[0])
         return evaluation
 
     def saving(self) -> None:
         """Say that a checkpoint is about to be written."""
-        self._reported = 0.0
-        self._say("save", self.done, self.steps)
+        self._reporter.saving(self.done, self.steps)
 
     def write(self, model: PreTrainedModel, *, states: Mapping[str, Any]) -> None:
         """A checkpoint of an engine that keeps its own: weights, tokenizer and `states` by file name. For rank 0
@@ -306,22 +281,4 @@ class Session:
 
     def complete(self, checkpoint: Path) -> None:
         """Write beside the weights and states in `checkpoint` how far the run has come. For rank 0 alone."""
-        run = self.run
-        saved = Saved(
-            identity=self.identity,
-            step=self.done,
-            trajectory=run.trajectory,
-            evaluations=run.evaluations,
-            phases=dict(self._clock.seconds),
-            step_seconds=run.step_seconds,
-            padded_tokens=run.padded_tokens,
-            items=run.items,
-            probes=run.probes,
-        )
-        write_run(checkpoint, saved)
-
-    def _say(self, phase: Phase, step: int, steps: int) -> None:
-        now = time.perf_counter()
-        if self._report is not None and (step == 0 or now - self._reported >= 1 / REPORTS_A_SECOND):
-            self._reported = now
-            self._report(Progress(phase, step, steps))
+        write_run(checkpoint, Saved.of(self.run, identity=self.identity, step=self.done, phases=self._clock.seconds))

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from reference.pipelines.pipeline import Pipeline, Score
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Phase = Literal["prepare", "train", "evaluate", "save"]
 
 
 class EngineError(Exception):
@@ -90,7 +91,7 @@ class Evaluation:
 class Progress:
     """What an engine says while it works: where several ranks train, as seen from the one that is listened to."""
 
-    phase: Literal["prepare", "train", "evaluate", "save"]
+    phase: Phase
     step: int
     steps: int
     loss: float | None = None
