@@ -15,8 +15,8 @@ from typing import Literal
 
 from suite.comparing.comparison import Comparison, Pair, Row, Unpaired, render
 from suite.comparing.difference import Difference, Sample, cost_difference, quality_difference
+from suite.comparing.runs import Figure, beside_others, counted, newest_by_seed, sample
 from suite.records.record import Quality, Record, RecordError
-from suite.records.software import runs_alone
 
 __all__ = ["By", "Comparison", "Row", "compare", "render", "split_engines"]
 
@@ -91,7 +91,7 @@ def _grouped(records: Iterable[Record], *, by: By, mixed: set[Key]) -> dict[Key,
     for r in records:
         key = _key(r, by=by)
         if key in mixed:
-            key = (*key[:-1], _counted(r), key[-1])
+            key = (*key[:-1], counted(r), key[-1])
         groups.setdefault(key, []).append(r)
     return groups
 
@@ -131,16 +131,16 @@ def _pair(title: str, a: Sequence[Record], b: Sequence[Record], *, by: By) -> Pa
     notes: list[str] = []
     kept = []
     for letter, records in (("A", a), ("B", b)):
-        newest = {r.seed: r for r in sorted(records, key=lambda r: r.finished)}
+        newest = newest_by_seed(records)
         if len(newest) < len(records):
             notes.append(f"{letter}: of several runs of one seed only the newest counts")
-        kept.append([newest[seed] for seed in sorted(newest)])
+        kept.append(newest)
     first, second = kept
     notes.extend(_environment_notes(first[0], second[0]))
     rows = (*_quality_rows(first, second, notes), *_cost_rows(first, second))
     names = [r[0].engine if by == "engine" else r[0].hardware.folder for r in kept]
     if any(r[0].processes > 1 for r in kept):
-        names = [f"{name}, {_counted(r[0])}" for name, r in zip(names, kept, strict=True)]
+        names = [f"{name}, {counted(r[0])}" for name, r in zip(names, kept, strict=True)]
     sides = [f"{name}, n={len(r)}" for name, r in zip(names, kept, strict=True)]
     return Pair(f"{title} (spec {first[0].spec.hash[:12]})", (sides[0], sides[1]), rows, tuple(notes))
 
@@ -165,15 +165,15 @@ def _metric(records: Sequence[Record], name: str) -> list[Quality]:
 
 
 def _cost_rows(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
-    def samples(figure: str) -> tuple[Sample, Sample]:
-        return _sample(a, figure), _sample(b, figure)
+    def samples(figure: Figure) -> tuple[Sample, Sample]:
+        return sample(a, figure), sample(b, figure)
 
     def measured(both: tuple[Sample, Sample]) -> Difference:
         found = cost_difference(*both)
         if a[0].processes != b[0].processes:  # that it differs is no news, and how much nobody has promised
-            return Difference("no verdict", f"{_counted(b[0])} against {_counted(a[0])}", found.ratio, None)
-        if any(not runs_alone(r.software.environment) for r in (*a, *b)):
-            return Difference("no verdict", "runs beside others of their session (pytest -n)", found.ratio, None)
+            return Difference("no verdict", f"{counted(b[0])} against {counted(a[0])}", found.ratio, None)
+        if reason := beside_others((*a, *b)):
+            return Difference("no verdict", reason, found.ratio, None)
         return found
 
     seconds = samples("train seconds")
@@ -182,38 +182,17 @@ def _cost_rows(a: Sequence[Record], b: Sequence[Record]) -> Iterator[Row]:
     shares = samples("of the floor")
     if shares[0].n or shares[1].n:
         yield Row("floor / training", "%", *shares, None)
-    for figure, unit in (("peak host memory", "MiB"), ("peak device memory", "MiB"), ("energy", "J")):
+    others: tuple[tuple[Figure, str], ...] = (
+        ("peak host memory", "MiB"),
+        ("peak device memory", "MiB"),
+        ("energy", "J"),
+    )
+    for figure, unit in others:
         both = samples(figure)
         if both[0].n or both[1].n:
             same_source = figure != "energy" or {r.energy.source for r in a} == {r.energy.source for r in b}
             difference = measured(both) if same_source else Difference("no verdict", "other counters", None, None)
             yield Row(figure, unit, *both, difference)
-
-
-def _counted(record: Record) -> str:
-    return f"{record.processes} process{'es' if record.processes > 1 else ''}"
-
-
-def _sample(records: Sequence[Record], figure: str) -> Sample:
-    """Where a run lacks the figure, the side has none: a mean over some of the seeds would be of another set."""
-    found = [_figure(record, figure) for record in records]
-    return Sample(tuple(value for value in found if value is not None) if None not in found else ())
-
-
-def _figure(record: Record, figure: str) -> float | None:
-    match figure:
-        case "train seconds":
-            return record.phase_seconds.get("train")
-        case "tokens/s":
-            return record.tokens_per_second
-        case "of the floor":
-            return None if record.fraction_of_floor is None else 100 * record.fraction_of_floor
-        case "peak host memory":
-            return record.memory.host_bytes / 2**20
-        case "peak device memory":
-            return None if record.memory.device_bytes is None else record.memory.device_bytes / 2**20
-        case _:
-            return record.energy.joules
 
 
 def _environment_notes(a: Record, b: Record) -> Iterator[str]:

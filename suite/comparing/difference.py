@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,12 @@ class Sample:
     """The figures of one side, one a seed, or none where it was not measured."""
 
     values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Sample:
+        """None where a run lacks its value: a mean over some of the seeds would be of another set."""
+        found = tuple(values)
+        return cls(() if None in found else tuple(value for value in found if value is not None))
 
     @property
     def n(self) -> int:

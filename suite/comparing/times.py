@@ -19,8 +19,8 @@ from rich.text import Text
 
 from suite.comparing.comparison import shown
 from suite.comparing.difference import Sample
+from suite.comparing.runs import beside_others, counted, newest_by_seed, sample
 from suite.records.record import Record
-from suite.records.software import runs_alone
 
 Key = tuple[str, ...]
 HEADINGS = ("task", "engine", "seeds", "expected metric", "training [s]", "of floor", "x first")
@@ -42,13 +42,12 @@ class Way:
     @property
     def seconds(self) -> Sample:
         """Of training."""
-        return _sample([record.phase_seconds.get("train") for record in self.records])
+        return sample(self.records, "train seconds")
 
     @property
     def floor(self) -> Sample:
         """The fraction of it, in percent."""
-        fractions = [record.fraction_of_floor for record in self.records]
-        return _sample([None if fraction is None else 100 * fraction for fraction in fractions])
+        return sample(self.records, "of the floor")
 
     @property
     def metrics(self) -> dict[str, Sample]:
@@ -56,7 +55,7 @@ class Way:
         judged = {verdict.metric for record in self.records for verdict in record.verdicts}
         names = [q.name for i, q in enumerate(self.records[0].quality) if q.name in judged or (i == 0 and not judged)]
         found = [{q.name: q.value for q in record.quality} for record in self.records]
-        return {name: _sample([values.get(name) for values in found]) for name in names}
+        return {name: Sample.of(values.get(name) for values in found) for name in names}
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,14 @@ def _task(record: Record) -> Key:
 def _ways(records: Sequence[Record]) -> Iterator[Way]:
     """Of one task; `records`: the newest last."""
     recipe = {_recipe(record): record.spec.hash for record in records}
-    by_way: dict[Key, dict[int, Record]] = {}
+    by_way: dict[Key, list[Record]] = {}
     for record in records:
         if record.spec.hash == recipe[_recipe(record)]:
-            several = (f"{record.processes} processes",) if record.processes > 1 else ()
+            several = (counted(record),) if record.processes > 1 else ()
             way = (record.engine, record.precision, *several, *_recipe(record))
-            by_way.setdefault(way, {})[record.seed] = record
-    for way, by_seed in by_way.items():
-        runs = tuple(by_seed[seed] for seed in sorted(by_seed))
+            by_way.setdefault(way, []).append(record)
+    for way, found in by_way.items():
+        runs = newest_by_seed(found)
         yield Way(" · ".join(way), runs, _obstacle(runs))
 
 
@@ -132,8 +131,8 @@ def _order(way: Way) -> tuple[bool, bool, float]:
 
 def _obstacle(records: Sequence[Record]) -> str | None:
     """Why the times of these runs say nothing, or None."""
-    if any(not runs_alone(r.software.environment) for r in records):
-        return "runs beside others of their session (pytest -n)"
+    if reason := beside_others(records):
+        return reason
     statuses = [{verdict.status for verdict in r.verdicts} or {"no-expectation"} for r in records]
     if any("no-expectation" in found for found in statuses):
         return "nothing was expected"
@@ -141,12 +140,6 @@ def _obstacle(records: Sequence[Record]) -> str | None:
     if not missed:
         return None
     return f"seed{'s' if len(missed) > 1 else ''} {', '.join(map(str, missed))} did not end as expected"
-
-
-def _sample(values: Sequence[float | None]) -> Sample:
-    """None where a run lacks it: a mean over some of the seeds would be of another set."""
-    found = tuple(value for value in values if value is not None)
-    return Sample(found if len(found) == len(values) else ())
 
 
 def render_times(times: Sequence[TaskTimes], console: Console, *, markdown: bool = False) -> None:
