@@ -189,9 +189,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         state.check_directories()
     except OptionError as error:
         raise pytest.UsageError(str(error)) from error
-    from suite.runs.running import start_server
-
-    start_server()  # imports in the background while the properties run
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from suite.sessions import options, plan
 from suite.sessions.options import OptionError, Overrides
 from tests.samples import OPEN, SPEC, write_spec
+
+ROOT = Path(__file__).parents[1]
 
 TASKS = ("token-classification", "masked-lm")
 
@@ -150,6 +154,18 @@ def test_a_launcher_beside_this_python_comes_before_those_on_the_path(
 def test_a_launcher_that_cannot_be_meant_is_told(text: str, device: str, told: str) -> None:
     with pytest.raises(OptionError, match=told):
         options.parse_launch(text, device=device)
+
+
+def test_what_is_planned_needs_nothing_that_trains() -> None:
+    """Engines and models take seconds to import, which the processes that train do while others plan."""
+    code = (
+        "import sys; from suite.sessions import plan; plan.choose_specs([], profile='embedded'); plan.choose_engines([])\n"
+        "print(*{'torch', 'accelerate', 'transformers.modeling_utils', 'transformers.trainer'} & set(sys.modules))"
+    )
+
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "torch" == process.stdout.strip()
 
 
 def test_all_tasks_and_variants_are_chosen_unless_some_are_named() -> None:

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-from reference.engines import loop, packed, trainer
+import importlib
+from collections.abc import Iterator, Mapping
+
 from reference.engines.training import Engine
 
-ENGINES: dict[str, Engine] = {"trainer": trainer.train, "loop": loop.train, "packed": packed.train}
-
 __all__ = ["ENGINES", "Engine"]
+
+
+class _Engines(Mapping[str, Engine]):
+    """Each is imported when it is first taken: who only asks for their names need not wait for what they train with."""
+
+    _names = ("trainer", "loop", "packed")
+
+    def __getitem__(self, name: str) -> Engine:
+        if name not in self._names:
+            raise KeyError(name)
+        engine: Engine = importlib.import_module(f"reference.engines.{name}").train
+        return engine
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+ENGINES: Mapping[str, Engine] = _Engines()
+"""The module of each has its name, and a function `train`."""

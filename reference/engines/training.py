@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import PreTrainedModel
 
 from reference.pipelines.pipeline import Pipeline, Score
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal["prepare", "train", "evaluate", "save"]

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import Field
 from torch.nn.functional import pad
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import SLICE
@@ -27,6 +27,9 @@ from reference.sources.source import Source, SourceError
 from reference.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
 from reference.stages.collation import pad_batch
 from reference.stages.scoring import perplexity
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 CODE = "code"
 PROMPTS = (

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import datasets
 import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch.nn.functional import softmax
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import tokenize
@@ -26,6 +26,9 @@ from reference.stages.chunking import chunk_batch
 from reference.stages.collation import pad_batch
 from reference.stages.masking import mask_tokens_batch
 from reference.stages.scoring import perplexity
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 TEXT = "text"
 PROBE_MASK = "[MASK]"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForQuestionAnswering, PreTrainedModel
+from transformers import AutoModelForQuestionAnswering
 
 from reference.pipelines.pair_template import Template, template_of
 from reference.pipelines.pipeline import (
@@ -35,6 +35,9 @@ from reference.stages.collation import pad_batch
 from reference.stages.picking import Answer, pick_answer_batch
 from reference.stages.spans import best_spans_batch
 from reference.stages.squad import squad_scores
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 PROBED = 3
 """Validation examples whose answers a probe shows: the first."""

@@ -10,12 +10,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from reference.pipelines.pipeline import (
     Batch,
@@ -35,6 +35,9 @@ from reference.pipelines.writing import Search, write
 from reference.ragged import Ragged
 from reference.sources.source import Source, SourceError
 from reference.stages import pad_seq2seq, shift_right
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 ROTATING = ("mbart", "plbart")
 """Model types whose decoder starts with the target's own last token, its language, and not with a fixed one."""

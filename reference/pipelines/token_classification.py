@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import datasets
 import numpy as np
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForTokenClassification, PreTrainedModel
+from transformers import AutoModelForTokenClassification
 
 from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from reference.pipelines.tokenizing import tokenize
@@ -24,6 +24,9 @@ from reference.sources.source import Source, SourceError
 from reference.stages.alignment import align_labels_batch, merge_labels_batch
 from reference.stages.collation import pad_batch
 from reference.stages.scoring import score_entities
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 WORDS, TAGS = "words", "tags"
 UNDECLARED = 10**6

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import datasets
 from pydantic import Field
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from reference.sources.checkpoints import (
     MicroworldCheckpoint,
@@ -21,6 +21,9 @@ from reference.sources.installed import InstalledCode, installed_examples
 from reference.sources.microworld import MicroworldData, microworld_examples
 from reference.sources.pretrained import HubCheckpoint, hub_config, hub_model, hub_tokenizer
 from reference.sources.source import Access, Source, SourceError
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 __all__ = [
     "Access",

@@ -7,16 +7,19 @@ Nothing is pretrained and nothing is stored: the tokenizer is trained in well un
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tokenizers import Tokenizer
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from reference.sources.architectures import ARCHITECTURES, Architecture, Marks, small_config
 from reference.sources.microworld import MicroworldData, microworld_examples
 from reference.sources.tokenizer_training import Family, train_tokenizer
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 TRAINING_ROWS = 1500
 
@@ -95,6 +98,5 @@ def microworld_config(checkpoint: MicroworldCheckpoint, **overrides: Any) -> Pre
 
 def microworld_model(checkpoint: MicroworldCheckpoint, auto_class: Any, **config: Any) -> PreTrainedModel:
     """A model of random weights, drawn from torch's global generator."""
-    made = auto_class.from_config(microworld_config(checkpoint, **config), dtype=torch.float32)
-    assert isinstance(made, PreTrainedModel)
+    made: PreTrainedModel = auto_class.from_config(microworld_config(checkpoint, **config), dtype=torch.float32)
     return made

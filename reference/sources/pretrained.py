@@ -5,16 +5,19 @@ code.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from reference.sources.snapshots import NOWHERE, snapshot
 from reference.sources.source import Access, SourceError
+
+if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+    from transformers import PreTrainedModel
 
 DESCRIPTION = ["*.json", "*.txt", "*.model", "*.spm"]
 WEIGHTS = "*.safetensors"
@@ -78,6 +81,7 @@ def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **c
     """
     folder = _folder(checkpoint, access)
     settings = _config(folder, checkpoint.config | config)
+    model: PreTrainedModel
     try:
         if not checkpoint.pretrained:
             return auto_class.from_config(settings, dtype=torch.float32, trust_remote_code=False)  # type: ignore[no-any-return]
@@ -93,7 +97,6 @@ def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **c
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder} cannot be loaded as {auto_class.__name__}: {_first_line(error)}") from error
-    assert isinstance(model, PreTrainedModel)
     body = {name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")}
     if body and body <= set(loading["missing_keys"]):
         raise SourceError(

@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from reference.engines import ENGINES
+from reference.engines import ENGINES, loop, packed, trainer
 from reference.engines.publishing import Provenance, PublishingError, publish
 from reference.engines.ranks import Ranks
 from reference.engines.training import EngineError, Execution, Progress, Report, TrainingRun
@@ -42,6 +42,9 @@ from suite.runs.serving import Message, Refused, Send, describe
 from suite.specs.expectation import Expectation, ExpectationError, load_expectations
 from suite.specs.spec import Spec, SpecError, load_spec
 from suite.specs.verdict import Verdict, judge
+
+IMPORTED = (loop, packed, trainer)
+"""`ENGINES` alone would import one within the run."""
 
 
 def train(payload: Message, send: Send) -> Message:

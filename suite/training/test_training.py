@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
+from suite.runs.running import start_server
 from suite.runs.trials import Trial, run_trial
 from suite.sessions import display, progress
 from suite.sessions.options import OptionError
@@ -21,6 +22,8 @@ from suite.specs.verdict import Verdict, judge
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     state = metafunc.config.stash[SESSION]
+    if not metafunc.config.option.collectonly:
+        start_server()  # it imports in the background, while the specs are read and the properties run
     trials: list[Trial] = []
     try:
         trials = state.trials()
