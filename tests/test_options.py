@@ -159,7 +159,8 @@ def test_a_launcher_that_cannot_be_meant_is_told(text: str, device: str, told: s
 def test_what_is_planned_needs_nothing_that_trains() -> None:
     """Engines and models take seconds to import, which the processes that train do while others plan."""
     code = (
-        "import sys; from suite.sessions import plan; plan.choose_specs([], profile='embedded'); plan.choose_engines([])\n"
+        "import sys; from suite.sessions import plan\n"
+        "plan.choose_specs([], profile='embedded'); plan.choose_engines(['packed'])\n"
         "print(*{'torch', 'accelerate', 'transformers.modeling_utils', 'transformers.trainer'} & set(sys.modules))"
     )
 

@@ -16,10 +16,13 @@ class _Engines(Mapping[str, Engine]):
     _names = ("trainer", "loop", "packed")
 
     def __getitem__(self, name: str) -> Engine:
-        if name not in self._names:
+        if name not in self:
             raise KeyError(name)
         engine: Engine = importlib.import_module(f"reference.engines.{name}").train
         return engine
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
