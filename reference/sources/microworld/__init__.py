@@ -13,6 +13,7 @@ always compiles.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal
 
 import datasets
@@ -108,8 +109,9 @@ _FEATURES: dict[str, Any] = {
 }
 
 
+@lru_cache(maxsize=8)  # drawing them takes a second or more, and whoever looks at data asks for it several times
 def microworld_examples(data: MicroworldData, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
-    """The rows of a split with exactly these columns.
+    """The rows of a split with exactly these columns: the same object each time, so leave its format alone.
 
     Raises:
         SourceError: a split other than `train` and `validation`, a column that the microworld does not have.
