@@ -166,7 +166,7 @@ def test_a_failure_shows_the_rule_the_input_both_results_and_a_line_that_reprodu
     assert "  called     perplexity\n               [0.0, 1.0]\n               tokens = [1, 2]" in report
     assert "  expected   1.9477340410546757" in report
     assert "  came       1.6487212707001282" in report
-    assert re.search(r"the rule is X3 of docs/contract.md, the check suite/properties/test_scoring.py:\d+", report)
+    assert re.search(r"the rule is X3 of docs/contract.md, the check suite/properties/test_perplexity.py:\d+", report)
     for noise in ("Falsifying example", "@reproduce_failure", "hypothesis/core.py", "Traceback"):
         assert noise not in report
 

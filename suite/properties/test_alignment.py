@@ -1,8 +1,7 @@
-"""Checks A1-A16 of docs/contract.md: `align_labels`, `merge_labels` and their batched twins."""
+"""Checks A1-A13 of docs/contract.md: `align_labels` and its batched twin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -16,16 +15,15 @@ from suite.properties.rules import IGNORED
 from suite.properties.strategies.alignment import (
     Alignment,
     alignment,
-    alignment_batch,
     alignment_batches,
     alignments,
+    misspelt_alignment,
     pair_alignments,
-    predictions,
     sentences_and_pairs,
-    token_labels,
+    shared_arguments,
 )
 from suite.properties.strategies.choices import Choices, drawn
-from suite.properties.strategies.text import TREACHEROUS_TYPES, TYPES, label_names, misspelt_names
+from suite.properties.strategies.text import TREACHEROUS_TYPES, TYPES, label_names
 from suite.properties.subject import Subject
 
 
@@ -203,13 +201,7 @@ def test_a_word_id_outside_the_labels_is_refused(implementation: Subject, case: 
     implementation.expect_refusal("align_labels", case.labels, mentions=(token, bad), **case.arguments)
 
 
-def misspelt(choose: Choices) -> tuple[Alignment, int]:
-    case = alignment(choose)
-    names, index = misspelt_names(choose, case.names, scheme=case.scheme)
-    return case.with_(names=names, labels=[names.index(tag) for tag in case.tags]), index
-
-
-@check("A11", needs="align_labels", pair=drawn(misspelt))
+@check("A11", needs="align_labels", pair=drawn(misspelt_alignment))
 def test_a_name_that_is_no_tag_of_the_scheme_is_refused(implementation: Subject, pair: tuple[Alignment, int]) -> None:
     case, index = pair
     implementation.expect_refusal("align_labels", case.labels, mentions=(index, case.names[index]), **case.arguments)
@@ -268,17 +260,6 @@ def test_alignment_takes_tuples_and_arrays_as_it_takes_lists(implementation: Sub
     expect_same_for_tuples_and_arrays(implementation, "align_labels", case.labels, **case.arguments)
 
 
-def shared_arguments(cases: Sequence[Alignment]) -> dict[str, Any]:
-    """What the twins take for the whole batch, word ids and sequence ids as ragged arrays."""
-    first = cases[0]
-    arguments: dict[str, Any] = {"word_ids": Ragged.from_lists([case.word_ids for case in cases])}
-    arguments |= {"names": first.names, "scheme": first.scheme}
-    if first.sequence_ids is not None:
-        sequence_ids = Ragged.from_lists([case.sequence_ids or [] for case in cases])
-        arguments |= {"sequence_ids": sequence_ids, "sequence": first.sequence}
-    return arguments
-
-
 @check("A13", needs="align_labels align_labels_batch", cases=alignment_batches())
 def test_batched_alignment_equals_plain_alignment(implementation: Subject, cases: list[Alignment]) -> None:
     expected = [align(implementation, case) for case in cases]
@@ -305,125 +286,3 @@ def test_batched_alignment_refuses_what_plain_alignment_refuses(
     labels = Ragged.from_lists([each.labels for each in cases])
     arguments = shared_arguments(cases) | {"strategy": case.strategy}
     implementation.expect_refusal("align_labels_batch", labels, mentions=(bad,), **arguments)
-
-
-# --- the way back ----------------------------------------------------------------------------------------------------
-
-
-def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
-    """The contract's rule: the first token decides, in IOBES and BILOU the last one decides with it on the end."""
-    tags = [None if label == IGNORED else case.names[label] for label in token_labels]
-    words = ["O"] * len(case.labels)
-    for word, (first, last) in case.spans.items():
-        words[word] = rules.merge(tags[first], tags[last], scheme=case.scheme)
-    return [case.names.index(tag) for tag in words]
-
-
-@check("A14", needs="merge_labels", pair=predictions())
-def test_every_word_gets_one_label_and_words_without_tokens_get_o(
-    implementation: Subject, pair: tuple[Alignment, list[int]]
-) -> None:
-    case, tokens = pair
-    implementation.remark(**case.remarks)
-    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
-    expect_that(len(came) == len(case.labels), expected=f"{len(case.labels)} labels", came=came)
-    outside = case.names.index("O")
-    unseen = [
-        word for word in range(len(case.labels)) if word not in case.spans or tokens[case.spans[word][0]] == IGNORED
-    ]
-    expect_that(
-        all(came[word] == outside for word in unseen),
-        expected=f"{outside} (O) at each of {unseen}, words without a token or whose first token has -100",
-        came=came,
-    )
-
-
-@check("A15", needs="merge_labels", pair=predictions())
-def test_the_first_token_decides_whatever_later_tokens_say(
-    implementation: Subject, pair: tuple[Alignment, list[int]]
-) -> None:
-    case, tokens = pair
-    implementation.remark(**case.remarks)
-    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
-    expect(expected_words(case, tokens), came)
-
-
-@check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
-def test_merging_refuses_a_label_id_outside_the_names(
-    implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
-) -> None:
-    case, tokens = pair
-    if not case.labels:
-        return
-    bad = bad if bad < 0 else len(case.names) + bad
-    case = case.with_token(len(case.labels) - 1)
-    arguments = {**case.merging, "n_words": len(case.labels)}
-    implementation.expect_refusal("merge_labels", [*tokens, bad], mentions=(len(tokens), bad), **arguments)
-
-
-@check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
-def test_merging_refuses_a_word_id_outside_the_words(
-    implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
-) -> None:
-    case, tokens = pair
-    bad = bad if bad < 0 else len(case.labels) + bad
-    arguments = {**case.with_token(bad).merging, "n_words": len(case.labels)}
-    labels = [*tokens, case.names.index("O")]
-    implementation.expect_refusal("merge_labels", labels, mentions=(len(tokens), bad), **arguments)
-
-
-@check("A16", needs="merge_labels", pair=drawn(misspelt), bad=st.sampled_from(["IOB1", "iob2", "BIO"]))
-def test_merging_refuses_unknown_names_and_schemes(
-    implementation: Subject, pair: tuple[Alignment, int], bad: str
-) -> None:
-    case, index = pair
-    tokens = [IGNORED] * len(case.word_ids)
-    arguments = {**case.merging, "n_words": len(case.labels)}
-    implementation.expect_refusal("merge_labels", tokens, mentions=(index, case.names[index]), **arguments)
-    arguments["names"] = [name for position, name in enumerate(case.names) if position != index]
-    implementation.expect_refusal("merge_labels", tokens, mentions=(bad,), **arguments | {"scheme": bad})
-    arguments["names"] = [name for name in arguments["names"] if name != "O"]
-    implementation.expect_refusal("merge_labels", tokens, mentions=("O",), **arguments)
-
-
-@check("A16", needs="merge_labels", pair=predictions())
-def test_merging_refuses_lengths_that_differ(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
-    case, tokens = pair
-    size = len(tokens)
-    arguments = {**case.merging, "n_words": len(case.labels)}
-    implementation.expect_refusal("merge_labels", [*tokens, IGNORED], mentions=(size + 1, size), **arguments)
-    sequence_ids = [*(case.sequence_ids or [None] * size), None]
-    arguments |= {"sequence_ids": sequence_ids, "sequence": case.sequence}
-    implementation.expect_refusal("merge_labels", tokens, mentions=(size, size + 1), **arguments)
-
-
-@check("A16", needs="merge_labels", pair=predictions())
-def test_merging_is_pure(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
-    case, tokens = pair
-    arguments = {**case.merging, "n_words": len(case.labels)}
-    expect_pure(implementation, "merge_labels", tokens, **arguments)
-    expect_same_for_tuples_and_arrays(implementation, "merge_labels", tokens, **arguments)
-
-
-def predicted_batches(choose: Choices) -> tuple[list[Alignment], list[list[int]]]:
-    cases = alignment_batch(choose)
-    return cases, [token_labels(choose, case) for case in cases]
-
-
-@check("A16", needs="merge_labels merge_labels_batch", batch=drawn(predicted_batches))
-def test_batched_merging_equals_plain_merging(
-    implementation: Subject, batch: tuple[list[Alignment], list[list[int]]]
-) -> None:
-    cases, tokens = batch
-    if not cases:
-        empty = Ragged.from_lists([])
-        expect([], implementation.merge_labels_batch(empty, word_ids=empty, n_words=[], names=["O"]))
-        return
-    n_words = [len(case.labels) for case in cases]
-    expected = [
-        implementation.merge_labels(row, n_words=n, **case.merging)
-        for row, n, case in zip(tokens, n_words, cases, strict=True)
-    ]
-    arguments = shared_arguments(cases) | {"n_words": n_words}
-    expect(expected, implementation.merge_labels_batch(Ragged.from_lists(tokens), **arguments))
-    expect_pure(implementation, "merge_labels_batch", Ragged.from_lists(tokens), **arguments)

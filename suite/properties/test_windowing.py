@@ -1,4 +1,4 @@
-"""Checks W1-W13 of docs/contract.md: `make_windows`, `answer_positions` and their batched twins."""
+"""Checks W1-W9 of docs/contract.md: `make_windows` and its batched twin (and W12, on any template)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arra
 from suite.properties.strategies.windowing import (
     CLS,
     FIRST_OF_CONTEXT,
-    Answered,
     Windowing,
-    answered_windows,
+    labelled_span,
     shared_windowings,
     windowings,
 )
@@ -45,18 +44,6 @@ def starts_of_windows(case: Windowing) -> list[int]:
     end."""
     size, step = len(case.offsets), case.room - case.stride
     return [start for start in range(0, max(size, 1), max(step, 1)) if start == 0 or start - step + case.room < size]
-
-
-def label(offsets: list[Pair | None], answers: list[Pair]) -> tuple[int, int] | None:
-    """First and last token of the first answer that is whole in the window, by sets of characters."""
-    tokens = {position: set(range(*pair)) for position, pair in enumerate(offsets) if pair and pair[0] < pair[1]}
-    for start, end in answers:
-        if not tokens or min(tokens[min(tokens)]) > start or max(tokens[max(tokens)]) < end - 1:
-            continue
-        wanted = [position for position, characters in tokens.items() if characters & set(range(start, end))]
-        if wanted:
-            return min(wanted), max(wanted)
-    return None
 
 
 @check("W1", needs="make_windows", case=windowings())
@@ -138,7 +125,7 @@ def test_every_run_of_at_most_stride_plus_one_tokens_is_whole_in_a_window(
     for number in whole:
         offsets = came["offsets"][number]
         cls = len(offsets) - 1 if offsets[-1] is None else 0
-        expected = label(offsets, [answer]) or (cls, cls)
+        expected = labelled_span(offsets, [answer]) or (cls, cls)
         expect(expected, implementation.answer_positions([answer], offsets=offsets, cls=cls))
 
 
@@ -243,121 +230,11 @@ def test_a_batch_with_an_invalid_row_is_refused(implementation: Subject, case: W
     implementation.expect_refusal("make_windows_batch", Ragged.from_lists([[], case.context]), **arguments)
 
 
-def positions(implementation: Subject, case: Answered) -> tuple[int, int]:
-    implementation.remark(**case.remarks)
-    result: tuple[int, int] = implementation.answer_positions(case.answers, **case.arguments)
-    return result
-
-
-@check("W10", needs="answer_positions", case=answered_windows(least=1, most=1))
-def test_a_labelled_span_is_the_answer_or_null(implementation: Subject, case: Answered) -> None:
-    came = positions(implementation, case)
-    ((start, end),) = case.answers
-    expected = label(case.offsets, case.answers) or (case.cls, case.cls)
-    if came != (case.cls, case.cls):
-        left, right = (case.offsets[at] if 0 <= at < len(case.offsets) else None for at in came)
-        expect_that(
-            left is not None and right is not None and came[0] <= came[1],
-            expected=f"a span of context tokens or {expected}",
-            came=came,
-            where=f"offsets {case.offsets}",
-        )
-        assert left is not None
-        assert right is not None
-        shown = f"the answer is {case.text[start:end]!r}, the span {case.text[left[0] : right[1]]!r}"
-        expect(expected, came, where=shown)
-    expect(expected, came, where=f"the answer is {case.text[start:end]!r}: characters {start} to {end}")
-
-
-@check("W11", needs="answer_positions", case=answered_windows(), left=st.integers(0, 3))
-def test_no_answer_is_cls_wherever_it_stands(implementation: Subject, case: Answered, left: int) -> None:
-    padded = case.with_(offsets=[*[None] * left, *case.offsets], cls=case.cls + left)
-    none = padded.with_(answers=[])
-    expect((padded.cls, padded.cls), positions(implementation, none))
-    came = positions(implementation, padded)
-    if label(padded.offsets, padded.answers) is None:
-        expect((padded.cls, padded.cls), came, where="no answer is whole in the window")
-    else:
-        moved = tuple(position + left for position in positions(implementation, case))
-        expect(moved, came, where=f"after {left} more positions on the left")
-
-
-@check("W12", needs="answer_positions", case=answered_windows(least=0, most=3))
-def test_the_first_answer_that_is_in_the_window_is_taken(implementation: Subject, case: Answered) -> None:
-    expected = label(case.offsets, case.answers) or (case.cls, case.cls)
-    expect(expected, positions(implementation, case))
-
-
-@check("W12", needs="answer_positions", case=answered_windows(least=1, most=1), data=st.data())
-def test_an_answer_within_one_token_is_that_token(implementation: Subject, case: Answered, data: Any) -> None:
-    real = [pair for pair in case.offsets if pair and pair[0] < pair[1]]
-    if not real:
-        return
-    start = data.draw(st.sampled_from([character for pair in real for character in range(*pair)]))
-    one = case.with_(answers=[(start, start + 1)])
-    expect(label(one.offsets, one.answers), positions(implementation, one))
-
-
 @check("W12", needs="make_windows answer_positions", case=windowings(), answer=st.tuples(st.integers(0, 9)))
 def test_any_template_can_be_labelled(implementation: Subject, case: Windowing, answer: tuple[int]) -> None:
     for ids, offsets in zip(*(windows_of(implementation, case)[n] for n in ("input_ids", "offsets")), strict=True):
         cls = ids.index(CLS) if CLS in ids else 0
         spans = [(answer[0], answer[0] + 3)]
         if offsets:
-            expected = label(offsets, spans) or (cls, cls)
+            expected = labelled_span(offsets, spans) or (cls, cls)
             expect(expected, implementation.answer_positions(spans, offsets=offsets, cls=cls))
-
-
-@check(
-    "W13",
-    needs="answer_positions",
-    case=answered_windows(least=0, most=2),
-    fault=st.sampled_from(["empty", "backwards", "negative", "cls after", "cls before"]),
-)
-def test_positions_of_invalid_input_are_refused(implementation: Subject, case: Answered, fault: str) -> None:
-    wrong = {"empty": (4, 4), "backwards": (4, 2), "negative": (-1, 2)}
-    mentions: tuple[object, ...]
-    if fault in wrong:
-        case = case.with_(answers=[*case.answers, wrong[fault]])
-        mentions = wrong[fault]
-    else:
-        case = case.with_(cls=len(case.offsets) if fault == "cls after" else -1)
-        mentions = (case.cls,)
-    implementation.expect_refusal("answer_positions", case.answers, mentions=mentions, **case.arguments)
-
-
-@check("W13", needs="answer_positions", case=answered_windows())
-def test_labelling_answers_is_pure(implementation: Subject, case: Answered) -> None:
-    lists = {**case.arguments, "offsets": [pair and list(pair) for pair in case.offsets]}
-    expect_pure(implementation, "answer_positions", [list(answer) for answer in case.answers], **lists)
-    expect_same_for_tuples_and_arrays(
-        implementation, "answer_positions", [list(answer) for answer in case.answers], **lists
-    )
-
-
-@check(
-    "W13",
-    needs="answer_positions answer_positions_batch",
-    cases=st.lists(answered_windows(), max_size=3),
-    fault=st.booleans(),
-)
-def test_batched_positions_equal_plain_positions(implementation: Subject, cases: list[Answered], fault: bool) -> None:
-    def column(rows: list[list[Any]], side: int) -> Ragged:
-        return Ragged.from_lists([[-1 if pair is None else pair[side] for pair in row] for row in rows])
-
-    expected = [positions(implementation, case) for case in cases]
-    answers: list[list[Any]] = [case.answers for case in cases]
-    windows: list[list[Any]] = [case.offsets for case in cases]
-    arguments: dict[str, Any] = {
-        "answer_ends": column(answers, 1),
-        "starts": column(windows, 0),
-        "ends": column(windows, 1),
-        "cls": np.array([case.cls for case in cases], dtype=np.int64),
-    }
-    came = implementation.answer_positions_batch(column(answers, 0), **arguments)
-    expect(expected, list(zip(*came, strict=True)))
-    expect_pure(implementation, "answer_positions_batch", column(answers, 0), **arguments)
-    if cases and fault:
-        arguments["cls"] = np.array([*arguments["cls"][:-1], len(cases[-1].offsets)])
-        last = (len(cases[-1].offsets),)
-        implementation.expect_refusal("answer_positions_batch", column(answers, 0), mentions=last, **arguments)

@@ -8,10 +8,20 @@ from typing import Any
 
 from hypothesis.strategies import SearchStrategy
 
+from reference.ragged import Ragged
 from suite.properties import rules
 from suite.properties.strategies.choices import Choices, drawn
 from suite.properties.strategies.defaults import without_defaults
-from suite.properties.strategies.text import OFTEN_IOB2, TYPES, any_tags, label_names, type_names, valid_tags, words
+from suite.properties.strategies.text import (
+    OFTEN_IOB2,
+    TYPES,
+    any_tags,
+    label_names,
+    misspelt_names,
+    type_names,
+    valid_tags,
+    words,
+)
 from suite.properties.tokenizer_families import FAMILIES, encode
 
 
@@ -208,3 +218,21 @@ def alignment_batch(choose: Choices, *, min_size: int = 0) -> list[Alignment]:
 def alignment_batches(*, min_size: int = 0) -> SearchStrategy[list[Alignment]]:
     """Up to four sentences that share names, scheme and strategy."""
     return drawn(lambda choose: alignment_batch(choose, min_size=min_size))
+
+
+def misspelt_alignment(choose: Choices) -> tuple[Alignment, int]:
+    """One of whose names is no tag of its scheme, and that name's index."""
+    case = alignment(choose)
+    names, index = misspelt_names(choose, case.names, scheme=case.scheme)
+    return case.with_(names=names, labels=[names.index(tag) for tag in case.tags]), index
+
+
+def shared_arguments(cases: Sequence[Alignment]) -> dict[str, Any]:
+    """What the twins take for the whole batch, word ids and sequence ids as ragged arrays."""
+    first = cases[0]
+    arguments: dict[str, Any] = {"word_ids": Ragged.from_lists([case.word_ids for case in cases])}
+    arguments |= {"names": first.names, "scheme": first.scheme}
+    if first.sequence_ids is not None:
+        sequence_ids = Ragged.from_lists([case.sequence_ids or [] for case in cases])
+        arguments |= {"sequence_ids": sequence_ids, "sequence": first.sequence}
+    return arguments

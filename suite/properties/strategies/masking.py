@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from suite.properties.rules import IGNORED
 from suite.properties.strategies.choices import Choices, drawn
 from suite.properties.strategies.defaults import without_defaults
+from suite.properties.subject import Subject
 from suite.properties.values import Spelled
 
 MASK_ID = 4
@@ -137,3 +140,12 @@ neighbouring_draws: SearchStrategy[tuple[Triple, Triple]] = drawn(_neighbours)
 
 confusable_draws: SearchStrategy[tuple[Triple, Triple]] = drawn(_confusable)
 """Two different (seed, epoch, example) that a careless mixture takes for each other."""
+
+
+def mask(implementation: Subject, case: Masking) -> tuple[list[int], list[int]]:
+    pair: tuple[list[int], list[int]] = implementation.mask_tokens(case.input_ids, **case.arguments)
+    return pair
+
+
+def chosen(labels: Sequence[int]) -> list[int]:
+    return [position for position, label in enumerate(labels) if label != IGNORED]

@@ -176,3 +176,15 @@ def answered_window(choose: Choices, *, answers: tuple[int, int]) -> Answered:
 def answered_windows(*, least: int = 0, most: int = 3) -> SearchStrategy[Answered]:
     """A window of a text with so many answers, in it, across its ends or outside of it; `cls` anywhere."""
     return drawn(lambda choose: answered_window(choose, answers=(least, most)))
+
+
+def labelled_span(offsets: list[Pair | None], answers: list[Pair]) -> tuple[int, int] | None:
+    """First and last token of the first answer that is whole in the window, by sets of characters."""
+    tokens = {position: set(range(*pair)) for position, pair in enumerate(offsets) if pair and pair[0] < pair[1]}
+    for start, end in answers:
+        if not tokens or min(tokens[min(tokens)]) > start or max(tokens[max(tokens)]) < end - 1:
+            continue
+        wanted = [position for position, characters in tokens.items() if characters & set(range(start, end))]
+        if wanted:
+            return min(wanted), max(wanted)
+    return None

@@ -1,0 +1,125 @@
+"""Checks W10-W13 of docs/contract.md: `answer_positions` and its batched twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from reference.ragged import Ragged
+from suite.properties.check import check
+from suite.properties.failure import expect, expect_that
+from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from suite.properties.strategies.windowing import Answered, answered_windows, labelled_span
+from suite.properties.subject import Subject
+
+
+def positions(implementation: Subject, case: Answered) -> tuple[int, int]:
+    implementation.remark(**case.remarks)
+    result: tuple[int, int] = implementation.answer_positions(case.answers, **case.arguments)
+    return result
+
+
+@check("W10", needs="answer_positions", case=answered_windows(least=1, most=1))
+def test_a_labelled_span_is_the_answer_or_null(implementation: Subject, case: Answered) -> None:
+    came = positions(implementation, case)
+    ((start, end),) = case.answers
+    expected = labelled_span(case.offsets, case.answers) or (case.cls, case.cls)
+    if came != (case.cls, case.cls):
+        left, right = (case.offsets[at] if 0 <= at < len(case.offsets) else None for at in came)
+        expect_that(
+            left is not None and right is not None and came[0] <= came[1],
+            expected=f"a span of context tokens or {expected}",
+            came=came,
+            where=f"offsets {case.offsets}",
+        )
+        assert left is not None
+        assert right is not None
+        shown = f"the answer is {case.text[start:end]!r}, the span {case.text[left[0] : right[1]]!r}"
+        expect(expected, came, where=shown)
+    expect(expected, came, where=f"the answer is {case.text[start:end]!r}: characters {start} to {end}")
+
+
+@check("W11", needs="answer_positions", case=answered_windows(), left=st.integers(0, 3))
+def test_no_answer_is_cls_wherever_it_stands(implementation: Subject, case: Answered, left: int) -> None:
+    padded = case.with_(offsets=[*[None] * left, *case.offsets], cls=case.cls + left)
+    none = padded.with_(answers=[])
+    expect((padded.cls, padded.cls), positions(implementation, none))
+    came = positions(implementation, padded)
+    if labelled_span(padded.offsets, padded.answers) is None:
+        expect((padded.cls, padded.cls), came, where="no answer is whole in the window")
+    else:
+        moved = tuple(position + left for position in positions(implementation, case))
+        expect(moved, came, where=f"after {left} more positions on the left")
+
+
+@check("W12", needs="answer_positions", case=answered_windows(least=0, most=3))
+def test_the_first_answer_that_is_in_the_window_is_taken(implementation: Subject, case: Answered) -> None:
+    expected = labelled_span(case.offsets, case.answers) or (case.cls, case.cls)
+    expect(expected, positions(implementation, case))
+
+
+@check("W12", needs="answer_positions", case=answered_windows(least=1, most=1), data=st.data())
+def test_an_answer_within_one_token_is_that_token(implementation: Subject, case: Answered, data: Any) -> None:
+    real = [pair for pair in case.offsets if pair and pair[0] < pair[1]]
+    if not real:
+        return
+    start = data.draw(st.sampled_from([character for pair in real for character in range(*pair)]))
+    one = case.with_(answers=[(start, start + 1)])
+    expect(labelled_span(one.offsets, one.answers), positions(implementation, one))
+
+
+@check(
+    "W13",
+    needs="answer_positions",
+    case=answered_windows(least=0, most=2),
+    fault=st.sampled_from(["empty", "backwards", "negative", "cls after", "cls before"]),
+)
+def test_positions_of_invalid_input_are_refused(implementation: Subject, case: Answered, fault: str) -> None:
+    wrong = {"empty": (4, 4), "backwards": (4, 2), "negative": (-1, 2)}
+    mentions: tuple[object, ...]
+    if fault in wrong:
+        case = case.with_(answers=[*case.answers, wrong[fault]])
+        mentions = wrong[fault]
+    else:
+        case = case.with_(cls=len(case.offsets) if fault == "cls after" else -1)
+        mentions = (case.cls,)
+    implementation.expect_refusal("answer_positions", case.answers, mentions=mentions, **case.arguments)
+
+
+@check("W13", needs="answer_positions", case=answered_windows())
+def test_labelling_answers_is_pure(implementation: Subject, case: Answered) -> None:
+    lists = {**case.arguments, "offsets": [pair and list(pair) for pair in case.offsets]}
+    expect_pure(implementation, "answer_positions", [list(answer) for answer in case.answers], **lists)
+    expect_same_for_tuples_and_arrays(
+        implementation, "answer_positions", [list(answer) for answer in case.answers], **lists
+    )
+
+
+@check(
+    "W13",
+    needs="answer_positions answer_positions_batch",
+    cases=st.lists(answered_windows(), max_size=3),
+    fault=st.booleans(),
+)
+def test_batched_positions_equal_plain_positions(implementation: Subject, cases: list[Answered], fault: bool) -> None:
+    def column(rows: list[list[Any]], side: int) -> Ragged:
+        return Ragged.from_lists([[-1 if pair is None else pair[side] for pair in row] for row in rows])
+
+    expected = [positions(implementation, case) for case in cases]
+    answers: list[list[Any]] = [case.answers for case in cases]
+    windows: list[list[Any]] = [case.offsets for case in cases]
+    arguments: dict[str, Any] = {
+        "answer_ends": column(answers, 1),
+        "starts": column(windows, 0),
+        "ends": column(windows, 1),
+        "cls": np.array([case.cls for case in cases], dtype=np.int64),
+    }
+    came = implementation.answer_positions_batch(column(answers, 0), **arguments)
+    expect(expected, list(zip(*came, strict=True)))
+    expect_pure(implementation, "answer_positions_batch", column(answers, 0), **arguments)
+    if cases and fault:
+        arguments["cls"] = np.array([*arguments["cls"][:-1], len(cases[-1].offsets)])
+        last = (len(cases[-1].offsets),)
+        implementation.expect_refusal("answer_positions_batch", column(answers, 0), mentions=last, **arguments)

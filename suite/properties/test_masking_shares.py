@@ -1,0 +1,131 @@
+"""Checks M5-M7 and M11 of docs/contract.md: over thousands of draws `mask_tokens` has the shares it was asked for."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from suite.properties.bounds import expect_share
+from suite.properties.check import check
+from suite.properties.failure import Mismatch
+from suite.properties.rules import IGNORED
+from suite.properties.strategies.masking import (
+    BERT,
+    MASK_ID,
+    VOCABULARY,
+    Masking,
+    chosen,
+    mask,
+    replacements,
+    seeds,
+)
+from suite.properties.subject import Subject
+from suite.properties.values import Spelled
+
+MANY = 10_000
+"""Tokens or words in one statistical call: a share of 0.1 has a standard error of 0.003, its bounds stand 0.02 away."""
+WORD_SIZES = st.sampled_from([2, 0, 1])
+"""Tokens in a word of a statistical call, 0 for no words. Two comes first: most can go wrong there."""
+SHORT = 600
+"""Calls on a sequence of a few tokens, where choosing an exact number instead of each by itself shows."""
+
+
+def long_case(seed: int, *, rate: float, replacement: tuple[float, float, float] = BERT, word: int = 0) -> Masking:
+    """`MANY` words of `word` tokens each, or as many tokens without words."""
+    size = MANY * max(1, word)
+    return Masking(
+        input_ids=Spelled(f"[10 + i % 50 for i in range({size})]"),
+        special=Spelled(f"[False] * {size}"),
+        word_ids=Spelled(f"[i // {word} for i in range({size})]") if word else None,
+        rate=rate,
+        replacement=replacement,
+        seed=seed,
+        epoch=0,
+        example=0,
+    )
+
+
+def short_cases(seed: int, *, size: int, rate: float) -> list[Masking]:
+    """`SHORT` examples of `size` one-token words each."""
+    case = Masking(list(range(10, 10 + size)), [False] * size, None, rate, BERT, seed, 0, 0)
+    return [case.with_(example=number) for number in range(SHORT)]
+
+
+@check("M5", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.15, 0.4, 0.75]), word=WORD_SIZES)
+def test_the_chosen_share_is_the_rate(implementation: Subject, seed: int, rate: float, word: int) -> None:
+    _, labels = mask(implementation, long_case(seed, rate=rate, word=word))
+    hits = len(chosen(labels))
+    expect_share(hits // max(1, word), n=MANY, probability=rate, of="words chosen" if word else "tokens chosen")
+
+
+@check("M5", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.15, 0.5]), size=st.integers(1, 4))
+def test_the_chosen_share_of_short_sequences_is_the_rate(
+    implementation: Subject, seed: int, rate: float, size: int
+) -> None:
+    hits = sum(len(chosen(mask(implementation, case)[1])) for case in short_cases(seed, size=size, rate=rate))
+    expect_share(hits, n=SHORT * size, probability=rate, of=f"tokens chosen, in {SHORT} sequences of {size}")
+
+
+@check("M6", needs="mask_tokens", cost=15, seed=seeds, replacement=replacements)
+def test_mask_random_and_unchanged_have_their_shares(
+    implementation: Subject, seed: int, replacement: tuple[float, float, float]
+) -> None:
+    case = long_case(seed, rate=1.0, replacement=replacement)
+    masked, _ = mask(implementation, case)
+    hidden = sum(token == MASK_ID for token in masked)
+    kept = sum(token == original for token, original in zip(masked, case.input_ids, strict=True))
+    counts = (hidden, MANY - hidden - kept, kept)  # originals, mask and vocabulary have no id in common
+    for name, count, share in zip(("mask", "random", "unchanged"), counts, replacement, strict=True):
+        expect_share(count, n=MANY, probability=share, of=f"chosen tokens that became {name}")
+
+
+@check("M6", needs="mask_tokens", cost=15, seed=seeds, first=st.sampled_from([MASK_ID, 0]))
+def test_replacement_is_drawn_for_each_token_of_a_word(implementation: Subject, seed: int, first: int) -> None:
+    case = long_case(seed, rate=1.0, replacement=(0.5, 0.0, 0.5), word=2)
+    masked, _ = mask(implementation, case)
+    same = sum((masked[position] == MASK_ID) == (masked[position + 1] == MASK_ID) for position in range(0, 2 * MANY, 2))
+    expect_share(same, n=MANY, probability=0.5, of="words whose two tokens had the same fate")
+
+
+@check("M7", needs="mask_tokens", cost=15, seed=seeds, word=st.integers(0, 2))
+def test_random_tokens_come_from_all_of_the_vocabulary_and_from_nowhere_else(
+    implementation: Subject, seed: int, word: int
+) -> None:
+    case = long_case(seed, rate=1.0, replacement=(0.0, 1.0, 0.0), word=word)
+    masked, _ = mask(implementation, case)
+    known = set(VOCABULARY)
+    strange = [position for position, token in enumerate(masked) if token not in known]
+    if strange:
+        came = f"{masked[strange[0]]} at position {strange[0]}, {len(strange)} such"
+        raise Mismatch(expected="only ids of the vocabulary", came=came)
+    for token in VOCABULARY:
+        expect_share(
+            masked.count(token), n=len(masked), probability=1 / len(VOCABULARY), of=f"random tokens that are {token}"
+        )
+
+
+@check("M11", needs="mask_tokens", cost=15, seed=seeds, rate=st.sampled_from([0.3, 0.5, 0.7]), word=WORD_SIZES)
+def test_neighbouring_words_are_chosen_independently(
+    implementation: Subject, seed: int, rate: float, word: int
+) -> None:
+    _, labels = mask(implementation, long_case(seed, rate=rate, word=word))
+    hits = [label != IGNORED for label in labels[:: max(1, word)]]
+    for distance in (1, 2):  # pairs that have no word in common
+        starts = [start for start in range(MANY - distance) if start // distance % 2 == 0]
+        both = sum(hits[start] and hits[start + distance] for start in starts)
+        of = f"pairs of words at distance {distance} that are both chosen"
+        expect_share(both, n=len(starts), probability=rate**2, of=of)
+
+
+@check("M11", needs="mask_tokens", cost=15, seed=seeds, size=st.integers(2, 3))
+def test_words_of_short_sequences_are_chosen_independently(implementation: Subject, seed: int, size: int) -> None:
+    counts = [len(chosen(mask(implementation, case)[1])) for case in short_cases(seed, size=size, rate=0.5)]
+    for number, extreme in ((0, "none"), (size, "all")):
+        of = f"sequences of {size} tokens with {extreme} chosen"
+        expect_share(counts.count(number), n=SHORT, probability=0.5**size, of=of)
+
+
+@check("M11", needs="mask_tokens", cost=15, seed=seeds)
+def test_words_of_neighbouring_examples_are_chosen_independently(implementation: Subject, seed: int) -> None:
+    hits = [bool(chosen(mask(implementation, case)[1])) for case in short_cases(seed, size=1, rate=0.5)]
+    agree = sum(one == two for one, two in zip(hits[::2], hits[1::2], strict=True))
+    expect_share(agree, n=SHORT // 2, probability=0.5, of="pairs of neighbouring examples with the same draw")
