@@ -49,11 +49,9 @@ class Draws:
         self._state = state
 
     def bits(self) -> int:
-        """64 random bits: `mix` of the next state, spelt out, for half of all that a world takes is calls of this."""
-        self._state = value = (self._state + _GOLDEN_GAMMA) & _MASK
-        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-        return value ^ (value >> 31)
+        """64 random bits."""
+        self._state = (self._state + _GOLDEN_GAMMA) & _MASK
+        return mix(self._state)
 
     def below(self, n: int) -> int:
         """An integer in [0, n), uniform up to a bias below n / 2**64."""
@@ -69,4 +67,4 @@ class Draws:
 
     def pick(self, items: Sequence[T]) -> T:
         """One of the items, each equally likely."""
-        return items[(self.bits() * len(items)) >> 64]
+        return items[self.below(len(items))]
