@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from reference.engines import ENGINES, loop, packed, trainer
+from reference.engines import ENGINES
 from reference.engines.publishing import Provenance, PublishingError, publish
 from reference.engines.ranks import Ranks
 from reference.engines.training import EngineError, Execution, Progress, Report, TrainingRun
@@ -43,8 +43,8 @@ from suite.specs.expectation import Expectation, ExpectationError, load_expectat
 from suite.specs.spec import Spec, SpecError, load_spec
 from suite.specs.verdict import Verdict, judge
 
-IMPORTED = (loop, packed, trainer)
-"""`ENGINES` alone would import one within the run."""
+IMPORTED = tuple(ENGINES.values())
+"""Taken here, and so imported before a run and not within it."""
 
 
 def train(payload: Message, send: Send) -> Message:
