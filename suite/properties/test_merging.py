@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -24,6 +25,11 @@ from suite.properties.strategies.choices import Choices, drawn
 from suite.properties.subject import Subject
 
 
+def merge(implementation: Subject, case: Alignment, tokens: Sequence[int]) -> Any:
+    implementation.remark(**case.remarks)
+    return implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
+
+
 def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
     """The contract's rule: the first token decides, in IOBES and BILOU the last one decides with it on the end."""
     tags = [None if label == IGNORED else case.names[label] for label in token_labels]
@@ -38,8 +44,7 @@ def test_every_word_gets_one_label_and_words_without_tokens_get_o(
     implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
     case, tokens = pair
-    implementation.remark(**case.remarks)
-    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
+    came = merge(implementation, case, tokens)
     expect_that(len(came) == len(case.labels), expected=f"{len(case.labels)} labels", came=came)
     outside = case.names.index("O")
     unseen = [
@@ -57,8 +62,7 @@ def test_the_first_token_decides_whatever_later_tokens_say(
     implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
     case, tokens = pair
-    implementation.remark(**case.remarks)
-    came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
+    came = merge(implementation, case, tokens)
     expect(expected_words(case, tokens), came)
 
 
