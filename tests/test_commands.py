@@ -20,6 +20,7 @@ from suite.runs import trials
 from suite.specs.expectation import load_expectations
 from suite.specs.spec import load_spec
 from tests import samples
+from tests.environment import environment
 from tests.test_plugin import write_spec
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env=environment(),
         timeout=240,
     )
     assert 0 == process.returncode, process.stdout + process.stderr
@@ -444,11 +446,14 @@ def test_what_cannot_be_compared_is_one_sentence(
 
 
 def test_times_are_shown_of_the_profile_that_is_asked_for(
-    calibrated: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+    calibrated: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # a narrow table breaks its cells into lines
     results = str(calibrated[0].parent / "results")
     assert 0 == main(["times", results, "--profile", "embedded"])
-    assert "tiny" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "tiny · embedded" in out
+    assert "nothing was expected" in out
     assert 2 == main(["times", results, "--profile", "course"])
     assert "no record is of profile 'course': there are embedded" in capsys.readouterr().err
 
