@@ -128,10 +128,9 @@ def gather_mirror(options: argparse.Namespace) -> int:
 
 def repositories(options: argparse.Namespace) -> dict[tuple[str, str, str], tuple[list[str], list[str]]]:
     """(kind, id, revision) of each repository to the patterns of the files that are read, and of those that are not."""
-    from reference.sources.hub import HubData
-    from reference.sources.pretrained import DESCRIPTION, WEIGHTS, HubCheckpoint
-    from reference.sources.split_files import BUILDERS
-    from suite.sessions import plan
+    from touchstone.interface import plan
+    from touchstone.sources.hub import BUILDERS, HubData
+    from touchstone.sources.pretrained import DESCRIPTION, WEIGHTS, HubCheckpoint
 
     found: dict[tuple[str, str, str], tuple[list[str], list[str]]] = {}
     for spec in plan.choose_specs(options.task, profile=options.profile, files=[]):

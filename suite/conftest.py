@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from suite.sessions import options, workers
-from suite.sessions.options import OptionError
-from suite.sessions.session import SESSION, Session
+from touchstone.interface import options, workers
+from touchstone.interface.config import CONFIG, SuiteConfig
+from touchstone.interface.options import OptionError
 
-pytest_plugins = ["suite.properties.plugin"]
+pytest_plugins = ["touchstone.properties.plugin"]
 
 ROOMS = ("properties", "reproducibility", "training")
 """Cheap and fundamental first: who fails a property need not wait for training."""
@@ -124,7 +124,7 @@ def _add_timeout(group: pytest.OptionGroup) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     workers.share_cores(config)
     try:
-        config.stash[SESSION] = Session.of(config)
+        config.stash[CONFIG] = SuiteConfig.of(config)
     except OptionError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -133,14 +133,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if workers.distributes(config):
         config.pluginmanager.register(
-            workers.Distributing(config, session=config.stash[SESSION]), "touchstone-distributing"
+            workers.Distributing(config, session=config.stash[CONFIG]), "touchstone-distributing"
         )
     config.stash[TERMINATED] = signal.signal(signal.SIGTERM, terminated)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if SESSION in config.stash:
-        config.stash[SESSION].remove_empty_logs()
+    if CONFIG in config.stash:
+        config.stash[CONFIG].remove_empty_logs()
     if TERMINATED in config.stash:
         signal.signal(signal.SIGTERM, config.stash[TERMINATED])
 
@@ -149,7 +149,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     versions = "  ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
     implementation = config.getoption("--implementation")
     return [
-        f"touchstone: {config.stash[SESSION].header()}",
+        f"touchstone: {config.stash[CONFIG].header()}",
         f"implementation under the properties: {implementation}",
         f"versions: {versions}",
     ]
@@ -157,7 +157,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
     """With one seed there is no mean to test: that is no test, rather than a skipped one."""
-    if name == "test_mean_over_seeds_is_what_it_should_be" and len(collector.config.stash[SESSION].seeds) < 2:
+    if name == "test_mean_over_seeds_is_what_it_should_be" and len(collector.config.stash[CONFIG].seeds) < 2:
         return []
     return None
 
@@ -171,7 +171,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Workers collect the tests; what is wrong with the options is said once, by the session that starts them."""
     if not workers.distributes(session.config):
         return
-    state = session.config.stash[SESSION]
+    state = session.config.stash[CONFIG]
     try:
         state.trials()
         state.check_directories()
@@ -180,7 +180,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    state = session.config.stash[SESSION]
+    state = session.config.stash[CONFIG]
     if state.problem is not None:
         raise pytest.UsageError(state.problem)
     if session.config.option.collectonly or not any(_room(item) == ROOMS.index("training") for item in session.items):
@@ -193,7 +193,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Only now are the specs read, and known what is of which division."""
-    return config.stash[SESSION].divisions()
+    return config.stash[CONFIG].divisions()
 
 
 def _room(item: pytest.Item) -> int:
@@ -223,10 +223,10 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    state = config.stash.get(SESSION, None)
+    state = config.stash.get(CONFIG, None)
     if state is None or not state.found:
         return
-    from suite.sessions import display
+    from touchstone.interface import display
 
     reporter = terminalreporter
     colour = reporter.hasmarkup
@@ -243,6 +243,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(scope="session")
-def session_state(pytestconfig: pytest.Config) -> Session:
+def session_state(pytestconfig: pytest.Config) -> SuiteConfig:
     """What this session was asked for and has found."""
-    return pytestconfig.stash[SESSION]
+    return pytestconfig.stash[CONFIG]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
-from reference.engines.training import Engine
+from touchstone.engines.training import Engine
 
 __all__ = ["ENGINES", "Engine"]
 
@@ -13,22 +14,26 @@ __all__ = ["ENGINES", "Engine"]
 class _Engines(Mapping[str, Engine]):
     """Each is imported when it is first taken: who only asks for their names need not wait for what they train with."""
 
-    _names = ("trainer", "loop", "packed")
+    _modules: ClassVar = {
+        "trainer": "touchstone.engines.trainer",
+        "loop": "touchstone.engines.loop",
+        "packed": "touchstone.packed.engine",
+    }
 
     def __getitem__(self, name: str) -> Engine:
         if name not in self:
             raise KeyError(name)
-        engine: Engine = importlib.import_module(f"reference.engines.{name}").train
+        engine: Engine = importlib.import_module(self._modules[name]).train
         return engine
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._modules
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._modules)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._modules)
 
 
 ENGINES: Mapping[str, Engine] = _Engines()

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_model
 from transformers import PreTrainedModel
 
-from reference.engines.training import EngineError, Evaluation, Point, Recipe, TrainingRun
-from reference.pipelines.pipeline import Columns, Pipeline
-from reference.ragged import Ragged
+from touchstone.engines.training import EngineError, Evaluation, Point, Recipe, TrainingRun
+from touchstone.pipelines.pipeline import Columns, Pipeline
+from touchstone.stages.ragged import Ragged
 
 RUN = "run.json"
 WEIGHTS = "model.safetensors"

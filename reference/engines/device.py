@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from reference.engines.training import EngineError, Execution, Precision
+from touchstone.engines.training import EngineError, Execution, Precision
 
 HUGE = 2**30
 """Bytes of the heap that are asked to be on huge pages: more would be given back as soon as they are free."""

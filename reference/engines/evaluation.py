@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from reference.engines.order import evaluation_batches
-from reference.engines.ranks import Ranks
-from reference.pipelines.pipeline import Batch, Pipeline, Score
+from touchstone.engines.order import evaluation_batches
+from touchstone.engines.ranks import Ranks
+from touchstone.pipelines.pipeline import Batch, Pipeline, Score
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:

@@ -13,11 +13,11 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from reference.engines.checkpoint import load_state
-from reference.engines.evaluation import to_device
-from reference.engines.session import Session, divisor
-from reference.engines.training import Execution, Recipe, Report, TrainingRun
-from reference.pipelines.pipeline import Pipeline
+from touchstone.engines.checkpoint import load_state
+from touchstone.engines.evaluation import to_device
+from touchstone.engines.session import Session, divisor
+from touchstone.engines.training import Execution, Recipe, Report, TrainingRun
+from touchstone.pipelines.pipeline import Pipeline
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 

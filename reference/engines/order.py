@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from reference.engines.ranks import Ranks
-from reference.pipelines.pipeline import Batch, BatchSize, Feature, FeatureRows, Pipeline
-from reference.ragged import Array
+from touchstone.engines.ranks import Ranks
+from touchstone.pipelines.pipeline import Batch, BatchSize, Feature, FeatureRows, Pipeline
+from touchstone.stages.ragged import Array
 
 Key = tuple[int, int]
 """(epoch, index of the example)."""

@@ -19,9 +19,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, exported lazily
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from reference.engines.quiet import quiet
-from reference.engines.training import Execution, Recipe, TrainingRun
-from reference.pipelines.pipeline import Pipeline
+from touchstone.engines.session import quiet
+from touchstone.engines.training import Execution, Recipe, TrainingRun
+from touchstone.pipelines.pipeline import Pipeline
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate")
 HELP = "Log in with `hf auth login` or set HF_TOKEN to a token that may write there"

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from reference.engines.training import EngineError
+from touchstone.engines.training import EngineError
 
 PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others before it gives up. Tokenizing, or scoring on rank 0, may well take longer than

@@ -6,28 +6,237 @@ import gc
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import datasets
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_scheduler, set_seed
+from transformers.utils import logging
 
-from reference.engines.checkpoint import Saved, checkpoints, identify, load_weights, newest, write_run
-from reference.engines.clock import Clock
-from reference.engines.device import peak_device_bytes, peak_host_bytes, reproducible, resolve_device
-from reference.engines.evaluation import gather_shares, predict_share, score_shares
-from reference.engines.order import EpochLoader, training_batches
-from reference.engines.quiet import quiet
-from reference.engines.ranks import Ranks
-from reference.engines.reporting import Reporter
-from reference.engines.step_log import UNREAD, StepLog
-from reference.engines.training import EngineError, Evaluation, Execution, Recipe, Report, TrainingRun
-from reference.pipelines.pipeline import Batch, BatchSize, Pipeline, Score
+from touchstone.engines.checkpoint import Saved, checkpoints, identify, load_weights, newest, write_run
+from touchstone.engines.device import peak_device_bytes, peak_host_bytes, reproducible, resolve_device
+from touchstone.engines.evaluation import gather_shares, predict_share, score_shares
+from touchstone.engines.order import EpochLoader, training_batches
+from touchstone.engines.ranks import Ranks
+from touchstone.engines.training import (
+    EngineError,
+    Evaluation,
+    Execution,
+    Phase,
+    Point,
+    Progress,
+    Recipe,
+    Report,
+    TrainingRun,
+)
+from touchstone.pipelines.pipeline import Batch, BatchSize, Pipeline, Score
+
+# Libraries that print and draw progress bars, kept silent while an engine reports by itself.
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of transformers and datasets, errors only in transformers' log; as before afterwards."""
+    verbosity = logging.get_verbosity()
+    bars, data_bars = logging.is_progress_bar_enabled(), not datasets.are_progress_bars_disabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        if data_bars:
+            datasets.enable_progress_bars()
+
+
+# Time by phase, and the time of each training step, without a device ever being waited for in between.
+
+
+class Clock:
+    """Seconds by phase. An inner phase stops the outer one: evaluation within training is not training.
+
+    On a CUDA device the phases' boundaries wait for it, since work that was handed over belongs to the phase that
+    handed it over.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._phases: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._charge()
+        self._phases.append(name)
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._phases.pop()
+
+    def _charge(self) -> None:
+        if self._device is not None and self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        if self._phases:
+            self.seconds[self._phases[-1]] += now - self._since
+        self._since = now
+
+
+class StepTimer:
+    """Seconds of each step, from marks: `start` when training begins or goes on, `mark` after every step.
+
+    On a CUDA device a mark is an event in its stream, read only when the device is idle anyway.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks: list[float | torch.cuda.Event] = []
+
+    def start(self) -> None:
+        self._marks = [self._now()]
+
+    def mark(self) -> None:
+        self._marks.append(self._now())
+
+    def collect(self) -> list[float]:
+        """Seconds of the steps since `start`; the marks begin anew at the last one."""
+        marks, self._marks = self._marks, self._marks[-1:]
+        if self._cuda and len(marks) > 1:
+            marks[-1].synchronize()  # type: ignore[union-attr]
+        return [self._between(first, second) for first, second in pairwise(marks)]
+
+    def _now(self) -> float | torch.cuda.Event:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    @staticmethod
+    def _between(first: float | torch.cuda.Event, second: float | torch.cuda.Event) -> float:
+        if isinstance(first, float) or isinstance(second, float):
+            return float(second) - float(first)  # type: ignore[arg-type]
+        return float(first.elapsed_time(second)) / 1e3
+
+
+# How a run says how far it is: often enough for an eye, rarely enough to cost nothing.
+
+
+A_SECOND = 10
+"""To read a loss for it waits for the device."""
+
+
+class Reporter:
+    """Passes on to `report`, where there is one, what is not too soon after the last."""
+
+    def __init__(self, report: Report | None) -> None:
+        self._report = report
+        self._last = 0.0
+
+    def say(self, phase: Phase, step: int, steps: int, *, loss: Callable[[], float] | None = None) -> None:
+        """The beginning of a phase, step 0, is never too soon.
+
+        Args:
+            loss: called only if it is told.
+        """
+        now = time.perf_counter()
+        if self._report is not None and (step == 0 or now - self._last >= 1 / A_SECOND):
+            self._last = now
+            self._report(Progress(phase, step, steps, loss=None if loss is None else loss()))
+
+    def saving(self, step: int, steps: int) -> None:
+        """A checkpoint is about to be written."""
+        self._last = 0.0
+        self.say("save", step, steps)
+
+    def scored(self, examples: int, *, score: Score) -> None:
+        """An evaluation of so many examples is done."""
+        if self._report is not None:
+            self._report(Progress("evaluate", examples, examples, score=score))
+
+
+# What is known of each optimizer step, read from the device in blocks: to wait for a loss would hold up the next.
+
+
+UNREAD = 500
+"""Steps after which the losses are read: waiting for them so rarely costs nothing, and no run goes on for hours at NaN.
+"""
+
+
+class Step(NamedTuple):
+    """Of this rank: see `Session.step_done`."""
+
+    loss: torch.Tensor
+    sizes: Sequence[BatchSize]
+    learning_rate: float
+
+
+class StepLog:
+    """Writes the trajectory, the steps' seconds and the totals of a run."""
+
+    def __init__(self, run: TrainingRun, *, ranks: Ranks, device: torch.device) -> None:
+        self._run = run
+        self._ranks = ranks
+        self._timer = StepTimer(device)
+        self._unread: list[Step] = []
+
+    @property
+    def unread(self) -> int:
+        return len(self._unread)
+
+    @property
+    def done(self) -> int:
+        """Optimizer steps behind us, read or not."""
+        return len(self._run.trajectory) + self.unread
+
+    def start(self) -> None:
+        """The next step begins now."""
+        self._timer.start()
+
+    def note(self, loss: torch.Tensor, *, sizes: Sequence[BatchSize], learning_rate: float) -> None:
+        self._timer.mark()
+        self._unread.append(Step(loss, sizes, learning_rate))
+
+    def read(self) -> list[Point]:
+        """The steps since the last time: sums over the ranks, and the slowest's time. All ranks must come here."""
+        steps, self._unread = self._unread, []
+        if not steps:
+            return []
+        ranks, run = self._ranks, self._run
+        seconds = ranks.max(self._timer.collect())
+        losses = ranks.sum(torch.stack([step.loss for step in steps]).tolist())
+        samples, tokens, padded, items = (
+            ranks.sum([sum(getattr(size, name) for size in step.sizes) for step in steps])
+            for name in ("examples", "tokens", "padded_tokens", "items")
+        )
+        last = run.trajectory[-1] if run.trajectory else Point(0, 0, 0, 0.0, 0.0, 0.0)
+        for i, step in enumerate(steps):
+            run.tokens += int(tokens[i])
+            run.padded_tokens += int(padded[i])
+            run.items += int(items[i])
+            run.step_seconds.append(seconds[i])
+            last = Point(
+                step=last.step + 1,
+                samples=last.samples + int(samples[i]),
+                tokens=run.tokens,
+                seconds=last.seconds + seconds[i],
+                loss=losses[i],
+                learning_rate=step.learning_rate,
+            )
+            run.trajectory.append(last)
+        return run.trajectory[-len(steps) :]
 
 
 @contextmanager
@@ -43,7 +252,7 @@ def imports_out_of_sight() -> Iterator[None]:
 
 def divisor(batch: Batch, items: int) -> float:
     """What the sum of a micro-batch's losses is divided by: the step's items; infinity for a rank's stand-in (see
-    `reference.engines.order`), from which nothing may be learnt."""
+    `touchstone.engines.order`), from which nothing may be learnt."""
     return items if batch["size"].examples else math.inf
 
 

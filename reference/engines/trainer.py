@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from reference.engines.checkpoint import load_state
-from reference.engines.evaluation import to_device
-from reference.engines.order import EpochLoader
-from reference.engines.session import Session, divisor
-from reference.engines.training import Execution, Recipe, Report, TrainingRun
-from reference.pipelines.pipeline import Batch, BatchSize, Pipeline
+from touchstone.engines.checkpoint import load_state
+from touchstone.engines.evaluation import to_device
+from touchstone.engines.order import EpochLoader
+from touchstone.engines.session import Session, divisor
+from touchstone.engines.training import Execution, Recipe, Report, TrainingRun
+from touchstone.pipelines.pipeline import Batch, BatchSize, Pipeline
 
 TRAINING_ARGUMENTS = "training_args.bin"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reference.pipelines.pipeline import Pipeline, Score
+from touchstone.pipelines.pipeline import Pipeline, Score
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

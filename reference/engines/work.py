@@ -25,11 +25,11 @@ from scipy.linalg import qr
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from reference.engines.order import EpochOrder
-from reference.engines.training import TrainingRun
-from reference.pipelines.pipeline import FeatureRows, Pipeline
-from reference.pipelines.vocabulary import before_head
-from reference.ragged import Array, Ragged
+from touchstone.engines.order import EpochOrder
+from touchstone.engines.training import TrainingRun
+from touchstone.pipelines.pipeline import FeatureRows, Pipeline
+from touchstone.pipelines.vocabulary import before_head
+from touchstone.stages.ragged import Array, Ragged
 
 FORMULA = (
     "counted over the model, forward and backward: matrix products of real tokens, attention by the pairs that see "
@@ -223,7 +223,7 @@ class _Probed(torch.nn.Module):
         decoder_mask: torch.Tensor | None = None,
         **inputs: Any,
     ) -> torch.Tensor:
-        """See `reference.pipelines.vocabulary`; the values mean nothing, the shape and the arithmetic do."""
+        """See `touchstone.pipelines.vocabulary`; the values mean nothing, the shape and the arithmetic do."""
         self.asked = True
         # Whichever places: each leads back to all tokens, and so does the choice of none.
         with before_head(self.model, lambda hidden: hidden.sum(1, keepdim=True).expand(-1, self.items, -1)):

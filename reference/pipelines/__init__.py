@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from reference.pipelines.causal_lm import CausalLM
-from reference.pipelines.masked_lm import MaskedLM
-from reference.pipelines.pipeline import Pipeline
-from reference.pipelines.question_answering import QuestionAnswering
-from reference.pipelines.summarization import Summarization
-from reference.pipelines.token_classification import TokenClassification
-from reference.pipelines.translation import Translation
+from touchstone.pipelines.causal_lm import CausalLM
+from touchstone.pipelines.masked_lm import MaskedLM
+from touchstone.pipelines.pipeline import Pipeline
+from touchstone.pipelines.question_answering import QuestionAnswering
+from touchstone.pipelines.seq2seq import Summarization, Translation
+from touchstone.pipelines.token_classification import TokenClassification
 
 PIPELINES: dict[str, type[Pipeline]] = {
     pipeline.task: pipeline

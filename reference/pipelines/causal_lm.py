@@ -19,14 +19,14 @@ from pydantic import Field
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
-from reference.pipelines.tokenizing import SLICE
-from reference.pipelines.vocabulary import losses_and_hits_at, losses_at
-from reference.ragged import IGNORED, Array, Ragged
-from reference.sources.source import Source, SourceError
-from reference.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
-from reference.stages.collation import pad_batch
-from reference.stages.scoring import perplexity
+from touchstone.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
+from touchstone.pipelines.tokenizing import SLICE
+from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.sources.source import Source, SourceError
+from touchstone.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
+from touchstone.stages.collation import pad_batch
+from touchstone.stages.ragged import IGNORED, Array, Ragged
+from touchstone.stages.scoring import perplexity
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

@@ -17,15 +17,15 @@ from pydantic import Field, field_validator
 from torch.nn.functional import softmax
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
-from reference.pipelines.tokenizing import tokenize
-from reference.pipelines.vocabulary import losses_and_hits_at, losses_at
-from reference.ragged import Array, Ragged
-from reference.sources.source import SourceError
-from reference.stages.chunking import chunk_batch
-from reference.stages.collation import pad_batch
-from reference.stages.masking import mask_tokens_batch
-from reference.stages.scoring import perplexity
+from touchstone.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
+from touchstone.pipelines.tokenizing import tokenize
+from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.sources.source import SourceError
+from touchstone.stages.chunking import chunk_batch
+from touchstone.stages.collation import pad_batch
+from touchstone.stages.masking import mask_tokens_batch
+from touchstone.stages.ragged import Array, Ragged
+from touchstone.stages.scoring import perplexity
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

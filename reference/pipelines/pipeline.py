@@ -13,8 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerBase
 
-from reference.ragged import Array, Ragged
-from reference.sources.source import Source
+from touchstone.sources.source import Source
+from touchstone.stages.ragged import Array, Ragged
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

@@ -7,17 +7,19 @@ for the answer's start and for its end. The answer is the best span of all windo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import Field
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForQuestionAnswering
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerBase
 
-from reference.pipelines.pair_template import Template, template_of
-from reference.pipelines.pipeline import (
+from touchstone.pipelines.pipeline import (
     Batch,
     BatchSize,
     Columns,
@@ -28,16 +30,160 @@ from reference.pipelines.pipeline import (
     Score,
     to_tensors,
 )
-from reference.pipelines.windowed import ANSWERS, CONTEXT, QUESTION, WindowedSplit, windowed, without_answer
-from reference.ragged import Array
-from reference.sources.source import Source, SourceError
-from reference.stages.collation import pad_batch
-from reference.stages.picking import Answer, pick_answer_batch
-from reference.stages.spans import best_spans_batch
-from reference.stages.squad import squad_scores
+from touchstone.pipelines.tokenizing import tokenize_parts
+from touchstone.sources.source import Source, SourceError
+from touchstone.stages.collation import pad_batch
+from touchstone.stages.ragged import Array, Ragged
+from touchstone.stages.spans import Answer, best_spans_batch, pick_answer_batch
+from touchstone.stages.squad import squad_scores
+from touchstone.stages.windowing import answer_positions_batch, make_windows_batch, positions_of
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel
+
+
+# How a tokenizer puts two texts together, learnt from what it makes of a pair.
+
+
+class Template(NamedTuple):
+    """How the tokenizer puts a question and a context together, and which special token stands for "no answer"."""
+
+    pieces: tuple[tuple[int | str, int], ...]
+    cls: int
+    """Its index in `pieces`."""
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """What the tokenizer makes of a pair, question first, or context first where it pads on the left (XLNet).
+
+    Raises:
+        SourceError: no special token that could stand for "no answer", or none that pads.
+    """
+    question_first = tokenizer.padding_side == "right"
+    encodings = tokenizer("a", "b").encodings
+    assert encodings is not None
+    (encoding,) = encodings
+    names = ("question", "context") if question_first else ("context", "question")
+    pieces: list[tuple[int | str, int]] = []
+    previous = None
+    for token, type_id, sequence, special in zip(
+        encoding.ids, encoding.type_ids, encoding.sequence_ids, encoding.special_tokens_mask, strict=True
+    ):
+        current = None if special else sequence
+        if current is None:
+            pieces.append((int(token), int(type_id)))
+        elif current != previous:
+            pieces.append((names[current], int(type_id)))
+        previous = current
+    tokens = [what for what, _ in pieces if isinstance(what, int)]
+    if not tokens or tokenizer.pad_token_id is None:
+        raise SourceError(
+            "the tokenizer puts no special token into a pair of texts, or has none to pad with; question answering "
+            "needs one that stands for no answer, and one that pads: take a checkpoint that was made for pairs"
+        )
+    wanted = tokenizer.cls_token_id if tokenizer.cls_token_id in tokens else tokens[0]
+    return Template(tuple(pieces), [what for what, _ in pieces].index(wanted))
+
+
+# A split of questions and contexts as windows: what question answering prepares before it trains. Questions share
+# contexts (SQuAD's 18,891 have 87,599 questions): each is tokenized once.
+
+
+QUESTION, CONTEXT, ANSWERS = "question", "context", "answers"
+
+
+@dataclass(frozen=True)
+class WindowedSplit:
+    """N questions as W windows.
+
+    Attributes:
+        columns: `input_ids` (and `token_type_ids`, where the model wants them), (W, T_i) each, and the tokens `start`
+            and `end` of the answer, (W,) each.
+        starts, ends: (W, T_i) the characters of each token of a window, -1 outside the context.
+        example, cls: (W,) the example of each window, and where its "no answer" stands.
+        questions, contexts, references: N of each.
+        cut: questions that were too long.
+    """
+
+    columns: dict[str, Ragged | Array]
+    starts: Ragged
+    ends: Ragged
+    example: Array
+    cls: Array
+    questions: list[str]
+    contexts: list[str]
+    references: list[list[str]]
+    cut: int
+
+
+def without_answer(data: pa.Table) -> Array:
+    """The rows whose list of answers is empty."""
+    lengths = pc.list_value_length(data.column(ANSWERS).combine_chunks().field("text"))
+    return np.flatnonzero(np.asarray(lengths) == 0)
+
+
+def windowed(
+    data: pa.Table,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    max_length: int,
+    stride: int,
+    longest_question: int,
+) -> WindowedSplit:
+    """All windows of all questions, with their answers.
+
+    Args:
+        data: the columns `question`, `context` and `answers`.
+        max_length, stride: tokens of a window, and those that two neighbours share of the context.
+        longest_question: tokens of a question that are kept at most.
+    """
+    questions = [str(question).strip() for question in data.column(QUESTION).to_pylist()]  # as the course does
+    coded = pc.dictionary_encode(data.column(CONTEXT).combine_chunks())
+    distinct: list[str] = coded.dictionary.to_pylist()
+    context_of = np.asarray(coded.indices, dtype=np.int64)
+    answers = data.column(ANSWERS).combine_chunks()
+    texts: list[list[str]] = answers.field("text").to_pylist()
+    tokens = tokenize_parts(tokenizer, distinct, offsets=True)
+    asked = tokenize_parts(tokenizer, questions, offsets=False)["input_ids"]
+    kept = np.minimum(asked.lengths, longest_question)
+    short = Ragged.from_lengths(asked.values[asked.places < np.repeat(kept, asked.lengths)], lengths=kept)
+    windows: dict[str, Any] = make_windows_batch(
+        tokens["input_ids"],
+        starts=tokens["starts"],
+        ends=tokens["ends"],
+        questions=short,
+        context_of=context_of,
+        template=template.pieces,
+        max_length=max_length,
+        stride=stride,
+    )
+    example = windows["example"]
+    cls = positions_of(template.cls, template=template.pieces, windows=windows)
+    begin = Ragged.from_arrow(answers.field("answer_start"))
+    size = np.fromiter((len(text) for row in texts for text in row), dtype=np.int64, count=len(begin.values))
+    first, last = answer_positions_batch(
+        begin.take(example),
+        answer_ends=begin.with_values(begin.values + size).take(example),
+        starts=windows["starts"],
+        ends=windows["ends"],
+        cls=cls,
+    )
+    columns = {"input_ids": windows["input_ids"], "start": first, "end": last}
+    if "token_type_ids" in tokenizer.model_input_names:
+        columns["token_type_ids"] = windows["token_type_ids"]
+    return WindowedSplit(
+        columns=columns,
+        starts=windows["starts"],
+        ends=windows["ends"],
+        example=example,
+        cls=cls,
+        questions=questions,
+        contexts=[distinct[index] for index in context_of.tolist()],
+        references=texts,
+        cut=int((kept < asked.lengths).sum()),
+    )
+
 
 PROBED = 3
 """Validation examples whose answers a probe shows: the first."""

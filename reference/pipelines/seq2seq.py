@@ -7,17 +7,17 @@ the settings of the search in the signature, for another search is another measu
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 from pydantic import Field
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedTokenizerBase
 
-from reference.pipelines.pipeline import (
+from touchstone.pipelines.pipeline import (
     Batch,
     BatchSize,
     Columns,
@@ -28,16 +28,133 @@ from reference.pipelines.pipeline import (
     Score,
     to_tensors,
 )
-from reference.pipelines.seq2seq_scores import WrittenPrediction, length_score, loss_scores
-from reference.pipelines.tokenizing import token_ids
-from reference.pipelines.vocabulary import losses_at
-from reference.pipelines.writing import Search, write
-from reference.ragged import Ragged
-from reference.sources.source import Source, SourceError
-from reference.stages import pad_seq2seq, shift_right
+from touchstone.pipelines.tokenizing import token_ids
+from touchstone.pipelines.vocabulary import losses_at
+from touchstone.sources.source import Source, SourceError
+from touchstone.stages import bleu, clean_sequences, lead, pad_seq2seq, rouge, shift_right, split_sentences
+from touchstone.stages.ragged import Ragged
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel
+
+
+# What is kept of a written text, and the scores that every task that writes has: loss and length.
+
+
+class WrittenPrediction(NamedTuple):
+    """What is kept of one example.
+
+    Attributes:
+        text: what was written, of so many tokens (`length`, its end included).
+        loss: in nats, a sum over the target's `items` tokens.
+    """
+
+    text: str
+    length: int
+    loss: float
+    items: int
+
+
+def loss_scores(predictions: Sequence[WrittenPrediction], *, batches: int | None, signature: str) -> list[Score]:
+    """`loss`, the mean over all tokens; and with `batches` also `trainer_loss`: the mean over batches of so many
+    examples, in order, of each batch's mean, which is what transformers' Trainer calls its evaluation loss.
+    """
+    sums = np.asarray([prediction.loss for prediction in predictions])
+    items = np.asarray([prediction.items for prediction in predictions])
+    n = int(items.sum())
+    scores = [Score("loss", float(sums.sum()) / n, n, False, f"{signature}|mean:token", upper=None)]
+    if batches is not None:
+        starts = np.arange(0, len(sums), batches)
+        means = np.add.reduceat(sums, starts) / np.add.reduceat(items, starts)
+        examples = np.diff(np.append(starts, len(sums)))
+        value = float(np.average(means, weights=examples))  # Trainer repeats a batch's mean for each of its examples
+        scores.append(Score("trainer_loss", value, n, False, f"{signature}|mean:batches of {batches}", upper=None))
+    return scores
+
+
+def length_score(predictions: Sequence[WrittenPrediction], *, signature: str) -> Score:
+    """`gen_len`: tokens written for a text, on average. Longer is not better, but a direction must be given."""
+    mean = sum(prediction.length for prediction in predictions) / len(predictions)
+    return Score("gen_len", mean, len(predictions), True, f"tokens|{signature}", upper=None)
+
+
+# Lets an encoder-decoder write: greedily or by beam search, never by chance, and never without an end.
+
+
+class Search(NamedTuple):
+    """How a text is searched for.
+
+    Attributes:
+        num_beams: width of the search; 1 takes the likeliest token each time.
+        max_new_tokens: tokens written at most, the end included.
+        start_id: what the decoder starts with; None: what the model's own generation config says.
+    """
+
+    num_beams: int
+    max_new_tokens: int
+    start_id: int | None
+
+
+class Written(NamedTuple):
+    """A text and how many tokens were written for it, its end included."""
+
+    text: str
+    length: int
+
+
+def write(
+    model: torch.nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    search: Search,
+) -> list[Written]:
+    """What the model writes for each row of `inputs` (`input_ids` and `attention_mask`, (B, S) each).
+
+    The model is put into evaluation mode and back; its own settings are not touched.
+    """
+    # DistributedDataParallel wraps a model that can write; what wraps one and can write by itself is asked.
+    inner = cast(Any, model if hasattr(model, "generate") else getattr(model, "module", model))
+    training = inner.training
+    inner.eval()
+    try:
+        ids: torch.Tensor = inner.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            generation_config=generation_config(search, tokenizer=tokenizer),
+        )
+    finally:
+        inner.train(training)
+    rows = ids.cpu().tolist()  # (B, 1 + T), the start first
+    end = tokenizer.eos_token_id
+    cleaned = clean_sequences(rows, pad_id=tokenizer.pad_token_id, eos_id=end, start_id=rows[0][0])
+    texts = tokenizer.batch_decode(cleaned, skip_special_tokens=True)
+    return [
+        Written(text.strip(), len(tokens) + (end in row[1:]))
+        for text, tokens, row in zip(texts, cleaned, rows, strict=True)
+    ]
+
+
+def generation_config(search: Search, *, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """All that decides what is written. Beyond it `generate` follows the model's own generation config (tokens that
+    must not be written, the language to begin with)."""
+    start = {} if search.start_id is None else {"decoder_start_token_id": search.start_id}
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        num_beams=search.num_beams,
+        max_new_tokens=search.max_new_tokens,  # a model's own would win over max_length
+        min_length=0,
+        no_repeat_ngram_size=0,
+        encoder_no_repeat_ngram_size=0,
+        repetition_penalty=1.0,
+        do_sample=False,
+        early_stopping=False,
+        length_penalty=1.0,
+        use_cache=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **start,
+    )
+
 
 ROTATING = ("mbart", "plbart")
 """Model types whose decoder starts with the target's own last token, its language, and not with a fixed one."""
@@ -304,3 +421,105 @@ def _short(text: str) -> str:
 def _literal(text: str) -> str:
     """A Python literal that cannot end a block of Markdown."""
     return repr(text).replace("`", "\\x60")
+
+
+# Translation: a sentence of one language into another (HF course, chapter 7, section 4).
+
+
+class TranslationOptions(Seq2SeqOptions):
+    """What a spec may choose.
+
+    Attributes:
+        max_length: tokens of a source and of a target, the end included; the rest is cut off.
+    """
+
+    max_length: int = Field(default=128, ge=2)
+
+
+class Translation(Seq2Seq):
+    task: ClassVar[str] = "translation"
+    hub_task: ClassVar[str] = "translation"
+    Options: ClassVar[type[Options]] = TranslationOptions
+    options: TranslationOptions
+    source_column: ClassVar[str] = "source"
+    target_column: ClassVar[str] = "target"
+
+    @property
+    def source_length(self) -> int:
+        return self.options.max_length
+
+    @property
+    def target_length(self) -> int:
+        return self.options.max_length
+
+    def score_texts(self, texts: Sequence[str], references: Sequence[str]) -> list[Score]:
+        result = bleu(texts, references=references)
+        signature = f"{result['signature']}|{self.search_signature}"
+        return [Score("bleu", result["bleu"], result["number"], True, signature, upper=100.0)]
+
+
+# Summarization: a short text for a long one (HF course, chapter 7, section 5). Beside every ROUGE stands that of
+# the first three sentences, which is hard to beat and costs nothing.
+
+
+METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+LEAD = 3
+"""Sentences of the baseline (See et al. 2017, section 4)."""
+
+
+class SummarizationOptions(Seq2SeqOptions):
+    """What a spec may choose.
+
+    Attributes:
+        max_source_length: tokens of a document, prefix and end included; the rest is cut off.
+        max_target_length: tokens of a summary, its end included.
+        prefix: what stands before each document (`summarize: ` for T5).
+    """
+
+    max_source_length: int = Field(default=512, ge=2)
+    max_target_length: int = Field(default=30, ge=2)
+    prefix: str = ""
+
+
+class Summarization(Seq2Seq):
+    task: ClassVar[str] = "summarization"
+    hub_task: ClassVar[str] = "summarization"
+    Options: ClassVar[type[Options]] = SummarizationOptions
+    options: SummarizationOptions
+    source_column: ClassVar[str] = "document"
+    target_column: ClassVar[str] = "summary"
+    two_languages: ClassVar[bool] = False
+
+    @property
+    def source_length(self) -> int:
+        return self.options.max_source_length
+
+    @property
+    def target_length(self) -> int:
+        return self.options.max_target_length
+
+    def prompt(self, text: str) -> str:
+        return self.options.prefix + text
+
+    def score_texts(self, texts: Sequence[str], references: Sequence[str]) -> list[Score]:
+        """ROUGE of the texts, then of the first sentences of the documents."""
+        documents, _ = self.texts("validation")
+        baseline = [lead(document, sentences=LEAD) for document in documents]
+        own = _rouge(texts, references, how=self.search_signature)
+        how = f"refs:{self.options.references}|lead:{LEAD}"
+        return [*own, *_rouge(baseline, references, how=how, named=f"lead{LEAD}_")]
+
+
+def _rouge(texts: Sequence[str], references: Sequence[str], *, how: str, named: str = "") -> list[Score]:
+    result: Mapping[str, Any] = rouge(
+        [_lines(text) for text in texts], references=[_lines(text) for text in references]
+    )
+    signature = f"{result['signature']}|{how}"
+    return [
+        Score(f"{named}{metric}", result[metric], result["number"], True, signature, upper=100.0) for metric in METRICS
+    ]
+
+
+def _lines(text: str) -> str:
+    """One sentence a line, as ROUGE-Lsum reads texts."""
+    return "\n".join(split_sentences(text))

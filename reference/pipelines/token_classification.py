@@ -17,13 +17,13 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForTokenClassification
 
-from reference.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
-from reference.pipelines.tokenizing import tokenize
-from reference.ragged import IGNORED, Array, Ragged
-from reference.sources.source import Source, SourceError
-from reference.stages.alignment import align_labels_batch, merge_labels_batch
-from reference.stages.collation import pad_batch
-from reference.stages.scoring import score_entities
+from touchstone.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
+from touchstone.pipelines.tokenizing import tokenize
+from touchstone.sources.source import Source, SourceError
+from touchstone.stages.alignment import align_labels_batch, merge_labels_batch
+from touchstone.stages.collation import pad_batch
+from touchstone.stages.ragged import IGNORED, Array, Ragged
+from touchstone.stages.scoring import score_entities
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import cross_entropy
 
-from reference.ragged import IGNORED
+from touchstone.stages.ragged import IGNORED
 
 SLICE = 2**23
 """Logits that are turned into losses together where hits are wanted: 32 MiB in float32."""

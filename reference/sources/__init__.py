@@ -9,18 +9,18 @@ import datasets
 from pydantic import Field
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from reference.sources.checkpoints import (
+from touchstone.sources.checkpoints import (
     MicroworldCheckpoint,
     microworld_config,
     microworld_model,
     microworld_tokenizer,
 )
-from reference.sources.fingerprints import fingerprint
-from reference.sources.hub import HubData, hub_examples
-from reference.sources.installed import InstalledCode, installed_examples
-from reference.sources.microworld import MicroworldData, microworld_examples
-from reference.sources.pretrained import HubCheckpoint, hub_config, hub_model, hub_tokenizer
-from reference.sources.source import Access, Source, SourceError
+from touchstone.sources.fingerprints import fingerprint
+from touchstone.sources.hub import HubData, hub_examples
+from touchstone.sources.installed import InstalledCode, installed_examples
+from touchstone.sources.microworld import MicroworldData, microworld_examples
+from touchstone.sources.pretrained import HubCheckpoint, hub_config, hub_model, hub_tokenizer
+from touchstone.sources.source import Access, Source, SourceError
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from reference.sources.normalization import label_names
+from touchstone.sources.normalization import label_names
 
 
 def fingerprint(dataset: datasets.Dataset) -> str:

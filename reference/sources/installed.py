@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 import datasets
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from reference.sources.microworld.draws import Draws
-from reference.sources.source import SourceError
+from touchstone.sources.microworld.draws import Draws
+from touchstone.sources.source import SourceError
 
 CODE = "code"
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from reference.sources.snapshots import NOWHERE, snapshot
-from reference.sources.source import Access, SourceError
+from touchstone.sources.hub import NOWHERE, snapshot
+from touchstone.sources.source import Access, SourceError
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel

@@ -1,21 +1,18 @@
 """The stages under the contract's names: this module is an implementation as docs/contract.md describes one."""
 
-from reference.stages.alignment import align_labels, align_labels_batch, merge_labels, merge_labels_batch
-from reference.stages.answering import answer_positions, answer_positions_batch
-from reference.stages.bleu import bleu
-from reference.stages.causal import causal_labels, chunk_documents, chunk_documents_batch, key_token_weights
-from reference.stages.chunking import chunk, chunk_batch, chunk_batches
-from reference.stages.collation import pad_batch
-from reference.stages.decoding import clean_sequences
-from reference.stages.masking import mask_tokens, mask_tokens_batch
-from reference.stages.packing import assign_bins, assign_bins_batch, pack, pack_batch, unpack
-from reference.stages.picking import pick_answer, pick_answer_batch
-from reference.stages.rouge import lead, rouge, split_sentences
-from reference.stages.scoring import perplexity, score_entities
-from reference.stages.seq2seq import pad_seq2seq, shift_right
-from reference.stages.spans import best_spans, best_spans_batch
-from reference.stages.squad import squad_scores
-from reference.stages.windowing import make_windows, make_windows_batch
+from touchstone.stages.alignment import align_labels, align_labels_batch, merge_labels, merge_labels_batch
+from touchstone.stages.bleu import bleu
+from touchstone.stages.causal import causal_labels, chunk_documents, chunk_documents_batch, key_token_weights
+from touchstone.stages.chunking import chunk, chunk_batch, chunk_batches
+from touchstone.stages.collation import pad_batch
+from touchstone.stages.masking import mask_tokens, mask_tokens_batch
+from touchstone.stages.packing import assign_bins, assign_bins_batch, pack, pack_batch, unpack
+from touchstone.stages.rouge import lead, rouge, split_sentences
+from touchstone.stages.scoring import perplexity, score_entities
+from touchstone.stages.seq2seq import clean_sequences, pad_seq2seq, shift_right
+from touchstone.stages.spans import best_spans, best_spans_batch, pick_answer, pick_answer_batch
+from touchstone.stages.squad import squad_scores
+from touchstone.stages.windowing import answer_positions, answer_positions_batch, make_windows, make_windows_batch
 
 __all__ = [
     "align_labels",

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reference.ragged import IGNORED, MISSING, Array, Ragged
-from reference.stages.tags import NO_SUCH_NAME, OUTSIDE, Tag, TagSet, parse_names
-from reference.stages.twins import Mask, Refuse, check_row_counts, rows_of_other_length, rows_with
+from touchstone.stages.ragged import IGNORED, MISSING, Array, Ragged
+from touchstone.stages.tags import NO_SUCH_NAME, OUTSIDE, Tag, TagSet, parse_names
+from touchstone.stages.twins import Mask, Refuse, check_row_counts, rows_of_other_length, rows_with
 
 STRATEGIES = ("all", "first")
 

@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from reference.ragged import IGNORED, Array, Ragged
+from touchstone.stages.ragged import IGNORED, Array, Ragged
 
 REMAINDERS = ("drop", "keep", "join")
 

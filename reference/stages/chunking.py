@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.ragged import MISSING, Array, Ragged
+from touchstone.stages.ragged import MISSING, Array, Ragged
 
 TAILS = ("drop", "keep", "pad")
 WORD_IDS = "word_ids"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reference.ragged import IGNORED, MISSING, Array
+from touchstone.stages.ragged import IGNORED, MISSING, Array
 
 FILLS = {
     "labels": IGNORED,

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reference.ragged import IGNORED, MISSING, Array, Ragged
-from reference.stages.draws import draw, draw_array, extend_keys, key_of
-from reference.stages.twins import Refuse, check_row_counts, rows_of_other_length
+from touchstone.stages.draws import draw, draw_array, extend_keys, key_of
+from touchstone.stages.ragged import IGNORED, MISSING, Array, Ragged
+from touchstone.stages.twins import Refuse, check_row_counts, rows_of_other_length
 
 CHOICE, FATE, TOKEN = range(3)
 """Streams: whether a token or word is chosen, what becomes of a chosen token, which random token takes its place."""

@@ -16,9 +16,9 @@ from typing import Any
 import datasets
 import evaluate
 
-from reference.stages import scoring
-from reference.stages.bleu import bleu
-from reference.stages.rouge import rouge
+from touchstone.stages import scoring
+from touchstone.stages.bleu import bleu
+from touchstone.stages.rouge import rouge
 
 TEXT = datasets.Value("string")
 LABELS = datasets.Sequence(datasets.Value("int64"))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reference.ragged import Array, Ragged
-from reference.stages.collation import FILLS, lengths_of, read_rows
+from touchstone.stages.collation import FILLS, lengths_of, read_rows
+from touchstone.stages.ragged import Array, Ragged
 
 MADE = ("position_ids", "offsets")
 """The columns that packing makes."""

@@ -25,8 +25,8 @@ import numpy.typing as npt
 import seqeval.scheme
 from seqeval.metrics.sequence_labeling import get_entities
 
-from reference.ragged import IGNORED, Ragged
-from reference.stages.tags import OUTSIDE, SCHEMES, Tag, parse_names
+from touchstone.stages.ragged import IGNORED, Ragged
+from touchstone.stages.tags import OUTSIDE, SCHEMES, Tag, parse_names
 
 MODES = ("strict", "lenient")
 SEQEVAL_SCHEMES = {"IOB2": seqeval.scheme.IOB2, "IOBES": seqeval.scheme.IOBES}

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reference.ragged import Array
+from touchstone.stages.ragged import Array
 
 SCHEMES: dict[str, dict[str, tuple[bool, bool]]] = {  # prefix -> (opens, closes)
     # In IOB2 no tag says that an entity closes: it does when the next word does not continue it.

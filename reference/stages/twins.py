@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from reference.ragged import MISSING, Ragged
+from touchstone.stages.ragged import MISSING, Ragged
 
 Mask = npt.NDArray[np.bool_]
 

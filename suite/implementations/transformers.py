@@ -1,6 +1,6 @@
 """What the installed transformers offers of the contract, as its users call it.
 
-    pytest suite/properties --implementation suite.implementations.transformers
+    pytest suite/properties --implementation touchstone.suite.implementations.transformers
 
 Only the way of passing arguments is adapted, never a result, so a check that fails here shows where transformers (or
 seqeval, as transformers' run_ner example calls it) does something else than docs/contract.md says. Alignment and

@@ -6,13 +6,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties import rules
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.rules import IGNORED
-from suite.properties.strategies.alignment import (
+from touchstone.properties import rules
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.rules import IGNORED
+from touchstone.properties.strategies.alignment import (
     Alignment,
     alignment,
     alignment_batches,
@@ -22,9 +21,10 @@ from suite.properties.strategies.alignment import (
     sentences_and_pairs,
     shared_arguments,
 )
-from suite.properties.strategies.choices import Choices, drawn
-from suite.properties.strategies.text import TREACHEROUS_TYPES, TYPES, label_names
-from suite.properties.subject import Subject
+from touchstone.properties.strategies.choices import Choices, drawn
+from touchstone.properties.strategies.text import TREACHEROUS_TYPES, TYPES, label_names
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
 
 
 def align(implementation: Subject, case: Alignment) -> Any:
@@ -182,9 +182,6 @@ def test_merging_looks_at_the_prefix_only_whatever_the_type_is_called(
     expect(expected, implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging))
 
 
-# --- what must be refused --------------------------------------------------------------------------------------------
-
-
 @check("A11", needs="align_labels", case=alignments(min_words=1), data=st.data())
 def test_a_label_id_outside_the_names_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
     word = data.draw(st.integers(0, len(case.labels) - 1))
@@ -245,9 +242,6 @@ def test_an_unknown_strategy_is_refused(implementation: Subject, case: Alignment
 @check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO", ""]))
 def test_an_unknown_scheme_is_refused(implementation: Subject, case: Alignment, bad: str) -> None:
     implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"scheme": bad})
-
-
-# --- purity and twins ------------------------------------------------------------------------------------------------
 
 
 @check("A12", needs="align_labels", case=sentences_and_pairs())

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.windowing import Answered, answered_windows, labelled_span
-from suite.properties.subject import Subject
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.windowing import Answered, answered_windows, labelled_span
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
 
 
 def positions(implementation: Subject, case: Answered) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from suite.properties import overlap
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_close, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.written import PLAIN, Written, written
-from suite.properties.subject import Subject
+from touchstone.properties import overlap
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_close, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.written import PLAIN, Written, written
+from touchstone.properties.subject import Subject
 
 EXACT = 1e-9
 """Four logarithms and an exponential in double precision; the counts are exact."""

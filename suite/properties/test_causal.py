@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.causal import (
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.causal import (
     EOS,
     PaddedIds,
     Texts,
@@ -21,7 +20,8 @@ from suite.properties.strategies.causal import (
     texts_in_two,
     weighed,
 )
-from suite.properties.subject import Subject
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
 
 
 def in_a_row(chunks: list[list[int]]) -> list[int]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_nothing_shared, expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.chunking import PAD, Columns, Documents, documents, spread_documents
-from suite.properties.subject import Subject
-from suite.properties.values import OneShot, fresh, plain
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_nothing_shared, expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.chunking import PAD, Columns, Documents, documents, spread_documents
+from touchstone.properties.subject import Subject
+from touchstone.properties.values import OneShot, fresh, plain
+from touchstone.stages.ragged import Ragged
 
 
 def in_a_row(rows: list[list[int | None]]) -> list[int | None]:

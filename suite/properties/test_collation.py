@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_close, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.collation import (
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_close, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.collation import (
     FILLS,
     SCALARS,
     Batch,
@@ -21,8 +21,8 @@ from suite.properties.strategies.collation import (
     labelled_features,
     sides,
 )
-from suite.properties.subject import Subject
-from suite.properties.values import plain
+from touchstone.properties.subject import Subject
+from touchstone.properties.values import plain
 
 
 def pad(implementation: Subject, case: Batch) -> dict[str, Any]:
@@ -119,9 +119,6 @@ def test_rows_do_not_depend_on_each_other_and_keep_their_order(implementation: S
         )
 
 
-# --- what must be refused --------------------------------------------------------------------------------------------
-
-
 @check("P7", needs="pad_batch", case=batches())
 def test_a_batch_of_nothing_is_refused(implementation: Subject, case: Batch) -> None:
     implementation.expect_refusal("pad_batch", [], **case.arguments)
@@ -193,9 +190,6 @@ def test_rows_and_columns_with_the_same_values_share_no_memory(implementation: S
 @check("P8", needs="pad_batch", case=batches())
 def test_padding_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Batch) -> None:
     expect_same_for_tuples_and_arrays(implementation, "pad_batch", case.features, **case.arguments)
-
-
-# --- what padding is for ---------------------------------------------------------------------------------------------
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.seq2seq import Sequences, sequences
-from suite.properties.subject import Subject
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.seq2seq import Sequences, sequences
+from touchstone.properties.subject import Subject
 
 
 def clean(implementation: Subject, case: Sequences) -> list[list[int]]:

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.bounds import expect_share
-from suite.properties.check import check
-from suite.properties.failure import Mismatch, expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.rules import IGNORED
-from suite.properties.strategies.masking import (
+from touchstone.properties.bounds import expect_share
+from touchstone.properties.check import check
+from touchstone.properties.failure import Mismatch, expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.rules import IGNORED
+from touchstone.properties.strategies.masking import (
     BERT,
     MASK_ID,
     VOCABULARY,
@@ -33,8 +32,9 @@ from suite.properties.strategies.masking import (
     neighbouring_draws,
     seeds,
 )
-from suite.properties.subject import Subject
-from suite.properties.values import Spelled
+from touchstone.properties.subject import Subject
+from touchstone.properties.values import Spelled
+from touchstone.stages.ragged import Ragged
 
 
 @check("M1", needs="mask_tokens", case=maskings())
@@ -150,7 +150,7 @@ target = importlib.import_module(sys.argv[2])
 for name in filter(None, sys.argv[3].split(".")):
     target = getattr(target, name)
 arguments = json.loads(sys.argv[4])
-from suite.properties.values import plain
+from touchstone.properties.values import plain
 print(json.dumps([plain(target.mask_tokens(ids, **rest)) for ids, rest in arguments]))
 """
 
@@ -216,9 +216,6 @@ def test_rate_zero_chooses_nothing(implementation: Subject, case: Masking) -> No
 def test_rate_one_chooses_everything_that_may_be_chosen(implementation: Subject, case: Masking) -> None:
     expected = [position for word in case.words for position in word]
     expect(expected, chosen(mask(implementation, case)[1]), where="positions chosen")
-
-
-# --- what must be refused --------------------------------------------------------------------------------------------
 
 
 @check("M12", needs="mask_tokens", case=maskings(), rate=st.sampled_from([-0.1, 1.5, 15, float("nan")]))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from suite.properties.bounds import expect_share
-from suite.properties.check import check
-from suite.properties.failure import Mismatch
-from suite.properties.rules import IGNORED
-from suite.properties.strategies.masking import (
+from touchstone.properties.bounds import expect_share
+from touchstone.properties.check import check
+from touchstone.properties.failure import Mismatch
+from touchstone.properties.rules import IGNORED
+from touchstone.properties.strategies.masking import (
     BERT,
     MASK_ID,
     VOCABULARY,
@@ -18,8 +18,8 @@ from suite.properties.strategies.masking import (
     replacements,
     seeds,
 )
-from suite.properties.subject import Subject
-from suite.properties.values import Spelled
+from touchstone.properties.subject import Subject
+from touchstone.properties.values import Spelled
 
 MANY = 10_000
 """Tokens or words in one statistical call: a share of 0.1 has a standard error of 0.003, its bounds stand 0.02 away."""

@@ -7,13 +7,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties import rules
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.rules import IGNORED
-from suite.properties.strategies.alignment import (
+from touchstone.properties import rules
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.rules import IGNORED
+from touchstone.properties.strategies.alignment import (
     Alignment,
     alignment_batch,
     misspelt_alignment,
@@ -21,8 +20,9 @@ from suite.properties.strategies.alignment import (
     shared_arguments,
     token_labels,
 )
-from suite.properties.strategies.choices import Choices, drawn
-from suite.properties.subject import Subject
+from touchstone.properties.strategies.choices import Choices, drawn
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
 
 
 def merge(implementation: Subject, case: Alignment, tokens: Sequence[int]) -> Any:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.packing import (
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.packing import (
     Documents,
     Lengths,
     Packed,
@@ -21,8 +20,9 @@ from suite.properties.strategies.packing import (
     packed,
     segments,
 )
-from suite.properties.subject import Subject
-from suite.properties.test_collation import tiny_model
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
+from touchstone.suite.properties.test_collation import tiny_model
 
 
 def own_values(case: Packed, row: int, name: str) -> list[int]:

@@ -6,10 +6,10 @@ import math
 
 from hypothesis import strategies as st
 
-from suite.properties.check import check
-from suite.properties.failure import expect_close, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.subject import Subject
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect_close, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.subject import Subject
 
 LOG_TOLERANCE = 1e-5
 """An implementation may add up in float32, which keeps 7 digits of a mean loss of up to 20 nats; exp turns the absolute

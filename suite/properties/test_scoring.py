@@ -9,15 +9,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from suite.properties import rules
-from suite.properties.check import check
-from suite.properties.failure import Mismatch, expect, expect_close, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.rules import IGNORED
-from suite.properties.strategies.choices import Choices, drawn
-from suite.properties.strategies.scoring import Sentences, scored_sentences, sentences
-from suite.properties.strategies.text import misspelt_names, modes, schemes
-from suite.properties.subject import Subject
+from touchstone.properties import rules
+from touchstone.properties.check import check
+from touchstone.properties.failure import Mismatch, expect, expect_close, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.rules import IGNORED
+from touchstone.properties.strategies.choices import Choices, drawn
+from touchstone.properties.strategies.scoring import Sentences, scored_sentences, sentences
+from touchstone.properties.strategies.text import misspelt_names, modes, schemes
+from touchstone.properties.subject import Subject
 
 EXACT = 1e-9
 """Ratios of small counts in double precision: only the last digits may differ by the order of operations."""
@@ -231,9 +231,6 @@ def test_overall_counts_are_the_sums_of_the_types(implementation: Subject, case:
     expect(sum(each["number"] for each in types), came["number"], where="number: sum over types, overall")
     right = sum(each["recall"] * each["number"] for each in types)
     expect_close(right, came["recall"] * came["number"], relative=EXACT, where="right: sum over types, overall")
-
-
-# --- what must be refused --------------------------------------------------------------------------------------------
 
 
 @check("S11", needs="score_entities", case=scored_sentences(), data=st.data())

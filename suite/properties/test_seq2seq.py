@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.seq2seq import TARGET, Pairs, Targets, pairs, targets
-from suite.properties.subject import Subject
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.seq2seq import TARGET, Pairs, Targets, pairs, targets
+from touchstone.properties.subject import Subject
 
 
 def pad(implementation: Subject, case: Pairs) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.spans import LEVELS, TEXT, Scored, Span, pointed_windows, scored_windows
-from suite.properties.subject import Subject
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.spans import LEVELS, TEXT, Scored, Span, pointed_windows, scored_windows
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
 
 Answer = dict[str, Any]
 

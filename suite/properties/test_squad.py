@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_close, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.squad import Examples, squad_examples
-from suite.properties.subject import Subject
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_close, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.squad import Examples, squad_examples
+from touchstone.properties.subject import Subject
 
 EXACT = 1e-9
 """Means of a few ratios in double precision: only the last digits may differ by the order of operations."""

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from reference.ragged import Ragged
-from suite.properties.check import check
-from suite.properties.failure import expect, expect_that
-from suite.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from suite.properties.strategies.windowing import (
+from touchstone.properties.check import check
+from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
+from touchstone.properties.strategies.windowing import (
     CLS,
     FIRST_OF_CONTEXT,
     Windowing,
@@ -20,7 +19,8 @@ from suite.properties.strategies.windowing import (
     shared_windowings,
     windowings,
 )
-from suite.properties.subject import Subject
+from touchstone.properties.subject import Subject
+from touchstone.stages.ragged import Ragged
 
 Windows = dict[str, Any]
 Pair = tuple[int, int]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from reference.engines.training import TrainingRun
+from touchstone.engines.training import TrainingRun
 
 
 def assert_same_bits(first: TrainingRun, second: TrainingRun, *, what: str) -> None:

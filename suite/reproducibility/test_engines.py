@@ -13,16 +13,16 @@ import pytest
 import torch
 from transformers import set_seed
 
-from reference.engines import ENGINES
-from reference.engines.evaluation import predict_share, score_shares
-from reference.engines.order import evaluation_batches
-from reference.engines.training import Execution, Progress, Recipe, TrainingRun
-from reference.pipelines import PIPELINES
-from reference.pipelines.pipeline import Pipeline
-from suite.reproducibility.comparing import assert_close_losses, assert_same_bits, assert_same_update
-from suite.reproducibility.tiny import Watched, tiny_pipeline
-from suite.sessions.options import split_task
-from suite.sessions.session import SESSION
+from touchstone.engines import ENGINES
+from touchstone.engines.evaluation import predict_share, score_shares
+from touchstone.engines.order import evaluation_batches
+from touchstone.engines.training import Execution, Progress, Recipe, TrainingRun
+from touchstone.interface.config import CONFIG
+from touchstone.interface.options import split_task
+from touchstone.pipelines import PIPELINES
+from touchstone.pipelines.pipeline import Pipeline
+from touchstone.suite.reproducibility.comparing import assert_close_losses, assert_same_bits, assert_same_update
+from touchstone.suite.reproducibility.tiny import Watched, tiny_pipeline
 
 MORE_WORKERS_THAN_CORES = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 """On one core torch advises against two workers: slow, and no less right."""
@@ -33,7 +33,7 @@ SCALE_SENSITIVE: dict[str, Any] = {"epsilon": 1.0, "max_grad_norm": 1e6, "learni
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    session = metafunc.config.stash[SESSION]
+    session = metafunc.config.stash[CONFIG]
     tasks = {split_task(task)[0] for task in session.tasks} or set(PIPELINES)
     if "task" in metafunc.fixturenames:
         metafunc.parametrize("task", [task for task in PIPELINES if task in tasks])
@@ -43,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def device(pytestconfig: pytest.Config) -> str:
-    return pytestconfig.stash[SESSION].device
+    return pytestconfig.stash[CONFIG].device
 
 
 def run(
@@ -107,7 +107,7 @@ def test_engines_give_the_same_losses(task: str, device: str) -> None:
     recipe = RECIPE.model_copy(update={"batch_size": 1, "epochs": 2.0})
     runs = [run(engine, tiny_pipeline(task, dropout=0.0), device=device, recipe=recipe) for engine in ENGINES]
 
-    assert 20 <= len(runs[0].trajectory)
+    assert len(runs[0].trajectory) >= 20
     for other in runs[1:]:
         assert_close_losses(runs[0], other, within=1e-5, what=f"{' and '.join(ENGINES)}, without dropout")
 
@@ -126,7 +126,7 @@ def test_engines_take_the_same_examples_in_the_same_order(task: str, device: str
     n = len(next(iter(tiny_pipeline(task).columns("train").values())))
 
     assert all(order == first for order in orders.values()), orders
-    assert [0, 1] == sorted(epochs)
+    assert sorted(epochs) == [0, 1]
     assert all(sorted(examples) == list(range(n)) for examples in epochs.values()), "an epoch is every example once"
     assert epochs[0] != epochs[1], "two epochs have the same order"
 
@@ -158,7 +158,7 @@ def test_an_evaluation_does_not_depend_on_how_it_is_cut(task: str, device: str) 
             expected = expected or got
             for name, (n, value) in got.items():
                 context = f"{name} with batches of {batch_size} in {world} processes"
-                assert expected[name][0] == n, f"{context} counts {n}, not {expected[name][0]}"
+                assert n == expected[name][0], f"{context} counts {n}, not {expected[name][0]}"
                 # Rows padded to other widths are summed in another order; a batch counted twice is off by a percent.
                 assert value == pytest.approx(expected[name][1], rel=1e-5), context
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reference.pipelines import PIPELINES
-from reference.pipelines.pipeline import Batch, Feature, Pipeline
-from reference.sources import MicroworldCheckpoint, MicroworldData, open_source
+from touchstone.pipelines import PIPELINES
+from touchstone.pipelines.pipeline import Batch, Feature, Pipeline
+from touchstone.sources import MicroworldCheckpoint, MicroworldData, open_source
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "token-classification": {},

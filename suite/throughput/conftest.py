@@ -12,16 +12,13 @@ import datasets
 import pytest
 from rich.table import Table
 
-from suite.records.hardware import describe_hardware
-from suite.records.software import describe_software
-from suite.records.speed import Speed, TaskSpeed, write_speed
-from suite.records.stored import RecordError
-from suite.records.throughput import Stage, Throughput, write_throughput
-from suite.records.version import suite_version
-from suite.sessions import workers
-from suite.sessions.session import SESSION
-from suite.throughput.data import Data
-from suite.throughput.measuring import STAGES, problems, race
+from touchstone.files import RecordError
+from touchstone.interface import workers
+from touchstone.interface.config import CONFIG
+from touchstone.records.machine import describe_hardware, describe_software, suite_version
+from touchstone.records.timing import Speed, Stage, TaskSpeed, Throughput, write_speed, write_throughput
+from touchstone.suite.throughput.data import Data
+from touchstone.suite.throughput.measuring import STAGES, problems, race
 
 DATA = pytest.StashKey[Data]()
 FOUND = pytest.StashKey[list[Stage]]()
@@ -53,7 +50,7 @@ def started(pytestconfig: pytest.Config) -> None:
 def data(pytestconfig: pytest.Config) -> Data:
     """What the profile's specs declare."""
     datasets.disable_progress_bars()
-    session = pytestconfig.stash[SESSION]
+    session = pytestconfig.stash[CONFIG]
     pytestconfig.stash[DATA] = Data(session.profile, mirror=session.mirror)
     return pytestconfig.stash[DATA]
 
@@ -72,8 +69,8 @@ def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    from suite.sessions.display import as_text, columns
-    from suite.throughput.table import speed_table, table
+    from touchstone.interface.display import as_text, columns
+    from touchstone.suite.throughput.table import speed_table, table
 
     reporter = terminalreporter
     width = columns(reporter)
@@ -114,7 +111,7 @@ def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
 def _circumstances(config: pytest.Config) -> dict[str, Any]:
     """What was timed where, when and with what."""
     return {
-        "profile": config.stash[SESSION].profile,
+        "profile": config.stash[CONFIG].profile,
         "hardware": describe_hardware("cpu"),
         "software": describe_software(),
         "suite": suite_version(),
@@ -124,7 +121,7 @@ def _circumstances(config: pytest.Config) -> dict[str, Any]:
 
 
 def _results(config: pytest.Config) -> Path:
-    return config.stash[SESSION].results
+    return config.stash[CONFIG].results
 
 
 def _written(write: Callable[[], Path]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import datasets
 import numpy as np
 
-from reference.pipelines.tokenizing import token_ids, tokenize, tokenize_parts
-from reference.ragged import Array, Ragged
-from reference.sources import Access, HubData, Source, open_source
-from suite.specs.spec import load_spec
+from touchstone.pipelines.tokenizing import token_ids, tokenize, tokenize_parts
+from touchstone.sources import Access, HubData, Source, open_source
+from touchstone.specs.spec import load_spec
+from touchstone.stages.ragged import Array, Ragged
 
 SENTENCES, REVIEWS, PROGRAMS, QUESTIONS, PAIRS, REPORTS = 14_041, 25_000, 400, 3_000, 4_000, 300
 """Rows at most: what the real sets have to train on, or enough to time."""

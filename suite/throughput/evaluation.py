@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
-from reference.engines.device import large_blocks_from_the_heap
-from reference.engines.evaluation import predict_share
-from reference.engines.packed import DTYPES, TOGETHER, computing
-from reference.engines.packing.unpadded import Unpadded
-from reference.engines.work import ExampleCounter, WorkError
-from reference.pipelines import PIPELINES
-from reference.pipelines.pipeline import Columns, FeatureRows, Pipeline
-from reference.sources import Access, open_source
-from suite.records.probe import measure_rates
-from suite.runs.serving import Message, Send
-from suite.specs.spec import Spec, load_spec
-from suite.throughput.steps import Delegating, first_rows
+from touchstone.engines.device import large_blocks_from_the_heap
+from touchstone.engines.evaluation import predict_share
+from touchstone.engines.work import ExampleCounter, WorkError
+from touchstone.packed.engine import DTYPES, TOGETHER, computing
+from touchstone.packed.unpadded import Unpadded
+from touchstone.pipelines import PIPELINES
+from touchstone.pipelines.pipeline import Columns, FeatureRows, Pipeline
+from touchstone.records.rates import measure_rates
+from touchstone.runs.isolation import Message, Send
+from touchstone.sources import Access, open_source
+from touchstone.specs.spec import Spec, load_spec
+from touchstone.suite.throughput.steps import Delegating, first_rows
 
 EVALUATION_WAYS = ("course:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Whose evaluation, and in which precision; the first is what the others are judged against."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.records.throughput import Goal, Growth, Peer, Rounds, Stage
+from touchstone.records.timing import Goal, Growth, Peer, Rounds, Stage
 
 STAGES = (
     "tokenize-and-align", "align", "merge", "pad", "score-entities",

@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from reference.engines import ENGINES
-from reference.engines.training import Execution, Recipe, TrainingRun
-from reference.engines.work import WorkError, necessary_work
-from reference.pipelines import PIPELINES
-from reference.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
-from reference.ragged import Ragged
-from reference.sources import Access, open_source
-from suite.records.efficiency import efficiency_of
-from suite.records.probe import measure_rates
-from suite.runs.running import run_isolated
-from suite.runs.serving import Message, Send
-from suite.specs.spec import load_spec
+from touchstone.engines import ENGINES
+from touchstone.engines.training import Execution, Recipe, TrainingRun
+from touchstone.engines.work import WorkError, necessary_work
+from touchstone.pipelines import PIPELINES
+from touchstone.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
+from touchstone.records.efficiency import efficiency_of
+from touchstone.records.rates import measure_rates
+from touchstone.runs.isolation import Message, Send, run_isolated
+from touchstone.sources import Access, open_source
+from touchstone.specs.spec import load_spec
+from touchstone.stages.ragged import Ragged
 
 WAYS = ("trainer:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
 """Engine and precision; the first is what the others are judged against."""
@@ -44,7 +43,7 @@ def race(target: str, payload: Message, *, ways: Sequence[str], rounds: int, log
     """For each way the results of `target`, one a round.
 
     Args:
-        target: `take_steps`, or what takes the same payload: see `suite.runs.running`.
+        target: `take_steps`, or what takes the same payload: see `touchstone.runs.isolation`.
         payload: `spec`, `profile` and `mirror` of it.
 
     Raises:

@@ -9,8 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from suite.records.speed import TaskSpeed
-from suite.records.throughput import Peer, Stage
+from touchstone.records.timing import Peer, Stage, TaskSpeed
 
 PEERS: tuple[Peer, ...] = get_args(Peer)
 HEADINGS = {"tokenizer": "of tokenizer", "course": "x course", "library": "x library", "copy": "copies"}

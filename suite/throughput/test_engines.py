@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from reference.pipelines import PIPELINES
-from suite.records.speed import Steps, TaskSpeed
-from suite.runs.serving import Message
-from suite.sessions.options import split_task
-from suite.sessions.session import SESSION
-from suite.specs.spec import load_spec
-from suite.throughput.conftest import SPEEDS
-from suite.throughput.evaluation import EVALUATE, EVALUATION_WAYS
-from suite.throughput.steps import TAKE_STEPS, WAYS, StepsError, race
+from touchstone.interface.config import CONFIG
+from touchstone.interface.options import split_task
+from touchstone.pipelines import PIPELINES
+from touchstone.records.timing import Steps, TaskSpeed
+from touchstone.runs.isolation import Message
+from touchstone.specs.spec import load_spec
+from touchstone.suite.throughput.conftest import SPEEDS
+from touchstone.suite.throughput.evaluation import EVALUATE, EVALUATION_WAYS
+from touchstone.suite.throughput.steps import TAKE_STEPS, WAYS, StepsError, race
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    asked = {split_task(task)[0] for task in metafunc.config.stash[SESSION].tasks}
+    asked = {split_task(task)[0] for task in metafunc.config.stash[CONFIG].tasks}
     metafunc.parametrize("task", [task for task in PIPELINES if not asked or task in asked])
 
 
 def test_training_and_evaluation(task: str, pytestconfig: pytest.Config) -> None:
-    session = pytestconfig.stash[SESSION]
+    session = pytestconfig.stash[CONFIG]
     spec = load_spec(task, profile=session.profile)
     steps = raced(TAKE_STEPS, task=task, ways=WAYS, config=pytestconfig)
     evaluation = raced(EVALUATE, task=task, ways=EVALUATION_WAYS, config=pytestconfig)
@@ -42,7 +42,7 @@ def test_training_and_evaluation(task: str, pytestconfig: pytest.Config) -> None
 
 def raced(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Config) -> dict[str, list[Message]]:
     """Of the first way and of those on the engines that were asked for."""
-    session = config.stash[SESSION]
+    session = config.stash[CONFIG]
     mirror = None if session.mirror is None else str(session.mirror)
     try:
         return race(

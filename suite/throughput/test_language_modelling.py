@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from transformers import DataCollatorForLanguageModeling
 
-from reference.pipelines.tokenizing import tokenize, tokenize_parts
-from reference.ragged import Array, Ragged
-from reference.stages import (
+from touchstone.pipelines.tokenizing import tokenize, tokenize_parts
+from touchstone.records.timing import Goal, Peer
+from touchstone.stages import (
     causal_labels,
     chunk_batch,
     chunk_documents_batch,
     key_token_weights,
     mask_tokens_batch,
 )
-from suite.records.throughput import Goal, Peer
-from suite.throughput import course
-from suite.throughput.conftest import Timed
-from suite.throughput.data import Data, Texts, repeated
-from suite.throughput.measuring import Run, Way
-from suite.throughput.test_words import copy
+from touchstone.stages.ragged import Array, Ragged
+from touchstone.suite.throughput import course
+from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.data import Data, Texts, repeated
+from touchstone.suite.throughput.measuring import Run, Way
+from touchstone.suite.throughput.test_words import copy
 
 LENGTH = 128
 BATCH = 32

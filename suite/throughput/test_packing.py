@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from transformers import DataCollatorWithFlattening
 
-from reference.ragged import Ragged
-from reference.stages import align_labels_batch, assign_bins_batch, pack, pack_batch
-from suite.records.throughput import Goal
-from suite.throughput.conftest import Timed
-from suite.throughput.data import Data, batches, repeated
-from suite.throughput.measuring import Run, Way
-from suite.throughput.test_words import copy
+from touchstone.records.timing import Goal
+from touchstone.stages import align_labels_batch, assign_bins_batch, pack, pack_batch
+from touchstone.stages.ragged import Ragged
+from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.data import Data, batches, repeated
+from touchstone.suite.throughput.measuring import Run, Way
+from touchstone.suite.throughput.test_words import copy
 
 BATCH = 16
 CAPACITY = 512

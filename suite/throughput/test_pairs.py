@@ -9,11 +9,11 @@ from sacrebleu.metrics.bleu import BLEU
 from transformers import DataCollatorForSeq2Seq
 from transformers.models.marian.modeling_marian import shift_tokens_right
 
-from reference.stages import bleu, clean_sequences, pad_seq2seq, rouge, shift_right
-from suite.throughput import course
-from suite.throughput.conftest import Timed
-from suite.throughput.data import Data, batches
-from suite.throughput.measuring import Way
+from touchstone.stages import bleu, clean_sequences, pad_seq2seq, rouge, shift_right
+from touchstone.suite.throughput import course
+from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.data import Data, batches
+from touchstone.suite.throughput.measuring import Way
 
 BATCH = 32
 ROUGE_TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]

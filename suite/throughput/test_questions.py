@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from reference.pipelines.pair_template import template_of
-from reference.pipelines.tokenizing import tokenize_parts
-from reference.ragged import Array, Ragged
-from reference.stages import (
+from touchstone.pipelines.question_answering import template_of
+from touchstone.pipelines.tokenizing import tokenize_parts
+from touchstone.records.timing import Goal
+from touchstone.stages import (
     answer_positions_batch,
     best_spans_batch,
     make_windows_batch,
@@ -18,12 +18,12 @@ from reference.stages import (
     pick_answer_batch,
     squad_scores,
 )
-from suite.records.throughput import Goal
-from suite.throughput import course
-from suite.throughput.conftest import Timed
-from suite.throughput.data import Data, Questions
-from suite.throughput.measuring import Run, Way
-from suite.throughput.test_words import copy
+from touchstone.stages.ragged import Array, Ragged
+from touchstone.suite.throughput import course
+from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.data import Data, Questions
+from touchstone.suite.throughput.measuring import Run, Way
+from touchstone.suite.throughput.test_words import copy
 
 MAX_LENGTH, STRIDE = 384, 128
 COURSE_EXAMPLES = 200

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from transformers import DataCollatorForTokenClassification
 
-from reference.pipelines.tokenizing import tokenize
-from reference.ragged import Ragged
-from reference.stages import align_labels_batch, merge_labels_batch, pad_batch, score_entities
-from suite.records.throughput import Goal
-from suite.throughput import course
-from suite.throughput.conftest import Timed
-from suite.throughput.data import Data, batches, repeated
-from suite.throughput.measuring import Run, Way
+from touchstone.pipelines.tokenizing import tokenize
+from touchstone.records.timing import Goal
+from touchstone.stages import align_labels_batch, merge_labels_batch, pad_batch, score_entities
+from touchstone.stages.ragged import Ragged
+from touchstone.suite.throughput import course
+from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.data import Data, batches, repeated
+from touchstone.suite.throughput.measuring import Run, Way
 
 BATCH = 16
 

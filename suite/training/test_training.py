@@ -10,18 +10,18 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from suite.runs.running import start_server
-from suite.runs.trials import Trial, run_trial
-from suite.sessions import display, progress
-from suite.sessions.options import OptionError
-from suite.sessions.session import SESSION, Mean, Session
-from suite.sessions.workers import FOUND, plain, plain_means
-from suite.specs.expectation import Expectation, Published, expectations_path, load_expectations
-from suite.specs.verdict import Verdict, judge
+from touchstone.interface import display
+from touchstone.interface.config import CONFIG, Mean, SuiteConfig
+from touchstone.interface.options import OptionError
+from touchstone.interface.workers import FOUND, plain, plain_means
+from touchstone.runs.isolation import start_server
+from touchstone.runs.trials import Trial, run_trial
+from touchstone.specs.expectation import Expectation, Published, expectations_path, load_expectations
+from touchstone.specs.verdict import Verdict, judge
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    state = metafunc.config.stash[SESSION]
+    state = metafunc.config.stash[CONFIG]
     if not metafunc.config.option.collectonly:
         start_server()  # it imports in the background, while the specs are read and the properties run
     trials: list[Trial] = []
@@ -37,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_training_ends_where_it_should(
-    trial: Trial, session_state: Session, pytestconfig: pytest.Config, request: pytest.FixtureRequest
+    trial: Trial, session_state: SuiteConfig, pytestconfig: pytest.Config, request: pytest.FixtureRequest
 ) -> None:
     log = session_state.logs / f"{trial.name}.log"
     with _terminal(pytestconfig) as console:
@@ -57,7 +57,7 @@ def test_training_ends_where_it_should(
 
 
 def test_mean_over_seeds_is_what_it_should_be(
-    group: list[Trial], session_state: Session, request: pytest.FixtureRequest
+    group: list[Trial], session_state: SuiteConfig, request: pytest.FixtureRequest
 ) -> None:
     first, seeds = group[0], [trial.seed for trial in group]
     wanted = {trial.name for trial in group}
@@ -114,7 +114,7 @@ def _complaint(verdict: Verdict, *, trial: Trial) -> str:
     lines.append(
         f"{advice} One correct run in {1 / (1 - verdict.confidence):.0f} falls outside by chance: other seeds tell "
         f"(pytest suite/ {task} --seeds {trial.seed + 1}-{trial.seed + 3}). If the change is meant, measure anew: "
-        f"python -m suite calibrate {trial.spec.name} --profile {trial.spec.profile}"
+        f"touchstone calibrate {trial.spec.name} --profile {trial.spec.profile}"
     )
     return "\n".join(lines)
 
@@ -156,10 +156,10 @@ def _width(reporter: pytest.TerminalReporter) -> int | None:
     return None if sys.stdout.isatty() else display.PIPE_WIDTH
 
 
-def _display(trial: Trial, *, console: Console, config: pytest.Config) -> progress.RunDisplay:
+def _display(trial: Trial, *, console: Console, config: pytest.Config) -> display.RunDisplay:
     title = f"{trial.spec.name} {trial.engine} seed {trial.seed}"
     if config.get_verbosity() < 0:
-        return progress.NoDisplay()
+        return display.NoDisplay()
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
-        return progress.LiveDisplay(title, console=console)
-    return progress.LineDisplay(title, stream=sys.stdout)
+        return display.LiveDisplay(title, console=console)
+    return display.LineDisplay(title, stream=sys.stdout)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-import reference.stages
-from reference.ragged import Ragged
+import touchstone.stages
 from tests.independent.alignment import align_labels, merge_labels, positions_of_words
 from tests.planted.bug import planted
+from touchstone.stages.ragged import Ragged
 
 IGNORED = -100
 
@@ -261,17 +261,17 @@ def arrays_are_asked_whether_they_are_true(labels, *, word_ids, **options):
     return align_labels(labels, word_ids=word_ids, **options)
 
 
-@planted("align_labels_batch", caught_by="A13", base=reference.stages)
+@planted("align_labels_batch", caught_by="A13", base=touchstone.stages)
 def twin_does_not_look_at_the_labels(labels, *, names, **options):
     """The batched twin cuts label ids to the range of the names instead of refusing them."""
     inside = labels.with_values(labels.values.clip(0, len(names) - 1))
-    return reference.stages.align_labels_batch(inside, names=names, **options)
+    return touchstone.stages.align_labels_batch(inside, names=names, **options)
 
 
-@planted("align_labels_batch", caught_by="A13", base=reference.stages)
+@planted("align_labels_batch", caught_by="A13", base=touchstone.stages)
 def missing_word_is_the_last(labels, *, word_ids, **options):
     """-1, which stands for no word, is used as an index: special tokens get the label of the row's last word."""
-    aligned = reference.stages.align_labels_batch(labels, word_ids=word_ids, **options)
+    aligned = touchstone.stages.align_labels_batch(labels, word_ids=word_ids, **options)
     last = np.array([row[-1] if len(row) else IGNORED for row in labels], dtype=np.int64)
     values = np.where(word_ids.values == -1, last[word_ids.rows], aligned.values)
     return aligned.with_values(values)
@@ -387,10 +387,10 @@ def ignored_labels_overwritten(token_labels, *, names, **options):
     return merged
 
 
-@planted("merge_labels_batch", caught_by="A16", base=reference.stages)
+@planted("merge_labels_batch", caught_by="A16", base=touchstone.stages)
 def absent_word_is_like_the_one_before(token_labels, *, n_words, **options):
     """A word without a token repeats the label of the word before it in the flat array."""
-    merged = reference.stages.merge_labels_batch(token_labels, n_words=n_words, **options)
+    merged = touchstone.stages.merge_labels_batch(token_labels, n_words=n_words, **options)
     values = merged.values.copy()
     for row in range(len(merged)):
         present = set(options["word_ids"][row].tolist())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-import reference.stages
+import touchstone.stages
 from tests.independent.causal import causal_labels, chunk_documents, key_token_weights
 from tests.planted.bug import planted
 
@@ -174,7 +174,7 @@ def array_of_tokens_asked_whether_it_is_true(documents, **options):
     return chunk_documents([document if document else [] for document in documents], **options)
 
 
-@planted("chunk_documents_batch", caught_by="K10", base=reference.stages)
+@planted("chunk_documents_batch", caught_by="K10", base=touchstone.stages)
 def twin_cuts_at_offsets_of_all_tokens(documents, *, length, remainder="drop", eos_id=None):
     """The batched twin cuts at multiples of the length in the flat array, wherever documents begin."""
     flat = documents.values if eos_id is None else np.insert(documents.values, documents.offsets[1:], eos_id)

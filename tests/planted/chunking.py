@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, pairwise, takewhile
 from typing import Any
 
-import reference.stages
+import touchstone.stages
 from tests.independent.chunking import chunk, chunk_batches
 from tests.planted.bug import planted
 
@@ -241,10 +241,10 @@ def word_ids_shifted_in_place(columns, **options):
     return result
 
 
-@planted("chunk_batch", caught_by="C11", base=reference.stages)
+@planted("chunk_batch", caught_by="C11", base=touchstone.stages)
 def twin_forgets_the_tail(columns, *, length, tail="drop", pad=None):
     """The batched twin drops the tail, whatever is declared."""
-    return reference.stages.chunk_batch(columns, length=length, tail="drop", pad=pad)
+    return touchstone.stages.chunk_batch(columns, length=length, tail="drop", pad=pad)
 
 
 @planted("chunk_batches", caught_by="C7")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from suite.properties.check import Check, NotOffered, checks_of, run_check
-from suite.properties.failure import CheckFailed
-from suite.properties.profiles import EXAMPLES
 from tests.planted.bug import Bug
+from touchstone.properties.check import Check, NotOffered, checks_of, run_check
+from touchstone.properties.failure import CheckFailed
+from touchstone.properties.profiles import EXAMPLES
 
 FIRST_LOOK = 30
 """Examples of the first attempt. Most bugs fall in it, by one of the several tests that a row may have."""

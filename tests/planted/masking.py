@@ -6,10 +6,10 @@ from collections import defaultdict
 from random import Random
 from typing import Any
 
-import reference.stages
-from reference.ragged import Ragged
+import touchstone.stages
 from tests.independent.masking import mask_tokens, units
 from tests.planted.bug import planted
+from touchstone.stages.ragged import Ragged
 
 IGNORED = -100
 
@@ -317,13 +317,13 @@ def masked_in_place(input_ids, **options):
     return masked, labels
 
 
-@planted("mask_tokens_batch", caught_by="M14", base=reference.stages)
+@planted("mask_tokens_batch", caught_by="M14", base=touchstone.stages)
 def twin_counts_rows(input_ids, *, examples, **options):
     """The batched twin draws by the row in the batch, not by the example."""
-    return reference.stages.mask_tokens_batch(input_ids, examples=range(len(examples)), **options)
+    return touchstone.stages.mask_tokens_batch(input_ids, examples=range(len(examples)), **options)
 
 
-@planted("mask_tokens_batch", caught_by="M14", base=reference.stages)
+@planted("mask_tokens_batch", caught_by="M14", base=touchstone.stages)
 def twin_joins_rows(input_ids, *, examples, **options):
     """The batched twin masks the flat array as one example."""
     flat = dict(options)
@@ -331,5 +331,5 @@ def twin_joins_rows(input_ids, *, examples, **options):
         if flat.get(name) is not None:
             flat[name] = Ragged(flat[name].values, input_ids.offsets[[0, -1]])
     one = Ragged(input_ids.values, input_ids.offsets[[0, -1]])
-    masked, labels = reference.stages.mask_tokens_batch(one, examples=list(examples)[:1] or [0], **flat)
+    masked, labels = touchstone.stages.mask_tokens_batch(one, examples=list(examples)[:1] or [0], **flat)
     return input_ids.with_values(masked.values), input_ids.with_values(labels.values)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-import reference.stages
-from reference.ragged import Ragged
+import touchstone.stages
 from tests.independent.packing import assign_bins, pack, unpack
 from tests.planted.bug import planted
+from touchstone.stages.ragged import Ragged
 
 IGNORED = -100
 
@@ -293,21 +293,21 @@ def lists_are_added(features, **options):
     return pack(features, **options)
 
 
-@planted("pack_batch", caught_by="F10", base=reference.stages)
+@planted("pack_batch", caught_by="F10", base=touchstone.stages)
 def twin_counts_positions_from_the_first_row(columns, *, first_position=0, **options):
     """The batched twin does not take off where rows begin: positions run on."""
-    packed = reference.stages.pack_batch(columns, first_position=first_position, **options)
+    packed = touchstone.stages.pack_batch(columns, first_position=first_position, **options)
     return {**packed, "position_ids": np.arange(first_position, first_position + len(packed["position_ids"]))}
 
 
-@planted("pack_batch", caught_by="F10", base=reference.stages)
+@planted("pack_batch", caught_by="F10", base=touchstone.stages)
 def twin_does_not_look_at_the_mask(columns, **options):
     """The batched twin takes a column called `attention_mask` like any other."""
     shown = {
         name: column.with_values(np.ones_like(column.values)) if name == "attention_mask" else column
         for name, column in columns.items()
     }
-    return reference.stages.pack_batch(shown, **options)
+    return touchstone.stages.pack_batch(shown, **options)
 
 
 # Unpacking ---------------------------------------------------------------------------------------------------------
@@ -408,12 +408,12 @@ def the_callers_lengths_are_sorted(lengths, *, capacity):
     return bins
 
 
-@planted("assign_bins_batch", caught_by="F17", base=reference.stages)
+@planted("assign_bins_batch", caught_by="F17", base=touchstone.stages)
 def twin_opens_bins_by_length(lengths, *, capacity):
     """The batched twin never puts a shorter sequence beside a longer one."""
     bins: list[Any] = []
     for length in sorted(set(lengths.tolist()), reverse=True):
         own = np.flatnonzero(lengths == length)
-        bins += [own[row] for row in reference.stages.assign_bins_batch(lengths[own], capacity=capacity)]
-    reference.stages.assign_bins_batch(lengths, capacity=capacity)
+        bins += [own[row] for row in touchstone.stages.assign_bins_batch(lengths[own], capacity=capacity)]
+    touchstone.stages.assign_bins_batch(lengths, capacity=capacity)
     return Ragged.from_arrays(bins)

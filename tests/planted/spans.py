@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import reference.stages
+import touchstone.stages
 from tests.independent.spans import best_spans, pick_answer
 from tests.planted.bug import planted
 
@@ -254,12 +254,12 @@ def cls_used_up(start_logits, *, cls=None, **options):
     return right
 
 
-@planted("best_spans_batch", caught_by="N11", base=reference.stages)
+@planted("best_spans_batch", caught_by="N11", base=touchstone.stages)
 def twin_crosses_windows(start_logits, *, end_logits, starts, ends, **options):
     """The batched twin lets an answer end in the next window."""
-    right = reference.stages.best_spans_batch(start_logits, end_logits=end_logits, starts=starts, ends=ends, **options)
+    right = touchstone.stages.best_spans_batch(start_logits, end_logits=end_logits, starts=starts, ends=ends, **options)
     joined = [type(side).from_lists([side.values.tolist()]) for side in (starts, ends)]
-    whole = reference.stages.best_spans_batch(
+    whole = touchstone.stages.best_spans_batch(
         start_logits, end_logits=end_logits, starts=joined[0], ends=joined[1], **options
     )
     if not len(right["score"]) or whole["first"][0] < 0:
@@ -271,21 +271,21 @@ def twin_crosses_windows(start_logits, *, end_logits, starts, ends, **options):
     return right
 
 
-@planted("best_spans_batch", caught_by="N11", base=reference.stages)
+@planted("best_spans_batch", caught_by="N11", base=touchstone.stages)
 def twin_takes_infinity(start_logits, *, end_logits, **options):
     """The batched twin lets NaN and infinity pass."""
     usable = end_logits.copy()
     usable[~(usable < float("inf"))] = 0.0
-    return reference.stages.best_spans_batch(start_logits, end_logits=usable, **options)
+    return touchstone.stages.best_spans_batch(start_logits, end_logits=usable, **options)
 
 
-@planted("pick_answer_batch", caught_by="N11", base=reference.stages)
+@planted("pick_answer_batch", caught_by="N11", base=touchstone.stages)
 def twin_takes_the_first_window(spans, *, example, **options):
     """The batched twin answers from the first window of each example, not from the best."""
-    right = reference.stages.pick_answer_batch(spans, example=example, **options)
+    right = touchstone.stages.pick_answer_batch(spans, example=example, **options)
     first_rows = {int(number): row for row, number in reversed(list(enumerate(example)))}
     level = spans["score"].copy()
     for row in first_rows.values():
         level[row] = max(level[row], 100.0) if spans["first"][row] >= 0 else level[row]
-    wrong = reference.stages.pick_answer_batch({**spans, "score": level}, example=example, **options)
+    wrong = touchstone.stages.pick_answer_batch({**spans, "score": level}, example=example, **options)
     return [{**w, "score": r["score"]} for w, r in zip(wrong, right, strict=True)]

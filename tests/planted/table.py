@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from suite.properties.check import all_checks
 from tests.planted.bug import BUGS, Bug, link
 from tests.planted.killing import FIRST_LOOK, fails
+from touchstone.properties.check import all_checks
 
 PAGE = Path(__file__).parents[2] / "docs" / "planted-bugs.md"
 

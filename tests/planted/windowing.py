@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import reference.stages
+import touchstone.stages
 from tests.independent.windowing import answer_positions, make_windows
 from tests.planted.bug import planted
 
@@ -195,12 +195,12 @@ def lists_added_up(context, *, question, **options):
     return result
 
 
-@planted("make_windows_batch", caught_by="W9", base=reference.stages)
+@planted("make_windows_batch", caught_by="W9", base=touchstone.stages)
 def twin_makes_room(contexts, *, max_length, questions, template, stride, **options):
     """The batched twin raises a length that leaves no room, and lowers a stride that does not fit, without a word."""
     most = int(questions.lengths.max()) if len(questions) else 0
     fitting = max(max_length, most + special_of(template) + 1)
-    return reference.stages.make_windows_batch(
+    return touchstone.stages.make_windows_batch(
         contexts,
         questions=questions,
         template=template,
@@ -210,11 +210,11 @@ def twin_makes_room(contexts, *, max_length, questions, template, stride, **opti
     )
 
 
-@planted("make_windows_batch", caught_by="W9", base=reference.stages)
+@planted("make_windows_batch", caught_by="W9", base=touchstone.stages)
 def first_context_for_all(contexts, *, context_of, **options):
     """Every question is asked about the first context."""
-    right = reference.stages.make_windows_batch(contexts, context_of=context_of, **options)
-    wrong = reference.stages.make_windows_batch(contexts, context_of=context_of * 0, **options)
+    right = touchstone.stages.make_windows_batch(contexts, context_of=context_of, **options)
+    wrong = touchstone.stages.make_windows_batch(contexts, context_of=context_of * 0, **options)
     return wrong if len(context_of) else right
 
 
@@ -307,10 +307,10 @@ def invalid_answers_are_null(answers, *, offsets, cls):
     return answer_positions(kept, offsets=offsets, cls=min(max(cls, 0), len(offsets) - 1))
 
 
-@planted("answer_positions_batch", caught_by="W13", base=reference.stages)
+@planted("answer_positions_batch", caught_by="W13", base=touchstone.stages)
 def twin_reads_one_answer(answer_starts, *, answer_ends, **options):
     """The batched twin looks at the first answer only."""
-    reference.stages.answer_positions_batch(answer_starts, answer_ends=answer_ends, **options)
+    touchstone.stages.answer_positions_batch(answer_starts, answer_ends=answer_ends, **options)
     sides = [[row[:1].tolist() for row in side] for side in (answer_starts, answer_ends)]
     starts, ends = (type(answer_starts).from_lists(side) for side in sides)
-    return reference.stages.answer_positions_batch(starts, answer_ends=ends, **options)
+    return touchstone.stages.answer_positions_batch(starts, answer_ends=ends, **options)

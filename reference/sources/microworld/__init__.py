@@ -19,14 +19,14 @@ from typing import Any, Literal
 import datasets
 from pydantic import BaseModel, ConfigDict, Field
 
-from reference.sources.microworld.english import TAGS, running_text, tell
-from reference.sources.microworld.french import french_text
-from reference.sources.microworld.grammar import document, sentence
-from reference.sources.microworld.headlines import headlined
-from reference.sources.microworld.names import Split
-from reference.sources.microworld.programs import program
-from reference.sources.microworld.questions import asked
-from reference.sources.source import SourceError
+from touchstone.sources.microworld.english import TAGS, running_text, tell
+from touchstone.sources.microworld.french import french_text
+from touchstone.sources.microworld.grammar import document, sentence
+from touchstone.sources.microworld.headlines import headlined
+from touchstone.sources.microworld.names import Split
+from touchstone.sources.microworld.programs import program
+from touchstone.sources.microworld.questions import asked
+from touchstone.sources.source import SourceError
 
 __all__ = ["TAGS", "MicroworldData", "document", "microworld_examples", "sentence"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reference.sources.microworld.names import Entity
+from touchstone.sources.microworld.names import Entity
 
 MONTHS = [
     "janvier",

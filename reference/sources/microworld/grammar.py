@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
-from reference.sources.microworld.draws import Draws
-from reference.sources.microworld.names import Entity, Names, Role, Split
-from reference.sources.microworld.topics import CONNECTIVES, EMOJI_WORDS, TOPICS, Frame, Noun, Topic
+from touchstone.sources.microworld.draws import Draws
+from touchstone.sources.microworld.names import Entity, Names, Role, Split
+from touchstone.sources.microworld.topics import CONNECTIVES, EMOJI_WORDS, TOPICS, Frame, Noun, Topic
 
 
 @dataclass(frozen=True)

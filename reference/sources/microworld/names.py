@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reference.sources.microworld.draws import Draws, digest
+from touchstone.sources.microworld.draws import Draws, digest
 
 Split = Literal["train", "validation"]
 EntityType = Literal["PER", "ORG", "LOC", "MISC"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reference.sources.microworld.draws import Draws
-from reference.sources.microworld.program_models import function_step, model_step
-from reference.sources.microworld.program_table import Step, Table
-from reference.sources.microworld.program_words import ProgramNames, spoken
+from touchstone.sources.microworld.draws import Draws
+from touchstone.sources.microworld.program_models import function_step, model_step
+from touchstone.sources.microworld.program_table import Step, Table
+from touchstone.sources.microworld.program_words import ProgramNames, spoken
 
 
 def opening_step(table: Table, names: ProgramNames, draws: Draws) -> Step:

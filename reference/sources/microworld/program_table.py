@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reference.sources.microworld.draws import Draws
-from reference.sources.microworld.program_words import Subject
+from touchstone.sources.microworld.draws import Draws
+from touchstone.sources.microworld.program_words import Subject
 
 
 @dataclass

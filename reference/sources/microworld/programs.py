@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reference.sources.microworld.draws import Draws
-from reference.sources.microworld.names import Split
-from reference.sources.microworld.program_steps import next_step, opening_step
-from reference.sources.microworld.program_table import Step, Table
-from reference.sources.microworld.program_words import FRAMES, NOTES, SUBJECTS, ProgramNames, Subject
+from touchstone.sources.microworld.draws import Draws
+from touchstone.sources.microworld.names import Split
+from touchstone.sources.microworld.program_steps import next_step, opening_step
+from touchstone.sources.microworld.program_table import Step, Table
+from touchstone.sources.microworld.program_words import FRAMES, NOTES, SUBJECTS, ProgramNames, Subject
 
 IMPORTS = {
     "pd": "import pandas as pd",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference.sources.microworld.frames import topic
+from touchstone.sources.microworld.frames import topic
 
 WEATHER = topic(
     "weather",

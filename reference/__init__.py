@@ -1,1 +1,0 @@
-"""Reference implementation of the six NLP training pipelines of the Hugging Face course, chapter 7."""

@@ -1,0 +1,398 @@
+"""The properties as their users meet them: `--implementation`, what a failure says, the closing line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from touchstone.properties import profiles
+from touchstone.properties.bounds import expect_share
+from touchstone.properties.check import IDS, NotOffered, all_checks, check, run_check
+from touchstone.properties.failure import CheckFailed, Mismatch, expect
+from touchstone.properties.purity import expect_nothing_shared, expect_pure
+from touchstone.properties.subject import STAGES, ImplementationError, Subject, load
+from touchstone.properties.values import OneShot, Spelled, fresh, plain, spell_out
+from touchstone.stages.ragged import Ragged
+
+ROOT = Path(__file__).parents[2]
+
+RIGHT = """
+import math
+
+def perplexity(losses, *, tokens):
+    losses, tokens = [float(x) for x in losses], [int(n) for n in tokens]
+    if len(losses) != len(tokens):
+        raise ValueError(f"{len(losses)} losses for {len(tokens)} counts")
+    for i, (loss, n) in enumerate(zip(losses, tokens)):
+        if n < 0 or (n and not loss >= 0):
+            raise ValueError(f"batch {i}: loss {loss} over {n} tokens")
+    if not sum(tokens):
+        raise ValueError("no token")
+    mean = math.fsum(loss * n for loss, n in zip(losses, tokens) if n) / sum(tokens)
+    return math.exp(mean) if mean < 709 else math.inf
+"""
+
+WRONG = """
+import math
+
+def perplexity(losses, *, tokens):
+    return math.exp(sum(losses) / len(losses))
+"""
+
+
+def pytest_on(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`pytest` as a user runs it, from a folder of their own."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI"))}
+    return subprocess.run(
+        command, cwd=folder, env={**clean, **environment}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def properties(folder: Path, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return pytest_on(folder, str(ROOT / "suite/properties"), "--implementation", name, *arguments, **environment)
+
+
+def line_of(output: str, start: str) -> str:
+    return next((line for line in output.splitlines() if line.startswith(start)), f"no line {start!r} in\n{output}")
+
+
+# --- the closing line and the exit code ------------------------------------------------------------------------------
+
+
+def test_what_is_not_offered_is_counted_named_and_not_passed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RIGHT)
+    done = properties(tmp_path, "mine", "-q")
+
+    wanted = ", ".join(stage for stage in STAGES if stage != "perplexity")
+    closing = line_of(done.stdout, "contract:")
+    assert f"contract: ran 4 of {len(IDS)} checks on mine ({len(IDS) - 4} not offered, for want of " in closing
+    assert set(wanted.split(", ")) == set(closing.split("for want of ")[1].rstrip(")").split(", "))
+    assert re.search(r"^\d+ passed, \d+ not offered in", done.stdout, re.MULTILINE)
+    assert done.returncode == pytest.ExitCode.OK
+
+
+def test_a_wrong_implementation_fails_the_run_and_names_its_checks(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WRONG)
+    done = properties(tmp_path, "mine", "-q", "-k", "perplexity or weighs")
+
+    assert "failed: X1, X3, X4" in line_of(done.stdout, "contract:")
+    assert "not selected" in line_of(done.stdout, "contract:")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+
+
+def test_running_no_check_at_all_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RIGHT)
+    done = properties(tmp_path, "mine", "-q", "-k", "align")
+
+    assert f"contract: ran 0 of {len(IDS)} checks on mine" in done.stdout
+    assert "no check was run: nothing has been said about this implementation" in done.stdout
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_an_attribute_of_a_module_is_an_implementation(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        WRONG + "\nclass Tools:\n    pass\n\ntools = Tools()\ntools.perplexity = perplexity\ndel perplexity\n"
+    )
+    done = properties(tmp_path, "mine:tools", "-q", "-k", "weighs")
+
+    assert "checks on mine:tools (1 failed: X3; " in line_of(done.stdout, "contract:")
+    assert "  from mine import tools; tools.perplexity([" in done.stdout
+
+
+def test_the_plugin_works_without_the_suites_conftest() -> None:
+    arguments = ("--noconftest", "-p", "touchstone.properties.plugin", "-q", "-k", "vocabulary and perplexity")
+    done = pytest_on(ROOT, "suite/properties", *arguments)
+
+    assert f"contract: ran 1 of {len(IDS)} checks on touchstone.stages" in done.stdout
+    assert done.returncode == pytest.ExitCode.OK
+
+
+# --- what cannot be tested -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "says"),
+    [
+        pytest.param(None, "nowhere.adapters", ["no module named 'nowhere'", "PYTHONPATH"], id="no such module"),
+        pytest.param("import nowhere", "mine", ["mine needs 'nowhere'", "pip install"], id="a missing dependency"),
+        pytest.param("1 / 0", "mine", ["importing mine raised ZeroDivisionError", "python -c"], id="a broken module"),
+        pytest.param(RIGHT, "mine:tools", ["no attribute 'tools'", "it offers math, perplexity"], id="no such object"),
+        pytest.param("x = 1", "mine", ["offers none of the contract's functions", "docs/contract.md"], id="no stage"),
+        pytest.param(RIGHT, "mine.py", ["'mine.py' is not a module name"], id="a file"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_clear_error(
+    source: str | None, name: str, says: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(source or "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+
+    with pytest.raises(ImplementationError) as caught:
+        load(name)
+    assert [part for part in says if part not in str(caught.value)] == []
+    sys.modules.pop("mine", None)
+
+
+def test_a_wrong_name_ends_the_run_before_anything_is_collected(tmp_path: Path) -> None:
+    done = properties(tmp_path, "nowhere.adapters")
+
+    assert "ERROR: --implementation nowhere.adapters: no module named 'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+
+
+# --- what a failure says ---------------------------------------------------------------------------------------------
+
+
+def test_a_failure_shows_the_rule_the_input_both_results_and_a_line_that_reproduces_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WRONG)
+    done = properties(tmp_path, "mine", "-q", "-k", "weighs")
+
+    report = done.stdout
+    assert "X3: a batch weighs as many tokens as it has: not so for mine" in report
+    assert "  called     perplexity\n               [0.0, 1.0]\n               tokens = [1, 2]" in report
+    assert "  expected   1.9477340410546757" in report
+    assert "  came       1.6487212707001282" in report
+    assert re.search(r"the rule is X3 of docs/contract.md, the check suite/properties/test_perplexity.py:\d+", report)
+    for noise in ("Falsifying example", "@reproduce_failure", "hypothesis/core.py", "Traceback"):
+        assert noise not in report
+
+    pasted = report.split("to see it again, paste:\n")[1].splitlines()[0].strip()
+    assert pasted == "from mine import perplexity; perplexity([0.0, 1.0], tokens=[1, 2])"
+    again = pasted.replace("; ", "; print(", 1) + ")"
+    shown = subprocess.run([sys.executable, "-c", again], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "1.6487212707001282"
+
+
+def test_an_exception_is_shown_with_the_implementations_own_frames(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def perplexity(losses, *, tokens):\n    return {}['oops']\n")
+    done = properties(tmp_path, "mine", "-q", "-k", "weighs")
+
+    assert "  came       KeyError: 'oops'" in done.stdout
+    assert "mine.py" in done.stdout.split("it was raised here:")[1]
+    assert "return {}['oops']" in done.stdout
+    assert "hypothesis/core.py" not in done.stdout
+
+
+def test_an_implementation_that_is_not_deterministic_is_called_that() -> None:
+    names: dict[str, Any] = {}
+    exec(RIGHT, names)
+    calls: list[int] = []
+
+    def perplexity(losses: Any, *, tokens: Any) -> float:
+        calls.append(1)
+        right: float = names["perplexity"](losses, tokens=tokens)
+        return right + 1 if len(calls) == 1 else right
+
+    moody = SimpleNamespace(perplexity=perplexity)
+
+    with pytest.raises(CheckFailed, match="not deterministic"):
+        run_check("X2", moody, max_examples=1)
+
+
+def test_a_result_of_another_form_fails_the_check_and_not_the_suite() -> None:
+    formless = SimpleNamespace(
+        align_labels=lambda labels, **options: None,
+        pad_batch=lambda features, **options: {"input_ids": 7},
+    )
+
+    with pytest.raises(CheckFailed, match="expected   a flat sequence of integers\n  came       NoneType: None"):
+        run_check("A1", formless)
+    with pytest.raises(CheckFailed, match=r"a result of the contract's form\n.*TypeError in the check: "):
+        run_check("P4", formless)
+
+
+def test_warnings_of_an_implementation_are_its_own_affair() -> None:
+    source = RIGHT.replace("    mean =", "    import warnings; warnings.warn('old', DeprecationWarning)\n    mean =")
+    names: dict[str, Any] = {}
+    exec(source, names)
+
+    run_check("X3", SimpleNamespace(perplexity=names["perplexity"]))
+
+
+# --- the same examples every time ------------------------------------------------------------------------------------
+
+LOGGING = RIGHT.replace(
+    "    losses, tokens = [", "    print(losses, tokens, file=open('log', 'a'))\n    losses, tokens = [", 1
+)
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Callable[..., str]:
+    """What an implementation is given in one run."""
+    (tmp_path / "mine.py").write_text(LOGGING)
+
+    def run(*arguments: str, **environment: str) -> str:
+        (tmp_path / "log").unlink(missing_ok=True)
+        properties(tmp_path, "mine", "-q", "-k", "weighs", *arguments, **environment)
+        return (tmp_path / "log").read_text()
+
+    return run
+
+
+def test_every_run_sees_the_same_examples_whatever_ci_says(seen: Callable[..., str]) -> None:
+    assert seen() == seen(CI="true")
+
+
+def test_a_seed_gives_other_examples_and_the_same_ones_again(seen: Callable[..., str]) -> None:
+    first = seen("--hypothesis-seed=11")
+
+    assert seen("--hypothesis-seed=11") == first
+    assert seen() != first
+
+
+def test_a_profile_decides_how_many_examples_there_are(seen: Callable[..., str]) -> None:
+    assert seen().count("\n") == profiles.EXAMPLES["quick"]
+    assert seen("--hypothesis-profile=ci").count("\n") == profiles.EXAMPLES["ci"]
+
+
+def test_run_check_repeats_itself_with_a_seed() -> None:
+    def inputs(seed: int) -> list[Any]:
+        names: dict[str, Any] = {}
+        exec(RIGHT, names)
+        given: list[Any] = []
+
+        def perplexity(losses: Any, *, tokens: Any) -> Any:
+            given.append((losses, tokens))
+            return names["perplexity"](losses, tokens=tokens)
+
+        run_check("X3", SimpleNamespace(perplexity=perplexity), seed=seed, max_examples=20)
+        return given
+
+    assert inputs(3) == inputs(3)
+    assert inputs(3) != inputs(4)
+    assert len(inputs(3)) == 20
+
+
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_contract_is_checked_and_nothing_else() -> None:
+    rows = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/contract.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert rows == list(IDS)
+    assert set(rows) == {found.id for found in all_checks()}
+
+
+def test_a_check_needs_stages_of_the_contract() -> None:
+    assert {stage for found in all_checks() for stage in found.needs} == set(STAGES)
+
+
+def test_a_check_under_an_unknown_number_is_refused() -> None:
+    def test_nothing(implementation: Subject) -> None: ...
+
+    with pytest.raises(ValueError, match="A99"):
+        check("A99", needs="align_labels")(test_nothing)
+    with pytest.raises(ValueError, match="A99"):
+        run_check("A99", "touchstone.stages")
+
+
+def test_run_check_says_what_is_not_offered() -> None:
+    with pytest.raises(NotOffered, match="does not offer align_labels_batch"):
+        run_check("A13", SimpleNamespace(align_labels=len))
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+VALUES = [
+    [1, None, True, "B-X", 0.5, float("inf")],
+    {"a": [[1], []], "b": (1,)},
+    (1, (2, 3)),
+    Spelled("[i // 3 for i in range(9)]"),
+    np.array([1, 2]),
+    np.array([], dtype=np.int64),
+    np.array([1, None], dtype=object),
+    np.int64(3),
+    Ragged.from_lists([[1], [], [2, 3]]),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_is_spelt_as_python_that_gives_it_back(value: Any) -> None:
+    again = eval(spell_out(value), {"np": np, "Ragged": Ragged})
+
+    assert plain(value) == plain(again)
+
+
+@pytest.mark.parametrize("value", VALUES[1:-2], ids=repr)
+def test_a_fresh_value_is_equal_and_shares_nothing(value: Any) -> None:
+    copy = fresh(value)
+
+    assert plain(value) == plain(copy)
+    expect_nothing_shared(copy, arguments=value)
+
+
+def test_an_implementation_gets_a_one_shot_as_an_iterator() -> None:
+    given = fresh(OneShot([[1], [2]]))
+
+    assert list(given) == [[1], [2]]
+    assert list(given) == []
+
+
+def test_a_difference_is_located() -> None:
+    with pytest.raises(Mismatch) as caught:
+        expect({"a": [[1, 2], [3, 4]]}, {"a": [[1, 2], [3, 5]]})
+
+    assert caught.value.where == "at ['a'][1][1]: expected 4, came 5"
+
+
+ROW = np.arange(4)
+PURITY: dict[str, tuple[Callable[..., Any], str]] = {
+    "changes its argument": (lambda losses, *, tokens: losses.append(1.0), "arguments changed"),
+    "returns its argument": (lambda losses, *, tokens: losses, "its own object"),
+    "returns an item twice": (lambda losses, *, tokens: [ROW.copy()] * 2, "its own object"),
+    "returns two views": (lambda losses, *, tokens: (lambda row: [row[:3], row[1:]])(ROW.copy()), "its own memory"),
+    "repeats one cell": (lambda losses, *, tokens: np.broadcast_to(np.zeros(1), (3,)), "a cell for each value"),
+    "draws globally": (lambda losses, *, tokens: float(random.random() < 2), "global random generators"),
+}
+
+
+@pytest.mark.parametrize(("stage", "says"), PURITY.values(), ids=PURITY)
+def test_impurity_is_seen(stage: Callable[..., Any], says: str) -> None:
+    subject = Subject.of(SimpleNamespace(perplexity=stage))
+
+    with pytest.raises(Mismatch) as caught:
+        expect_pure(subject, "perplexity", [1.0, 2.0], tokens=[1, 2])
+    assert says in f"{caught.value} {caught.value.where}"
+
+
+def test_a_pure_result_passes() -> None:
+    subject = Subject.of(SimpleNamespace(perplexity=lambda losses, *, tokens: {"a": [list(losses), list(losses)]}))
+
+    expect_pure(subject, "perplexity", [1.0, 2.0], tokens=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "probability"), [(0, 10_000, 0.0), (10_000, 10_000, 1.0), (1500, 10_000, 0.15), (0, 0, 0.5)]
+)
+def test_a_count_within_its_bounds_passes(count: int, n: int, probability: float) -> None:
+    expect_share(count, n=n, probability=probability, of="tokens")
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "probability"), [(1, 10_000, 0.0), (9_999, 10_000, 1.0), (1200, 10_000, 0.15), (1800, 10_000, 0.15)]
+)
+def test_a_count_outside_its_bounds_fails(count: int, n: int, probability: float) -> None:
+    with pytest.raises(Mismatch, match="independent draws"):
+        expect_share(count, n=n, probability=probability, of="tokens")
+
+
+def test_bounds_hold_on_the_draws_of_a_good_generator() -> None:
+    """200 counts, each with a false alarm of 1e-14 by design: one failure would disprove the bounds."""
+    generator = np.random.default_rng(2024)
+    for probability in (0.001, 0.15, 0.5, 0.9):
+        for count in generator.binomial(10_000, probability, size=50):
+            expect_share(int(count), n=10_000, probability=probability, of="tokens")

@@ -1,0 +1,443 @@
+"""Comparison of records: like with like, significance and size, and one exit code for each outcome."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from tests.support.samples import (
+    SPEC,
+    hardware,
+    launch,
+    open_spec,
+    record,
+    sample_spec,
+    software,
+    training_run,
+    write_spec,
+)
+from touchstone.comparing.compare import Comparison, Row, compare, render, shown, split_engines
+from touchstone.comparing.difference import Sample, cost_difference, quality_difference
+from touchstone.records.machine import Energy
+from touchstone.records.record import Record, RecordError, read_record, write_record
+from touchstone.specs.spec import Spec, load_spec
+
+OTHER = {"id": "fedcba9876543210", "name": "epyc-8c-64g"}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    return sample_spec(tmp_path)
+
+
+def runs(
+    spec: Spec, *, f1: Sequence[float], seconds: Sequence[float], machine: dict[str, Any] | None = None, **changes: Any
+) -> list[Record]:
+    return [
+        record(
+            spec, seed=seed, run=training_run(f1=value, seconds=time), hardware=hardware(**(machine or {})), **changes
+        )
+        for seed, (value, time) in enumerate(zip(f1, seconds, strict=True))
+    ]
+
+
+F1 = (0.90, 0.91, 0.905)
+TIME = (10.0, 10.1, 10.05)
+
+
+def row(comparison: Comparison, measure: str) -> Row:
+    return next(row for row in comparison.pairs[0].rows if row.measure == measure)
+
+
+def outcome(comparison: Comparison, measure: str) -> str:
+    difference = row(comparison, measure).difference
+    assert difference is not None
+    return difference.outcome
+
+
+def text(comparison: Comparison, *, width: int = 160) -> str:
+    out = io.StringIO()
+    render(comparison, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_comparing_needs_no_torch() -> None:
+    """It takes seconds to import, and a comparison may be wanted on a machine without it."""
+    code = "import sys, touchstone.comparing.compare; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_a_run_compared_with_itself_is_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME))
+
+    assert found.exit_code == 0
+    assert [outcome(found, measure) for measure in ("f1", "training", "peak host memory")] == ["same"] * 3
+
+
+def test_slower_beyond_noise_is_worse(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(12.0, 12.1, 12.05), machine=OTHER))
+
+    assert (outcome(found, "training"), found.exit_code) == ("worse", 1)
+    difference = row(found, "training").difference
+    assert difference is not None
+    assert difference.ratio == pytest.approx(12.05 / 10.05)
+
+
+def test_the_fraction_of_the_floor_stands_beside_the_time(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05)))
+    floor = row(found, "floor / training")
+
+    assert pytest.approx((floor.a.values[0], floor.b.values[0])) == (100 * 0.6 / 10.0, 100 * 0.6 / 5.0)
+    assert floor.difference is None, "the time's other side"
+    assert "floor / training [%]" in text(found)
+
+
+def test_records_without_a_floor_are_compared_without_one(spec: Spec) -> None:
+    def bare(records: list[Record]) -> list[Record]:
+        cut = {"floor": None, "utilisation": None}
+        return [r.model_copy(update={"efficiency": r.efficiency.model_copy(update=cut)}) for r in records]
+
+    with_floor = runs(spec, f1=F1, seconds=TIME)
+
+    assert "floor / training" not in text(compare(bare(with_floor), bare(with_floor)))
+    assert row(compare(bare(with_floor), with_floor), "floor / training").a.n == 0
+
+
+def test_faster_is_better_and_no_regression(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05)))
+
+    assert (outcome(found, "training"), found.exit_code) == ("better", 0)
+
+
+def test_significant_but_small_is_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=(10.0, 10.01, 10.02)), runs(spec, f1=F1, seconds=(10.3, 10.31, 10.32)))
+
+    assert (outcome(found, "training"), found.exit_code) == ("same", 0)
+    assert "too small to count" in text(found)
+
+
+def test_large_but_noisy_is_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=(8.0, 10.0, 14.0)), runs(spec, f1=F1, seconds=(11.0, 13.0, 17.0)))
+
+    assert (outcome(found, "training"), found.exit_code) == ("same", 0)
+    assert "no difference shown" in text(found)
+
+
+@pytest.mark.parametrize(
+    ("f1", "expected", "code"), [((0.80, 0.81, 0.805), "worse", 1), ((0.97, 0.98, 0.975), "better", 0)]
+)
+def test_quality_is_compared_in_its_direction(spec: Spec, f1: tuple[float, ...], expected: str, code: int) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=f1, seconds=TIME))
+
+    assert (outcome(found, "f1"), found.exit_code) == (expected, code)
+
+
+def test_one_seed_is_no_verdict(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=(0.1,), seconds=(99.0,)))
+
+    assert (outcome(found, "f1"), found.exit_code) == ("no verdict", 0)
+    assert "n=1: no verdict" in text(found)
+
+
+def test_one_seed_a_side_is_not_called_the_same(spec: Spec) -> None:
+    found = compare(runs(spec, f1=(0.9,), seconds=(10.0,)), runs(spec, f1=(0.9,), seconds=(10.0,)))
+
+    assert not found.tested
+    assert "nothing could be tested: give at least two seeds a side (exit code 0)" in text(found)
+
+
+def test_a_side_that_diverged_is_worse_even_with_one_seed(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=(math.nan,), seconds=(10.0,)))
+
+    assert (outcome(found, "f1"), found.exit_code) == ("worse", 1)
+
+
+def test_another_spec_is_not_comparable(spec: Spec, tmp_path: Path) -> None:
+    changed = load_spec(write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2")), profile="embedded")
+
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(changed, f1=F1, seconds=TIME))
+
+    assert found.exit_code == 2
+    assert f"spec hash differs: {spec.hash[:12]} in A, {changed.hash[:12]} in B" in text(found)
+
+
+def test_other_data_is_not_comparable(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, dataset_fingerprint="sha256:def"))
+
+    assert found.exit_code == 2
+    assert "dataset fingerprint differs" in text(found)
+
+
+def test_another_precision_is_not_comparable(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, precision="bf16"))
+
+    assert found.exit_code == 2
+    assert "precision differs: fp32 here, bf16 in B" in text(found)
+
+
+def test_a_missing_counterpart_has_its_own_exit_code(spec: Spec) -> None:
+    both = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, engine="trainer")
+
+    found = compare(both, runs(spec, f1=F1, seconds=TIME), names=("left", "right"))
+
+    assert found.exit_code == 3
+    assert "ner · embedded · trainer · fp32: missing in right" in text(found)
+
+
+def test_a_regression_outranks_what_is_missing(spec: Spec) -> None:
+    both = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, engine="trainer")
+
+    assert compare(both, runs(spec, f1=F1, seconds=(20.0, 20.1, 20.2))).exit_code == 1
+
+
+def test_nothing_in_common_is_exit_code_2(spec: Spec) -> None:
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, engine="trainer"))
+
+    assert found.exit_code == 2
+
+
+def test_engines_of_one_machine_are_compared_by_engine(spec: Spec) -> None:
+    records = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=(5.0, 5.1, 5.05), engine="trainer")
+
+    sides = split_engines(records)
+    found = compare(*sides.values(), names=("loop", "trainer"), by="engine")
+
+    assert (len(found.pairs), found.exit_code) == (1, 0)
+    assert outcome(found, "training") == "better"
+
+
+def test_two_engines_are_asked_for_and_no_fewer(spec: Spec) -> None:
+    records = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, engine="trainer")
+
+    assert list(split_engines(records, engines=("trainer", "loop"))) == ["trainer", "loop"]
+    with pytest.raises(RecordError, match="no record of engine 'packed': there are loop, trainer"):
+        split_engines(records, engines=("loop", "packed"))
+    with pytest.raises(RecordError, match="name two of loop"):
+        split_engines(runs(spec, f1=F1, seconds=TIME))
+    assert "A holds runs of several engines" in text(compare(records, records, by="engine"))
+
+
+def test_engines_of_different_machines_are_not_compared(spec: Spec) -> None:
+    found = compare(
+        runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, engine="trainer", machine=OTHER), by="engine"
+    )
+
+    assert (len(found.pairs), found.exit_code) == (0, 2)
+
+
+def test_a_side_of_several_machines_is_refused(spec: Spec) -> None:
+    mixed = runs(spec, f1=F1, seconds=TIME) + runs(spec, f1=F1, seconds=TIME, machine=OTHER)
+
+    found = compare(mixed, runs(spec, f1=F1, seconds=TIME))
+
+    assert found.exit_code == 2
+    assert "A holds runs of several machines" in text(found)
+
+
+def test_of_two_runs_of_one_seed_the_newest_counts(spec: Spec) -> None:
+    old = runs(spec, f1=(0.1, 0.1, 0.1), seconds=TIME)
+    new = [
+        one.model_copy(update={"finished": one.finished.replace(hour=13)}) for one in runs(spec, f1=F1, seconds=TIME)
+    ]
+
+    found = compare(new + old, runs(spec, f1=F1, seconds=TIME))
+
+    assert row(found, "f1").a.values == F1
+    assert "only the newest counts" in text(found)
+
+
+def test_a_metric_of_another_signature_is_not_compared(spec: Spec) -> None:
+    other = [
+        one.model_copy(update={"quality": tuple(q.model_copy(update={"signature": "lenient"}) for q in one.quality)})
+        for one in runs(spec, f1=F1, seconds=TIME)
+    ]
+
+    found = compare(runs(spec, f1=F1, seconds=TIME), other)
+
+    assert "f1" not in [row.measure for row in found.pairs[0].rows]
+    assert "f1 is not comparable: its signature differs" in text(found)
+
+
+def test_energy_of_other_counters_is_no_verdict(spec: Spec) -> None:
+    cpu, gpu = (Energy(joules=5.0, source=source, reason=None) for source in ("RAPL", "NVML"))
+
+    found = compare(runs(spec, f1=F1, seconds=TIME, energy=cpu), runs(spec, f1=F1, seconds=TIME, energy=gpu))
+
+    assert outcome(found, "energy") == "no verdict"
+
+
+def test_costs_of_runs_beside_others_are_no_verdict(spec: Spec) -> None:
+    slow = tuple(2 * seconds for seconds in TIME)
+    beside = software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})
+
+    alone = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow))
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow, software=beside))
+
+    assert outcome(alone, "training") == "worse"
+    assert outcome(found, "training") == "no verdict"
+    assert outcome(found, "f1") == "same"
+    assert "beside others of their session" in text(found, width=200)
+
+
+def test_figures_that_some_seeds_lack_are_of_no_seed(spec: Spec) -> None:
+    half = runs(spec, f1=F1, seconds=TIME)
+    half[0] = half[0].model_copy(update={"energy": Energy(joules=5.0, source="RAPL", reason=None)})
+    whole = runs(spec, f1=F1, seconds=TIME, energy=Energy(joules=5.0, source="RAPL", reason=None))
+
+    assert row(compare(half, whole), "energy").a.n == 0
+
+
+def test_software_that_differs_is_named(spec: Spec) -> None:
+    other = software(packages={"torch": "2.12.0"}, environment={"OMP_NUM_THREADS": "1"})
+
+    shown = text(compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, software=other)))
+
+    assert "torch: 2.13.0 in A, 2.12.0 in B" in shown
+    assert "OMP_NUM_THREADS: none in A, 1 in B" in shown
+
+
+def test_a_strangers_record_cannot_write_markup(spec: Spec, tmp_path: Path) -> None:
+    path = write_record(record(spec, software=software(packages={"torch": "[red]2[/red] [bold"})), tmp_path)
+
+    shown = text(compare([read_record(path)], runs(spec, f1=F1, seconds=TIME), names=("[b]A", "B[/b]")))
+
+    assert "torch: [red]2[/red] [bold in A" in shown
+    assert "A = [b]A, B = B[/b]" in shown
+
+
+def test_what_is_shown_fits_a_narrow_terminal_and_says_the_exit_code(spec: Spec) -> None:
+    shown = text(compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME)), width=80)
+
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "(exit code 0)" in shown
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_false_alarms_are_no_more_than_stated(n: int) -> None:
+    """1,000 pairs of equal samples: the share called different is below 1 in 100, but for a chance of one in a
+    million.
+    """
+    rng = np.random.default_rng(11)
+    bound = stats.binom.ppf(1 - 1e-6, 1000, 0.01)
+    times, metrics = 0, 0
+    for _ in range(1000):
+        a, b = (Sample(tuple(rng.lognormal(2, 0.1, n).tolist())) for _ in range(2))
+        times += cost_difference(a, b).outcome in ("better", "worse")
+        metrics += quality_difference(a, b, higher_is_better=True).outcome in ("better", "worse")
+
+    assert times <= bound
+    assert metrics <= bound
+
+
+def test_a_change_that_is_clear_is_found_with_three_seeds() -> None:
+    rng = np.random.default_rng(12)
+    found = sum(
+        cost_difference(
+            Sample(tuple(rng.lognormal(0, 0.01, 3).tolist())), Sample(tuple(rng.lognormal(0.2, 0.01, 3).tolist()))
+        ).outcome
+        == "worse"
+        for _ in range(200)
+    )
+
+    assert found >= 190  # 20 % at a noise of 1 %
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((5.0, 5.0), (5.0, 5.0), "same"),
+        ((5.0, 5.0), (6.0, 6.0), "no verdict"),
+        ((), (5.0, 6.0), "no verdict"),
+        ((0.0, 0.0), (1.0, 2.0), "no verdict"),
+    ],
+)
+def test_costs_without_spread_or_measurement(a: tuple[float, ...], b: tuple[float, ...], expected: str) -> None:
+    assert cost_difference(Sample(a), Sample(b)).outcome == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((), "-"),
+        ((0.889864321,), "0.88986"),
+        ((123456.7,), "123,457"),
+        ((0.8868, 0.8899, 0.8928), "0.8898 ± 0.0030"),
+        ((675.4, 985.3), "830 ± 219"),
+        ((2.0, 2.0), "2 ± 0"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_spread_leaves(values: tuple[float, ...], text: str) -> None:
+    assert shown(Sample(values)) == text
+
+
+def test_other_numbers_of_processes_are_judged_by_quality_alone(spec: Spec) -> None:
+    one, two = (
+        runs(spec, f1=F1, seconds=TIME),
+        runs(spec, f1=(0.5, 0.51, 0.505), seconds=(50, 51, 52), launch=launch(2)),
+    )
+    found = compare(one, two)
+
+    assert outcome(found, "f1") == "worse"
+    assert {outcome(found, measure) for measure in ("training", "peak host memory")} == {"no verdict"}
+    difference = row(found, "training").difference
+    assert difference is not None
+    assert difference.reason == "2 processes against 1 process"
+    assert difference.ratio == pytest.approx(5.07, abs=0.01)
+    assert found.pairs[0].sides == ("xeon-2c-24g-012345, 1 process, n=3", "xeon-2c-24g-012345, 2 processes, n=3")
+
+
+def test_the_same_number_of_processes_is_compared_as_ever(spec: Spec) -> None:
+    two = runs(spec, f1=F1, seconds=TIME, launch=launch(2))
+    slower = runs(spec, f1=F1, seconds=(50, 51, 52), launch=launch(2))
+
+    assert outcome(compare(two, slower), "training") == "worse"
+
+
+def test_where_one_side_has_several_numbers_of_processes_like_is_paired_with_like(spec: Spec) -> None:
+    one, two = runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=TIME, launch=launch(2))
+    found = compare(one + two, two)
+
+    assert [pair.title.partition(" (")[0] for pair in found.pairs] == ["ner · embedded · loop · 2 processes · fp32"]
+    assert [(unpaired.title, unpaired.reason) for unpaired in found.unpaired] == [
+        ("ner · embedded · loop · 1 process · fp32", "missing in B")
+    ]
+
+
+def test_the_open_division_is_never_judged_against_the_closed_one(spec: Spec, tmp_path: Path) -> None:
+    fast = runs(open_spec(tmp_path), f1=(0.5, 0.51, 0.505), seconds=(10.0, 10.05, 10.1))
+    found = compare(runs(spec, f1=F1, seconds=(20.0, 20.1, 20.2)), fast)
+
+    assert (len(found.pairs), found.exit_code) == (0, 2)
+    assert [one.title for one in found.unpaired] == [
+        "ner · embedded · loop · fp32",
+        "ner+fast · embedded · open division · loop · fp32",
+    ]
+
+
+def test_the_open_division_is_compared_with_itself(tmp_path: Path) -> None:
+    fast = runs(open_spec(tmp_path), f1=F1, seconds=TIME)
+    slower = runs(open_spec(tmp_path), f1=F1, seconds=(20.0, 20.1, 20.2))
+    found = compare(fast, slower)
+
+    assert (outcome(found, "training"), found.exit_code) == ("worse", 1)
+    assert "open division" in found.pairs[0].title
+
+
+def test_a_record_of_before_there_were_divisions_is_of_the_closed_one(spec: Spec, tmp_path: Path) -> None:
+    old = record(spec)
+    plain = {key: value for key, value in old.spec.resolved.items() if key != "division"}
+    path = write_record(old.model_copy(update={"spec": old.spec.model_copy(update={"resolved": plain})}), tmp_path)
+
+    assert read_record(path).spec.division == "closed"
+    assert record(open_spec(tmp_path)).spec.division == "open"

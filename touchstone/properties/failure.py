@@ -1,0 +1,141 @@
+"""What a person reads when a check fails: the input, what was expected, what came, and a line that reproduces it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from touchstone.properties.values import plain, spell_out
+
+WIDTH = 400  # characters of one value in the listing; the line to paste is never cut
+
+
+class Mismatch(AssertionError):
+    """Raised by the `expect` functions; the check turns it into a `CheckFailed` with the calls that led here."""
+
+    def __init__(self, *, expected: str, came: str, where: str = "") -> None:
+        super().__init__(f"expected {expected}, came {came}")
+        self.expected, self.came, self.where = expected, came, where
+
+
+class CheckFailed(AssertionError):
+    """A check does not hold. `str()` is the whole report, `headline` its first line."""
+
+    def __init__(self, headline: str, report: str) -> None:
+        super().__init__(report)
+        self.headline = headline
+
+
+@dataclass
+class Call:
+    """One call of a stage, with copies of what it was given."""
+
+    stage: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any = None
+    error: Exception | None = None
+
+    @property
+    def outcome(self) -> str:
+        return f"{type(self.error).__name__}: {self.error}" if self.error else spell_out(plain(self.result))
+
+    def code(self, prefix: str = "") -> str:
+        words = [spell_out(value) for value in self.args]
+        words += [f"{name}={spell_out(value)}" for name, value in self.kwargs.items()]
+        return f"{prefix}{self.stage}({', '.join(words)})"
+
+
+@dataclass
+class Trace:
+    """The calls of one example, oldest first, and remarks that belong to the input (words, tokenizer)."""
+
+    calls: list[Call] = field(default_factory=list)
+    remarks: dict[str, str] = field(default_factory=dict)
+
+
+def line_to_paste(calls: Sequence[Call], *, module: str, attribute: str) -> str:
+    """One line of Python that makes the calls again. `module` is empty where the object cannot be imported by name."""
+    source = "; ".join(call.code(f"{attribute}." if attribute else "") for call in calls)
+    imports = ["import numpy as np"] if "np." in source else []
+    imports += ["from touchstone.stages.ragged import Ragged"] if "Ragged." in source else []
+    if module:
+        names = [attribute] if attribute else sorted({call.stage for call in calls})
+        imports.append(f"from {module} import {', '.join(names)}")
+    return "; ".join([*imports, source])
+
+
+def short(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 20]} ... ({len(text)} characters)"
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else spell_out(value)
+
+
+def compose(*, title: str, mismatch: Mismatch, trace: Trace, module: str, attribute: str) -> str:
+    """The report of a failed check."""
+    lines = [title, ""]
+    lines += [f"  {name:<10} {short(text)}" for name, text in trace.remarks.items()]
+    shown = trace.calls if len(trace.calls) <= 4 else trace.calls[-1:]
+    for number, call in enumerate(shown, start=1):
+        label = "called" if len(shown) == 1 else f"call {number}"
+        lines.append(f"  {label:<10} {call.stage}")
+        lines += [f"  {'':<10}   {short(spell_out(value))}" for value in call.args]
+        lines += [f"  {'':<10}   {name} = {short(spell_out(value))}" for name, value in call.kwargs.items()]
+        if len(shown) > 1:
+            lines.append(f"  {'':<10}   -> {short(call.outcome)}")
+    if len(shown) < len(trace.calls):
+        varying = ", ".join(_varying(trace.calls))
+        lines.append(f"  {'':<10}   (the last of {len(trace.calls)} calls, which differ in {varying})")
+    lines += ["", f"  {'expected':<10} {short(mismatch.expected)}", f"  {'came':<10} {short(mismatch.came)}"]
+    if mismatch.where:
+        lines.append(f"  {'':<10} {short(mismatch.where)}")
+    lines += ["", "  to see it again, paste:", f"  {line_to_paste(shown, module=module, attribute=attribute)}"]
+    return "\n".join(lines)
+
+
+def _varying(calls: Sequence[Call]) -> Iterator[str]:
+    for name in calls[0].kwargs:
+        spelled = {spell_out(call.kwargs.get(name)) for call in calls}
+        if len(spelled) > 1:
+            yield name
+    if len({spell_out(call.args) for call in calls}) > 1:
+        yield "the first argument"
+
+
+def expect(expected: Any, came: Any, *, where: str = "") -> None:
+    """Equality; says where two sequences part."""
+    __tracebackhide__ = True
+    if expected != came:
+        raise Mismatch(expected=_show(expected), came=_show(came), where=where or _first_difference(expected, came))
+
+
+def expect_that(holds: bool, *, expected: str, came: Any, where: str = "") -> None:
+    """Any other condition, with `expected` in words."""
+    __tracebackhide__ = True
+    if not holds:
+        raise Mismatch(expected=expected, came=_show(came), where=where)
+
+
+def expect_close(expected: float, came: float, *, relative: float, where: str = "") -> None:
+    __tracebackhide__ = True
+    if not math.isclose(expected, came, rel_tol=relative, abs_tol=relative):
+        raise Mismatch(expected=f"{expected!r} (within a relative {relative:g})", came=repr(came), where=where)
+
+
+def _first_difference(expected: Any, came: Any, path: str = "") -> str:
+    """The first place where two nested values differ, such as `at ['labels'][0][3]: expected 1, came 2`."""
+    if isinstance(expected, Mapping) and isinstance(came, Mapping):
+        if expected.keys() != came.keys():
+            return f"keys{' at ' + path if path else ''}: expected {sorted(expected)}, came {sorted(came)}"
+        pairs = [(f"{path}[{key!r}]", expected[key], came[key]) for key in expected]
+    elif isinstance(expected, list | tuple) and isinstance(came, list | tuple):
+        if len(expected) != len(came):
+            return f"length{' at ' + path if path else ''}: expected {len(expected)}, came {len(came)}"
+        pairs = [(f"{path}[{index}]", a, b) for index, (a, b) in enumerate(zip(expected, came, strict=True))]
+    else:
+        return f"at {path}: expected {spell_out(expected)}, came {spell_out(came)}" if path else ""
+    return next((_first_difference(a, b, place) for place, a, b in pairs if a != b), "")

@@ -1,0 +1,110 @@
+"""A pure stage: same arguments, same result; arguments unchanged; no memory shared with them or within the result."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from touchstone.properties.failure import Mismatch, expect
+from touchstone.properties.subject import Subject
+from touchstone.properties.values import fresh, plain, spell_out
+from touchstone.stages.ragged import Ragged
+
+
+def expect_pure(implementation: Subject, stage: str, *args: Any, **kwargs: Any) -> None:
+    """Calls a stage twice on the same objects.
+
+    The offsets of a ragged result may be those of an argument: they say where rows begin and are not cells.
+    """
+    __tracebackhide__ = True
+    handed = fresh(args), fresh(kwargs)
+    before = global_generators()
+    first = _call(implementation, stage, *handed)
+    if global_generators() != before:
+        raise Mismatch(expected="the global random generators as they were", came="their state has changed")
+    given, left = plain([args, kwargs]), plain(list(handed))
+    expect(given, left, where="" if given == left else f"the arguments changed: {spell_out(left)}")
+    first_plain = plain(first)
+    expect_nothing_shared(first, arguments=handed)
+    second = _call(implementation, stage, *handed)
+    expect(first_plain, plain(second), where="" if first_plain == plain(second) else "the second call differs")
+
+
+def _call(implementation: Subject, stage: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return implementation.record(stage, args, kwargs, hand_over=lambda value: value)
+
+
+def expect_same_for_tuples_and_arrays(implementation: Subject, stage: str, *args: Any, **kwargs: Any) -> None:
+    """Lists, tuples and NumPy arrays of the same integers are the same argument."""
+    __tracebackhide__ = True
+    expected = getattr(implementation, stage)(*args, **kwargs)
+    for form in (as_tuples, as_arrays):
+        came = getattr(implementation, stage)(
+            *(form(value) for value in args), **{name: form(value) for name, value in kwargs.items()}
+        )
+        expect(expected, came)
+
+
+def as_tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(as_tuples(item) for item in value)
+    return {key: as_tuples(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def as_arrays(value: Any) -> Any:
+    """Lists of numbers or of truth values become arrays; lists of lists become lists of arrays."""
+    if isinstance(value, list):
+        for kind in (bool, int, float):
+            if value and all(type(item) is kind for item in value):
+                return np.array(value)
+        return [as_arrays(item) if isinstance(item, list | Mapping) else item for item in value]
+    return {key: as_arrays(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def global_generators() -> list[Any]:
+    """The states of Python's and NumPy's global generators."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return [random.getstate(), name, keys.tobytes(), *rest]  # type: ignore[union-attr]
+
+
+def cells(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Everything in a value that can be changed in place: lists, dicts, arrays, tensors."""
+    if isinstance(value, Ragged) or (hasattr(value, "offsets") and hasattr(value, "values")):
+        yield from cells(value.values, f"{path}.values")
+    elif isinstance(value, Mapping):
+        yield path, value
+        for key, item in value.items():
+            yield from cells(item, f"{path}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        if isinstance(value, list):
+            yield path, value
+        if not value or type(value[0]) is not int:  # a list of integers holds nothing that could be shared
+            for index, item in enumerate(value):
+                yield from cells(item, f"{path}[{index}]")
+    elif hasattr(value, "detach"):
+        yield path, value.detach().cpu().numpy()
+    elif isinstance(value, np.ndarray) and value.ndim:
+        yield path, value
+
+
+def expect_nothing_shared(result: Any, *, arguments: Any) -> None:
+    """Changing a cell of the result changes no argument and no other cell."""
+    __tracebackhide__ = True
+    ours, theirs = list(cells(result, "result")), list(cells(arguments, "arguments"))
+    seen: dict[int, str] = {id(part): path for path, part in theirs}
+    for path, part in ours:
+        if id(part) in seen:
+            raise Mismatch(expected=f"{path} to be its own object", came=f"the same object as {seen[id(part)]}")
+        seen[id(part)] = path
+    arrays = [(path, part) for path, part in [*theirs, *ours] if isinstance(part, np.ndarray) and part.size]
+    for index, (path, part) in enumerate(arrays):
+        if not path.startswith("result"):
+            continue
+        if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
+            raise Mismatch(expected=f"{path} to have a cell for each value", came="one cell seen several times")
+        for other_path, other in arrays[:index]:
+            if np.shares_memory(part, other):
+                raise Mismatch(expected=f"{path} to have its own memory", came=f"memory shared with {other_path}")

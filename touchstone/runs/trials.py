@@ -1,0 +1,122 @@
+"""One trial: a spec on an engine with a seed. It runs isolated, and its record is on the disk first of all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from touchstone.files import write_atomically
+from touchstone.records.record import Record, RecordError, write_record
+from touchstone.runs.distributed_launch import run_launched
+from touchstone.runs.isolation import Message, Outcome, run_isolated
+
+if TYPE_CHECKING:
+    from touchstone.specs.spec import Spec
+
+JOB = "touchstone.runs.job:train"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Where and how trials run: the same for all of a session."""
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    mirror: Path | None = None
+    timeout: float | None = None
+    """Seconds; None leaves it to the spec."""
+    save_dir: Path | None = None
+    resume: bool = False
+    push_to: str | None = None
+    launcher: tuple[str, ...] = ()
+    """The command that starts the processes that train together; none: one process trains."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`spec` knows already what data set or checkpoint the user gave in its stead."""
+
+    spec: Spec
+    engine: str
+    seed: int
+    conditions: Conditions = field(default_factory=Conditions)
+
+    @property
+    def name(self) -> str:
+        """Also the name of a test, a log and a folder of checkpoints."""
+        return f"{self.spec.name}-{self.engine}-seed{self.seed}"
+
+    def payload(self) -> Message:
+        """For the job, in plain data."""
+        conditions, overrides = self.conditions, self.spec.overrides
+        return {
+            "spec": str(self.spec.path),
+            "profile": self.spec.profile,
+            "variant": self.spec.variant,
+            "hash": self.spec.hash,
+            "engine": self.engine,
+            "seed": self.seed,
+            "device": conditions.device,
+            "precision": conditions.precision,
+            "mirror": _text(conditions.mirror),
+            "dataset": overrides.get("dataset"),
+            "checkpoint": overrides.get("checkpoint"),
+            "save_dir": _text(conditions.save_dir and conditions.save_dir / f"{self.spec.profile}-{self.name}"),
+            "resume": conditions.resume,
+            "push_to": conditions.push_to,
+            "launcher": Path(conditions.launcher[0]).name if conditions.launcher else None,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial left: a record and where it lies, or an outcome that says why not."""
+
+    trial: Trial
+    outcome: Outcome
+    record: Record | None = None
+    path: Path | None = None
+    problems: tuple[str, ...] = ()
+    """What went wrong after training: the record could not be written, the model not be published."""
+
+
+def run_trial(
+    trial: Trial,
+    *,
+    results: Path | None,
+    log: Path,
+    on_message: Callable[[Message], None] | None = None,
+) -> Result:
+    """Run it isolated, in one process or in those of its launcher, and write its record below `results` (None: do not
+    keep it).
+    """
+    launcher = trial.conditions.launcher
+    run = partial(run_launched, launcher) if launcher else run_isolated
+    outcome = run(
+        JOB,
+        payload=trial.payload(),
+        log=log,
+        timeout=trial.conditions.timeout or trial.spec.timeout_seconds,
+        on_message=on_message,
+    )
+    if outcome.value is None:
+        return Result(trial, outcome)
+    record = Record.model_validate(outcome.value["record"])
+    problem = outcome.value.get("problem")
+    problems = () if problem is None else (problem,)
+    if results is None:
+        return Result(trial, outcome, record, problems=problems)
+    try:
+        return Result(trial, outcome, record, write_record(record, results), problems)
+    except (RecordError, OSError) as error:
+        path = Path(tempfile.mkdtemp(prefix="touchstone-record-")) / record.file_name
+        write_atomically(path, record.model_dump_json(indent=2) + "\n")
+        return Result(trial, outcome, record, path, (*problems, f"{error}\nThe record of this run is kept at {path}"))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
