@@ -250,7 +250,7 @@ def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: l
     gradient = torch.autograd.grad(got.sum(), q, retain_graph=True)[0][0].transpose(0, 1)
 
     for row, output in enumerate(rows(got, target)):
-        assert (bool(output.eq(0).all())) == source[row] == 0
+        assert bool(output.eq(0).all()) == (source[row] == 0)
         assert source[row] != 0 or rows(gradient, target)[row].eq(0).all()
     assert_same(plain(q, k, v, target, source), got, [q, k, v])
 

@@ -150,7 +150,7 @@ def test_threads_are_those_of_the_control_group(tmp_path: Path, files: dict[str,
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    assert (usable_threads(tmp_path)) == threads or everything
+    assert usable_threads(tmp_path) == (threads or everything)
 
 
 def test_memory_is_that_of_the_control_group(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_mask_of_devices_is_heeded(monkeypatch: pytest.MonkeyPatch, mask: str,
 def test_what_torch_was_built_for_is_read_right() -> None:
     import torch
 
-    assert (options._torch_is_built_for_cuda()) == torch.version.cuda is not None
+    assert options._torch_is_built_for_cuda() == (torch.version.cuda is not None)
 
 
 def test_half_precision_needs_a_gpu() -> None:

@@ -2,8 +2,8 @@
 
 A fork server imports torch, transformers and the reference once (see `touchstone.runs.job`); each job is forked from it
 in a few milliseconds, as the leader of its own process group, with its output in a log file. The parent hears of it
-over a pipe that carries JSON and nothing else. A job that raises, is killed, exits, hangs or loses its parent leaves one
-`Failure` with its cause, and no process.
+over a pipe that carries JSON and nothing else. A job that raises, is killed, exits, hangs or loses its parent leaves
+one `Failure` with its cause, and no process.
 
 Posix only: there is no fork server elsewhere.
 """
