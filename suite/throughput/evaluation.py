@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from touchstone.engines.device import large_blocks_from_the_heap
 from touchstone.engines.evaluation import predict_share
 from touchstone.engines.work import ExampleCounter, WorkError
-from touchstone.packed.engine import DTYPES, TOGETHER, computing
+from touchstone.packed.engine import DTYPES, EVAL_BATCHES_MERGED, computing
 from touchstone.packed.unpadded import Unpadded
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Columns, FeatureRows, Pipeline
@@ -97,7 +97,7 @@ class Engine:
             large_blocks_from_the_heap()  # as the engine does
             unpadded = Unpadded(model)
             computing(unpadded, recipe=spec.recipe, dtype=DTYPES[payload["precision"]])
-            self.model, self.size = unpadded, TOGETHER * self.size
+            self.model, self.size = unpadded, EVAL_BATCHES_MERGED * self.size
 
     def predict(self, pipeline: FirstOfValidation) -> None:
         predict_share(pipeline, model=self.model, device=torch.device("cpu"), batch_size=self.size)

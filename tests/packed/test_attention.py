@@ -1,4 +1,4 @@
-"""Packed attention against the definition, row by row: values, gradients, and that rows do not see each other."""
+"""Packed attention against its definition, row by row: values, gradients, and that rows do not see each other."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from touchstone.packed import by_groups
+from touchstone.packed import attention
 from touchstone.packed.attention import packed_attention
-from touchstone.packed.by_groups import MASKS
-from touchstone.packed.dropout import kept_scale
-from touchstone.packed.layout import Layout, laid_out
+from touchstone.packed.layout import Layout, use_layout
+from touchstone.packed.modules import DROPOUT_MASKS, kept_scale
 
 HEADS, WIDTH = 2, 4
 SCALE = 0.4
-# Float32 sums of at most a hundred products of numbers around one, in another order than float64's.
+# Float32 sums of at most a hundred products of numbers around one, compared with float64.
 ROUNDING = 2e-5
 
 EVEN = [6, 6, 6]
-RAGGED = [3, 120, 1, 9, 110]  # two groups and more
+RAGGED = [3, 120, 1, 9, 110]  # at least two groups
 EMPTY = [0, 4, 0, 130, 0]
 ONES = [1, 1, 1]
 
@@ -38,7 +37,7 @@ def layout_of(source: Sequence[int], target: Sequence[int] | None = None) -> Lay
 
 def tokens(n: int, *, seed: int, heads: int = HEADS, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    # As models lay them out: heads are made by a transposition.
+    # The memory layout of models, which make heads by a transposition.
     return torch.randn(1, n, heads, WIDTH, generator=generator).to(dtype).transpose(1, 2).requires_grad_()
 
 
@@ -52,9 +51,9 @@ def packed(
     decodes: bool = False,
     **how: Any,
 ) -> torch.Tensor:
-    """(T, heads, d)."""
+    """Compute packed attention, (T, heads, d)."""
     module: Any = SimpleNamespace(is_causal=causal, is_decoder=decodes)
-    with laid_out(layout):
+    with use_layout(layout):
         return packed_attention(module, q, k, v, None, scaling=SCALE, **how)[0][0]
 
 
@@ -69,7 +68,7 @@ def plain(
     position_bias: torch.Tensor | None = None,
     sliding_window: int | None = None,
 ) -> torch.Tensor:
-    """(T, heads, d) float64: the definition, one row and one query at a time."""
+    """Compute attention by its definition, one row and one query at a time: (T, heads, d) float64."""
     outputs, q_start, k_start = [], 0, 0
     q, k, v = (x[0].double() for x in (q, k, v))
     share = q.shape[0] // k.shape[0]
@@ -93,7 +92,7 @@ def plain(
 def assert_same(
     expected: torch.Tensor, got: torch.Tensor, inputs: Sequence[torch.Tensor], *, within: float = ROUNDING
 ) -> None:
-    """Outputs, and the gradients of a sum that weighs every number of them otherwise."""
+    """Compare the outputs, and the gradients of their sum with random weights."""
     torch.testing.assert_close(got.double(), expected, atol=within, rtol=within)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     wanted = torch.autograd.grad((expected * weights).sum(), inputs)
@@ -112,7 +111,7 @@ lengths = pytest.mark.parametrize("lengths", [EVEN, RAGGED, EMPTY, ONES, [5]], i
 @lengths
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 3])
-def test_a_row_attends_to_itself(lengths: list[int], causal: bool, window: int | None) -> None:
+def test_packed_attention_of_a_row_is_attention_to_itself(lengths: list[int], causal: bool, window: int | None) -> None:
     q, k, v = inputs = [tokens(sum(lengths), seed=seed) for seed in range(3)]
     how: dict[str, Any] = {"causal": causal, "sliding_window": window}
 
@@ -125,15 +124,15 @@ def test_a_row_attends_to_itself(lengths: list[int], causal: bool, window: int |
     st.integers(1, 4),
 )
 @settings(max_examples=20, deadline=None)  # the definition is slow
-def test_rows_of_any_lengths_attend_to_themselves(lengths: list[int], causal: bool, window: int) -> None:
+def test_packed_attention_is_right_for_rows_of_any_lengths(lengths: list[int], causal: bool, window: int) -> None:
     q, k, v = inputs = [tokens(sum(lengths), seed=seed) for seed in range(3)]
     how: dict[str, Any] = {"causal": causal, "sliding_window": window}
 
     assert_same(plain(q, k, v, lengths, lengths, **how), packed(q, k, v, layout_of(lengths), **how), inputs)
 
 
-def test_a_window_narrower_than_what_a_group_pads_gives_numbers() -> None:
-    """The padding of a short row lies beyond its window: it sees no key, and once was not a number."""
+def test_a_window_narrower_than_the_padding_of_a_group_gives_no_nan() -> None:
+    """A padded query of a short row has no key in its window. Its output was NaN once."""
     lengths = [2, 20]
     q, k, v = inputs = [tokens(22, seed=seed) for seed in range(3)]
     layout = layout_of(lengths)
@@ -149,7 +148,7 @@ def test_a_window_narrower_than_what_a_group_pads_gives_numbers() -> None:
     [(EVEN, EVEN), (EVEN, [2, 2, 2]), (RAGGED, [7, 1, 115, 2, 3]), ([4, 0, 3], [2, 0, 6]), (EVEN, [0, 3, 0])],
     ids=str,
 )
-def test_a_target_attends_to_its_own_source(source: list[int], target: list[int]) -> None:
+def test_cross_attention_of_a_target_is_to_its_own_source(source: list[int], target: list[int]) -> None:
     q = tokens(sum(target), seed=0)
     k, v = (tokens(sum(source), seed=seed) for seed in (1, 2))
     got = packed(q, k, v, layout_of(source, target), decodes=True)
@@ -158,7 +157,7 @@ def test_a_target_attends_to_its_own_source(source: list[int], target: list[int]
 
 
 @pytest.mark.parametrize("target", [RAGGED, EVEN], ids=str)
-def test_a_decoder_attends_to_its_target_and_an_encoder_to_its_source(target: list[int]) -> None:
+def test_self_attention_in_a_decoder_is_over_the_target_and_in_an_encoder_over_the_source(target: list[int]) -> None:
     layout = layout_of([2] * len(target), target)
     inputs = [tokens(sum(target), seed=seed) for seed in range(3)]
     got = packed(*inputs, layout, causal=True, decodes=True)  # type: ignore[misc]
@@ -171,7 +170,7 @@ def test_a_decoder_attends_to_its_target_and_an_encoder_to_its_source(target: li
 
 @pytest.mark.parametrize("lengths", [EVEN, RAGGED, EMPTY], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
-def test_a_bias_by_position_is_that_of_each_row_and_learns_from_all(lengths: list[int], causal: bool) -> None:
+def test_a_position_bias_applies_to_each_row_and_gets_gradients_from_all(lengths: list[int], causal: bool) -> None:
     q, k, v = inputs = [tokens(sum(lengths), seed=seed) for seed in range(3)]
     longest = max(lengths)
     bias = torch.randn(1, HEADS, longest, longest, generator=torch.Generator().manual_seed(4)).requires_grad_()
@@ -182,7 +181,7 @@ def test_a_bias_by_position_is_that_of_each_row_and_learns_from_all(lengths: lis
 
 
 @pytest.mark.parametrize("lengths", [EVEN, RAGGED], ids=str)
-def test_keys_with_fewer_heads_serve_several_queries(lengths: list[int]) -> None:
+def test_key_heads_are_shared_by_several_query_heads(lengths: list[int]) -> None:
     q, k, v = (tokens(sum(lengths), seed=seed, heads=heads) for seed, heads in enumerate((4, 2, 2)))
     got = packed(q, k, v, layout_of(lengths), causal=True)
 
@@ -191,21 +190,21 @@ def test_keys_with_fewer_heads_serve_several_queries(lengths: list[int]) -> None
 
 @pytest.mark.parametrize("lengths", [EVEN, RAGGED], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
-def test_bf16_is_as_close_as_its_digits_allow(lengths: list[int], causal: bool) -> None:
+def test_bf16_attention_is_exact_up_to_rounding(lengths: list[int], causal: bool) -> None:
     q, k, v = inputs = [tokens(sum(lengths), seed=seed, dtype=torch.bfloat16) for seed in range(3)]
     got = packed(q, k, v, layout_of(lengths), causal=causal)
 
     assert got.dtype == torch.bfloat16
-    # A rounding is 2^-9 of a number. Of the scores (at most 6 here) that is 0.012, of a weight then 1.2% and 0.2%, and
-    # an output is a mean of values of at most 4: 0.06. Gradients pass through the same roundings; `assert_same` allows
-    # them four times as much.
+    # A rounding error is 2^-9 of a number: 0.012 of the scores (at most 6 here), so 1.2% and 0.2% of a weight, and 0.06
+    # of an output, which is a mean of values of at most 4. Gradients have the same roundings; `assert_same` allows them
+    # four times as much.
     assert_same(plain(q, k, v, lengths, lengths, causal=causal), got, inputs, within=0.06)
 
 
-def test_the_scale_is_the_usual_one_unless_given() -> None:
+def test_the_default_scale_is_one_over_the_root_of_the_width() -> None:
     q, k, v = (tokens(6, seed=seed) for seed in range(3))
     module: Any = SimpleNamespace(is_causal=False)
-    with laid_out(layout_of([2, 4])):
+    with use_layout(layout_of([2, 4])):
         got = packed_attention(module, q * SCALE * math.sqrt(WIDTH), k, v, None)[0][0]
 
     torch.testing.assert_close(got.double(), plain(q, k, v, [2, 4], [2, 4]), atol=ROUNDING, rtol=ROUNDING)
@@ -222,7 +221,7 @@ def rows(x: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_one_row_holds_changes_no_bit_of_another(
+def test_changing_one_row_changes_no_bit_of_another(
     lengths: list[int], dropout: float, causal: bool, dtype: torch.dtype
 ) -> None:
     for changed in range(len(lengths)):
@@ -232,17 +231,17 @@ def test_what_one_row_holds_changes_no_bit_of_another(
             with torch.no_grad():
                 for x in inputs:
                     x[:, :, sum(lengths[:changed]) : sum(lengths[: changed + 1])] *= change
-            MASKS.seed(1)
+            DROPOUT_MASKS.seed(1)
             output = packed(*inputs, layout_of(lengths), causal=causal, dropout=dropout)  # type: ignore[misc]
             gradients = torch.autograd.grad(output.sum(), inputs)
             found.append([rows(output, lengths), *(rows(g[0].transpose(0, 1), lengths) for g in gradients)])
         for row in range(len(lengths)):
             same = all(torch.equal(before[row], after[row]) for before, after in zip(*found, strict=True))
-            assert (row != changed or lengths[row] == 0) == same, f"row {changed} was changed, and row {row} with it"
+            assert (row != changed or lengths[row] == 0) == same, f"row {changed} was changed: row {row}"
 
 
 @pytest.mark.parametrize("source", [[3, 0, 4], [3, 4, 0], [0, 0, 0]], ids=str)
-def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: list[int]) -> None:
+def test_a_target_with_an_empty_source_outputs_zero(source: list[int]) -> None:
     target = [2, 3, 4]
     q = tokens(9, seed=0)
     k, v = (tokens(sum(source), seed=seed) for seed in (1, 2))
@@ -262,7 +261,7 @@ def test_a_target_without_a_source_gets_nothing_and_not_its_neighbours(source: l
 @pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 3), (True, 2)])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_without_a_gradient_a_row_attends_to_itself(
+def test_attention_without_a_gradient_is_right(
     lengths: list[int], causal: bool, window: int | None, biased: bool, dtype: torch.dtype
 ) -> None:
     inputs = [tokens(sum(lengths), seed=seed, dtype=dtype) for seed in range(3)]
@@ -282,7 +281,7 @@ def test_without_a_gradient_a_row_attends_to_itself(
     [(EVEN, [2, 2, 2]), (RAGGED, [7, 1, 115, 2, 3]), ([4, 0, 3], [2, 0, 6]), ([3, 0, 4], [2, 3, 4]), ([0, 0], [2, 3])],
     ids=str,
 )
-def test_without_a_gradient_a_target_attends_to_its_own_source(source: list[int], target: list[int]) -> None:
+def test_cross_attention_without_a_gradient_is_to_its_own_source(source: list[int], target: list[int]) -> None:
     q = tokens(sum(target), seed=0)
     k, v = (tokens(sum(source), seed=seed) for seed in (1, 2))
     with torch.inference_mode():
@@ -294,7 +293,7 @@ def test_without_a_gradient_a_target_attends_to_its_own_source(source: list[int]
 @pytest.mark.parametrize("lengths", [EVEN, [5, 3, 100, 0, 4, 104]], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("biased", [False, True])
-def test_in_bf16_it_is_the_same_without_a_gradient(lengths: list[int], causal: bool, biased: bool) -> None:
+def test_bf16_attention_is_the_same_without_a_gradient(lengths: list[int], causal: bool, biased: bool) -> None:
     inputs = [tokens(sum(lengths), seed=seed, dtype=torch.bfloat16) for seed in range(3)]
     how: dict[str, Any] = {"causal": causal}
     if biased:
@@ -304,40 +303,42 @@ def test_in_bf16_it_is_the_same_without_a_gradient(lengths: list[int], causal: b
         got = packed(*inputs, layout_of(lengths), **how)  # type: ignore[misc]
 
     assert got.dtype == torch.bfloat16
-    # The same roundings; a sum in another order, of another group's width, may fall on the other side of one of them.
+    # The same roundings; a sum in another order may be rounded the other way.
     torch.testing.assert_close(got, expected, atol=2 * 2**-8, rtol=2**-8)
 
 
-def test_without_a_gradient_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_without_a_gradient_saves_nothing_for_a_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> None:
-        raise AssertionError("what is computed for a backward pass")
+        raise AssertionError("called the autograd function of training")
 
-    monkeypatch.setattr(by_groups._Attend, "forward", refuse)
+    monkeypatch.setattr(attention._AttendTrain, "forward", refuse)
     inputs = [tokens(sum(RAGGED), seed=seed) for seed in range(3)]
     for mode in (torch.inference_mode, torch.no_grad):
         with mode():
             packed(*inputs, layout_of(RAGGED))  # type: ignore[misc]
-    with pytest.raises(AssertionError, match="backward pass"):
+    with pytest.raises(AssertionError, match="autograd function"):
         packed(*inputs, layout_of(RAGGED))  # type: ignore[misc]
 
 
 # Dropout --------------------------------------------------------------------------------------------------------------
 
 
-def test_rate_zero_draws_nothing_and_is_exact() -> None:
+def test_attention_dropout_at_rate_zero_draws_no_mask() -> None:
     q, k, v = (tokens(sum(RAGGED), seed=seed) for seed in range(3))
-    MASKS.seed(1)
+    DROPOUT_MASKS.seed(1)
     outputs = [packed(q, k, v, layout_of(RAGGED)), packed(q, k, v, layout_of(RAGGED), dropout=0.0)]
-    after = MASKS.draw(torch.Size([64]), rate=0.5, dtype=torch.float32, device=q.device)
-    MASKS.seed(1)
+    after = DROPOUT_MASKS.draw(torch.Size([64]), rate=0.5, dtype=torch.float32, device=q.device)
+    DROPOUT_MASKS.seed(1)
 
     assert torch.equal(*outputs)
-    assert torch.equal(MASKS.draw(torch.Size([64]), rate=0.5, dtype=torch.float32, device=q.device), after)
+    assert torch.equal(DROPOUT_MASKS.draw(torch.Size([64]), rate=0.5, dtype=torch.float32, device=q.device), after)
 
 
 def weights_of(lengths: Sequence[int], *, rate: float, dtype: torch.dtype, seed: int = 1) -> list[torch.Tensor]:
-    """(heads, L, L) the attention weights of each row after dropout. Of queries of zero they are all equal, and of
-    values that are a one at a place of their own they are the output: rows of at most `WIDTH` tokens."""
+    """Return (heads, L, L) the attention weights of each row after dropout, for rows of at most `WIDTH` tokens.
+
+    The queries are zero, so all weights of a row are equal. The values are one-hot, so the outputs are the weights.
+    """
     n = sum(lengths)
     q = torch.zeros(1, HEADS, n, WIDTH, dtype=dtype)
     v = torch.zeros(1, HEADS, n, WIDTH, dtype=dtype)
@@ -345,7 +346,7 @@ def weights_of(lengths: Sequence[int], *, rate: float, dtype: torch.dtype, seed:
     for length in lengths:
         v[0, :, torch.arange(start, start + length), torch.arange(length)] = 1.0
         start += length
-    MASKS.seed(seed)
+    DROPOUT_MASKS.seed(seed)
     output = packed(q, q, v, layout_of(lengths), dropout=rate)
     return [row.transpose(0, 1)[:, :, : row.shape[0]] for row in rows(output, lengths)]
 
@@ -353,15 +354,15 @@ def weights_of(lengths: Sequence[int], *, rate: float, dtype: torch.dtype, seed:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 @pytest.mark.parametrize("lengths", [[4] * 2000, [4, 3] * 1500], ids=["even", "ragged"])
-def test_weights_are_dropped_at_the_rate_and_the_others_scaled(
+def test_attention_weights_are_dropped_at_the_rate_and_the_others_scaled(
     lengths: list[int], rate: float, dtype: torch.dtype
 ) -> None:
     weights = weights_of(lengths, rate=rate, dtype=dtype)
-    flat = torch.cat([(row * len(row[0])).flatten() for row in weights]).double()  # times L: one before dropout
+    flat = torch.cat([(row * len(row[0])).flatten() for row in weights]).double()  # times L: 1 without dropout
     n = len(flat)
-    # Hoeffding: a share further than this from its mean is met by one seed in a billion; this one is fixed.
+    # By Hoeffding's inequality one seed in a billion is further off than this; the seed here is fixed.
     spread = math.sqrt(math.log(2 / 1e-9) / (2 * n))
-    digits = 1e-6 if dtype == torch.float32 else 3 * 2**-9  # a third, its product with the scale, the output
+    digits = 1e-6 if dtype == torch.float32 else 3 * 2**-9  # roundings: a third, its product with the scale, the output
 
     assert float((flat > 0).double().mean()) == pytest.approx(1 - rate, abs=spread + 2**-16)
     assert float(flat.mean()) == pytest.approx(1.0, abs=kept_scale(rate) * spread + digits)
@@ -371,30 +372,32 @@ def test_weights_are_dropped_at_the_rate_and_the_others_scaled(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("lengths", [[4, 4, 4], [4, 2, 3]], ids=str)
-def test_the_gradient_of_values_passes_through_the_same_mask(lengths: list[int], dtype: torch.dtype) -> None:
+def test_the_gradient_of_values_has_the_mask_of_the_forward_pass(lengths: list[int], dtype: torch.dtype) -> None:
     n = sum(lengths)
     weights = torch.block_diag(*(row[0] for row in weights_of(lengths, rate=0.5, dtype=dtype))).double()
     q = torch.zeros(1, HEADS, n, WIDTH, dtype=dtype)
     v = torch.zeros(1, HEADS, n, WIDTH, dtype=dtype, requires_grad=True)
-    MASKS.seed(1)
+    DROPOUT_MASKS.seed(1)
     output = packed(q, q, v, layout_of(lengths), dropout=0.5)
-    asked = torch.randn(n, HEADS, WIDTH, generator=torch.Generator().manual_seed(2)).to(dtype)
-    (gradient,) = torch.autograd.grad(output, v, asked)
+    d_output = torch.randn(n, HEADS, WIDTH, generator=torch.Generator().manual_seed(2)).to(dtype)
+    (gradient,) = torch.autograd.grad(output, v, d_output)
 
-    # Weights and the sum of at most four of them are rounded in bf16.
+    # In bf16 the weights and the sum of at most four of them are rounded.
     within = 1e-6 if dtype == torch.float32 else 6 * 2**-9
-    torch.testing.assert_close(gradient[0, 0].double(), weights.T @ asked[:, 0].double(), atol=4 * within, rtol=within)
+    torch.testing.assert_close(
+        gradient[0, 0].double(), weights.T @ d_output[:, 0].double(), atol=4 * within, rtol=within
+    )
 
 
 @pytest.mark.parametrize("lengths", [EVEN, [3, 12, 1]], ids=str)
-def test_gradients_with_dropout_are_those_that_differences_say(lengths: list[int]) -> None:
-    """Central differences along a random direction, with the mask held: the loss is smooth, its error is of third
-    order, and float32 gives a difference of 2e-2 to 1e-4 of itself."""
+def test_gradients_with_dropout_match_finite_differences(lengths: list[int]) -> None:
+    """Central differences along a random direction, with the mask fixed. The loss is smooth, so their error is of third
+    order; float32 resolves a difference of 2e-2 to 1e-4 of it."""
     inputs = [tokens(sum(lengths), seed=seed) for seed in range(3)]
     directions = [torch.randn(x.shape, generator=torch.Generator().manual_seed(5)) for x in inputs]
 
     def loss(step: float) -> torch.Tensor:
-        MASKS.seed(3)
+        DROPOUT_MASKS.seed(3)
         moved = [x + step * d for x, d in zip(inputs, directions, strict=True)]
         output = packed(*moved, layout_of(lengths), causal=True, dropout=0.4)  # type: ignore[misc]
         return output.double().pow(2).sum()
@@ -405,7 +408,7 @@ def test_gradients_with_dropout_are_those_that_differences_say(lengths: list[int
     assert slope == pytest.approx(float(loss(5e-3).detach() - loss(-5e-3).detach()) / 1e-2, rel=2e-3)
 
 
-def test_without_a_layout_it_is_plain_sdpa() -> None:
+def test_packed_attention_without_a_layout_is_plain_sdpa() -> None:
     q, k, v = (tokens(5, seed=seed) for seed in range(3))
     mask = torch.ones(1, 1, 5, 5).tril().bool()
     module: Any = SimpleNamespace(is_causal=True)

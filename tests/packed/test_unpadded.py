@@ -1,4 +1,4 @@
-"""A model without padding against the same model with it: logits, losses, gradients of all its parameters."""
+"""`Unpadded` against the same model with padding: logits, losses, and gradients of all parameters."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import transformers
 from transformers import PreTrainedModel
 
 from touchstone.engines.training import EngineError
-from touchstone.packed import lookup as lookup_module
+from touchstone.packed import modules
 from touchstone.packed.attention import NAME
-from touchstone.packed.head import Head
-from touchstone.packed.layout import Size, rounded, unfilled
-from touchstone.packed.lookup import Lookup
+from touchstone.packed.layout import Rounding, rounded, unrounded
+from touchstone.packed.modules import Head, Lookup
 from touchstone.packed.unpadded import Unpadded
 from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
 
 VOCABULARY, POSITIONS, PAD = 50, 40, 1
-LENGTHS = [5, 1, 30, 17, 30]  # in all more tokens than positions
+LENGTHS = [5, 1, 30, 17, 30]  # more tokens in total than positions
 TARGETS = [3, 12, 1, 7, 2]
-# Float32 sums in another order, through two layers whose weights are far from small: logits of up to a hundred, of
-# which 1e-6. A token at a wrong place, or one that sees another row, changes numbers of this size by themselves.
+# Float32 sums in another order, through two layers with large weights: 1e-6 of logits up to a hundred. A token at a
+# wrong position, or one that sees another row, changes logits by about their own size.
 ROUNDING = 2e-4
 
 Side = Literal["left", "right"]
@@ -38,13 +37,13 @@ SIZE = {
     "intermediate_size": 24,
     "max_position_embeddings": POSITIONS,
     "pad_token_id": PAD,
-    "initializer_range": 0.4,  # large: what a model makes of a place or of a neighbour must show
+    "initializer_range": 0.4,  # large, so that a wrong position or neighbour shows
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
 DISTIL = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "dropout": 0.0, "attention_dropout": 0.0}
 MODERN = {
-    "local_attention": 6,  # half of it to either side
+    "local_attention": 6,  # half of it on either side
     "layer_types": ["sliding_attention", "full_attention"],
     "bos_token_id": 2,
     "eos_token_id": 3,
@@ -106,7 +105,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "electra": ("ElectraConfig", "MaskedLM", SIZE | {"embedding_size": 12}),
     "distilbert": ("DistilBertConfig", "MaskedLM", SIZE | DISTIL),
     "modernbert": ("ModernBertConfig", "MaskedLM", SIZE | MODERN),
-    "bert, own head": ("BertConfig", "MaskedLM", SIZE | {"tie_word_embeddings": False}),
+    "bert, untied": ("BertConfig", "MaskedLM", SIZE | {"tie_word_embeddings": False}),
     "bert, tags": ("BertConfig", "TokenClassification", SIZE | {"num_labels": 7}),
     "roberta, tags": ("RobertaConfig", "TokenClassification", SIZE | {"num_labels": 7}),
     "distilbert, answers": ("DistilBertConfig", "QuestionAnswering", SIZE | DISTIL | {"qa_dropout": 0.0}),
@@ -133,16 +132,16 @@ def model_of(name: str) -> PreTrainedModel:
 
 @dataclass
 class Case:
-    """A padded batch, and what a model with padding must be told beside it."""
+    """A padded batch, and the extra inputs that the padded model needs."""
 
     inputs: dict[str, torch.Tensor]
     padded_only: dict[str, torch.Tensor]
     mask: torch.Tensor
-    """(B, T) of what is predicted: the target, where there is one."""
+    """(B, T), of the rows with logits: the target of an encoder-decoder."""
 
     @property
     def places(self) -> torch.Tensor:
-        """Some of the real places, in no order."""
+        """Some of the real positions, shuffled."""
         real = self.mask.flatten().nonzero()[:, 0]
         return real[torch.randperm(len(real), generator=torch.Generator().manual_seed(3))[: 2 * len(real) // 3]]
 
@@ -155,7 +154,7 @@ class Case:
 
 
 def padded(lengths: Sequence[int], *, seed: int, side: Side = "right") -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) ids, none of them the one that pads, and their mask."""
+    """Return (B, T) ids without the padding token, padded, and their mask."""
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     mask = mask if side == "right" else mask.flip(1)
     ids = torch.randint(2, VOCABULARY, mask.shape, generator=torch.Generator().manual_seed(seed))
@@ -170,9 +169,9 @@ def case(model: PreTrainedModel, *, side: Side = "right", lengths: Sequence[int]
     if model.config.is_encoder_decoder:
         decoder, decoder_mask = padded(TARGETS[: len(lengths)], seed=5)
         inputs |= {"decoder_input_ids": decoder, "decoder_mask": decoder_mask}
-        # Learned positions on the left count from the padding; that is why no such tokenizer pads there.
+        # With learned positions, padding on the left would count; no such tokenizer pads there.
         return Case(inputs, padded_only, decoder_mask)
-    if side == "left" and model.config.model_type != "roberta":  # which looks for the padding itself
+    if side == "left" and model.config.model_type != "roberta":  # which finds the padding itself
         padded_only["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
     return Case(inputs, padded_only, mask)
 
@@ -182,14 +181,14 @@ def without(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def outputs_of(model: PreTrainedModel | Unpadded, batch: Case) -> Any:
-    """With what each must be told to keep rows apart."""
+    """Call a model with the inputs that it needs to keep rows apart."""
     return model(**batch.inputs) if isinstance(model, Unpadded) else model(**without(batch.inputs), **batch.padded_only)
 
 
 def gradients(model: PreTrainedModel, lookups: Sequence[Lookup] = ()) -> dict[str, torch.Tensor]:
     found = {id(p): torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()}
     for lookup in lookups:
-        for ids, rows in lookup.found:
+        for ids, rows in lookup.gradients:
             found[id(lookup.weight)].index_add_(0, ids, rows)
     return {name: found[id(p)] for name, p in model.named_parameters()}
 
@@ -203,40 +202,40 @@ def assert_same_gradients(expected: dict[str, torch.Tensor], got: dict[str, torc
         assert apart <= ROUNDING * scale, f"{name}: {apart:.2g} apart, at most {scale:.2g}"
 
 
-@pytest.fixture(params=[1, 2**20], ids=["tables looked up", "tables embedded"])
-def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All tables of these small models are large, or none is."""
-    monkeypatch.setattr(lookup_module, "LARGE", request.param)
+@pytest.fixture(params=[1, 2**20], ids=["lookups", "embeddings"])
+def table_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all embeddings of these small models large, or none."""
+    monkeypatch.setattr(modules, "LARGE_TABLE", request.param)
 
 
 every_model = pytest.mark.parametrize("name", MODELS)
 with_vocabulary = [name for name, (_, task, _) in MODELS.items() if task.endswith("LM")]
-# BART's positions are learned: it pads on the right.
+# BART and Marian count padding as positions, so they pad on the right.
 sides = [(name, side) for name in MODELS for side in ("right", "left") if (name, side) != ("bart", "left")]
 sides = [(name, side) for name, side in sides if (name, side) != ("marian", "left")]
-every_size = pytest.mark.parametrize("size", [unfilled, rounded], ids=["as many tokens", "filled up"])
+every_rounding = pytest.mark.parametrize("rounding", [unrounded, rounded], ids=["unrounded", "rounded"])
 
 
 # The same numbers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("large")
+@pytest.mark.usefixtures("table_size")
 @pytest.mark.parametrize(("name", "side"), sides)
-@every_size
-def test_logits_and_gradients_are_those_of_the_padded_model(name: str, side: Side, size: Size) -> None:
+@every_rounding
+def test_unpadded_has_the_logits_and_gradients_of_the_padded_model(name: str, side: Side, rounding: Rounding) -> None:
     plain = model_of(name)
     ours = copy.deepcopy(plain)
     unpadded = Unpadded(ours)
-    unpadded.size = size
+    unpadded.rounding = rounding
     batch = case(plain, side=side)
     real = batch.mask.bool()
     outputs = [outputs_of(model, batch) for model in (plain, unpadded)]
     names = [key for key in ("logits", "start_logits", "end_logits") if key in outputs[0]]
     expected, got = ([output[key][real] for key in names] for output in outputs)
-    assert all(outputs[1][key][~real].eq(0).all() for key in names), "padding has logits"
+    assert all(outputs[1][key][~real].eq(0).all() for key in names), "logits at padding are not zero"
     assert all(outputs[0][key].shape == outputs[1][key].shape for key in names)
     for one, other in zip(expected, got, strict=True):
-        assert float(one.detach().std()) > 0.5, "too alike to tell anything"
+        assert float(one.detach().std()) > 0.5, "the logits are too similar for a test"
         torch.testing.assert_close(other, one, rtol=ROUNDING, atol=ROUNDING)
 
     for parts in (expected, got):
@@ -245,15 +244,17 @@ def test_logits_and_gradients_are_those_of_the_padded_model(name: str, side: Sid
     assert_same_gradients(gradients(plain), gradients(ours, unpadded.lookups))
 
 
-@pytest.mark.usefixtures("large")
+@pytest.mark.usefixtures("table_size")
 @pytest.mark.parametrize("name", with_vocabulary)
-@pytest.mark.parametrize("everywhere", [False, True], ids=["some places", "all places"])
-@every_size
-def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywhere: bool, size: Size) -> None:
+@pytest.mark.parametrize("everywhere", [False, True], ids=["some positions", "all positions"])
+@every_rounding
+def test_losses_at_has_the_losses_and_gradients_of_the_padded_model(
+    name: str, everywhere: bool, rounding: Rounding
+) -> None:
     plain = model_of(name)
     ours = copy.deepcopy(plain)
     unpadded = Unpadded(ours)
-    unpadded.size = size
+    unpadded.rounding = rounding
     batch = case(plain)
     places = None if everywhere else batch.places
     labels = batch.labels if places is None else batch.labels[places]
@@ -269,19 +270,21 @@ def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywher
 
 
 @pytest.mark.parametrize("name", with_vocabulary)
-@pytest.mark.parametrize("everywhere", [False, True], ids=["some places", "all places"])
-@pytest.mark.parametrize("headless", [False, True], ids=["head", "last layer of another kind"])
-@every_size
-def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bool, headless: bool, size: Size) -> None:
+@pytest.mark.parametrize("everywhere", [False, True], ids=["some positions", "all positions"])
+@pytest.mark.parametrize("headless", [False, True], ids=["head", "output layer not replaced"])
+@every_rounding
+def test_losses_and_hits_at_has_those_of_the_padded_model(
+    name: str, everywhere: bool, headless: bool, rounding: Rounding
+) -> None:
     plain = model_of(name).eval()
     unpadded = Unpadded(copy.deepcopy(plain))
-    unpadded.size = size
+    unpadded.rounding = rounding
     if headless:
         unpadded._head = None
     batch = case(plain)
     places = None if everywhere else batch.places
     labels = batch.labels
-    with torch.no_grad():  # half of all labels are what the model would say
+    with torch.no_grad():  # half of all labels are the model's own predictions
         real = batch.mask.flatten().nonzero()[::2, 0]
         labels[real] = outputs_of(plain, batch).logits.argmax(-1).flatten()[real]
     labels = labels if places is None else labels[places]
@@ -292,12 +295,12 @@ def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bo
     assert (got_losses.dtype, got_hits.dtype, got_losses.requires_grad) == (torch.float32, torch.bool, False)
     torch.testing.assert_close(got_losses, losses, rtol=ROUNDING, atol=ROUNDING)
     assert hits.tolist() == got_hits.tolist()
-    assert 0 < int(hits.sum()) < int((labels != -100).sum()), "all alike tell nothing"
+    assert 0 < int(hits.sum()) < int((labels != -100).sum()), "hits must be mixed for a test"
     assert not got_hits[labels == -100].any()
 
 
 @pytest.mark.parametrize("name", ["bert", "modernbert", "gpt2", "t5"])
-def test_no_places_have_no_losses_and_teach_nothing(name: str) -> None:
+def test_losses_at_no_positions_are_empty_and_have_zero_gradients(name: str) -> None:
     ours = model_of(name)
     unpadded = Unpadded(ours)
     none = torch.zeros(0, dtype=torch.int64)
@@ -310,7 +313,7 @@ def test_no_places_have_no_losses_and_teach_nothing(name: str) -> None:
 
 @every_model
 @pytest.mark.parametrize("lengths", [[1, 1, 1], [4, 4], [9]], ids=str)
-def test_rows_of_one_length_and_of_one_token(name: str, lengths: list[int]) -> None:
+def test_unpadded_handles_rows_of_one_length_and_of_one_token(name: str, lengths: list[int]) -> None:
     plain = model_of(name).eval()
     unpadded = Unpadded(copy.deepcopy(plain))
     batch = case(plain, lengths=lengths)
@@ -323,7 +326,7 @@ def test_rows_of_one_length_and_of_one_token(name: str, lengths: list[int]) -> N
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "modernbert", "gpt2"])
 @pytest.mark.parametrize("lengths", [[0, 5, 7], [5, 0, 7], [5, 7, 0]], ids=str)
-def test_an_empty_row_changes_nothing_in_the_others(name: str, lengths: list[int]) -> None:
+def test_an_empty_row_does_not_change_the_others(name: str, lengths: list[int]) -> None:
     plain = model_of(name).eval()
     unpadded = Unpadded(copy.deepcopy(plain))
     batch, real = case(plain, lengths=lengths), [row for row, n in enumerate(lengths) if n]
@@ -336,25 +339,25 @@ def test_an_empty_row_changes_nothing_in_the_others(name: str, lengths: list[int
     assert got[lengths.index(0)].eq(0).all()
 
 
-def test_a_batch_without_a_token_is_refused() -> None:
-    """The models of transformers do not take one."""
+def test_unpadded_refuses_a_batch_without_tokens() -> None:
+    """transformers' models do not take one either."""
     unpadded = Unpadded(model_of("bert"))
     ids = torch.full((2, 3), PAD)
-    with pytest.raises(EngineError, match="a batch of 2 rows has no token: leave empty"):
+    with pytest.raises(EngineError, match="a batch of 2 rows has no tokens; remove"):
         unpadded(input_ids=ids, attention_mask=torch.zeros_like(ids))
 
 
-def test_a_batch_without_a_target_token_is_refused() -> None:
+def test_unpadded_refuses_a_batch_without_target_tokens() -> None:
     model = model_of("t5")
     inputs = case(model).inputs
     inputs["decoder_mask"] = torch.zeros_like(inputs["decoder_mask"])
-    with pytest.raises(EngineError, match="a batch of 5 rows has no token: leave empty"):
+    with pytest.raises(EngineError, match="a batch of 5 rows has no tokens; remove"):
         Unpadded(model)(**inputs)
 
 
 @pytest.mark.parametrize("name", ["marian", "t5"])
 @pytest.mark.parametrize("lengths", [[0, 5, 7], [5, 7, 0]], ids=str)
-def test_an_empty_source_changes_nothing_for_the_other_targets(name: str, lengths: list[int]) -> None:
+def test_an_empty_source_does_not_change_the_other_targets(name: str, lengths: list[int]) -> None:
     plain = model_of(name).eval()
     unpadded = Unpadded(copy.deepcopy(plain))
     batch = case(plain, lengths=lengths)
@@ -367,10 +370,10 @@ def test_an_empty_source_changes_nothing_for_the_other_targets(name: str, length
 
     torch.testing.assert_close(got[real], expected[real], rtol=ROUNDING, atol=ROUNDING)
     assert got.isfinite().all()
-    assert torch.equal(got[empty], moved[empty]), "a target without a source sees another row's"
+    assert torch.equal(got[empty], moved[empty]), "a target with an empty source sees another row's source"
 
 
-def test_a_model_without_a_mask_takes_all_places_as_real() -> None:
+def test_unpadded_without_a_mask_takes_all_tokens_as_real() -> None:
     plain = model_of("bert").eval()
     ids = case(plain).inputs["input_ids"]
     with torch.inference_mode():
@@ -379,7 +382,7 @@ def test_a_model_without_a_mask_takes_all_places_as_real() -> None:
     torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
 
 
-# The model while it is packed, and afterwards -------------------------------------------------------------------------
+# The wrapped model, and the restored one ------------------------------------------------------------------------------
 
 
 def anatomy(model: PreTrainedModel) -> list[Any]:
@@ -403,9 +406,9 @@ def padded_outputs(model: Any, batch: Case) -> list[torch.Tensor]:
     return [output[key] for key in ("logits", "start_logits", "end_logits") if key in output]
 
 
-@pytest.mark.usefixtures("large")
+@pytest.mark.usefixtures("table_size")
 @every_model
-def test_restoring_gives_the_model_back_as_it_was(name: str) -> None:
+def test_restore_undoes_all_changes(name: str) -> None:
     model = model_of(name)
     batch = case(model)
     before, expected = anatomy(model), padded_outputs(model, batch)
@@ -422,7 +425,7 @@ def test_restoring_gives_the_model_back_as_it_was(name: str) -> None:
 
 @every_model
 @pytest.mark.parametrize("training", [False, True])
-def test_restored_modules_are_in_the_mode_of_the_model(name: str, training: bool) -> None:
+def test_restore_gives_all_modules_the_mode_of_the_model(name: str, training: bool) -> None:
     model = model_of(name).train(not training)
     unpadded = Unpadded(model)
     unpadded.train(training)
@@ -432,7 +435,7 @@ def test_restored_modules_are_in_the_mode_of_the_model(name: str, training: bool
 
 
 @every_model
-def test_outside_of_training_the_packed_model_takes_padding_as_ever(name: str) -> None:
+def test_the_wrapped_model_still_takes_padded_inputs(name: str) -> None:
     model = model_of(name)
     batch = case(model)
     expected, state = padded_outputs(model, batch), list(model.state_dict())
@@ -441,12 +444,14 @@ def test_outside_of_training_the_packed_model_takes_padding_as_ever(name: str) -
     assert model.config._attn_implementation == NAME
     assert list(model.state_dict()) == state
     for one, other in zip(expected, padded_outputs(unpadded.module, batch), strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5)  # the same kernel, and perhaps another mask for it
+        torch.testing.assert_close(
+            other, one, rtol=1e-5, atol=1e-5
+        )  # the same kernel, but transformers may pass it another mask
 
 
 @pytest.mark.parametrize("name", ["marian", "bart", "t5", "mt5"])
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_a_packed_model_writes_what_it_would_have_written(name: str, num_beams: int) -> None:
+def test_the_wrapped_models_own_generate_gives_the_same_tokens(name: str, num_beams: int) -> None:
     model = model_of(name).eval()
     inputs = {key: case(model).inputs[key] for key in ("input_ids", "attention_mask")}
     how: dict[str, Any] = {"max_new_tokens": 6, "num_beams": num_beams, "do_sample": False}
@@ -456,8 +461,8 @@ def test_a_packed_model_writes_what_it_would_have_written(name: str, num_beams: 
     assert torch.equal(expected, model.generate(**inputs, **how))
 
 
-@pytest.mark.usefixtures("large")
-def test_what_is_replaced_is_replaced_by_its_likes() -> None:
+@pytest.mark.usefixtures("table_size")
+def test_replacements_keep_the_kind_and_the_mode_of_modules() -> None:
     model = model_of("bert").eval()
     Unpadded(model)
 
@@ -465,11 +470,11 @@ def test_what_is_replaced_is_replaced_by_its_likes() -> None:
     assert not any(m.training for m in model.modules())
 
 
-def test_one_table_in_several_modules_stays_one() -> None:
+def test_an_embedding_used_in_several_modules_stays_shared() -> None:
     model = model_of("mt5")
     tables = [name for name, p in model.named_parameters(remove_duplicate=False) if p is model.shared.weight]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lookup_module, "LARGE", 1)
+        patch.setattr(modules, "LARGE_TABLE", 1)
         Unpadded(model)
 
     assert [name for name, p in model.named_parameters(remove_duplicate=False) if p is model.shared.weight] == tables
@@ -485,25 +490,25 @@ def test_one_table_in_several_modules_stays_one() -> None:
         ("ConvBertConfig", "MaskedLM", {}),
     ],
 )
-def test_attention_of_a_models_own_is_refused_and_the_model_left_alone(
+def test_unpadded_refuses_a_model_without_pluggable_attention_and_leaves_it_unchanged(
     config: str, task: str, entries: dict[str, Any]
 ) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     built = getattr(transformers, config)(vocab_size=VOCABULARY, **(entries or sizes))
     model = getattr(transformers, f"AutoModelFor{task}").from_config(built)
     before = anatomy(model)
-    with pytest.raises(EngineError, match=f"{type(model).__name__} has attention of its own.*take the engine"):
+    with pytest.raises(EngineError, match=f"{type(model).__name__} does not support other attention.*use the engine"):
         Unpadded(model)
 
     assert anatomy(model) == before
 
 
-def test_a_saved_config_does_not_name_our_attention(tmp_path: Any) -> None:
+def test_a_saved_config_does_not_name_packed_attention(tmp_path: Any) -> None:
     model = model_of("bert")
     Unpadded(model)
     model.save_pretrained(tmp_path)
 
     assert NAME not in (tmp_path / "config.json").read_text()
-    again, told = transformers.BertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert (set(), set()) == (set(told["missing_keys"]), set(told["unexpected_keys"]))
+    again, info = transformers.BertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert (set(), set()) == (set(info["missing_keys"]), set(info["unexpected_keys"]))
     assert again.config._attn_implementation == "sdpa"

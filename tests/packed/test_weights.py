@@ -1,4 +1,4 @@
-"""Flat buffers against torch: AdamW, clipping, accumulation; and a model that is whole again afterwards."""
+"""`Weights` against torch's AdamW with clipping and accumulation, and the model after `release`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from touchstone.engines.training import Recipe
-from touchstone.packed.lookup import Lookup
+from touchstone.packed.modules import Lookup
 from touchstone.packed.weights import Weights
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class Net(nn.Module):
-    """What matters of a model: a table alone, one that the head is tied to, one in two places, one that does not learn,
-    matrices and vectors."""
+    """A model with every kind of parameter: an embedding that is untied, one tied to the head, one used in two modules,
+    a frozen one, matrices and vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def recipe(**values: Any) -> Recipe:
 
 
 def models(*, dtype: torch.dtype = torch.float32, tables: bool = True, **values: Any) -> tuple[Net, Net, Weights]:
-    """A model, its copy, and the weights of the copy, whose tables are looked up in."""
+    """Return a model, its copy with `Lookup` modules, and the copy's weights."""
     torch.manual_seed(0)
     plain = Net()
     ours = copy.deepcopy(plain)
@@ -60,7 +60,7 @@ def models(*, dtype: torch.dtype = torch.float32, tables: bool = True, **values:
 
 
 def batches(steps: int, accumulation: int) -> Iterator[list[Batch]]:
-    """Other ids in every step, some of them often, as many tokens as a micro-batch likes."""
+    """Generate micro-batches with different ids in every step, some repeated, and different numbers of tokens."""
     generator = torch.Generator().manual_seed(1)
     for step in range(steps):
         sizes = [2 + (step + part) % 5 for part in range(accumulation)]
@@ -98,9 +98,9 @@ def ours_steps(model: nn.Module, weights: Weights, steps: Sequence[list[Batch]])
 
 
 @pytest.mark.parametrize("tables", [True, False])
-@pytest.mark.parametrize("max_grad_norm", [0.5, 1e6])  # of gradients around ten: always, never
+@pytest.mark.parametrize("max_grad_norm", [0.5, 1e6])  # gradients are around ten: clip always, never
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_steps_are_those_of_adamw_and_clipping(tables: bool, max_grad_norm: float, accumulation: int) -> None:
+def test_weights_take_the_steps_of_adamw_with_clipping(tables: bool, max_grad_norm: float, accumulation: int) -> None:
     plain, ours, weights = models(tables=tables, max_grad_norm=max_grad_norm)
     settings = recipe(max_grad_norm=max_grad_norm)
     optimizer = adamw(plain, settings)
@@ -121,12 +121,12 @@ def test_steps_are_those_of_adamw_and_clipping(tables: bool, max_grad_norm: floa
     expected, got = dict(plain.named_parameters()), dict(ours.named_parameters())
     assert expected.keys() == got.keys()
     for name, value in expected.items():
-        # Sums in another order: 1e-6 of a gradient, of which Adam makes at most 1e-6 / epsilon of a step, of 1e-2 each.
+        # Sums in another order: 1e-6 of a gradient, so at most 1e-6 / epsilon of a step of 1e-2.
         torch.testing.assert_close(got[name], value, rtol=1e-6, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_the_gradient_is_of_this_step_alone() -> None:
-    """Rows that the last step touched and this one does not, a parameter that this step does not use."""
+def test_collect_leaves_nothing_of_the_previous_step() -> None:
+    """The second step uses neither the rows nor most of the parameters of the first one."""
     _, ours, weights = models()
     (batch,) = next(batches(1, 1))
     loss(ours, batch).backward()
@@ -136,32 +136,32 @@ def test_the_gradient_is_of_this_step_alone() -> None:
     ours.norm.weight.sum().backward()
     weights.collect(first=True)
 
-    assert float(weights.gradient.sum()) == 8.0, "something of the first step is left"
+    assert float(weights.gradient.sum()) == 8.0, "gradients of the first step are left"
     assert pytest.approx(float(weights._norm()), rel=1e-6) == 8.0**0.5
 
 
-def test_bf16_computes_with_rounded_parameters_and_keeps_exact_ones() -> None:
+def test_bf16_weights_are_rounded_for_computing_and_exact_in_float32() -> None:
     plain, ours, weights = models(dtype=torch.bfloat16)
     expected = {name: value.detach().clone() for name, value in plain.named_parameters()}
 
     computed = {name: value.dtype for name, value in ours.named_parameters()}
-    assert computed["alone.weight"] == torch.float32, "a table alone is read in few rows and need not be rounded"
+    assert computed["alone.weight"] == torch.float32, "an untied table stays in float32"
     assert {dtype for name, dtype in computed.items() if not name.startswith(("alone", "shared"))} == {torch.bfloat16}
-    with weights.in_full():
+    with weights.in_float32():
         for name, value in ours.named_parameters():
             assert torch.equal(expected[name], value), name
     assert {name: value.dtype for name, value in ours.named_parameters()} == computed
 
 
-def test_every_lookup_of_a_table_gives_the_asked_precision() -> None:
-    """mT5 has one table in three modules, and no head that is tied to it."""
+def test_every_lookup_of_a_bf16_model_returns_bf16() -> None:
+    """mT5 uses one untied embedding in three modules."""
     _, ours, _ = models(dtype=torch.bfloat16)
     ids = torch.tensor([1, 2])
 
     assert {getattr(ours, name)(ids).dtype for name in ("alone", "tied", "shared", "again")} == {torch.bfloat16}
 
 
-def test_a_bf16_run_takes_the_steps_of_full_precision_from_rounded_gradients() -> None:
+def test_a_bf16_step_is_adamws_step_with_rounded_gradients() -> None:
     plain, ours, weights = models(dtype=torch.bfloat16, max_grad_norm=1e6)
     optimizer = adamw(plain, recipe())
     (batch,) = next(batches(1, 1))
@@ -174,16 +174,16 @@ def test_a_bf16_run_takes_the_steps_of_full_precision_from_rounded_gradients() -
 
     assert {p.dtype for p in ours.parameters()} == {torch.float32}
     for name, value in plain.named_parameters():
-        # The first step of Adam is the sign of the gradient, times the learning rate, wherever that is well above
-        # epsilon; where rounding turns a small one round, two of them.
+        # The first step of Adam is the learning rate times the sign of the gradient, where that is well above epsilon.
+        # Where rounding changes the sign of a small gradient, the difference is two steps.
         assert float((value - dict(ours.named_parameters())[name]).detach().abs().max()) <= 2 * 1e-2 + 1e-6, name
     moved = torch.cat([(p - q).detach().flatten() for p, q in zip(plain.parameters(), ours.parameters(), strict=True)])
     assert float((moved.abs() < 1e-4).float().mean()) > 0.95
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_step_is_not_lost_to_rounding(dtype: torch.dtype) -> None:
-    """A thousand steps of 1e-6 at a weight of one: in bfloat16 alone none would move it."""
+def test_small_steps_are_not_lost_to_rounding(dtype: torch.dtype) -> None:
+    """A thousand steps of 1e-6 from a weight of one. In bfloat16 no such step would change it."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layer.weight)
     weights = Weights(layer, lookups=[], recipe=recipe(weight_decay=0.0, learning_rate=1e-6), dtype=dtype)
@@ -193,11 +193,11 @@ def test_a_step_is_not_lost_to_rounding(dtype: torch.dtype) -> None:
         step(weights, learning_rate=1e-6)
     weights.release()
 
-    # Each step is 1e-6 / (1 + epsilon); near one float32 knows multiples of 6e-8, so that a step is off by up to 3%.
+    # Each step is 1e-6 / (1 + epsilon). Near one, float32 has a spacing of 6e-8, so a step is off by up to 3%.
     assert layer.weight.item() == pytest.approx(1 - 1e-3, abs=4e-5)
 
 
-def test_release_gives_parameters_of_their_own_and_keeps_ties() -> None:
+def test_release_gives_parameters_their_own_memory_and_keeps_ties() -> None:
     _, ours, weights = models(dtype=torch.bfloat16)
     weights.release()
     weights.master.fill_(7.0)
@@ -209,7 +209,7 @@ def test_release_gives_parameters_of_their_own_and_keeps_ties() -> None:
         assert 4 * parameter.numel() == parameter.untyped_storage().nbytes()
 
 
-def test_the_optimizers_state_goes_on_where_it_was_saved() -> None:
+def test_training_continues_from_a_saved_optimizer_state() -> None:
     steps = list(batches(4, 1))
     _, whole, weights = models()
     ours_steps(whole, weights, steps)

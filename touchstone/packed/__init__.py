@@ -1,7 +1,10 @@
-"""How the packed engine trains a model of transformers without padding, and with as little other work as is possible.
+"""The packed engine: train a transformers model without computing padding.
 
-`unpadded` wraps a model so that only real tokens pass through it; `layout` says which token belongs to which row,
-`attention` keeps rows apart, `head` computes the loss over a vocabulary in place, `lookup` embeds without a gradient as
-large as the table, `dropout` draws cheaply on a CPU, and `weights` holds parameters, gradients and AdamW's state in
-flat buffers. `recording` repeats a model's body on a GPU, `writing` lets encoder-decoders write.
+A batch of B padded rows becomes one row that holds only the real tokens, one example after the other. `unpadded` wraps
+a model to do that: it packs the inputs, runs the model's own layers on them, and pads the outputs again. Of these
+layers only attention mixes tokens, so `attention` has to know where each row begins and ends; `layout` says so.
+`modules` replaces three kinds of modules by cheaper ones: large embeddings, dropout, and the output layer with its
+loss. `weights` keeps parameters, gradients and AdamW's state in flat buffers, in float32 even when the model computes
+in bfloat16. `engine` is the training loop over all of these. `generation` and `decoder` replace `model.generate` for
+encoder-decoder models.
 """

@@ -1,8 +1,7 @@
-"""Training without padding: the recipe's own steps, with as little else as can be.
+"""The packed engine: train without padding and without other work that does not change the result.
 
-In every optimizer step the same examples, learning rate, dropout rates and mean over items as in the other engines;
-what differs is what is computed for nothing (see `packing`), and the order of the additions. Rows that are all of one
-length (chunks of text) pass as they are.
+Every optimizer step has the same examples, learning rate, dropout rates and mean over items as in the other engines.
+Only the order of additions differs. Rows that all have one length (chunks of text) are not rearranged.
 """
 
 from __future__ import annotations
@@ -17,20 +16,19 @@ from touchstone.engines.device import large_blocks_from_the_heap
 from touchstone.engines.evaluation import to_device
 from touchstone.engines.session import Session, divisor
 from touchstone.engines.training import EngineError, Execution, Recipe, Report, TrainingRun
-from touchstone.packed.by_groups import MASKS
-from touchstone.packed.layout import Layout, Size, rounded
-from touchstone.packed.recording import recorder_on
+from touchstone.packed.layout import Layout, Rounding, rounded
+from touchstone.packed.modules import DROPOUT_MASKS
 from touchstone.packed.unpadded import Unpadded
 from touchstone.packed.weights import Weights
 from touchstone.pipelines.pipeline import Batch, FeatureRows, Pipeline
 
-PROVED = 64
-"""Examples among which two are sought that differ in length."""
-ROUNDING = 1e-4
-"""Sums in another order differ by 1e-6 of a loss; rows that see each other change it by more than a hundredth."""
-TOGETHER = 4
-"""Evaluation's batches that are predicted as one: without padding and logits they fill no more memory than one of the
-other engines', and their texts are written in two thirds of the time."""
+CHECKED_EXAMPLES = 64
+"""`_check_packing` compares the shortest and the longest of the first examples."""
+LOSS_TOLERANCE = 1e-4
+"""Relative. Another order of additions changes a loss by 1e-6; rows that see each other change it by over a percent."""
+EVAL_BATCHES_MERGED = 4
+"""Evaluation batches that are predicted together. Without padding and logits they take no more memory than one batch of
+the other engines, and generating text takes a third less time."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -38,24 +36,22 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
     """Train a pipeline by the recipe; see `Engine`.
 
     Raises:
-        EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss
-            that is not finite.
+        EngineError: the device, precision or checkpoint is not available, the model cannot be packed, or a loss is not
+            finite.
     """
     if execution.precision not in DTYPES:
         raise EngineError(
-            f"the engine packed has no precision {execution.precision}: take fp32 or bf16, or another engine"
+            f"engine 'packed' does not support {execution.precision}; use fp32 or bf16, or another engine"
         )
     session = Session(pipeline, engine="packed", recipe=recipe, execution=execution, report=report)
     large_blocks_from_the_heap()
     with session.open() as model:
         unpadded = Unpadded(model)
-        _prove(session, unpadded)
+        _check_packing(session, unpadded)
         weights = computing(unpadded, recipe=recipe, dtype=DTYPES[execution.precision])
-        if (recorder := recorder_on(session.device)) is not None:
-            unpadded.record(recorder, rows=recipe.batch_size)
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
-            session.evaluate(unpadded, together=TOGETHER)
+            session.evaluate(unpadded, together=EVAL_BATCHES_MERGED)
         else:
             weights.optimizer.load_state_dict(load_state(session.start[0], "optimizer.pt"))
             schedule.load_state_dict(load_state(session.start[0], "scheduler.pt"))
@@ -66,31 +62,31 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     sizes = [batch["size"] for batch in micro_batches]
                     items = session.items(sizes)
                     total = torch.zeros((), device=session.device)
-                    # What a step drops depends on the seed and on the step: no state to save and to go on with.
+                    # Dropout depends only on seed, step and rank, so a checkpoint needs no generator state.
                     key = (execution.seed, session.done, session.ranks.rank)
-                    MASKS.seed(*key)
+                    DROPOUT_MASKS.seed(*key)
                     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
                     for number, batch in enumerate(micro_batches):
-                        unpadded.layout = _layout(batch, session.device, size=unpadded.size)
+                        unpadded.layout = _layout(batch, session.device, rounding=unpadded.rounding)
                         loss = pipeline.loss(unpadded, to_device(batch, session.device)) / divisor(batch, items)
                         loss.backward()  # type: ignore[no-untyped-call]
                         total += loss.detach()
                         weights.collect(first=number == 0)
-                    weights.add_up(session.ranks)
+                    weights.sum_over(session.ranks)
                     unpadded.layout = None
                     learning_rate = float(schedule.get_last_lr()[0])
                     weights.step()
                     schedule.step()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
-                    session.evaluate(unpadded, together=TOGETHER)
+                    session.evaluate(unpadded, together=EVAL_BATCHES_MERGED)
                     if execution.save_dir is not None and session.ranks.first:
                         session.saving()
                         states = {
                             "optimizer.pt": weights.optimizer.state_dict(),
                             "scheduler.pt": schedule.state_dict(),
                         }
-                        with weights.in_full():
+                        with weights.in_float32():
                             session.write(model, states=states)
         weights.release()
         unpadded.restore()
@@ -98,39 +94,40 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
 
 
 def computing(unpadded: Unpadded, *, recipe: Recipe, dtype: torch.dtype) -> Weights:
-    """The model's weights, with which it computes in `dtype` from now on."""
+    """Take over the model's weights; from now on it computes in `dtype`."""
     weights = Weights(unpadded.module, lookups=unpadded.lookups, recipe=recipe, dtype=dtype)
     if weights.master.device.type == "cpu" and dtype == torch.bfloat16:
-        unpadded.size = rounded
+        unpadded.rounding = rounded
     return weights
 
 
-def _prove(session: Session, unpadded: Unpadded) -> None:
-    """A model whose positions or attention are none of those that `Unpadded` knows would learn something else, and no
-    one would notice: its loss on two rows of different lengths must be what it is with padding, as it is computed in
-    training and as in evaluation.
+def _check_packing(session: Session, unpadded: Unpadded) -> None:
+    """Check that packing does not change the loss.
+
+    A model with positions or attention that `Unpadded` does not handle would silently learn something else. So the loss
+    of two rows of different lengths is computed with and without padding, in training and in evaluation.
 
     Raises:
-        EngineError: it is not.
+        EngineError: the losses differ.
     """
     rows = session.loader.dataset
     assert isinstance(rows, FeatureRows)
-    some = rows.lengths[:PROVED]
+    some = rows.lengths[:CHECKED_EXAMPLES]
     batch = session.pipeline.collate([rows[0, int(some.argmin())], rows[0, int(some.argmax())]], train=False)
     batch = to_device(batch, session.device)
     unpadded.eval()
-    for learns in (True, False):
-        with torch.set_grad_enabled(learns):
+    for with_gradient in (True, False):
+        with torch.set_grad_enabled(with_gradient):
             losses = (session.pipeline.loss(model, batch).detach() for model in (unpadded, unpadded.module))
             packed, padded = map(float, losses)
-        # A loss that is no number with padding, either, is told of by the step that has it.
-        if math.isfinite(padded) and not math.isclose(packed, padded, rel_tol=ROUNDING):
+        # A loss that is not finite with padding either is reported by the training step that has it.
+        if math.isfinite(padded) and not math.isclose(packed, padded, rel_tol=LOSS_TOLERANCE):
             raise EngineError(
-                f"{type(unpadded.module).__name__} has a loss of {packed:.6g} without padding and of {padded:.6g} with "
-                "it: its rows cannot be packed; take the engine trainer or loop"
+                f"{type(unpadded.module).__name__} has a loss of {packed:.6g} without padding and {padded:.6g} with "
+                "padding, so its rows cannot be packed; use the engine trainer or loop"
             )
 
 
-def _layout(batch: Batch, device: torch.device, *, size: Size) -> Layout:
-    """Made of the batch while it is on the host."""
-    return Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=device, size=size)
+def _layout(batch: Batch, device: torch.device, *, rounding: Rounding) -> Layout:
+    """Make the layout from the masks while they are on the host."""
+    return Layout.of(batch["attention_mask"], decoder_mask=batch.get("decoder_mask"), device=device, rounding=rounding)

@@ -1,8 +1,8 @@
-"""A model of transformers that computes real tokens only.
+"""A transformers model that computes only real tokens.
 
-Called as the model itself, with padded (B, T) inputs: the padding is left out on the way in, rows are kept apart by
-`attention` and by their positions, and what comes out is padded again. Where logits or losses over a vocabulary are
-wanted at some places alone, the model's last layer sees no other.
+It is called like the model itself, with padded (B, T) inputs. Padding is removed on the way in, rows are kept apart by
+`attention` and by their positions, and the outputs are padded again. Where a pipeline needs logits or losses over a
+vocabulary at some positions only, the output layer sees only these.
 """
 
 from __future__ import annotations
@@ -21,13 +21,9 @@ from transformers.utils.generic import ModelOutput
 
 from touchstone.engines.training import EngineError
 from touchstone.packed.attention import NAME
-from touchstone.packed.by_groups import MASKS
-from touchstone.packed.dropout import fast_dropout
-from touchstone.packed.head import Head
-from touchstone.packed.layout import Layout, Size, active, laid_out, unfilled
-from touchstone.packed.lookup import Lookup, is_large_table
-from touchstone.packed.recording import Recorder, Recordings, size_of
-from touchstone.packed.writing import written
+from touchstone.packed.generation import generate
+from touchstone.packed.layout import Layout, Rounding, Segments, current_layout, unrounded, use_layout
+from touchstone.packed.modules import DROPOUT_MASKS, Head, Lookup, fast_dropout, is_large_table
 from touchstone.pipelines.vocabulary import before_head, losses_and_hits
 from touchstone.stages.ragged import IGNORED
 
@@ -35,18 +31,20 @@ OUTPUTS = ("logits", "start_logits", "end_logits")
 
 
 class Unpadded(nn.Module):
-    """Attributes:
-    module: the model: it still takes padded inputs.
-    lookups: its large tables.
-    layout: of the batch to come, made on the host while the device was busy; None: it is made from the masks.
-    size: what a number of tokens is filled up to.
+    """Wraps a model; `restore` undoes all changes to it.
+
+    Attributes:
+        module: the model. Called directly, it still takes padded inputs.
+        lookups: its large embeddings, replaced by `Lookup`.
+        layout: the layout of the next batch, if it was made in advance on the host; None: it is made from the masks.
+        rounding: what the number of tokens in a batch is rounded up to.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.module = model
         self.layout: Layout | None = None
-        self.size: Size = unfilled
+        self.rounding: Rounding = unrounded
         self._undo: list[Callable[[], Any]] = []
         self._pack_attention()
         self.lookups: list[Lookup] = self._replace(is_large_table, Lookup)
@@ -55,7 +53,7 @@ class Unpadded(nn.Module):
         self._head: Head | None = heads[0] if heads else None
         self._pack_positions()
 
-    # What pipelines call ------------------------------------------------------------------------------------------
+    # Called by pipelines ----------------------------------------------------------------------------------------------
 
     def forward(
         self,
@@ -64,9 +62,9 @@ class Unpadded(nn.Module):
         decoder_mask: torch.Tensor | None = None,
         **inputs: Any,
     ) -> ModelOutput:
-        """Logits at every place, zero at padding."""
-        layout = self._lay_out(input_ids, attention_mask, decoder_mask)
-        output: ModelOutput = self._run(layout, input_ids=input_ids, **inputs)
+        """Compute padded logits, zero at padding."""
+        layout = self._layout_of(input_ids, attention_mask, decoder_mask)
+        output: ModelOutput = self._forward_packed(layout, input_ids=input_ids, **inputs)
         for name in OUTPUTS:
             packed = getattr(output, name, None)
             if packed is not None:
@@ -74,31 +72,32 @@ class Unpadded(nn.Module):
         return output
 
     def losses_at(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
-        """See `touchstone.pipelines.vocabulary`."""
-        return self._of_labels(places, hits=False, **given)[:, 0]
+        """Compute the losses of labels; see `touchstone.pipelines.vocabulary`."""
+        return self._score_labels(places, hits=False, **given)[:, 0]
 
     def losses_and_hits_at(self, places: torch.Tensor | None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `touchstone.pipelines.vocabulary`."""
+        """Compute losses and top-1 hits of labels; see `touchstone.pipelines.vocabulary`."""
         with torch.no_grad():
-            losses, hits = self._of_labels(places, hits=True, **given).unbind(1)
+            losses, hits = self._score_labels(places, hits=True, **given).unbind(1)
         return losses, hits > 0
 
     @torch.no_grad()
     def generate(
         self, *, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
     ) -> torch.Tensor:
-        """(B, 1 + T) int64: what the model's own `generate` would write, up to near-ties; the start first. Where
-        `written` cannot tell, its own does write.
+        """Return (B, 1 + T) int64: the tokens of the model's own `generate`, except near-ties, the start token first.
+
+        Models and settings that `generation` does not support are passed to the model's own `generate`.
         """
-        asked: Any = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": generation_config}
-        ids = written(self.module, **asked)
+        given: Any = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": generation_config}
+        ids = generate(self.module, **given)
         if ids is None:
-            ids = cast(Any, self.module).generate(**asked)
+            ids = cast(Any, self.module).generate(**given)
         return ids
 
-    # How ----------------------------------------------------------------------------------------------------------
+    # The packed forward pass ------------------------------------------------------------------------------------------
 
-    def _of_labels(
+    def _score_labels(
         self,
         places: torch.Tensor | None,
         *,
@@ -109,45 +108,51 @@ class Unpadded(nn.Module):
         decoder_mask: torch.Tensor | None = None,
         **inputs: Any,
     ) -> torch.Tensor:
-        """(M, 1) float32 losses of the M labels; with `hits` (M, 2), 1 beside the loss of a label that is likeliest."""
-        layout = self._lay_out(input_ids, attention_mask, decoder_mask)
+        """Return (M, 1) float32 losses of the M labels; with `hits` (M, 2), the second column 1 for a hit, else 0."""
+        layout = self._layout_of(input_ids, attention_mask, decoder_mask)
         segments = layout.predicted
-        asked = labels if places is not None or not segments.padded else labels.index_select(0, segments.real)
-        count = len(asked)
-        wanted = segments.tokens if places is None else self.size(count)
-        asked = pad(asked, (0, wanted - count), value=IGNORED)
+        packed_labels = labels
+        if places is None and segments.has_padding:
+            packed_labels = labels.index_select(0, segments.padded_index)
+        # Round the number of scored tokens up, with ignored labels.
+        count = len(packed_labels)
+        rounded = segments.tokens if places is None else self.rounding(count)
+        packed_labels = pad(packed_labels, (0, rounded - count), value=IGNORED)
         with ExitStack() as stack:
             if places is not None:
-                places = torch.cat([places, places[:1].expand(wanted - count)])
-                stack.enter_context(self._only(places, layout))
+                places = torch.cat([places, places[:1].expand(rounded - count)])
+                stack.enter_context(self._select_before_head(places, segments))
             if self._head is not None:
-                bias = self._bias_of_logits(stack)
-                stack.enter_context(self._head.scores(asked, hits=hits, extra_bias=bias))
-            logits = self._run(layout, input_ids=input_ids, **inputs).logits[0]  # (M, V), or what the head made of them
+                bias = self._move_logits_bias(stack)
+                stack.enter_context(self._head.scoring(packed_labels, hits=hits, extra_bias=bias))
+            logits = self._forward_packed(layout, input_ids=input_ids, **inputs).logits[0]
         scores: torch.Tensor
         if self._head is not None:
-            scores = logits
+            scores = logits  # the head has returned scores in their place
         elif hits:
-            scores = torch.stack([each.float() for each in losses_and_hits(logits, labels=asked)], 1)
+            scores = torch.stack([each.float() for each in losses_and_hits(logits, labels=packed_labels)], 1)
         else:
-            scores = cross_entropy(logits.float(), asked, ignore_index=IGNORED, reduction="none")[:, None]
+            losses = cross_entropy(logits.float(), packed_labels, ignore_index=IGNORED, reduction="none")
+            scores = losses[:, None]
         scores = scores[:count]
-        if places is None and segments.padded:
-            scores = scores.new_zeros(len(labels), scores.shape[1]).index_copy(0, segments.real, scores)
+        if places is None and segments.has_padding:
+            zeros = scores.new_zeros(len(labels), scores.shape[1])
+            scores = zeros.index_copy(0, segments.padded_index, scores)
         return scores
 
-    def _lay_out(
+    def _layout_of(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, decoder_mask: torch.Tensor | None
     ) -> Layout:
         if self.layout is not None:
             return self.layout
         mask = torch.ones(input_ids.shape) if attention_mask is None else attention_mask
-        return Layout.of(mask, decoder_mask=decoder_mask, device=input_ids.device, size=self.size)
+        return Layout.of(mask, decoder_mask=decoder_mask, device=input_ids.device, rounding=self.rounding)
 
-    def _run(self, layout: Layout, **inputs: Any) -> Any:
+    def _forward_packed(self, layout: Layout, **inputs: Any) -> Any:
+        """Pack the inputs and call the model; its outputs stay packed."""
         for segments in (layout.source, layout.target):
             if segments is not None and not segments.mask.any():
-                raise EngineError(f"a batch of {len(segments.mask)} rows has no token: leave empty examples out")
+                raise EngineError(f"a batch of {len(segments.mask)} rows has no tokens; remove the empty examples")
         for name in ("input_ids", "token_type_ids"):
             if name in inputs:
                 inputs[name] = layout.source.pack(inputs[name])
@@ -155,21 +160,22 @@ class Unpadded(nn.Module):
             inputs["decoder_input_ids"] = layout.target.pack(inputs["decoder_input_ids"])
         if self._first_position is not None:
             inputs["position_ids"] = layout.source.positions[None] + self._first_position
-            # A mask that is made already, and that `packed_attention` does not read: transformers makes none, looks for
-            # no padding (GPT-2) and for no packed rows in the positions. It would wait for a GPU to tell.
+            # A ready-made (4-D) mask, which `packed_attention` does not read. It keeps transformers from making one,
+            # and from searching for padding (GPT-2) or packed rows, which would synchronize with a GPU.
             inputs["attention_mask"] = layout.source.positions.view(1, 1, 1, -1)
-        with laid_out(layout), fast_dropout(MASKS):
+        with use_layout(layout), fast_dropout(DROPOUT_MASKS):
             return self.module(**inputs)
 
-    def _only(self, places: torch.Tensor, layout: Layout) -> AbstractContextManager[None]:
-        """Within, the body of the model hands its head these places of the padded batch and no other."""
-        segments = layout.predicted
-        chosen = segments.rank.index_select(0, places) if segments.padded else places
-        return before_head(self.module, lambda hidden: hidden.index_select(1, chosen))
+    def _select_before_head(self, places: torch.Tensor, segments: Segments) -> AbstractContextManager[None]:
+        """Make the model's body pass only these positions of the flattened padded batch to the head."""
+        selected = segments.packed_index.index_select(0, places) if segments.has_padding else places
+        return before_head(self.module, lambda hidden: hidden.index_select(1, selected))
 
-    def _bias_of_logits(self, stack: ExitStack) -> torch.Tensor | None:
-        """Marian and BART add a bias to the logits after their head, and would add it to losses: it is moved into the
-        head as long as `stack` is open."""
+    def _move_logits_bias(self, stack: ExitStack) -> torch.Tensor | None:
+        """Return the bias that Marian and BART add to the logits after their head, (V,), for the head to add.
+
+        The model would add it to losses, so it sees zeros instead until `stack` is closed.
+        """
         bias: torch.Tensor | None = getattr(self.module, "final_logits_bias", None)
         if bias is None:
             return None
@@ -177,22 +183,17 @@ class Unpadded(nn.Module):
         self.module.final_logits_bias = bias.new_zeros((1, 1))
         return bias[0]
 
-    # What is changed in the model, and back -----------------------------------------------------------------------
-
-    def record(self, recorder: Recorder, *, rows: int) -> None:
-        """From now on train by recordings of the model's body, where its batches have at most so many rows."""
-        self.size = size_of
-        self._undo.append(Recordings(self.module, rows=rows, recorder=recorder).remove)
+    # Changes to the model, and back -----------------------------------------------------------------------------------
 
     def restore(self) -> PreTrainedModel:
-        """The model as it was given, with the weights and in the mode (training or not) that it has now."""
+        """Undo all changes to the model and return it, with its current weights and mode (training or not)."""
         while self._undo:
             self._undo.pop()()
-        self.module.train(self.module.training)  # those that were away have missed a change of mode
+        self.module.train(self.module.training)  # the modules that were replaced have missed changes of mode
         return self.module
 
     def _replace(self, wanted: Callable[[nn.Module], bool], replacement: Callable[[Any], Any]) -> list[Any]:
-        """Modules by others; one that stands in several places by one other."""
+        """Replace modules; one that is used in several places gets one replacement."""
         made: dict[nn.Module, nn.Module] = {}
         for parent in list(self.module.modules()):
             for name, child in list(parent.named_children()):
@@ -207,10 +208,10 @@ class Unpadded(nn.Module):
         model = self.module
         before = model.config._attn_implementation
         model.set_attn_implementation(NAME)
-        if model.config._attn_implementation != NAME:  # transformers leaves it at a warning
+        if model.config._attn_implementation != NAME:  # transformers only warns
             raise EngineError(
-                f"{type(model).__name__} has attention of its own, whose rows cannot be packed: "
-                "take the engine trainer or loop"
+                f"{type(model).__name__} does not support other attention implementations, so its rows cannot be "
+                "packed; use the engine trainer or loop"
             )
         self._undo.append(lambda: model.set_attn_implementation(before))
         for module in model.modules():
@@ -218,36 +219,39 @@ class Unpadded(nn.Module):
                 self._pack_bias(module)
 
     def _pack_bias(self, module: Any) -> None:
-        """T5's bias depends on the distance within a row: as many as the longest row has, not the whole batch."""
+        """Make T5 compute its position bias for the longest row, not for the whole packed batch."""
         compute = module.compute_bias
 
-        def of_longest(query_length: int, key_length: int, **where: Any) -> torch.Tensor:
-            layout = active()
-            if layout is not None:
-                segments = layout.target if module.is_decoder and layout.target is not None else layout.source
+        def compute_for_longest_row(query_length: int, key_length: int, **where: Any) -> torch.Tensor:
+            if (layout := current_layout()) is not None:
+                segments = _segments_for(layout, decoder=module.is_decoder)
                 query_length = key_length = int(segments.lengths.max())
             bias: torch.Tensor = compute(query_length, key_length, **where)
             return bias
 
-        module.compute_bias = of_longest
+        module.compute_bias = compute_for_longest_row
         self._undo.append(lambda: delattr(module, "compute_bias"))
 
     def _pack_positions(self) -> None:
+        """Make positions start again in every row: by `position_ids` where the model takes them, else by a hook."""
         model = self.module
         self._first_position: int | None = None
         if "position_ids" in inspect.signature(model.forward).parameters:
             embeddings = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-            padding = getattr(embeddings, "padding_idx", None)  # RoBERTa counts from the one after it
+            padding = getattr(embeddings, "padding_idx", None)  # RoBERTa counts from padding_idx + 1
             self._first_position = 0 if padding is None else padding + 1
         for name, module in model.named_modules():
             if name.endswith("embed_positions"):
-                decodes = "decoder" in name.split(".")
+                decoder = "decoder" in name.split(".")
 
-                def give(module: nn.Module, args: Any, kwargs: Any, decodes: bool = decodes) -> Any:
-                    layout = active()
-                    if layout is None:
+                def pass_positions(module: nn.Module, args: Any, kwargs: Any, decoder: bool = decoder) -> Any:
+                    if (layout := current_layout()) is None:
                         return None
-                    segments = layout.target if decodes and layout.target is not None else layout.source
-                    return args, kwargs | {"position_ids": segments.positions}
+                    return args, kwargs | {"position_ids": _segments_for(layout, decoder=decoder).positions}
 
-                self._undo.append(module.register_forward_pre_hook(give, with_kwargs=True).remove)
+                self._undo.append(module.register_forward_pre_hook(pass_positions, with_kwargs=True).remove)
+
+
+def _segments_for(layout: Layout, *, decoder: bool) -> Segments:
+    """Return the rows that a module of the decoder, or of the encoder or only stack, computes."""
+    return layout.target if decoder and layout.target is not None else layout.source

@@ -1,4 +1,4 @@
-"""Encoder-decoders that write without padding: the tokens of transformers' `generate`, under the same rules."""
+"""Generation without padding against transformers' `generate`: the same tokens under the same settings."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from transformers import GenerationConfig, MarianMTModel, PreTrainedModel
 
 from tests.pipelines.test_seq2seq_pipelines import features, translator
 from tests.support.tiny_seq2seq_source import TinyPairs
-from touchstone.packed import writing
+from touchstone.packed import decoder, generation
+from touchstone.packed.decoder import FAMILIES, Decoder, find_family
+from touchstone.packed.generation import NEUTRAL, VOCABULARY_BLOCK, Projection, Rules, best_continuations, read_rules
 from touchstone.packed.unpadded import Unpadded
-from touchstone.packed.writing import decoder, projection
-from touchstone.packed.writing.decoder import Decoder
-from touchstone.packed.writing.families import KNOWN, family_of
-from touchstone.packed.writing.projection import Projection
-from touchstone.packed.writing.rules import NEUTRAL, Rules, rules_of
-from touchstone.packed.writing.vocabulary_scores import BLOCK, best_of
 from touchstone.pipelines.seq2seq import write
 
-VOCABULARY, END, PAD, START = 2 * BLOCK + 88, 0, 1, 2  # two blocks and a part of one
-ENDS = [END, *range(50, 110)]  # so many that untrained models write some of them, sooner or later
+VOCABULARY, END, PAD, START = 2 * VOCABULARY_BLOCK + 88, 0, 1, 2  # two blocks and part of a third
+ENDS = [END, *range(50, 110)]  # many, so that untrained models generate some of them
 LENGTHS = [5, 1, 30, 17, 30, 9]
 STEPS = 12
 BART = {
@@ -34,7 +30,7 @@ BART = {
     "d_model": 16,
     **{f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in
        {"layers": 2, "attention_heads": 2, "ffn_dim": 24}.items()},
-    "init_std": 0.4,  # large: logits lie further apart than rounding can move them
+    "init_std": 0.4,  # large, so that logits differ by more than rounding
     "pad_token_id": PAD,
     "eos_token_id": END,
     "bos_token_id": 3,
@@ -90,10 +86,10 @@ def settings(beams: int = 1, steps: int = STEPS, **others: Any) -> GenerationCon
 
 @contextmanager
 def without_padding(model: Any) -> Iterator[Unpadded]:
-    """Within, the model's own `generate` must not be asked."""
+    """Wrap the model, and make its own `generate` fail."""
 
     def refuse(**inputs: Any) -> None:
-        raise AssertionError("the model's own generate was asked")
+        raise AssertionError("the model's own generate was called")
 
     wrapped = Unpadded(model)
     model.generate = refuse
@@ -105,10 +101,10 @@ def without_padding(model: Any) -> Iterator[Unpadded]:
 
 
 def both(model: Any, config: GenerationConfig, lengths: list[int] = LENGTHS) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `generate` writes, and what is written without padding.
+    """Return the tokens of the model's own `generate`, and those generated without padding.
 
-    Beams in float64: among a dozen steps' hundreds of pairs of beams some are as close as rounding in float32, and
-    which of them goes on decides on all that follows.
+    Beam search is in float64. Among hundreds of pairs of beams some have equal scores up to float32 rounding, and
+    everything after depends on which of them goes on.
     """
     inputs = batch(lengths)
     model = model.to(torch.float32 if config.num_beams == 1 else torch.float64)
@@ -118,7 +114,7 @@ def both(model: Any, config: GenerationConfig, lengths: list[int] = LENGTHS) -> 
 
 
 def ends(ids: torch.Tensor) -> list[int | None]:
-    """Where each row has the first of `ENDS`."""
+    """Return the index of the first end token in each row."""
     return [next((place for place, token in enumerate(row) if token in ENDS), None) for row in ids[:, 1:].tolist()]
 
 
@@ -127,68 +123,65 @@ def ends(ids: torch.Tensor) -> list[int | None]:
 
 @every_width
 @every_model
-def test_tokens_are_those_of_generate(name: str, beams: int) -> None:
+def test_generate_returns_the_tokens_of_the_models_own(name: str, beams: int) -> None:
     model = model_of(name)
     expected, got = both(model, settings(beams, eos_token_id=ENDS))
     assert expected.tolist() == got.tolist()
 
 
 @every_width
-def test_rows_that_end_at_different_steps_leave_without_changing_the_others(
-    beams: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a CPU as soon as it pays; on a GPU at intervals, which is tried here, too."""
+def test_removing_ended_rows_does_not_change_the_others(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU checks for ended rows at intervals; that is tested here, too."""
     found: list[int | None] = []
     for seed in range(6):
         for interval in (1, 5):
-            monkeypatch.setattr(writing, "interval_on", lambda device, interval=interval: interval)
+            monkeypatch.setattr(generation, "check_interval", lambda device, interval=interval: interval)
             expected, got = both(model_of("marian", seed=seed), settings(beams, eos_token_id=ENDS))
-            assert expected.tolist() == got.tolist(), f"seed {seed}, rows leave every {interval} steps"
+            assert expected.tolist() == got.tolist(), f"seed {seed}, checks every {interval} steps"
         found += ends(expected)
-    assert None in found, "no row went on to the last step"
-    assert len({place for place in found if place is not None}) > 1, "the rows end at the same steps"
+    assert None in found, "no row reaches the last step"
+    assert len({place for place in found if place is not None}) > 1, "all rows end at the same step"
 
 
 @pytest.mark.parametrize("interval", [1, 5])
-def test_rows_that_have_ended_are_computed_no_more(interval: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "interval_on", lambda device: interval)
+def test_ended_rows_are_no_longer_computed(interval: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "check_interval", lambda device: interval)
     sizes: list[int] = []
-    step = Decoder.step
+    original = Decoder.step
 
-    def watched(self: Decoder, ids: torch.Tensor, place: int) -> torch.Tensor:
+    def watched(self: Decoder, ids: torch.Tensor, position: int) -> torch.Tensor:
         sizes.append(len(ids))
-        return step(self, ids, place)
+        return original(self, ids, position)
 
     monkeypatch.setattr(Decoder, "step", watched)
     for seed in range(6):
         sizes.clear()
         _, got = both(model_of("marian", seed=seed), settings(eos_token_id=ENDS))
         last = [STEPS - 1 if place is None else place for place in ends(got)]
-        # A row is there until the next look after its last token.
-        looks = [place for place in range(STEPS) if place % interval == interval - 1]
-        until = [min([look for look in looks if look >= place], default=STEPS - 1) for place in last]
-        steps = max(until) + 1
-        assert [sum(place <= leaves for leaves in until) for place in range(steps)] == sizes
+        # A row is computed until the next check after its last token.
+        checks = [step for step in range(STEPS) if step % interval == interval - 1]
+        until = [min([check for check in checks if check >= place], default=STEPS - 1) for place in last]
+        assert sizes == [sum(step <= removed for removed in until) for step in range(max(until) + 1)]
 
 
 @every_width
 @pytest.mark.parametrize("name", ["marian", "t5"])
-def test_what_a_gpu_does_writes_the_same(name: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tried on a CPU: torch's own attention, and its masks in bfloat16."""
-    monkeypatch.setattr(decoder, "has_kernel", lambda device: True)
-    monkeypatch.setattr(writing, "interval_on", lambda device: 5)
+def test_the_gpu_path_generates_the_same_tokens(name: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU: torch's own attention, and its masks in bfloat16."""
+    monkeypatch.setattr(decoder, "use_torch_attention", lambda device: True)
+    monkeypatch.setattr(generation, "check_interval", lambda device: 5)
     expected, got = both(model_of(name), settings(beams, eos_token_id=ENDS))
     assert expected.tolist() == got.tolist()
     with without_padding(model_of(name).bfloat16()) as wrapped:
-        written = wrapped.generate(**batch(), generation_config=settings(beams))
-    assert set(written[:, 0].tolist()) == {START}
-    assert 0 <= int(written.min()) <= int(written.max()) < VOCABULARY
+        tokens = wrapped.generate(**batch(), generation_config=settings(beams))
+    assert set(tokens[:, 0].tolist()) == {START}
+    assert 0 <= int(tokens.min()) <= int(tokens.max()) < VOCABULARY
 
 
 @every_width
 @pytest.mark.parametrize("name", ["marian", "t5"])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_so_few_steps_are_right(name: str, beams: int, steps: int) -> None:
+def test_generate_is_right_for_one_and_two_steps(name: str, beams: int, steps: int) -> None:
     expected, got = both(model_of(name), settings(beams, steps))
     assert (len(LENGTHS), 1 + steps) == expected.shape
     assert expected.tolist() == got.tolist()
@@ -196,16 +189,16 @@ def test_so_few_steps_are_right(name: str, beams: int, steps: int) -> None:
 
 @every_width
 @pytest.mark.parametrize("lengths", [[7, 7], [1]])
-def test_sources_without_padding_are_right(beams: int, lengths: list[int]) -> None:
+def test_generate_is_right_for_sources_without_padding(beams: int, lengths: list[int]) -> None:
     expected, got = both(model_of("marian"), settings(beams), lengths)
     assert expected.tolist() == got.tolist()
 
 
-OTHERS: list[dict[str, Any]] = [
-    {"bad_words_ids": [[PAD], [7], [END]]},  # the end is no bad word to generate
+SETTINGS: list[dict[str, Any]] = [
+    {"bad_words_ids": [[PAD], [7], [END]]},  # generate ignores the end token among bad words
     {"bad_words_ids": [[PAD]] + [[i] for i in range(100, 400)], "renormalize_logits": True},
     {"bad_words_ids": [[i] for i in range(100, 400)]},
-    {"suppress_tokens": [END, *range(4, 300)]},  # none ends
+    {"suppress_tokens": [END, *range(4, 300)]},  # no row ends
     {"forced_eos_token_id": END},
     {"forced_bos_token_id": 9},
     {"forced_bos_token_id": 9, "max_new_tokens": 1, "forced_eos_token_id": [END]},
@@ -214,27 +207,27 @@ OTHERS: list[dict[str, Any]] = [
     {"eos_token_id": ENDS, "length_penalty": -1.0},
     {"eos_token_id": ENDS, "pad_token_id": 0},
     {"decoder_start_token_id": 11},
-    {"max_length": 5, "temperature": 0.5, "top_k": 3, "min_length": 0},  # nothing of it counts here
+    {"max_length": 5, "temperature": 0.5, "top_k": 3, "min_length": 0},  # none of these has an effect
 ]
 
 
 @every_width
-@pytest.mark.parametrize("others", OTHERS, ids=lambda others: ",".join(others))
-@pytest.mark.parametrize("whose", ["given", "own"])
-def test_settings_mean_what_they_mean_to_generate(whose: str, others: dict[str, Any], beams: int) -> None:
+@pytest.mark.parametrize("others", SETTINGS, ids=lambda others: ",".join(others))
+@pytest.mark.parametrize("whose", ["given", "defaults"])
+def test_generate_follows_settings_as_the_models_own_does(whose: str, others: dict[str, Any], beams: int) -> None:
     model: Any = model_of("marian")
     config = settings(beams, **(others if whose == "given" else {}))
-    if whose == "own":
+    if whose == "defaults":
         model.generation_config.update(**others)
-        for name in others:  # a setting of the model's own counts where none is given
+        for name in others:  # the model's default applies where no setting is given
             setattr(config, name, None)
         config.max_new_tokens = others.get("max_new_tokens", STEPS)
     expected, got = both(model, config)
     assert expected.tolist() == got.tolist()
 
 
-def test_in_bfloat16_each_token_is_the_likeliest_up_to_rounding() -> None:
-    """Beside it, the same rounded weights in float32, with padding."""
+def test_bf16_generation_takes_the_best_token_up_to_rounding() -> None:
+    """Compared with the same rounded weights in float32, with padding."""
     for name in ("marian", "t5"):
         model: Any = model_of(name).bfloat16()
         with without_padding(model) as wrapped:
@@ -244,22 +237,24 @@ def test_in_bfloat16_each_token_is_the_likeliest_up_to_rounding() -> None:
         logits = model.float()(**inputs, decoder_input_ids=got[:, :-1]).logits.detach()
         logits[..., END] = -torch.inf
         best, chosen = logits.amax(-1), logits.gather(-1, got[:, 1:, None])[..., 0]
-        # Eight bits a number, through two layers: 3% of the largest. One in ten may be another token, for two that are
-        # as close; of tokens by chance one in six hundred would be right.
+        # Eight bits per number, through two layers: 3% of the largest logit. One token in ten may differ, where two are
+        # that close. Of random tokens one in six hundred would be right.
         assert ((best - chosen) / best.abs()).max() < 0.03
         assert (best == chosen).float().mean() > 0.9
 
 
-# What the model's own generate has to write ---------------------------------------------------------------------------
+# What is left to the model's own generate -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL))
-def test_a_setting_that_does_something_is_left_to_generate(name: str) -> None:
+def test_read_rules_returns_none_for_a_setting_that_is_not_neutral(name: str) -> None:
     neutral = GenerationConfig(**{name: NEUTRAL[name]})
-    assert isinstance(rules_of(settings(decoder_start_token_id=START), own=neutral, vocabulary=VOCABULARY), Rules)
-    does = GenerationConfig()
-    setattr(does, name, True if NEUTRAL[name] is False else NEUTRAL[name] + 1)
-    assert rules_of(settings(decoder_start_token_id=START), own=does, vocabulary=VOCABULARY) is None
+    assert isinstance(
+        read_rules(settings(decoder_start_token_id=START), defaults=neutral, vocabulary=VOCABULARY), Rules
+    )
+    active = GenerationConfig()
+    setattr(active, name, True if NEUTRAL[name] is False else NEUTRAL[name] + 1)
+    assert read_rules(settings(decoder_start_token_id=START), defaults=active, vocabulary=VOCABULARY) is None
 
 
 @pytest.mark.parametrize(
@@ -283,66 +278,66 @@ def test_a_setting_that_does_something_is_left_to_generate(name: str) -> None:
     ],
     ids=lambda others: ",".join(others),
 )
-def test_what_is_not_followed_is_left_to_generate(others: dict[str, Any]) -> None:
+def test_read_rules_returns_none_for_settings_it_does_not_support(others: dict[str, Any]) -> None:
     config = settings(decoder_start_token_id=START)
-    assert rules_of(config, own=GenerationConfig(), vocabulary=VOCABULARY) is not None
+    assert read_rules(config, defaults=GenerationConfig(), vocabulary=VOCABULARY) is not None
     for name, value in others.items():
         setattr(config, name, value)
-    assert rules_of(config, own=GenerationConfig(), vocabulary=VOCABULARY) is None
+    assert read_rules(config, defaults=GenerationConfig(), vocabulary=VOCABULARY) is None
 
 
-def test_generate_writes_where_it_has_to() -> None:
+def test_the_models_own_generate_is_called_for_other_models_and_settings() -> None:
     class Other(MarianMTModel):
-        """May compute anything."""
+        """A subclass that may compute something else."""
 
     config: Any = transformers.MarianConfig(**MODELS["marian"][1])
     torch.manual_seed(0)
     other = Other(config).eval()
-    assert family_of(other) is None
-    for model, asked in ((other, settings()), (model_of("marian"), settings(no_repeat_ngram_size=1))):
+    assert find_family(other) is None
+    for model, config in ((other, settings()), (model_of("marian"), settings(no_repeat_ngram_size=1))):
         inputs = batch()
-        expected = model.generate(**inputs, generation_config=asked)  # type: ignore[operator]
+        expected = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
         wrapped = Unpadded(model)
-        assert expected.tolist() == wrapped.generate(**inputs, generation_config=asked).tolist()
+        assert expected.tolist() == wrapped.generate(**inputs, generation_config=config).tolist()
 
 
-def test_every_known_architecture_is_tested() -> None:
-    assert {type(model_of(name)) for name in MODELS} == set(KNOWN)
+def test_every_known_model_type_is_tested() -> None:
+    assert {type(model_of(name)) for name in MODELS} == set(FAMILIES)
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_the_best_of_blocks_are_the_best_of_all(count: int) -> None:
+def test_best_continuations_are_the_best_of_the_whole_vocabulary(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        scores = torch.randn(6, 3 * BLOCK, generator=generator).log_softmax(-1)
+        scores = torch.randn(6, 3 * VOCABULARY_BLOCK, generator=generator).log_softmax(-1)
         scores[:, -40:] = -torch.inf
         before = torch.randn(2, 3, generator=generator)
-        found, beams, tokens = best_of(scores.clone(), before=before, count=count)
+        found, beams, tokens = best_continuations(scores.clone(), before=before, count=count)
         whole = (scores.view(2, 3, -1) + before[:, :, None]).flatten(1)
         values, places = whole.topk(count)
         assert values.tolist() == found.tolist()
-        assert places.tolist() == (beams * 3 * BLOCK + tokens).tolist()
+        assert places.tolist() == (beams * 3 * VOCABULARY_BLOCK + tokens).tolist()
 
 
 @pytest.mark.parametrize("reordered", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_a_projection_is_the_linear_layer(reordered: bool, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projection_is_the_linear_layer(reordered: bool, biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     weight, bias = torch.randn(50, 24).bfloat16(), torch.randn(50).bfloat16() if biased else None
-    if reordered and not projection.can_be_reordered(weight):
+    if reordered and not generation.can_reorder(weight):
         pytest.skip("this build of torch does not reorder weights")
-    monkeypatch.setattr(projection, "can_be_reordered", lambda weight: reordered)
+    monkeypatch.setattr(generation, "can_reorder", lambda weight: reordered)
     project = Projection(weight, bias, rows=8)
     for rows in (8, 1, 3):
         x = torch.randn(rows, 24).bfloat16()
-        # The sums are in float32, whatever their order; what is rounded may differ by one bit in eight.
+        # Sums are in float32 in any order; after rounding they may differ in the last of eight bits.
         torch.testing.assert_close(project(x), linear(x, weight, bias), rtol=2**-7, atol=1e-3)
 
 
-def test_a_pipeline_has_the_same_texts_written_without_padding() -> None:
+def test_a_pipeline_gets_the_same_texts_without_padding() -> None:
     pipeline = translator(TinyPairs(), num_beams=2)
     torch.manual_seed(0)
     model: Any = pipeline.model()

@@ -1,4 +1,4 @@
-"""The packed engine as a whole: the losses of the loop, in every kind of table and head, and what it draws."""
+"""The packed engine as a whole: it has the losses of the loop, for every kind of embedding and output layer."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from transformers import PreTrainedModel
 
 from touchstone.engines import loop
 from touchstone.engines.training import EngineError, Execution, Progress, Recipe, TrainingRun
-from touchstone.packed import attention
+from touchstone.packed import attention, modules
 from touchstone.packed import engine as packed
-from touchstone.packed import head as head_module
-from touchstone.packed import lookup as lookup_module
 from touchstone.packed import unpadded as unpadded_module
 from touchstone.packed.attention import NAME
-from touchstone.packed.dropout import MaskSource
-from touchstone.packed.head import Head
-from touchstone.packed.lookup import Lookup
+from touchstone.packed.modules import Head, Lookup, MaskSource
 from touchstone.packed.unpadded import Unpadded
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import FeatureRows, Pipeline
@@ -32,21 +28,21 @@ from touchstone.suite.reproducibility.tiny import tiny_pipeline
 
 RECIPE = Recipe(epochs=2, batch_size=4, accumulation=2, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01)
 every_task = pytest.mark.parametrize("task", list(PIPELINES))
-# One task a kind of head: none over a vocabulary, tied to the table, a decoder's own.
-kinds = pytest.mark.parametrize(
+# One task for each kind of output layer: none over a vocabulary, tied to the embedding, untied in a decoder.
+each_head = pytest.mark.parametrize(
     ("task", "untied"), [("token-classification", False), ("masked-lm", False), ("summarization", True)]
 )
 
 
 @pytest.fixture(autouse=True)
-def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In these small models every table is a large one, and losses are computed in several slices."""
-    monkeypatch.setattr(lookup_module, "LARGE", 1)
-    monkeypatch.setattr(head_module, "CACHED", 4096)
+def large_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every embedding of these small models large, and losses computed in several slices."""
+    monkeypatch.setattr(modules, "LARGE_TABLE", 1)
+    monkeypatch.setattr(modules, "CACHED_ELEMENTS", 4096)
 
 
 class Untied:
-    """A source whose models have a head of their own, as mT5 has."""
+    """A source of models whose output layer is not tied to the embedding, like mT5's."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -87,26 +83,27 @@ def lengths(pipe: Pipeline) -> set[int]:
     ("task", "untied"),
     [*((task, False) for task in PIPELINES), ("masked-lm", True), ("summarization", True), ("causal-lm", True)],
 )
-def test_losses_are_those_of_the_loop(task: str, untied: bool) -> None:
+def test_packed_has_the_losses_of_the_loop(task: str, untied: bool) -> None:
     pipe = pipeline(task, dropout=0.0)
-    assert task == "masked-lm" or len(lengths(pipe)) > 1, "rows of one length have nothing to pack"
+    assert task == "masked-lm" or len(lengths(pipe)) > 1, "all rows have one length, so nothing is packed"
     recipe = RECIPE.model_copy(update={"batch_size": 3, "accumulation": 2, "epochs": 5})
     runs = [
         train(pipeline(task, untied=untied, dropout=0.0), engine=e, recipe=recipe) for e in (loop.train, packed.train)
     ]
 
     assert len(runs[0].trajectory) >= 20
-    # Rounding, grown over twenty steps; a row that sees another, a lost label or a wrong place is off by 1e-3 and more.
-    assert_close_losses(*runs, within=1e-5, what="with padding, and without")
+    # Rounding errors grown over twenty steps. Rows that see each other, a lost label or a wrong position are off by at
+    # least 1e-3.
+    assert_close_losses(*runs, within=1e-5, what="loop and packed")
     assert [p.learning_rate for p in runs[0].trajectory] == [p.learning_rate for p in runs[1].trajectory]
     scores = [{score.name: score.value for score in run.evaluations[0].scores} for run in runs]
-    # The same model evaluated; two equal logits may change places.
+    # The untrained model's loss. Other scores may differ, where two logits are equal.
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("task", ["token-classification", "masked-lm", "causal-lm", "question-answering"])
-def test_predictions_are_those_of_the_padded_model(task: str) -> None:
-    """All but what is written: labels, hits and spans the same, losses and scores but for rounding."""
+def test_unpadded_predicts_what_the_padded_model_predicts(task: str) -> None:
+    """Labels, hits and spans are equal, losses and scores up to rounding."""
     pipe = pipeline(task, dropout=0.0)
     rows = FeatureRows(pipe.columns("validation"))
     batch = pipe.collate([rows[0, row] for row in range(len(rows))], train=False)
@@ -121,14 +118,14 @@ def test_predictions_are_those_of_the_padded_model(task: str) -> None:
         for name, value in one._asdict().items():
             if isinstance(value, np.ndarray):
                 assert value.tolist() == getattr(other, name).tolist()
-            else:  # sums of a few dozen losses in float32; counts and places are whole numbers, and exact
+            else:  # sums of a few dozen float32 losses; integers are exact
                 assert value == pytest.approx(getattr(other, name), rel=1e-5, abs=0 if isinstance(value, int) else 1e-5)
 
 
-@kinds
-def test_an_update_has_the_size_of_the_loops(task: str, untied: bool) -> None:
-    """Adam with so large an epsilon is nearly gradient descent: it does not hide a gradient that is too large by a
-    factor. What has no gradient decays in neither."""
+@each_head
+def test_packed_updates_are_as_large_as_those_of_the_loop(task: str, untied: bool) -> None:
+    """With a large epsilon Adam is nearly gradient descent, so a gradient that is wrong by a factor shows. Parameters
+    without a gradient must not decay in either engine."""
     sensitive = {
         "epsilon": 1.0,
         "max_grad_norm": 1e6,
@@ -141,13 +138,13 @@ def test_an_update_has_the_size_of_the_loops(task: str, untied: bool) -> None:
         train(pipeline(task, untied=untied, dropout=0.0), engine=e, recipe=recipe) for e in (loop.train, packed.train)
     ]
 
-    # Rounding gives 1e-7 of the weights' norm; a gradient that is off by a tenth 1e-4 and more.
+    # Rounding gives 1e-7 of the weights' norm, a gradient that is off by a tenth at least 1e-4.
     assert_same_update(runs, within=2e-6, what=["loop", "packed"])
 
 
 @pytest.mark.parametrize("task", list(PIPELINES))
-def test_every_parameter_learns(task: str) -> None:
-    """What no loss reaches would decay here and nowhere else."""
+def test_packed_trains_every_parameter(task: str) -> None:
+    """A parameter that no loss reaches would decay here, but not in the other engines."""
     seen: dict[str, PreTrainedModel] = {}
     pipe = pipeline(task, dropout=0.0)
     make = pipe.model
@@ -155,22 +152,22 @@ def test_every_parameter_learns(task: str) -> None:
     before: dict[str, torch.Tensor] = {}
     recipe = RECIPE.model_copy(update={"weight_decay": 0.0, "warmup_steps": 0})
 
-    def remember(progress: Progress) -> None:
+    def save_weights_before_training(progress: Progress) -> None:
         if progress.phase == "evaluate" and not before:
             before.update({name: p.detach().clone() for name, p in seen["model"].named_parameters()})
 
-    run = train(pipe, recipe=recipe, report=remember)
+    run = train(pipe, recipe=recipe, report=save_weights_before_training)
 
     assert run.model is not None
-    still = [name for name, p in run.model.named_parameters() if p.requires_grad and torch.equal(before[name], p)]
-    assert still == []
+    unchanged = [name for name, p in run.model.named_parameters() if p.requires_grad and torch.equal(before[name], p)]
+    assert unchanged == []
 
 
 # Precisions -----------------------------------------------------------------------------------------------------------
 
 
-@kinds
-def test_bf16_stays_close_and_leaves_a_float32_model(task: str, untied: bool, tmp_path: Path) -> None:
+@each_head
+def test_packed_bf16_stays_close_to_fp32_and_leaves_a_float32_model(task: str, untied: bool, tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 2})
     exact, mixed = (
         train(pipeline(task, untied=untied, dropout=0.0), recipe=recipe, precision=precision, save_dir=folder)
@@ -178,8 +175,8 @@ def test_bf16_stays_close_and_leaves_a_float32_model(task: str, untied: bool, tm
     )
 
     assert losses(exact) != losses(mixed)
-    # A rounding is 2^-9 of a number, 0.2%; of the dozen in a row that lead to a loss a few do not cancel: 1%. Losses
-    # begin near log(V): what is wrong by a factor, or not learnt, is off by more than 5% after these steps.
+    # A rounding error is 2^-9 of a number, 0.2%. Of the dozen in a row that lead to a loss, a few do not cancel: 1%.
+    # Losses begin near log(V), so a gradient that is missing or wrong by a factor is off by over 5% after these steps.
     np.testing.assert_allclose(losses(exact), losses(mixed), rtol=0.02)
     assert mixed.model is not None
     assert {p.dtype for p in mixed.model.parameters()} == {torch.float32}
@@ -193,15 +190,15 @@ def test_bf16_stays_close_and_leaves_a_float32_model(task: str, untied: bool, tm
         for name, value in saved.items()
         if value.count_nonzero() > 99 and torch.equal(value, value.bfloat16().float())
     ]
-    assert rounded == [], "a checkpoint of rounded weights"
+    assert rounded == [], "the checkpoint holds rounded weights"
 
 
-def test_fp16_is_refused_and_says_what_to_take() -> None:
-    with pytest.raises(EngineError, match="packed has no precision fp16: take fp32 or bf16, or another engine"):
+def test_packed_refuses_fp16_and_names_the_alternatives() -> None:
+    with pytest.raises(EngineError, match="'packed' does not support fp16; use fp32 or bf16, or another engine"):
         train(pipeline("token-classification"), precision="fp16")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step() -> None:
+def test_packed_stops_at_a_loss_that_is_not_finite_and_names_the_step() -> None:
     pipe = pipeline("token-classification")
     whole: Any = pipe.loss
     pipe.loss = lambda model, batch: whole(model, batch) * (float("nan") if torch.is_grad_enabled() else 1)  # type: ignore[method-assign]
@@ -209,11 +206,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step() -> None:
         train(pipe)
 
 
-# Draws ----------------------------------------------------------------------------------------------------------------
+# Dropout --------------------------------------------------------------------------------------------------------------
 
 
 def draws(pipe: Pipeline, **how: Any) -> list[str]:
-    """What dropout leaves of ones, in every call of a run, by place and step."""
+    """Return the start of every dropout mask that a run draws, as a string."""
     seen: list[str] = []
 
     class Watched(MaskSource):
@@ -225,13 +222,13 @@ def draws(pipe: Pipeline, **how: Any) -> list[str]:
     watched = Watched()
     with pytest.MonkeyPatch.context() as patch:
         for module in (packed, unpadded_module):
-            patch.setattr(module, "MASKS", watched)
+            patch.setattr(module, "DROPOUT_MASKS", watched)
         train(pipe, **how)
     return seen
 
 
-def test_what_is_dropped_depends_on_seed_and_step_alone() -> None:
-    """Not on evaluations, on the caller's generators or on the learning rate."""
+def test_dropout_depends_only_on_seed_and_step() -> None:
+    """Evaluation batches, the caller's generators and the learning rate do not matter."""
     recipe = RECIPE.model_copy(update={"accumulation": 1})
     first = draws(pipeline("token-classification"), recipe=recipe)
     torch.manual_seed(99)
@@ -239,17 +236,19 @@ def test_what_is_dropped_depends_on_seed_and_step_alone() -> None:
 
     assert draws(pipeline("token-classification"), recipe=other, eval_batch_size=3) == first
     assert draws(pipeline("token-classification"), recipe=recipe, seed=8) != first
-    steps = len(first) // 12  # of 24 examples by 4, twice
-    assert len({tuple(first[i * steps : (i + 1) * steps]) for i in range(12)}) == 12, "two steps drop the same"
+    steps = len(first) // 12  # 24 examples in batches of 4, twice
+    assert len({tuple(first[i * steps : (i + 1) * steps]) for i in range(12)}) == 12, "two steps have the same masks"
 
 
 class Interrupted(Exception):
     pass
 
 
-@kinds
+@each_head
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_run_equals_the_uninterrupted_one(task: str, untied: bool, precision: str, tmp_path: Path) -> None:
+def test_a_resumed_packed_run_equals_an_uninterrupted_one(
+    task: str, untied: bool, precision: str, tmp_path: Path
+) -> None:
     saves = 0
 
     def interrupt(progress: Progress) -> None:
@@ -266,13 +265,15 @@ def test_a_resumed_run_equals_the_uninterrupted_one(task: str, untied: bool, pre
     assert_same_bits(whole, resumed, what=f"a {precision} run that was interrupted and resumed")
 
 
-# What is left ---------------------------------------------------------------------------------------------------------
+# The trained model ----------------------------------------------------------------------------------------------------
 
 
-# Marian has positions that do not learn; T5 has a table in three modules.
+# Marian has positions that are not trained; T5 uses one embedding in three modules.
 @pytest.mark.parametrize("task", ["token-classification", "translation", "summarization"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_trained_model_is_the_plain_one_and_so_is_its_checkpoint(task: str, precision: str, tmp_path: Path) -> None:
+def test_the_trained_model_and_its_checkpoint_have_the_plain_models_modules(
+    task: str, precision: str, tmp_path: Path
+) -> None:
     pipe = pipeline(task)
     plain = pipe.model()
     run = train(pipe, precision=precision, save_dir=tmp_path)
@@ -288,19 +289,18 @@ def test_the_trained_model_is_the_plain_one_and_so_is_its_checkpoint(task: str, 
     plain.save_pretrained(tmp_path / "plain")
     assert load_file(tmp_path / "plain" / "model.safetensors").keys() == load_file(last / "model.safetensors").keys()
     assert NAME not in (last / "config.json").read_text()
-    again, told = type(plain).from_pretrained(last, output_loading_info=True)
-    assert tuple(set(told[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")) == (
-        set(),
-        set(),
-        set(),
-    )
+    again, info = type(plain).from_pretrained(last, output_loading_info=True)
+    assert [set(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")] == [set()] * 3
     expected, got = dict(model.named_parameters()), dict(again.named_parameters())
     for name, value in expected.items():
-        assert torch.equal(value, got[name]), f"{name} of the checkpoint is not the trained one"
+        assert torch.equal(value, got[name]), f"{name} differs in the checkpoint"
 
 
-def test_a_model_with_positions_that_nobody_packs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would go on counting from one row to the next."""
+# Models that cannot be packed -----------------------------------------------------------------------------------------
+
+
+def test_packed_refuses_a_model_whose_positions_it_cannot_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its positions would continue from one row to the next."""
     monkeypatch.setattr(Unpadded, "_pack_positions", lambda self: setattr(self, "_first_position", None))
     with pytest.raises(
         EngineError, match=r"BertForTokenClassification has a loss of \S+ without padding .* cannot be packed"
@@ -308,23 +308,22 @@ def test_a_model_with_positions_that_nobody_packs_is_refused(monkeypatch: pytest
         train(pipeline("token-classification"))
 
 
-@pytest.mark.parametrize("path", ["training", "evaluation"])
-def test_arithmetic_that_changes_the_loss_is_refused_in_training_and_in_evaluation(
-    path: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("function", ["attend_train", "attend_eval"])
+def test_packed_refuses_attention_that_changes_the_loss_in_training_or_evaluation(
+    function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = {"training": "attend", "evaluation": "look"}[path]
-    right = getattr(attention, name)
-    monkeypatch.setattr(attention, name, lambda *given: right(*given) * 1.5)
+    correct = getattr(attention, function)
+    monkeypatch.setattr(attention, function, lambda *given: correct(*given) * 1.5)
     with pytest.raises(EngineError, match="cannot be packed"):
         train(pipeline("token-classification"))
 
 
-def test_a_model_with_attention_of_its_own_is_refused() -> None:
+def test_packed_refuses_a_model_without_pluggable_attention() -> None:
     from transformers import AutoModelForTokenClassification, DebertaV2Config
 
     pipe = pipeline("token-classification")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     config = DebertaV2Config(vocab_size=2000, num_labels=9, **sizes)
     pipe.model = lambda: AutoModelForTokenClassification.from_config(config)  # type: ignore[method-assign]
-    with pytest.raises(EngineError, match="DebertaV2ForTokenClassification has attention of its own"):
+    with pytest.raises(EngineError, match="DebertaV2ForTokenClassification does not support other attention"):
         train(pipe)

@@ -1,5 +1,7 @@
-"""The packed engine on a CUDA device. What needs one is skipped without it; what does not runs anywhere, on `meta`
-tensors: they have shapes and no numbers, so whoever waits for a number fails."""
+"""The packed engine on a CUDA device.
+
+Tests that need one are skipped without it. Two run anywhere, on `meta` tensors: these have shapes but no values, so an
+operation that needs a value, and would synchronize on a GPU, fails."""
 
 from __future__ import annotations
 
@@ -19,10 +21,8 @@ from touchstone.engines.evaluation import to_device
 from touchstone.engines.order import training_batches
 from touchstone.engines.ranks import Ranks
 from touchstone.engines.training import Execution, Precision, Recipe
-from touchstone.packed import attention, grouping, layout, lookup, recording
-from touchstone.packed import engine as packed
-from touchstone.packed.layout import Layout, laid_out
-from touchstone.packed.recording import Pass
+from touchstone.packed import attention, layout, modules
+from touchstone.packed.layout import Layout, use_layout
 from touchstone.packed.unpadded import Unpadded
 from touchstone.packed.weights import Weights
 from touchstone.pipelines import PIPELINES
@@ -39,11 +39,11 @@ every_task = pytest.mark.parametrize("task", PIPELINES)
 both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 
 
-# Anywhere -------------------------------------------------------------------------------------------------------------
+# Without a device -----------------------------------------------------------------------------------------------------
 
 
-class Watch(TorchDispatchMode):
-    """Refuses an operator that takes a tensor of the host where others are on the device: a copy would wait."""
+class RefuseCopies(TorchDispatchMode):
+    """Fails when an operator mixes tensors on the host and on the device: such a copy would synchronize."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,43 +64,31 @@ class Watch(TorchDispatchMode):
 
 @every_task
 @both_precisions
-@pytest.mark.parametrize("recorded", [False, True])
-def test_a_packed_step_waits_for_nothing(
-    task: str, precision: Precision, recorded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the operators of CUDA, as far as these can be had without it."""
-    watch = Watch()
+def test_a_packed_step_does_not_synchronize(task: str, precision: Precision, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operators are those of CUDA, as far as that is possible without it."""
+    refuse_copies = RefuseCopies()
 
-    def copied(array: Any, device: torch.device) -> torch.Tensor:  # where there is CUDA, from pinned memory
-        with watch.copies_allowed():
+    def copy(array: Any, device: torch.device) -> torch.Tensor:  # on CUDA from pinned memory
+        with refuse_copies.copies_allowed():
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    for module in (layout, grouping):
-        monkeypatch.setattr(module, "on_device", copied)
-    monkeypatch.setattr(attention, "_has_kernel", lambda query: query.dtype == torch.bfloat16)
-    monkeypatch.setattr(lookup, "LARGE", 2**15 if recorded else 1)
-    # The fused AdamW has shapes for `meta`, but a list of devices on which it may be asked for.
+    monkeypatch.setattr(layout, "on_device", copy)
+    monkeypatch.setattr(attention, "_has_flash_attention", lambda query: query.dtype == torch.bfloat16)
+    monkeypatch.setattr(modules, "LARGE_TABLE", 1)
+    # The fused AdamW has `meta` kernels, but checks the device against a list.
     monkeypatch.setattr(sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda *_, **__: None)
     pipeline = tiny_pipeline(task)
     plain = pipeline.model().to(META)  # type: ignore[arg-type]
-    plain.tie_weights()  # what was one has become several, which on a GPU it does not
+    plain.tie_weights()  # moving a model to `meta`, unlike to a GPU, unties its weights
     model = Unpadded(plain).train()
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     weights = Weights(model.module, lookups=model.lookups, recipe=RECIPE, dtype=dtype)
     assert model.lookups
-    recordings = []
-
-    def recorder(forward: Pass, backward: Pass) -> tuple[Pass, Pass]:
-        recordings.append(forward)
-        return forward, backward
-
-    if recorded:
-        model.record(recorder, rows=4)
     for number, batch in enumerate(batches(pipeline, count=4)):
         masks = {"mask": batch["attention_mask"], "decoder_mask": batch.get("decoder_mask")}
-        model.layout = Layout.of(**masks, device=META, size=model.size)
+        model.layout = Layout.of(**masks, device=META)
         moved = to_device(batch, META)
-        with watch:
+        with refuse_copies:
             loss = pipeline.loss(model, moved) / 7
             loss.backward()  # type: ignore[no-untyped-call]
             weights.collect(first=number % 2 == 0)
@@ -109,26 +97,24 @@ def test_a_packed_step_waits_for_nothing(
 
     assert loss.shape == ()
     assert loss.dtype == torch.float32
-    # What float32 is attended to with, groups of rows, and T5's bias are known to the host alone.
-    assert bool(recordings) == (recorded and precision == "bf16" and task != "summarization")
 
 
-def test_the_kernel_for_packed_rows_has_the_derivative_that_is_relied_on() -> None:
+def test_flash_attention_for_packed_rows_has_a_derivative() -> None:
     q, k, v = (torch.randn(1, 2, 9, 16, dtype=torch.bfloat16, device=META, requires_grad=True) for _ in range(3))
     ends = torch.zeros(3, dtype=torch.int32, device=META)
-    output = attention._by_kernel(q, k, v, (ends, 5, ends, 5), dropout=0.1, causal=True, scale=0.3)
+    output = attention._flash_attention(q, k, v, (ends, 5, ends, 5), dropout=0.1, causal=True, scale=0.3)
     output.backward(torch.empty_like(output))
 
     assert output.shape == (1, 9, 2, 16)
     assert [q.shape] * 3 == [x.grad.shape for x in (q, k, v) if x.grad is not None]
 
 
-# With CUDA ------------------------------------------------------------------------------------------------------------
+# On a device ----------------------------------------------------------------------------------------------------------
 
 
 @needs_cuda
 @every_task
-def test_on_cuda_packed_losses_are_the_trainers_without_dropout(task: str) -> None:
+def test_on_cuda_packed_has_the_losses_of_the_trainer_without_dropout(task: str) -> None:
     runs = [
         ENGINES[name](tiny_pipeline(task, dropout=0.0), recipe=RECIPE, execution=Execution(seed=7, device="cuda"))
         for name in ("trainer", "packed")
@@ -154,10 +140,12 @@ def test_on_cuda_the_same_seed_gives_packed_the_same_bits(task: str, precision: 
 @needs_cuda
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("width", [16, 64])
-def test_on_cuda_the_kernel_attends_as_the_groups_do(width: int, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    exact, grouped, by_kernel = attended("cuda", width=width, causal=causal, monkeypatch=monkeypatch)
-    for name, true, plain, fast in zip(("output", "dQ", "dK", "dV"), exact, grouped, by_kernel, strict=True):
-        # The kernel's own authors' measure: at most twice as far from the truth as plain arithmetic in bfloat16.
+def test_on_cuda_flash_attention_is_as_exact_as_attention_by_groups(
+    width: int, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, by_groups, by_kernel = attended("cuda", width=width, causal=causal, monkeypatch=monkeypatch)
+    for name, true, plain, fast in zip(("output", "dQ", "dK", "dV"), exact, by_groups, by_kernel, strict=True):
+        # The criterion of FlashAttention's own tests: at most twice the error of plain arithmetic in bfloat16.
         error = (plain - true).abs().max()
         assert (fast - true).abs().max() <= 2 * error + 1e-5, name
 
@@ -165,7 +153,7 @@ def test_on_cuda_the_kernel_attends_as_the_groups_do(width: int, causal: bool, m
 def attended(
     device: str, *, width: int, causal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
-    """Output and gradients: in groups in float32, in groups in bfloat16, and by the kernel in bfloat16."""
+    """Return output and gradients by groups in float32, by groups in bfloat16, and by FlashAttention in bfloat16."""
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     rows = Layout.of(mask, device=torch.device(device))
     module = torch.nn.Module()
@@ -174,9 +162,9 @@ def attended(
     given = [torch.randn(1, 4, sum(LENGTHS), width, generator=generator).bfloat16() for _ in range(4)]
     found = []
     for dtype, kernel in ((torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)):
-        with monkeypatch.context() as patch, laid_out(rows):
+        with monkeypatch.context() as patch, use_layout(rows):
             if not kernel:
-                patch.setattr(attention, "_has_kernel", lambda query: False)
+                patch.setattr(attention, "_has_flash_attention", lambda query: False)
             q, k, v = (x.clone().to(device, dtype).requires_grad_() for x in given[:3])
             output, _ = attention.packed_attention(module, q, k, v, None)
             output.backward(given[3].transpose(1, 2).to(device, dtype))
@@ -188,7 +176,7 @@ def attended(
 @needs_cuda
 @pytest.mark.parametrize("task", ["token-classification", "question-answering"])
 @both_precisions
-def test_on_cuda_a_row_does_not_see_its_neighbour(task: str, precision: Precision) -> None:
+def test_on_cuda_rows_do_not_see_each_other(task: str, precision: Precision) -> None:
     assert_rows_apart(task, precision, device=torch.device("cuda"))
 
 
@@ -210,34 +198,8 @@ def assert_rows_apart(task: str, precision: Precision, *, device: torch.device) 
     assert torch.equal(before[others], after[others])  # the same shapes, so the same sums in the same order
 
 
-@needs_cuda
-@every_task
-def test_on_cuda_played_steps_have_the_losses_of_plain_ones(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded: list[tuple[int, ...]] = []
-    made = recording.Recording.__init__
-
-    def watched(self: Any, owner: Any, given: Any, *, sizes: tuple[int, ...]) -> None:
-        made(self, owner, given, sizes=sizes)
-        recorded.append(sizes)
-
-    monkeypatch.setattr(recording.Recording, "__init__", watched)
-    played, plain = [], []
-    for losses, recorder in ((played, recording.recorder_on), (plain, lambda device: None)):
-        monkeypatch.setattr(packed, "recorder_on", recorder)
-        run = packed.train(
-            tiny_pipeline(task, dropout=0.0),
-            recipe=RECIPE,
-            execution=Execution(seed=7, device="cuda", precision="bf16"),
-        )
-        losses += [point.loss for point in run.trajectory]
-
-    assert bool(recorded) == (task != "summarization")
-    # Roundings of 2^-9, see `test_bf16_stays_close_and_leaves_a_float32_model`; another batch's tokens are off by more.
-    np.testing.assert_allclose(plain, played, rtol=0.02)
-
-
-class Quiet:
-    """Lets the steps from the third to the last but one of the first epoch wait for nothing."""
+class RefuseSynchronization:
+    """Makes torch raise an error on synchronization, from the third step of the first epoch to the last but one."""
 
     def __init__(self, pipeline: Pipeline, *, steps: int) -> None:
         self.calls, self.last = 0, steps * RECIPE.accumulation - 1
@@ -255,31 +217,20 @@ class Quiet:
 
 
 @needs_cuda
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch says that it does not see every wait yet
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch warns that it does not detect all of them
 @every_task
 @both_precisions
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_on_cuda_a_packed_step_waits_for_nothing(
-    task: str, precision: Precision, deterministic: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = recording.Recording._record
-
-    def recorded(self: Any, device: torch.device) -> None:
-        mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("default")  # to record a size is no step
-        record(self, device)
-        torch.cuda.set_sync_debug_mode(mode)
-
-    monkeypatch.setattr(recording.Recording, "_record", recorded)
+def test_on_cuda_a_packed_step_does_not_synchronize(task: str, precision: Precision, deterministic: bool) -> None:
     pipeline = tiny_pipeline(task, train=64)
-    quiet = Quiet(pipeline, steps=4)
+    refuse = RefuseSynchronization(pipeline, steps=4)
     execution = Execution(seed=7, device="cuda", precision=precision, deterministic=deterministic)
     try:
         ENGINES["packed"](pipeline, recipe=RECIPE, execution=execution)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
-    assert quiet.calls > quiet.last
+    assert refuse.calls > refuse.last
 
 
 def batches(pipeline: Pipeline, *, count: int) -> list[Batch]:
