@@ -33,11 +33,11 @@ Written by `python tools/results_page.py > docs/results.md` from
 ## What is expected
 
 A run passes if its metric lies in the band: the 99% prediction interval for one more run, computed from the values of
-earlier runs. Bands from few seeds are wide: half the band is 11.5 standard deviations with 3 runs, 4.4 with 6, 3.4 with
-10. Measured values come from `touchstone calibrate`; published ones are read from model cards that all used one seed, so
-their spread is that of machines and versions, which is a lower bound for the spread of seeds. In the profile `small`,
-translation and summarization train from scratch for minutes and generate little that is right yet: judge them by the
-loss.
+earlier runs. Bands from few seeds are wide: half the band is 11.5 standard deviations with 3 runs, 4.4 with 6, and 3.4
+with 10. Measured values come from `touchstone calibrate`. Published ones are read from model cards that all used one
+seed, so their spread is that of machines and versions, which is a lower bound for the spread of seeds. In the profile
+`small`, translation and summarization train from scratch for minutes and generate little that is right yet: judge them
+by the loss.
 """
 STEPS = """\
 ## Training steps and evaluation
