@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from touchstone.sources.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
-from touchstone.sources.microworld.names import EntityType
-from touchstone.sources.microworld.topics import DAYS, MONTHS, past, present
-
-TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
-"""IOB2 tags in the order of CoNLL-2003's ids."""
+from tools.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
+from tools.microworld.names import EntityType
+from tools.microworld.topics import DAYS, MONTHS, past, present
+from touchstone.sources.embedded import TAGS
 
 RECENT = ("last week", "last year", "yesterday", "this month")
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.english import Page, Telling, joined, page, tell_clause
-from touchstone.sources.microworld.frames import Question
-from touchstone.sources.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
+from tools.microworld.draws import Draws
+from tools.microworld.english import Page, Telling, joined, page, tell_clause
+from tools.microworld.frames import Question
+from tools.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
 ATTEMPTS = 12
 """Questions drawn until one is unambiguous; then the last is asked."""

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.english import Telling, joined, page, tell, tell_clause
-from touchstone.sources.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
+from tools.microworld.draws import Draws
+from tools.microworld.english import Telling, joined, page, tell, tell_clause
+from tools.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
 REPORT = (2, 3)
 """Sentences of a document, from and to: short enough that a tiny model learns in seconds what makes news."""

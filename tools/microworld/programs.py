@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.names import Split
-from touchstone.sources.microworld.program_steps import next_step, opening_step
-from touchstone.sources.microworld.program_table import Step, Table
-from touchstone.sources.microworld.program_words import FRAMES, NOTES, SUBJECTS, ProgramNames, Subject
+from tools.microworld.draws import Draws
+from tools.microworld.names import Split
+from tools.microworld.program_steps import next_step, opening_step
+from tools.microworld.program_table import Step, Table
+from tools.microworld.program_words import FRAMES, NOTES, SUBJECTS, ProgramNames, Subject
 
 IMPORTS = {
     "pd": "import pandas as pd",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from touchstone.sources.microworld.frames import topic
+from tools.microworld.frames import topic
 
 WEATHER = topic(
     "weather",

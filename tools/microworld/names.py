@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from touchstone.sources.microworld.draws import Draws, digest
+from tools.microworld.draws import Draws
+from touchstone.sources.installed import digest
 
 Split = Literal["train", "validation"]
 EntityType = Literal["PER", "ORG", "LOC", "MISC"]

@@ -25,9 +25,9 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from touchstone.sources.microworld.english import can_act
-from touchstone.sources.microworld.french_joining import begins_with_vowel, join
-from touchstone.sources.microworld.french_words import (
+from tools.microworld.english import can_act
+from tools.microworld.french_joining import begins_with_vowel, join
+from tools.microworld.french_words import (
     ADJECTIVES,
     BODIES,
     CONNECTIVES,
@@ -46,7 +46,7 @@ from touchstone.sources.microworld.french_words import (
     is_feminine,
     nationality,
 )
-from touchstone.sources.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
+from tools.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
 
 DETERMINERS = ("the", "a", "some", "his", "their", "no", "in", "from")
 FIXED = {

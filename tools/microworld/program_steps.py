@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.program_models import function_step, model_step
-from touchstone.sources.microworld.program_table import Step, Table
-from touchstone.sources.microworld.program_words import ProgramNames, spoken
+from tools.microworld.draws import Draws
+from tools.microworld.program_models import function_step, model_step
+from tools.microworld.program_table import Step, Table
+from tools.microworld.program_words import ProgramNames, spoken
 
 
 def opening_step(table: Table, names: ProgramNames, draws: Draws) -> Step:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from touchstone.sources.microworld.frames import Frame, Noun, Question, Topic, past, plural_of, present
-from touchstone.sources.microworld.topics_events import CRIME, FINANCE, FOOTBALL, POLITICS
-from touchstone.sources.microworld.topics_world import ARTS, SCIENCE, TRAVEL, WEATHER
+from tools.microworld.frames import Frame, Noun, Question, Topic, past, plural_of, present
+from tools.microworld.topics_events import CRIME, FINANCE, FOOTBALL, POLITICS
+from tools.microworld.topics_world import ARTS, SCIENCE, TRAVEL, WEATHER
 
 __all__ = [
     "CONNECTIVES",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.program_table import Step, Table
-from touchstone.sources.microworld.program_words import ProgramNames, spoken
+from tools.microworld.draws import Draws
+from tools.microworld.program_table import Step, Table
+from tools.microworld.program_words import ProgramNames, spoken
 
 
 def model_step(table: Table, names: ProgramNames, draws: Draws) -> Step:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.names import Entity, Names, Role, Split
-from touchstone.sources.microworld.topics import CONNECTIVES, EMOJI_WORDS, TOPICS, Frame, Noun, Topic
+from tools.microworld.draws import Draws
+from tools.microworld.names import Entity, Names, Role, Split
+from tools.microworld.topics import CONNECTIVES, EMOJI_WORDS, TOPICS, Frame, Noun, Topic
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from touchstone.sources.microworld.names import Entity
+from tools.microworld.names import Entity
 
 MONTHS = [
     "janvier",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.program_words import Subject
+from tools.microworld.draws import Draws
+from tools.microworld.program_words import Subject
 
 
 @dataclass

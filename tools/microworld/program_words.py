@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from touchstone.sources.microworld.draws import Draws
-from touchstone.sources.microworld.names import Split, split_of
+from tools.microworld.draws import Draws
+from tools.microworld.names import Split, split_of
 
 
 def _words(text: str) -> tuple[str, ...]:
