@@ -15,7 +15,7 @@ import torch
 
 from touchstone.engines.order import evaluation_batches
 from touchstone.engines.ranks import Ranks
-from touchstone.pipelines.pipeline import Batch, Pipeline, Score
+from touchstone.pipelines.pipeline import Batch, Pipeline, Score, evaluating
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:
@@ -44,16 +44,11 @@ def predict_share(
         pipeline, batch_size=batch_size, workers=workers, pinned=device.type == "cuda", rank=rank, world=world
     )
     predictions: list[Any] = []
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in loader:
-                predictions += pipeline.predict(model, to_device(batch, device))
-                if each is not None:
-                    each(len(predictions))
-    finally:
-        model.train(training)
+    with evaluating(model):
+        for batch in loader:
+            predictions += pipeline.predict(model, to_device(batch, device))
+            if each is not None:
+                each(len(predictions))
     return dict(zip(indices, predictions, strict=True))
 
 

@@ -124,8 +124,8 @@ class TrainingRun:
     device_bytes: list[int] | None = None
     """Each rank's peak on its own device; None where there is no device beside the host."""
     parameters: int = 0
-    probes: dict[str, list[str]] = field(default_factory=dict)
-    """`before` and `after` training: what `Pipeline.probe` showed. On rank 0 alone."""
+    sample_outputs: dict[str, list[str]] = field(default_factory=dict)
+    """The lines of `Pipeline.sample_outputs`, `before` and `after` training. Only rank 0 has them."""
     model: PreTrainedModel | None = None
 
     @property

@@ -88,7 +88,7 @@ def test_a_run_holds_everything_a_record_needs(engine: Engine, task: str) -> Non
     assert run.peak_device_bytes is None
     assert run.model is not None
     assert sum(p.numel() for p in run.model.parameters()) == run.parameters
-    assert set(run.probes) == {"before", "after"}
+    assert set(run.sample_outputs) == {"before", "after"}
     assert run.trajectory[-1].learning_rate - 3e-3 * (1 / steps) == 0.0  # linear: the last step takes the last share
 
 
@@ -301,7 +301,7 @@ def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Engine) ->
         rates = [[point.learning_rate for point in run.trajectory] for run in (whole, stopped)]
         assert rates[0][:steps] == rates[1], "on the schedule of the whole"
         assert stopped.evaluations[-1].step == steps
-        assert stopped.probes.keys() == {"before", "after"}
+        assert stopped.sample_outputs.keys() == {"before", "after"}
     longer = engine(pipeline(), recipe=settings.model_copy(update={"stop_after": 99}), execution=Execution(seed=7))
     assert_same_bits(whole, longer)
 
@@ -477,7 +477,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(engine: Engine, task: str, p
     assert [p.samples for p in whole.trajectory] == [p.samples for p in resumed.trajectory]
     assert (whole.tokens, whole.padded_tokens) == (resumed.tokens, resumed.padded_tokens)
     assert 0 < whole.items == resumed.items
-    assert whole.probes == resumed.probes
+    assert whole.sample_outputs == resumed.sample_outputs
     assert len(whole.step_seconds) == len(resumed.step_seconds)
 
 
@@ -490,7 +490,7 @@ def test_resuming_a_finished_run_gives_it_back(engine: Engine, epochs: float, tm
 
     assert_same_bits(first, again)
     assert first.trajectory == again.trajectory
-    assert first.probes == again.probes
+    assert first.sample_outputs == again.sample_outputs
 
 
 @every_engine

@@ -131,7 +131,7 @@ def test_the_card_says_what_was_trained_on_what_how_and_how_well(trained: tuple[
         "a machine",
     ):
         assert expected in content
-    for lines in run.probes.values():
+    for lines in run.sample_outputs.values():
         assert all(f"    {line}\n" in content for line in lines)
 
 

@@ -173,7 +173,7 @@ def test_writing_leaves_the_model_as_it_was() -> None:
     set_seed(0)
     model = pipeline.model().train()
     before = (model.config.to_dict(), model.generation_config.to_dict())
-    first, second = pipeline.probe(model), pipeline.probe(model)
+    first, second = pipeline.sample_outputs(model), pipeline.sample_outputs(model)
     assert first == second  # no dropout
     assert model.training
     assert all(module.training for module in model.modules())
@@ -194,7 +194,7 @@ def test_writing_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
     set_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pipeline.probe(pipeline.model())
+        pipeline.sample_outputs(pipeline.model())
     assert [record.message for record in caplog.records] == []
 
 
@@ -208,7 +208,7 @@ def test_the_search_is_spelt_out() -> None:
 def test_the_probe_shows_what_was_read_and_written_and_what_it_should_be(make: Any) -> None:
     pipeline = make()
     set_seed(0)
-    lines = pipeline.probe(pipeline.model())
+    lines = pipeline.sample_outputs(pipeline.model())
     sources, targets = pipeline.texts("validation")
     assert [line.split()[0] for line in lines] == ["source:", "output:", "reference:"] * 2
     assert lines[0] == f"source:    {sources[0]}"
@@ -296,7 +296,7 @@ def test_every_engine_trains_it(engine: str, make: Any) -> None:
     run = ENGINES[engine](pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
     losses = [{s.name: s.value for s in evaluation.scores}["loss"] for evaluation in run.evaluations]
     assert losses[-1] < losses[0]
-    assert run.probes["before"] != run.probes["after"]
+    assert run.sample_outputs["before"] != run.sample_outputs["after"]
 
 
 def test_no_example_can_end_the_block_of_its_use() -> None:

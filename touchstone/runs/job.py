@@ -87,7 +87,7 @@ def _train(payload: Message, send: Send) -> Message:
         return {"record": ranks.from_first(dict), "problem": None}
     data = source.fingerprint()
     expectations = {} if spec.overrides else load_expectations(spec, dataset_fingerprint=data)
-    for moment, lines in run.probes.items():
+    for moment, lines in run.sample_outputs.items():
         print(f"probe {moment} training:", *lines, sep="\n  ")
     record = make_record(
         spec,
