@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from touchstone.pipelines.pipeline import Pipeline, Score
+from touchstone.engines import EngineError as EngineError
+from touchstone.pipelines.pipeline import Score
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal["prepare", "train", "evaluate", "save"]
-
-
-class EngineError(Exception):
-    """A run that cannot be done as asked: says what was asked, why not, and what to do about it."""
 
 
 class Recipe(BaseModel):
@@ -137,11 +134,3 @@ class TrainingRun:
     def peak_device_bytes(self) -> int | None:
         """Of the rank that held most; None where there is no device beside the host."""
         return None if self.device_bytes is None else max(self.device_bytes)
-
-
-class Engine(Protocol):
-    """A way to train any pipeline. Engines reach the same metric; they differ in time."""
-
-    def __call__(
-        self, pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None
-    ) -> TrainingRun: ...

@@ -10,7 +10,7 @@ import torch
 from transformers import set_seed
 
 from tests.support.tiny_seq2seq_source import TinyPairs, tiny_tokenizer
-from touchstone.engines import ENGINES
+from touchstone.engines import engine_names, load_engine
 from touchstone.engines.training import Execution, Recipe
 from touchstone.pipelines import PIPELINES, Summarization, Translation
 from touchstone.pipelines.pipeline import Feature, FeatureRows, Pipeline
@@ -149,7 +149,7 @@ def test_predictions_of_a_batch_are_those_of_its_examples_alone(architecture: Ar
 
 def learned(pipeline: Pipeline, *, epochs: int = 6) -> torch.nn.Module:
     recipe = Recipe(epochs=epochs, batch_size=8, learning_rate=1e-2)
-    run = ENGINES["loop"](pipeline, recipe=recipe, execution=Execution(seed=0))
+    run = load_engine("loop").train(pipeline, recipe=recipe, execution=Execution(seed=0))
     assert run.model is not None
     return run.model.eval()
 
@@ -288,12 +288,12 @@ def test_predictions_that_do_not_fit_the_examples_are_refused() -> None:
 # A whole run ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("make", [translator, summarizer])
 def test_every_engine_trains_it(engine: str, make: Any) -> None:
     pipeline = make(TinyPairs(train=64))
     recipe = Recipe(epochs=4, batch_size=8, learning_rate=1e-2)
-    run = ENGINES[engine](pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
+    run = load_engine(engine).train(pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
     losses = [{s.name: s.value for s in evaluation.scores}["loss"] for evaluation in run.evaluations]
     assert losses[-1] < losses[0]
     assert run.sample_outputs["before"] != run.sample_outputs["after"]
