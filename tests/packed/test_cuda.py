@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from touchstone.engines import ENGINES
+from touchstone.engines import load_engine
 from touchstone.engines.evaluation import to_device
 from touchstone.engines.order import training_batches
 from touchstone.engines.ranks import Ranks
@@ -116,7 +116,9 @@ def test_flash_attention_for_packed_rows_has_a_derivative() -> None:
 @every_task
 def test_on_cuda_packed_has_the_losses_of_the_trainer_without_dropout(task: str) -> None:
     runs = [
-        ENGINES[name](tiny_pipeline(task, dropout=0.0), recipe=RECIPE, execution=Execution(seed=7, device="cuda"))
+        load_engine(name).train(
+            tiny_pipeline(task, dropout=0.0), recipe=RECIPE, execution=Execution(seed=7, device="cuda")
+        )
         for name in ("trainer", "packed")
     ]
 
@@ -128,7 +130,7 @@ def test_on_cuda_packed_has_the_losses_of_the_trainer_without_dropout(task: str)
 @both_precisions
 def test_on_cuda_the_same_seed_gives_packed_the_same_bits(task: str, precision: Precision) -> None:
     first, second = (
-        ENGINES["packed"](
+        load_engine("packed").train(
             tiny_pipeline(task), recipe=RECIPE, execution=Execution(seed=7, device="cuda", precision=precision)
         )
         for _ in range(2)
@@ -226,7 +228,7 @@ def test_on_cuda_a_packed_step_does_not_synchronize(task: str, precision: Precis
     refuse = RefuseSynchronization(pipeline, steps=4)
     execution = Execution(seed=7, device="cuda", precision=precision, deterministic=deterministic)
     try:
-        ENGINES["packed"](pipeline, recipe=RECIPE, execution=execution)
+        load_engine("packed").train(pipeline, recipe=RECIPE, execution=execution)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
