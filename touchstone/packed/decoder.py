@@ -7,7 +7,7 @@ For B sources with G beams each, keys and values are stored once per source, nev
 
 * those of the source are computed once;
 * those of the generated tokens go into a tensor allocated for all steps. The token that beam g got at step s has column
-  s * G + g, and stays there when beams are reordered. `_history` says which columns are a beam's own past: a beam that
+  s * G + g, and stays there when beams are reordered. `_history` marks the columns of a beam's own past: a beam that
   goes on from another one gets a copy of that one's row.
 
         G = 2          columns    step 0   step 1   step 2

@@ -331,7 +331,7 @@ class _Side:
         self._first = np.minimum(np.cumsum(lengths) - lengths, max(self.tokens - 1, 0))
 
     def add_group(self, rows: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Give the group of these rows the next slots.
+        """Assign the next slots to a group of rows.
 
         Returns:
             (b, heads, L) the line of (T * heads, d) for each slot, that of the row's first token where padded; and

@@ -18,7 +18,7 @@ written is remembered, and zeroed when the next step begins:
     collect(first=False)  adds the gradients of another micro-batch
         both remember the parameters written (`_written`) and the rows of tables written (`_written_rows`)
     sum_over(ranks)       sums over processes; rows that others wrote are unknown here (`_written_everywhere`)
-    step()                clips, updates `master`, refreshes `_rounded`; leaves `gradient` as it is
+    step()                clips, updates `master`, refreshes `_rounded`; does not touch `gradient`
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Weights:
             self._rounded.copy_(self.master[self._tables_end :])
 
     def _norm(self) -> torch.Tensor:
-        """Compute the norm of the gradient, (). Of large tables it reads only the rows written; all others are zero."""
+        """Compute the norm of the gradient, (). Only the written rows of large tables are read; all others are zero."""
         if self._written_everywhere or self.gradient.device.type != "cpu":  # a GPU reads all faster than it finds rows
             return _norm_of(self.gradient)
         norms = [_norm_of(self.gradient[self._tables_end :])]
@@ -155,7 +155,7 @@ class Weights:
 
     @contextmanager
     def in_float32(self) -> Iterator[None]:
-        """Give the model its float32 parameters for a while, to save them."""
+        """Give the model its float32 parameters inside the `with` block, to save them."""
         self._set_values(self._master_views)
         try:
             yield
@@ -163,11 +163,11 @@ class Weights:
             self._use_compute_values()
 
     def release(self) -> None:
-        """Give the model float32 parameters in memory of its own."""
+        """Give the model float32 parameters that do not share memory with the buffers."""
         self._set_values([view.clone() for view in self._master_views])
 
     def _use_compute_values(self) -> None:
-        """Give the model what it computes with: large tables in float32, all else in the compute type."""
+        """Set the values to compute with: large tables in float32, all else in the compute type."""
         self._set_values(self._master_views)
         if self._rounded is None:
             return
