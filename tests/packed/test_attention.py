@@ -157,7 +157,7 @@ def test_cross_attention_of_a_target_is_to_its_own_source(source: list[int], tar
 
 
 @pytest.mark.parametrize("target", [RAGGED, EVEN], ids=str)
-def test_self_attention_in_a_decoder_is_over_the_target_and_in_an_encoder_over_the_source(target: list[int]) -> None:
+def test_self_attention_is_over_the_target_in_a_decoder_and_the_source_in_an_encoder(target: list[int]) -> None:
     layout = layout_of([2] * len(target), target)
     inputs = [tokens(sum(target), seed=seed) for seed in range(3)]
     got = packed(*inputs, layout, causal=True, decodes=True)  # type: ignore[misc]

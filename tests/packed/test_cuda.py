@@ -106,7 +106,7 @@ def test_flash_attention_for_packed_rows_has_a_derivative() -> None:
     output.backward(torch.empty_like(output))
 
     assert output.shape == (1, 9, 2, 16)
-    assert [q.shape] * 3 == [x.grad.shape for x in (q, k, v) if x.grad is not None]
+    assert [x.grad.shape for x in (q, k, v) if x.grad is not None] == [q.shape] * 3
 
 
 # On a device ----------------------------------------------------------------------------------------------------------

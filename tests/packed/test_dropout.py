@@ -50,7 +50,7 @@ def test_kept_scale_keeps_the_expected_value_exactly(rate: float) -> None:
     # 15 bits have 2^15 values, of which exactly `round(rate * 2^15)` are dropped.
     remaining = (LEVELS - round(rate * LEVELS)) / LEVELS
 
-    assert pytest.approx(kept_scale(rate) * remaining, rel=1e-15) == 1.0
+    assert kept_scale(rate) * remaining == pytest.approx(1.0, rel=1e-15)
 
 
 def test_the_four_draws_from_one_raw_number_are_alike_and_independent() -> None:
@@ -147,7 +147,7 @@ def test_fast_dropout_draws_from_its_source_and_not_from_torchs_generator() -> N
     masks = source(8)
     expected = [masks.draw(values.shape, rate=0.5, dtype=values.dtype, device=CPU) for _ in found]
 
-    assert [kept(mask).tolist() for mask in expected] == [(output != 0).tolist() for output in found]
+    assert [(output != 0).tolist() for output in found] == [kept(mask).tolist() for mask in expected]
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -114,7 +114,7 @@ def test_unpadded_predicts_what_the_padded_model_predicts(task: str) -> None:
         expected = pipe.predict(plain, batch)
         got = pipe.predict(Unpadded(copy.deepcopy(plain)), batch)
 
-    assert len(rows) == len(got)
+    assert len(got) == len(rows)
     for one, other in zip(expected, got, strict=True):
         for name, value in one._asdict().items():
             if isinstance(value, np.ndarray):
@@ -264,8 +264,8 @@ def test_the_trained_model_and_its_checkpoint_have_the_plain_models_modules(
     model = run.model
     assert model is not None
 
-    assert [(n, type(m)) for n, m in plain.named_modules()] == [(n, type(m)) for n, m in model.named_modules()]
-    assert plain.config._attn_implementation == model.config._attn_implementation != NAME
+    assert [(n, type(m)) for n, m in model.named_modules()] == [(n, type(m)) for n, m in plain.named_modules()]
+    assert model.config._attn_implementation == plain.config._attn_implementation != NAME
     assert not any(isinstance(module, (Head, Lookup)) for module in model.modules())
     assert len({module.training for module in model.modules()}) == 1
 

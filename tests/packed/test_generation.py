@@ -126,7 +126,7 @@ def ends(ids: torch.Tensor) -> list[int | None]:
 def test_generate_returns_the_tokens_of_the_models_own(name: str, beams: int) -> None:
     model = model_of(name)
     expected, got = both(model, settings(beams, eos_token_id=ENDS))
-    assert expected.tolist() == got.tolist()
+    assert got.tolist() == expected.tolist()
 
 
 @every_width
@@ -137,7 +137,7 @@ def test_removing_ended_rows_does_not_change_the_others(beams: int, monkeypatch:
         for interval in (1, 5):
             monkeypatch.setattr(generation, "check_interval", lambda device, interval=interval: interval)
             expected, got = both(model_of("marian", seed=seed), settings(beams, eos_token_id=ENDS))
-            assert expected.tolist() == got.tolist(), f"seed {seed}, checks every {interval} steps"
+            assert got.tolist() == expected.tolist(), f"seed {seed}, checks every {interval} steps"
         found += ends(expected)
     assert None in found, "no row reaches the last step"
     assert len({place for place in found if place is not None}) > 1, "all rows end at the same step"
@@ -171,7 +171,7 @@ def test_the_gpu_path_generates_the_same_tokens(name: str, beams: int, monkeypat
     monkeypatch.setattr(decoder, "use_torch_attention", lambda device: True)
     monkeypatch.setattr(generation, "check_interval", lambda device: 5)
     expected, got = both(model_of(name), settings(beams, eos_token_id=ENDS))
-    assert expected.tolist() == got.tolist()
+    assert got.tolist() == expected.tolist()
     with without_padding(model_of(name).bfloat16()) as wrapped:
         tokens = wrapped.generate(**batch(), generation_config=settings(beams))
     assert set(tokens[:, 0].tolist()) == {START}
@@ -183,15 +183,15 @@ def test_the_gpu_path_generates_the_same_tokens(name: str, beams: int, monkeypat
 @pytest.mark.parametrize("steps", [1, 2])
 def test_generate_is_right_for_one_and_two_steps(name: str, beams: int, steps: int) -> None:
     expected, got = both(model_of(name), settings(beams, steps))
-    assert (len(LENGTHS), 1 + steps) == expected.shape
-    assert expected.tolist() == got.tolist()
+    assert expected.shape == (len(LENGTHS), 1 + steps)
+    assert got.tolist() == expected.tolist()
 
 
 @every_width
 @pytest.mark.parametrize("lengths", [[7, 7], [1]])
 def test_generate_is_right_for_sources_without_padding(beams: int, lengths: list[int]) -> None:
     expected, got = both(model_of("marian"), settings(beams), lengths)
-    assert expected.tolist() == got.tolist()
+    assert got.tolist() == expected.tolist()
 
 
 SETTINGS: list[dict[str, Any]] = [
@@ -223,7 +223,7 @@ def test_generate_follows_settings_as_the_models_own_does(whose: str, others: di
             setattr(config, name, None)
         config.max_new_tokens = others.get("max_new_tokens", STEPS)
     expected, got = both(model, config)
-    assert expected.tolist() == got.tolist()
+    assert got.tolist() == expected.tolist()
 
 
 def test_bf16_generation_takes_the_best_token_up_to_rounding() -> None:
@@ -233,7 +233,7 @@ def test_bf16_generation_takes_the_best_token_up_to_rounding() -> None:
         with without_padding(model) as wrapped:
             inputs = batch()
             got = wrapped.generate(**inputs, generation_config=settings(suppress_tokens=[END]))
-        assert (len(LENGTHS), 1 + STEPS) == got.shape
+        assert got.shape == (len(LENGTHS), 1 + STEPS)
         logits = model.float()(**inputs, decoder_input_ids=got[:, :-1]).logits.detach()
         logits[..., END] = -torch.inf
         best, chosen = logits.amax(-1), logits.gather(-1, got[:, 1:, None])[..., 0]
@@ -298,7 +298,7 @@ def test_the_models_own_generate_is_called_for_other_models_and_settings() -> No
         inputs = batch()
         expected = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
         wrapped = Unpadded(model)
-        assert expected.tolist() == wrapped.generate(**inputs, generation_config=config).tolist()
+        assert wrapped.generate(**inputs, generation_config=config).tolist() == expected.tolist()
 
 
 def test_every_known_model_type_is_tested() -> None:
@@ -318,8 +318,8 @@ def test_best_continuations_are_the_best_of_the_whole_vocabulary(count: int) -> 
         found, beams, tokens = best_continuations(scores.clone(), before=before, count=count)
         whole = (scores.view(2, 3, -1) + before[:, :, None]).flatten(1)
         values, places = whole.topk(count)
-        assert values.tolist() == found.tolist()
-        assert places.tolist() == (beams * 3 * VOCABULARY_BLOCK + tokens).tolist()
+        assert found.tolist() == values.tolist()
+        assert (beams * 3 * VOCABULARY_BLOCK + tokens).tolist() == places.tolist()
 
 
 @pytest.mark.parametrize("reordered", [True, False])

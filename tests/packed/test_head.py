@@ -38,7 +38,7 @@ def by_head(x: torch.Tensor, layer: nn.Linear, labels: torch.Tensor, **how: torc
     head = Head(layer)
     with head.scoring(labels, **how):
         losses = head(x[None])
-    assert (1, len(labels), 1) == tuple(losses.shape)
+    assert tuple(losses.shape) == (1, len(labels), 1)
     assert losses.dtype == torch.float32
     return outcome(x, layer, losses[0, :, 0])
 
@@ -52,7 +52,7 @@ def by_torch(
 
 
 def assert_equal(expected: list[torch.Tensor], got: list[torch.Tensor], *, within: float = ROUNDING) -> None:
-    assert len(expected) == len(got)
+    assert len(got) == len(expected)
     for one, other in zip(expected, got, strict=True):
         torch.testing.assert_close(other, one, atol=within, rtol=within)
 
@@ -85,7 +85,7 @@ def test_head_without_labels_has_zero_gradients(labels: list[int]) -> None:
     x, layer, _ = case(tokens=len(labels))
     losses, *gradients = by_head(x, layer, torch.tensor(labels, dtype=torch.int64))
 
-    assert [0.0] * len(labels) == losses.tolist()
+    assert losses.tolist() == [0.0] * len(labels)
     assert all(gradient.eq(0).all() for gradient in gradients)
 
 
@@ -97,7 +97,7 @@ def scores(x: torch.Tensor, layer: nn.Linear, labels: torch.Tensor, **how: torch
     head = Head(layer)
     with head.scoring(labels, hits=True, **how):
         found = head(x[None])[0]
-    assert ((len(labels), 2), torch.float32, False) == (tuple(found.shape), found.dtype, found.requires_grad)
+    assert (tuple(found.shape), found.dtype, found.requires_grad) == ((len(labels), 2), torch.float32, False)
     return found
 
 
@@ -105,7 +105,7 @@ def assert_scores(logits: torch.Tensor, labels: torch.Tensor, got: torch.Tensor,
     """Compare with the definition."""
     expected = cross_entropy(logits.float(), labels, ignore_index=-100, reduction="none")
     torch.testing.assert_close(got[:, 0], expected, atol=within, rtol=within)
-    assert (logits.argmax(-1) == labels).tolist() == got[:, 1].bool().tolist()
+    assert got[:, 1].bool().tolist() == (logits.argmax(-1) == labels).tolist()
 
 
 slices = pytest.mark.parametrize(("words", "cached"), [(1, 1), (5, 20), (36, 2**20), (37, 37 * 4), (1024, 2**20)])
@@ -138,7 +138,7 @@ def losses_without_gradient(
     head = Head(layer)
     with head.scoring(labels, **how):
         found: torch.Tensor = head(x[None])
-    assert (1, len(labels), 1) == tuple(found.shape)
+    assert tuple(found.shape) == (1, len(labels), 1)
     return found[0, :, 0]
 
 
@@ -204,7 +204,7 @@ def test_bf16_losses_and_hits_are_those_of_the_rounded_logits(monkeypatch: pytes
 def test_head_without_labels_has_zero_losses_and_no_hits(labels: list[int]) -> None:
     x, layer, _ = case(tokens=len(labels))
 
-    assert [[0.0, 0.0]] * len(labels) == scores(x, layer, torch.tensor(labels, dtype=torch.int64)).tolist()
+    assert scores(x, layer, torch.tensor(labels, dtype=torch.int64)).tolist() == [[0.0, 0.0]] * len(labels)
 
 
 def test_head_without_a_gradient_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ def test_a_nearly_certain_label_still_has_a_gradient_in_bf16() -> None:
 
     # 1 - p, times x and the weight -1 that `outcome` gives to a single loss; two roundings of 2^-9 each.
     expected = torch.sigmoid(torch.tensor(-8.0)).item() * 8
-    assert [pytest.approx(value, rel=2**-8) for value in gradient[:, 0].tolist()] == [expected, -expected]
+    assert gradient[:, 0].tolist() == pytest.approx([expected, -expected], rel=2**-8)
 
 
 def test_bf16_losses_and_gradients_are_exact_up_to_rounding() -> None:

@@ -51,13 +51,13 @@ def test_segments_map_tokens_between_the_padded_and_the_packed_batch(lengths: li
     segments = Layout.of(mask).source
     real = [(row, column) for row in range(len(lengths)) for column in range(mask.shape[1]) if mask[row, column]]
 
-    assert [0, *np.cumsum(lengths).tolist()] == segments.offsets.tolist()
+    assert segments.offsets.tolist() == [0, *np.cumsum(lengths).tolist()]
     assert segments.positions.tolist() == [place for n in lengths for place in range(n)]
     assert segments.padded_index.tolist() == [row * mask.shape[1] + column for row, column in real]
-    assert list(range(len(real))) == segments.packed_index[segments.padded_index].tolist()
+    assert segments.packed_index[segments.padded_index].tolist() == list(range(len(real)))
     assert (spare > 0 and len(lengths) > 0) or len(set(lengths)) > 1 or not segments.has_padding
     bounds, longest = segments.bounds
-    assert (segments.offsets.tolist(), max(lengths), torch.int32) == (bounds.tolist(), longest, bounds.dtype)
+    assert (bounds.tolist(), longest, bounds.dtype) == (segments.offsets.tolist(), max(lengths), torch.int32)
 
 
 @no_deadline
@@ -66,13 +66,13 @@ def test_pack_keeps_real_tokens_in_order(lengths: list[int], side: str) -> None:
     mask = mask_of(lengths, side=side, spare=1)
     ids = torch.arange(mask.numel()).view(mask.shape)
 
-    assert ids[mask.bool()].tolist() == Layout.of(mask).source.pack(ids)[0].tolist()
+    assert Layout.of(mask).source.pack(ids)[0].tolist() == ids[mask.bool()].tolist()
 
 
 def test_pack_does_not_copy_a_batch_without_padding() -> None:
     ids = torch.arange(6).view(2, 3)
 
-    assert ids.data_ptr() == Layout.of(torch.ones(2, 3)).source.pack(ids).data_ptr()
+    assert Layout.of(torch.ones(2, 3)).source.pack(ids).data_ptr() == ids.data_ptr()
 
 
 # The filler row -------------------------------------------------------------------------------------------------------
@@ -90,15 +90,15 @@ def test_rounding_adds_a_filler_row_and_changes_no_other(lengths: list[int], sid
     plain, with_filler = Layout.of(mask).source, Layout.of(mask, rounding=to_tens).source
     hidden = torch.arange(1.0, with_filler.tokens + 1)
 
-    assert (n, to_tens(n)) == (plain.tokens, with_filler.tokens)
+    assert (plain.tokens, with_filler.tokens) == (n, to_tens(n))
     rows = [*plain.lengths.tolist()] if n % 10 == 0 else [*plain.lengths.tolist(), to_tens(n) - n]
     assert with_filler.lengths.tolist() == rows
-    assert [*plain.positions.tolist(), *[0] * (to_tens(n) - n)] == with_filler.positions.tolist()
-    assert plain.padded_index.tolist() == with_filler.padded_index.tolist()
-    assert plain.packed_index.tolist() == with_filler.packed_index.tolist()
+    assert with_filler.positions.tolist() == [*plain.positions.tolist(), *[0] * (to_tens(n) - n)]
+    assert with_filler.padded_index.tolist() == plain.padded_index.tolist()
+    assert with_filler.packed_index.tolist() == plain.packed_index.tolist()
     assert with_filler.pack(ids).shape[1] == to_tens(n)
-    assert plain.pack(ids)[0].tolist() == with_filler.pack(ids)[0, :n].tolist()
-    assert plain.pad(hidden[:n]).tolist() == with_filler.pad(hidden).tolist()
+    assert with_filler.pack(ids)[0, :n].tolist() == plain.pack(ids)[0].tolist()
+    assert with_filler.pad(hidden).tolist() == plain.pad(hidden[:n]).tolist()
 
 
 def test_rows_of_one_length_get_no_filler_row() -> None:
@@ -213,17 +213,14 @@ def test_tokens_are_gathered_in_order_and_find_their_slots(
     case: tuple[list[int], list[int], Grouping],
 ) -> None:
     queries, keys, grouping = case
-    for rows, indices, place, places, by_group in (
-        (queries, [g.query_index for g in grouping.groups], grouping.query_slots, sum(grouping.query_sizes),
-         grouping.query_sizes),
-        (keys, [g.key_index for g in grouping.groups], grouping.key_slots, sum(grouping.key_sizes),
-         grouping.key_sizes),
-    ):  # fmt: skip
+    for rows, indices, slots, sizes in (
+        (queries, [g.query_index for g in grouping.groups], grouping.query_slots, grouping.query_sizes),
+        (keys, [g.key_index for g in grouping.groups], grouping.key_slots, grouping.key_sizes),
+    ):
         index = torch.cat([torch.zeros(0, dtype=torch.int64), *indices])
-        assert [len(each) for each in indices] == by_group
-        assert len(index) == places
+        assert [len(each) for each in indices] == sizes
         assert ((index >= 0) & (index < max(sum(rows) * HEADS, 1))).all(), "an index outside the batch"
-        assert list(range(sum(rows) * HEADS)) == index[place].tolist()
+        assert index[slots].tolist() == list(range(sum(rows) * HEADS))
 
 
 @no_deadline
@@ -244,7 +241,7 @@ def test_group_lengths_are_the_next_multiple_of_the_longest_row(
 def test_rows_of_one_length_form_one_group(lengths: list[int], padded: int) -> None:
     (group,) = grouping_of(lengths, lengths).groups
 
-    assert (len(lengths), padded, padded) == (group.rows, group.queries, group.keys)
+    assert (group.rows, group.queries, group.keys) == (len(lengths), padded, padded)
     assert (padded == lengths[0]) == (group.key_mask is None)
 
 
@@ -291,7 +288,7 @@ def test_no_partition_is_cheaper(rows: Rows) -> None:
     least = min(cost(parts) for parts in partitions(some))
 
     assert sorted(some) == sorted(row for part in parts for row in part)
-    assert least == pytest.approx(cost(parts), rel=1e-12)  # sums of floats in another order
+    assert cost(parts) == pytest.approx(least, rel=1e-12)  # sums of floats in another order
 
 
 def test_a_long_tail_gets_its_own_group() -> None:

@@ -43,7 +43,7 @@ def test_lookup_collects_the_gradients_of_every_use() -> None:
 
     # Each pass looks up both rows once, and the first one again.
     expected = 2 * (torch.bincount(IDS.flatten(), minlength=7) + torch.bincount(IDS[0], minlength=7))
-    assert expected.tolist() == gradient(lookup)[:, 0].tolist()
+    assert gradient(lookup)[:, 0].tolist() == expected.tolist()
 
 
 def test_lookup_returns_its_dtype_and_leaves_the_table_in_float32() -> None:
@@ -70,7 +70,7 @@ def test_lookup_has_the_state_of_the_embedding() -> None:
     table = nn.Embedding(7, 4)
 
     assert table.weight is Lookup(table).weight
-    assert table.state_dict().keys() == Lookup(table).state_dict().keys()
+    assert Lookup(table).state_dict().keys() == table.state_dict().keys()
 
 
 class Scaled(nn.Embedding):

@@ -194,7 +194,7 @@ def gradients(model: PreTrainedModel, lookups: Sequence[Lookup] = ()) -> dict[st
 
 
 def assert_same_gradients(expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor]) -> None:
-    assert expected.keys() == got.keys()
+    assert got.keys() == expected.keys()
     assert any(bool(value.any()) for value in expected.values())
     for name, value in expected.items():
         scale = max(1.0, float(value.abs().max()))
@@ -260,7 +260,7 @@ def test_losses_at_has_the_losses_and_gradients_of_the_padded_model(
     labels = batch.labels if places is None else batch.labels[places]
     expected, got = (losses_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded))
 
-    assert (len(labels),) == tuple(got.shape)
+    assert tuple(got.shape) == (len(labels),)
     assert got.dtype == torch.float32
     assert got[labels == -100].eq(0).all()
     torch.testing.assert_close(got, expected, rtol=ROUNDING, atol=ROUNDING)
@@ -294,7 +294,7 @@ def test_losses_and_hits_at_has_those_of_the_padded_model(
 
     assert (got_losses.dtype, got_hits.dtype, got_losses.requires_grad) == (torch.float32, torch.bool, False)
     torch.testing.assert_close(got_losses, losses, rtol=ROUNDING, atol=ROUNDING)
-    assert hits.tolist() == got_hits.tolist()
+    assert got_hits.tolist() == hits.tolist()
     assert 0 < int(hits.sum()) < int((labels != -100).sum()), "hits must be mixed for a test"
     assert not got_hits[labels == -100].any()
 
@@ -510,5 +510,5 @@ def test_a_saved_config_does_not_name_packed_attention(tmp_path: Any) -> None:
 
     assert NAME not in (tmp_path / "config.json").read_text()
     again, info = transformers.BertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert (set(), set()) == (set(info["missing_keys"]), set(info["unexpected_keys"]))
+    assert (set(info["missing_keys"]), set(info["unexpected_keys"])) == (set(), set())
     assert again.config._attn_implementation == "sdpa"

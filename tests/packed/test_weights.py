@@ -119,7 +119,7 @@ def test_weights_take_the_steps_of_adamw_with_clipping(tables: bool, max_grad_no
     weights.release()
 
     expected, got = dict(plain.named_parameters()), dict(ours.named_parameters())
-    assert expected.keys() == got.keys()
+    assert got.keys() == expected.keys()
     for name, value in expected.items():
         # Sums in another order: 1e-6 of a gradient, so at most 1e-6 / epsilon of a step of 1e-2.
         torch.testing.assert_close(got[name], value, rtol=1e-6, atol=2e-6, msg=lambda m, name=name: f"{name}: {m}")
@@ -137,7 +137,7 @@ def test_collect_leaves_nothing_of_the_previous_step() -> None:
     weights.collect(first=True)
 
     assert float(weights.gradient.sum()) == 8.0, "gradients of the first step are left"
-    assert pytest.approx(float(weights._norm()), rel=1e-6) == 8.0**0.5
+    assert float(weights._norm()) == pytest.approx(8.0**0.5, rel=1e-6)
 
 
 def test_bf16_weights_are_rounded_for_computing_and_exact_in_float32() -> None:
@@ -206,7 +206,7 @@ def test_release_gives_parameters_their_own_memory_and_keeps_ties() -> None:
     assert ours.head.weight is ours.tied.weight
     assert ours.shared.weight is ours.again.weight
     for parameter in ours.parameters():
-        assert 4 * parameter.numel() == parameter.untyped_storage().nbytes()
+        assert parameter.untyped_storage().nbytes() == 4 * parameter.numel()
 
 
 def test_training_continues_from_a_saved_optimizer_state() -> None:
