@@ -12,8 +12,7 @@ import transformers
 from torch.nn.functional import linear
 from transformers import GenerationConfig, MarianMTModel, PreTrainedModel
 
-from tests.pipelines.test_seq2seq_pipelines import features, translator
-from tests.support.tiny_seq2seq_source import TinyPairs
+from tests.support.tiny_pipelines import features, tiny_translation
 from touchstone.packed import writing
 from touchstone.packed.unpadded import Unpadded
 from touchstone.packed.writing import decoder, projection
@@ -22,7 +21,7 @@ from touchstone.packed.writing.families import KNOWN, family_of
 from touchstone.packed.writing.projection import Projection
 from touchstone.packed.writing.rules import NEUTRAL, Rules, rules_of
 from touchstone.packed.writing.vocabulary_scores import BLOCK, best_of
-from touchstone.pipelines.seq2seq import write
+from touchstone.pipelines.seq2seq import generate
 
 VOCABULARY, END, PAD, START = 2 * BLOCK + 88, 0, 1, 2  # two blocks and a part of one
 ENDS = [END, *range(50, 110)]  # so many that untrained models write some of them, sooner or later
@@ -343,13 +342,13 @@ def test_a_projection_is_the_linear_layer(reordered: bool, biased: bool, monkeyp
 
 
 def test_a_pipeline_has_the_same_texts_written_without_padding() -> None:
-    pipeline = translator(TinyPairs(), num_beams=2)
+    pipeline = tiny_translation(num_beams=2)
     torch.manual_seed(0)
     model: Any = pipeline.model()
     inputs = pipeline.collate(features(pipeline, "validation", list(range(8))), train=False)
-    expected = write(model, inputs, tokenizer=pipeline.tokenizer, search=pipeline.search)
+    expected = generate(model, inputs, tokenizer=pipeline.tokenizer, config=pipeline.generation_config)
     with without_padding(model) as wrapped:
         wrapped.train()
-        assert write(wrapped, inputs, tokenizer=pipeline.tokenizer, search=pipeline.search) == expected
+        assert generate(wrapped, inputs, tokenizer=pipeline.tokenizer, config=pipeline.generation_config) == expected
         assert wrapped.training
         assert model.training
