@@ -224,7 +224,7 @@ class CausalLM(Pipeline):
 
     def sample_outputs(self, model: torch.nn.Module) -> list[str]:
         """Return the last line of each prompt with its greedy completion. Line ends are shown as a sign."""
-        with evaluating(model), torch.inference_mode():
+        with evaluating(model):
             completions = [self._complete(model, prompt) for prompt in self.options.prompts]
         return [
             f"{prompt.splitlines()[-1] if prompt else ''} \u2192 {completion.replace(LINE_END, RETURN_SIGN)}"

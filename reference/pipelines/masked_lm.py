@@ -210,7 +210,7 @@ class MaskedLM(Pipeline):
         """Return the sentence of the option `probe` with its most likely fillings and their probabilities."""
         inputs = self.tokenizer(self.example, return_tensors="pt").to(next(model.parameters()).device)
         position = int((inputs["input_ids"][0] == self.tokenizer.mask_token_id).nonzero()[0])
-        with evaluating(model), torch.inference_mode():
+        with evaluating(model):
             logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
         top = softmax(logits[0, position].float(), dim=-1).topk(FILLINGS)
         fillings = [str(self.tokenizer.decode([token])).strip() for token in top.indices.tolist()]

@@ -340,10 +340,11 @@ def to_tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode for a while; restore the mode afterwards."""
+    """Put the model into evaluation mode, compute no gradients, and restore the model's mode on exit."""
     training = model.training
     model.eval()
     try:
-        yield
+        with torch.inference_mode():
+            yield
     finally:
         model.train(training)

@@ -244,7 +244,7 @@ class QuestionAnswering(Pipeline):
         batch = self.collate([features[0, int(row)] for row in rows], train=False)
         device = next(model.parameters()).device
         batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
-        with evaluating(model), torch.inference_mode():
+        with evaluating(model):
             predictions = self.predict(model, batch)
         lines = []
         for number, answer in enumerate(self._answers(predictions, rows=rows)):

@@ -361,8 +361,7 @@ class Seq2Seq(Pipeline):
         device = next(model.parameters()).device
         batch = self.collate([rows[0, index] for index in chosen], train=False)
         inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
-        with torch.inference_mode():
-            generated = generate(model, inputs, tokenizer=self.tokenizer, config=self.generation_config)
+        generated = generate(model, inputs, tokenizer=self.tokenizer, config=self.generation_config)
         sources, targets = self.texts("validation")
         return [
             line

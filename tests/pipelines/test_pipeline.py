@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.support.tiny_pipelines import tiny_token_classification
 from tests.support.tiny_source import TinySource, tiny_tokenizer
-from touchstone.engines import ENGINES
+from touchstone.engines import load_engine
 from touchstone.engines.training import Execution, Recipe
 from touchstone.pipelines import PIPELINES, pipeline
 from touchstone.pipelines.pipeline import FeatureRows, Pipeline, cached_by_split, evaluating, pad_features, to_batch
@@ -67,7 +67,7 @@ def test_the_task_in_the_docstring_trains_on_the_engines(engine: str) -> None:
     kind = example_task()
     recipe = Recipe(epochs=4, batch_size=8, accumulation=2, learning_rate=1e-2)
     task = kind(Reviews(dropout=0.0), options=kind.Options(), seed=0)
-    run = ENGINES[engine](task, recipe=recipe, execution=Execution(seed=0))
+    run = load_engine(engine).train(task, recipe=recipe, execution=Execution(seed=0))
 
     accuracy, loss = zip(*(evaluation.scores for evaluation in run.evaluations), strict=True)
     assert (accuracy[0].name, loss[0].name) == ("accuracy", "loss")
@@ -141,6 +141,7 @@ def test_evaluating_restores_the_mode_even_after_an_error(training: bool) -> Non
     model = torch.nn.Dropout().train(training)
     with evaluating(model):
         assert not model.training
+        assert torch.is_inference_mode_enabled()
     assert model.training == training
     with pytest.raises(KeyError), evaluating(model):
         raise KeyError

@@ -17,7 +17,7 @@ from tests.support.tiny_pipelines import (
     untrained,
 )
 from tests.support.tiny_seq2seq_source import TinyPairs, tiny_tokenizer
-from touchstone.engines import ENGINES
+from touchstone.engines import engine_names, load_engine
 from touchstone.engines.training import Execution, Recipe
 from touchstone.pipelines.pipeline import Pipeline
 from touchstone.pipelines.seq2seq import Seq2Seq, TextPrediction
@@ -122,7 +122,7 @@ def test_predict_gives_the_same_for_a_batch_as_for_single_examples(architecture:
 
 def trained(pipeline: Pipeline, *, epochs: int = 6) -> torch.nn.Module:
     recipe = Recipe(epochs=epochs, batch_size=8, learning_rate=1e-2)
-    run = ENGINES["loop"](pipeline, recipe=recipe, execution=Execution(seed=0))
+    run = load_engine("loop").train(pipeline, recipe=recipe, execution=Execution(seed=0))
     assert run.model is not None
     return run.model.eval()
 
@@ -256,15 +256,15 @@ def test_score_refuses_predictions_that_do_not_match_the_examples() -> None:
 # Training and use -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("make", [tiny_translation, tiny_summarization])
 def test_pipelines_train_on_every_engine(engine: str, make: Any) -> None:
     pipeline = make(TinyPairs(train=64))
     recipe = Recipe(epochs=4, batch_size=8, learning_rate=1e-2)
-    run = ENGINES[engine](pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
+    run = load_engine(engine).train(pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
     losses = [{s.name: s.value for s in evaluation.scores}["loss"] for evaluation in run.evaluations]
     assert losses[-1] < losses[0]
-    assert run.probes["before"] != run.probes["after"]
+    assert run.sample_outputs["before"] != run.sample_outputs["after"]
 
 
 def test_usage_cannot_end_the_code_block_of_a_model_card() -> None:

@@ -343,7 +343,7 @@ def make_record(
         efficiency=efficiency,
         hardware=hardware,
         software=software,
-        probes={moment: tuple(printable(line) for line in lines) for moment, lines in run.probes.items()},
+        probes={moment: tuple(printable(line) for line in lines) for moment, lines in run.sample_outputs.items()},
         suite=suite,
         started=started,
         finished=finished,

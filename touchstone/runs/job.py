@@ -7,6 +7,7 @@ thread and touch no device.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import datasets
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from touchstone.engines import ENGINES
+from touchstone.engines import EngineError, engine_names, engine_slug, load_engine
 from touchstone.engines.publishing import Provenance, PublishingError, publish
 from touchstone.engines.ranks import Ranks
-from touchstone.engines.training import EngineError, Execution, Progress, Report, TrainingRun
+from touchstone.engines.training import Execution, Progress, Report, TrainingRun
 from touchstone.engines.work import necessary_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Pipeline, Score
@@ -41,8 +42,9 @@ from touchstone.specs.expectation import Expectation, ExpectationError, load_exp
 from touchstone.specs.spec import Spec, SpecError, load_spec
 from touchstone.specs.verdict import Verdict, judge
 
-IMPORTED = tuple(ENGINES.values())
-"""Taken here, and so imported before a run and not within it."""
+for _name in engine_names():  # so that they are imported before a run and not during it
+    with suppress(EngineError):  # an engine that cannot be imported fails the runs that use it
+        load_engine(_name)
 
 
 def train(payload: Message, send: Send) -> Message:
@@ -59,6 +61,7 @@ def train(payload: Message, send: Send) -> Message:
 
 def _train(payload: Message, send: Send) -> Message:
     started = datetime.now(UTC)
+    engine = load_engine(payload["engine"])
     access = Access(**{name: path_or_none(payload[name]) for name in ("mirror", "dataset", "checkpoint")})
     spec = load_spec(Path(payload["spec"]), profile=payload["profile"], variant=payload["variant"])
     spec = spec.overridden(dataset=payload["dataset"], checkpoint=payload["checkpoint"])
@@ -76,7 +79,7 @@ def _train(payload: Message, send: Send) -> Message:
         resume=payload["resume"],
     )
     with EnergyMeter(execution.device) as meter:
-        run = ENGINES[payload["engine"]](pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
+        run = engine.train(pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
     # The counters of processors are their node's: one rank of each reads them. Of GPUs every rank has its own.
     reads = execution.device != "cpu" or ranks.local_rank == 0
     energy = meter.energy if runs_alone() else shared_counter()
@@ -87,13 +90,13 @@ def _train(payload: Message, send: Send) -> Message:
         return {"record": ranks.from_first(dict), "problem": None}
     data = source.fingerprint()
     expectations = {} if spec.overrides else load_expectations(spec, dataset_fingerprint=data)
-    for moment, lines in run.probes.items():
+    for moment, lines in run.sample_outputs.items():
         print(f"probe {moment} training:", *lines, sep="\n  ")
     record = make_record(
         spec,
         run=run,
         seed=execution.seed,
-        engine=payload["engine"],
+        engine=engine_slug(payload["engine"]),
         implementation="reference",
         precision=execution.precision,
         dataset_fingerprint=data,
