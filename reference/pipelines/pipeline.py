@@ -100,7 +100,7 @@ Batch = dict[str, Any]
 
 
 class BatchSize(NamedTuple):
-    """What a batch holds. It is counted on the host, so that no engine waits for the device to know it.
+    """The size of a batch. It is counted on the host, so that no engine has to wait for the device.
 
     Attributes:
         examples: rows, B.
@@ -250,7 +250,7 @@ class Pipeline(ABC):
     def sample_outputs(self, model: torch.nn.Module) -> list[str]:
         """Return a few lines of text that show what the model does. They are recorded before and after training.
 
-        The model is returned to the mode (training or evaluation) it was in. By default there are no lines.
+        The model stays in its mode (training or evaluation). By default there are no lines.
         """
         return []
 

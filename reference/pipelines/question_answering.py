@@ -284,12 +284,12 @@ def _losses(start: torch.Tensor, end: torch.Tensor, batch: Batch) -> torch.Tenso
 
 
 class PairTemplate(NamedTuple):
-    """How a tokenizer combines a question and a context.
+    """The way a tokenizer combines a question and a context.
 
     Attributes:
         pieces: the special tokens (their ids) and the two texts (`question`, `context`) in order, each with its
             `token_type_id`.
-        cls: the index in `pieces` of the special token that stands for "no answer".
+        cls: the index in `pieces` of the special token that means "no answer".
     """
 
     pieces: tuple[tuple[int | str, int], ...]
@@ -302,7 +302,7 @@ def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
     The question comes first, or the context where the tokenizer pads on the left (XLNet).
 
     Raises:
-        SourceError: the tokenizer has no padding token, or adds no special token that could stand for "no answer".
+        SourceError: the tokenizer has no padding token, or adds no special token that could mean "no answer".
     """
     question_first = tokenizer.padding_side == "right"
     encodings = tokenizer("a", "b").encodings
@@ -323,7 +323,7 @@ def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
     tokens = [what for what, _ in pieces if isinstance(what, int)]
     if not tokens or tokenizer.pad_token_id is None:
         raise SourceError(
-            "the tokenizer has no padding token, or adds no special token to a pair of texts that could stand for no "
+            "the tokenizer has no padding token, or adds no special token to a pair of texts that could mean no "
             "answer; question answering needs both: take a checkpoint whose tokenizer has them, such as BERT"
         )
     cls = tokenizer.cls_token_id if tokenizer.cls_token_id in tokens else tokens[0]
