@@ -3,6 +3,24 @@
 The tokenizer splits words into subwords, and each word's label is aligned to its tokens (`align_labels`). After
 training, predicted token labels are merged back to words (`merge_labels`) and scored as entities. The score counts
 *all* gold entities: an entity that truncation cut off is a miss.
+
+This is how to train a token classifier on the plain loop. The interface between the two is in `pipeline.py`, the loop
+in `touchstone/engines/loop.py`.
+
+>>> from touchstone.engines import load_engine
+>>> from touchstone.engines.training import Execution, Recipe
+>>> from touchstone.sources import MicroworldCheckpoint, MicroworldData, open_source
+>>> model = MicroworldCheckpoint(architecture="bert", layers=1, hidden=32, heads=2)
+>>> source = open_source(MicroworldData(train=24, validation=10), model)
+>>> pipeline = TokenClassification(source, options=TokenClassificationOptions(strategy="first"), seed=1)
+>>> recipe = Recipe(epochs=2, batch_size=8, learning_rate=1e-3)
+>>> run = load_engine("loop").train(pipeline, recipe=recipe, execution=Execution(seed=1))
+>>> len(run.trajectory)  # optimizer steps
+6
+>>> [evaluation.epoch for evaluation in run.evaluations]  # before training and after each epoch
+[0.0, 1.0, 2.0]
+>>> run.evaluations[-1].scores[0].name
+'f1'
 """
 
 from __future__ import annotations

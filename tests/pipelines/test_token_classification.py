@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+
 import datasets
 import numpy as np
 import pytest
@@ -9,12 +11,18 @@ import torch
 
 from tests.support.tiny_pipelines import batch_of, column, scores_by_name, tiny_token_classification, untrained
 from tests.support.tiny_source import NAMES, TinySource
-from touchstone.pipelines import TokenClassification
+from touchstone.pipelines import TokenClassification, token_classification
 from touchstone.pipelines.token_classification import TokenPrediction
 from touchstone.sources.source import SourceError
 from touchstone.stages import align_labels
 
 IGNORED = -100
+
+
+def test_the_example_in_the_docstring_trains_a_token_classifier() -> None:
+    failed, attempted = doctest.testmod(token_classification)
+    assert attempted > 0
+    assert failed == 0
 
 
 @pytest.mark.parametrize("strategy", ["all", "first"])
