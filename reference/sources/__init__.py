@@ -15,10 +15,10 @@ from touchstone.sources.checkpoints import (
     microworld_model,
     microworld_tokenizer,
 )
+from touchstone.sources.embedded import MicroworldData, embedded_examples
 from touchstone.sources.fingerprints import fingerprint
 from touchstone.sources.hub import HubData, hub_examples
 from touchstone.sources.installed import InstalledCode, installed_examples
-from touchstone.sources.microworld import MicroworldData, microworld_examples
 from touchstone.sources.pretrained import HubCheckpoint, hub_config, hub_model, hub_tokenizer
 from touchstone.sources.source import Access, Source, SourceError
 
@@ -62,7 +62,7 @@ class _Opened:
             case MicroworldData() | InstalledCode() if own is not None:  # one's own: all rows, the contract's names
                 return hub_examples(HubData.of_folder(own), split, columns=columns, access=self.access)
             case MicroworldData() as data:
-                return microworld_examples(data, split, columns=columns)
+                return embedded_examples(data, split, columns=columns)
             case InstalledCode() as data:
                 return installed_examples(data, split, columns=columns)
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import importlib.util
 import tokenize
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import datasets
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from touchstone.sources.microworld.draws import Draws
 from touchstone.sources.source import SourceError
+from touchstone.stages.draws import GAMMA, MASK, mix
 
 CODE = "code"
 
@@ -62,10 +63,10 @@ def installed_examples(data: InstalledCode, split: str, *, columns: tuple[str, .
     named = [file for package in data.packages for file in _files(package, largest=data.largest_file)]
     order = []
     for name, path in named:
-        draws = Draws("installed", data.seed, name)
-        place = "validation" if draws.chance(data.validation_fraction) else "train"
-        if place == split:
-            order.append((draws.bits(), name, path))
+        state = state_of("installed", data.seed, name)
+        first, second = (mix((state + step * GAMMA) & MASK) for step in (1, 2))
+        if split == ("validation" if first < data.validation_fraction * 2.0**64 else "train"):
+            order.append((second, name, path))
     limit = data.train_files if split == "train" else data.validation_files
     texts = _first_readable([path for _, _, path in sorted(order)], limit=limit)
     if not texts or (limit is not None and len(texts) < limit):
@@ -75,6 +76,25 @@ def installed_examples(data: InstalledCode, split: str, *, columns: tuple[str, .
             + ": name more packages"
         )
     return datasets.Dataset.from_dict({CODE: texts}, features=datasets.Features({CODE: datasets.Value("string")}))
+
+
+def state_of(*key: int | str) -> int:
+    """Return the state of the SplitMix64 generator that belongs to a key, see `touchstone.stages.draws`."""
+    state = 0
+    for part in key:
+        state = mix((state + digest(part) + GAMMA) & MASK)
+    return state
+
+
+@lru_cache(2**16)
+def digest(part: int | str) -> int:
+    """Return 64 well-mixed bits of an integer (modulo 2**64) or of a text (its UTF-8 bytes)."""
+    if isinstance(part, int):
+        return mix((part + GAMMA) & MASK)
+    state = 0
+    for byte in part.encode("utf-8"):
+        state = mix((state ^ byte) + GAMMA & MASK)
+    return state
 
 
 def _files(package: str, *, largest: int) -> Iterator[tuple[str, Path]]:

@@ -1,5 +1,9 @@
-"""The stages under the contract's names: this module is an implementation as docs/contract.md describes one."""
+"""The stages under the contract's names: the reference implementation of docs/contract.md."""
 
+# ruff: noqa: F401  (the imports are the module's content; __all__ comes from the contract)
+# mypy: implicit-reexport
+
+from touchstone.contract import NAMES as _NAMES
 from touchstone.stages.alignment import align_labels, align_labels_batch, merge_labels, merge_labels_batch
 from touchstone.stages.bleu import bleu
 from touchstone.stages.causal import causal_labels, chunk_documents, chunk_documents_batch, key_token_weights
@@ -14,42 +18,4 @@ from touchstone.stages.spans import best_spans, best_spans_batch, pick_answer, p
 from touchstone.stages.squad import squad_scores
 from touchstone.stages.windowing import answer_positions, answer_positions_batch, make_windows, make_windows_batch
 
-__all__ = [
-    "align_labels",
-    "align_labels_batch",
-    "answer_positions",
-    "answer_positions_batch",
-    "assign_bins",
-    "assign_bins_batch",
-    "best_spans",
-    "best_spans_batch",
-    "bleu",
-    "causal_labels",
-    "chunk",
-    "chunk_batch",
-    "chunk_batches",
-    "chunk_documents",
-    "chunk_documents_batch",
-    "clean_sequences",
-    "key_token_weights",
-    "lead",
-    "make_windows",
-    "make_windows_batch",
-    "mask_tokens",
-    "mask_tokens_batch",
-    "merge_labels",
-    "merge_labels_batch",
-    "pack",
-    "pack_batch",
-    "pad_batch",
-    "pad_seq2seq",
-    "perplexity",
-    "pick_answer",
-    "pick_answer_batch",
-    "rouge",
-    "score_entities",
-    "shift_right",
-    "split_sentences",
-    "squad_scores",
-    "unpack",
-]
+__all__ = list(_NAMES)

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from touchstone.contract import NAMES
 from touchstone.properties import profiles
 from touchstone.properties.bounds import expect_share
-from touchstone.properties.check import IDS, NotOffered, all_checks, check, run_check
+from touchstone.properties.check import NotOffered, all_checks, check, ids, run_check
 from touchstone.properties.failure import CheckFailed, Mismatch, expect
 from touchstone.properties.purity import expect_nothing_shared, expect_pure
-from touchstone.properties.subject import STAGES, ImplementationError, Subject, load
+from touchstone.properties.subject import ImplementationError, Subject, load
 from touchstone.properties.values import OneShot, Spelled, fresh, plain, spell_out
 from touchstone.stages.ragged import Ragged
 
@@ -74,9 +75,9 @@ def test_what_is_not_offered_is_counted_named_and_not_passed(tmp_path: Path) -> 
     (tmp_path / "mine.py").write_text(RIGHT)
     done = properties(tmp_path, "mine", "-q")
 
-    wanted = ", ".join(stage for stage in STAGES if stage != "perplexity")
+    wanted = ", ".join(stage for stage in NAMES if stage != "perplexity")
     closing = line_of(done.stdout, "contract:")
-    assert f"contract: ran 4 of {len(IDS)} checks on mine ({len(IDS) - 4} not offered, for want of " in closing
+    assert f"contract: ran 4 of {len(ids())} checks on mine ({len(ids()) - 4} not offered, for want of " in closing
     assert set(wanted.split(", ")) == set(closing.split("for want of ")[1].rstrip(")").split(", "))
     assert re.search(r"^\d+ passed, \d+ not offered in", done.stdout, re.MULTILINE)
     assert done.returncode == pytest.ExitCode.OK
@@ -95,7 +96,7 @@ def test_running_no_check_at_all_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(RIGHT)
     done = properties(tmp_path, "mine", "-q", "-k", "align")
 
-    assert f"contract: ran 0 of {len(IDS)} checks on mine" in done.stdout
+    assert f"contract: ran 0 of {len(ids())} checks on mine" in done.stdout
     assert "no check was run: nothing has been said about this implementation" in done.stdout
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -114,7 +115,7 @@ def test_the_plugin_works_without_the_suites_conftest() -> None:
     arguments = ("--noconftest", "-p", "touchstone.properties.plugin", "-q", "-k", "vocabulary and perplexity")
     done = pytest_on(ROOT, "suite/properties", *arguments)
 
-    assert f"contract: ran 1 of {len(IDS)} checks on touchstone.stages" in done.stdout
+    assert f"contract: ran 1 of {len(ids())} checks on touchstone.stages" in done.stdout
     assert done.returncode == pytest.ExitCode.OK
 
 
@@ -127,8 +128,8 @@ def test_the_plugin_works_without_the_suites_conftest() -> None:
         pytest.param(None, "nowhere.adapters", ["no module named 'nowhere'", "PYTHONPATH"], id="no such module"),
         pytest.param("import nowhere", "mine", ["mine needs 'nowhere'", "pip install"], id="a missing dependency"),
         pytest.param("1 / 0", "mine", ["importing mine raised ZeroDivisionError", "python -c"], id="a broken module"),
-        pytest.param(RIGHT, "mine:tools", ["no attribute 'tools'", "it offers math, perplexity"], id="no such object"),
-        pytest.param("x = 1", "mine", ["offers none of the contract's functions", "docs/contract.md"], id="no stage"),
+        pytest.param(RIGHT, "mine:tools", ["no attribute 'tools'", "it has math, perplexity"], id="no such object"),
+        pytest.param("x = 1", "mine", ["offers no function of the contract", "docs/contract.md"], id="no stage"),
         pytest.param(RIGHT, "mine.py", ["'mine.py' is not a module name"], id="a file"),
     ],
 )
@@ -283,19 +284,21 @@ def test_run_check_repeats_itself_with_a_seed() -> None:
 def test_every_row_of_the_contract_is_checked_and_nothing_else() -> None:
     rows = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/contract.md").read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert rows == list(IDS)
+    assert rows == list(ids())
     assert set(rows) == {found.id for found in all_checks()}
 
 
 def test_a_check_needs_stages_of_the_contract() -> None:
-    assert {stage for found in all_checks() for stage in found.needs} == set(STAGES)
+    assert {stage for found in all_checks() for stage in found.needs} == set(NAMES)
 
 
 def test_a_check_under_an_unknown_number_is_refused() -> None:
     def test_nothing(implementation: Subject) -> None: ...
 
-    with pytest.raises(ValueError, match="A99"):
-        check("A99", needs="align_labels")(test_nothing)
+    with pytest.raises(ValueError, match="'Z1' is not the id of a check"):
+        check("Z1", needs="align_labels")(test_nothing)
+    with pytest.raises(ValueError, match="needs 'align', which is not a function"):
+        check("A1", needs="align")(test_nothing)
     with pytest.raises(ValueError, match="A99"):
         run_check("A99", "touchstone.stages")
 

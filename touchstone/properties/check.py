@@ -1,7 +1,9 @@
 """Checks: Hypothesis tests with a number in the contract, run by pytest or by `run_check`.
 
-@check("A4", needs="align_labels", case=strategies.alignments())
-def test_no_continuation_token_opens_an_entity(implementation, case): ...
+    @check("A4", needs="align_labels", case=alignments())
+    def test_no_continuation_token_opens_an_entity(implementation, case): ...
+
+The decorator is the only place where a check gets its number. Its wording is in docs/contract.md.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import functools
 import importlib
 import inspect
 import os
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,48 +22,9 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import Flaky, HypothesisException
 from hypothesis.strategies import SearchStrategy
 
+from touchstone.contract import NAMES, check_key
 from touchstone.properties.failure import CheckFailed, Mismatch, Trace, compose
 from touchstone.properties.subject import ImplementationRaised, Subject
-
-MODULES = (
-    "test_alignment",
-    "test_merging",
-    "test_chunking",
-    "test_masking",
-    "test_masking_shares",
-    "test_collation",
-    "test_scoring",
-    "test_perplexity",
-    "test_seq2seq",
-    "test_decoding",
-    "test_bleu",
-    "test_rouge",
-    "test_causal",
-    "test_windowing",
-    "test_answer_positions",
-    "test_spans",
-    "test_squad",
-    "test_packing",
-)
-ROWS = {
-    "A": 16,
-    "C": 12,
-    "M": 14,
-    "P": 9,
-    "S": 12,
-    "X": 4,
-    "T": 15,
-    "D": 8,
-    "B": 9,
-    "R": 15,
-    "K": 18,
-    "W": 13,
-    "N": 11,
-    "Q": 9,
-    "F": 17,
-}
-IDS = tuple(f"{letter}{number}" for letter, count in ROWS.items() for number in range(1, count + 1))
-"""The checks of docs/contract.md, in its order."""
 
 _registry: dict[tuple[str, str], Check] = {}
 
@@ -69,13 +33,15 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Check:
-    """One test of one numbered property.
+    """One test of one numbered check.
 
     Attributes:
-        id: its row in docs/contract.md. A row may have several tests.
-        name: the test's name.
-        needs: the stages it calls; where one is not offered the check is not run.
-        cost: examples are divided by this (statistical checks see thousands of draws in each).
+        id: the check's number, such as `A4`. Several tests may share one.
+        name: the name of the test.
+        needs: the functions it calls. If the implementation lacks one, the test is not run.
+        cost: divides the number of examples (a statistical check makes thousands of draws in each).
+        example: the test of one example.
+        strategies: the Hypothesis strategy of each of its arguments.
     """
 
     id: str
@@ -87,19 +53,21 @@ class Check:
 
     @property
     def sentence(self) -> str:
+        """The name of the test as a sentence."""
         return self.name.removeprefix("test_").replace("_", " ")
 
     @property
     def place(self) -> str:
-        """Where the check is written, such as `suite/properties/test_alignment.py:60`."""
+        """The file and line of the test, such as `suite/properties/test_alignment.py:60`."""
         code = inspect.unwrap(self.example).__code__
         return f"suite/properties/{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
     def missing(self, subject: Subject) -> tuple[str, ...]:
+        """Return the functions that the test needs and the implementation does not offer."""
         return tuple(stage for stage in self.needs if not subject.offers(stage))
 
     def test(self, base: settings, *, seed: int | None = None) -> Callable[..., None]:
-        """The Hypothesis test, under `base` with as many examples as the cost leaves."""
+        """Return the Hypothesis test under the settings `base`, with the number of examples divided by `cost`."""
         examples = max(2, base.max_examples // self.cost)
         given = hypothesis.given(**self.strategies)(self.example)
         seeded = given if seed is None else hypothesis.seed(seed)(given)
@@ -107,14 +75,25 @@ class Check:
 
 
 class NotOffered(Exception):
-    """The implementation lacks a stage that the check needs."""
+    """The implementation lacks a function that the check needs."""
 
 
 def check(id: str, /, *, needs: str, cost: int = 1, **strategies: SearchStrategy[Any]) -> Callable[[Test], Test]:
-    """Registers a test under its number. `needs` are stages separated by blanks.
+    """Register a test under its number.
 
-    The test is called with `implementation` (a `Subject`) and one keyword argument for each strategy.
+    Args:
+        id: a letter of `contract.SECTIONS` and a number. The numbers of a letter run from 1 without a gap.
+        needs: names of functions of the contract, separated by blanks.
+        cost: divides the number of examples.
+        strategies: the test is called with `implementation` (a `Subject`) and a value of each of these.
+
+    Raises:
+        ValueError: not the id of a check, a need that is not a function of the contract, or a test that is already
+            registered under another id.
     """
+    check_key(id)
+    if unknown := [name for name in needs.split() if name not in NAMES]:
+        raise ValueError(f"check {id} needs {unknown[0]!r}, which is not a function of docs/contract.md")
 
     def register(body: Test) -> Test:
         @functools.wraps(body)
@@ -124,12 +103,10 @@ def check(id: str, /, *, needs: str, cost: int = 1, **strategies: SearchStrategy
 
         example.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
         found = Check(id, body.__name__, tuple(needs.split()), cost, example, strategies)
-        key = (
-            body.__module__.rpartition(".")[2],
-            body.__name__,
-        )  # a clone has a module as suite.X and touchstone.suite.X
-        if id not in IDS or (key in _registry and _registry[key].id != id):
-            raise ValueError(f"{id} ({body.__name__}) is not a row of docs/contract.md, or is taken")
+        # A module may be imported twice, as suite.X and as touchstone.suite.X: its last name identifies it.
+        key = (body.__module__.rpartition(".")[2], body.__name__)
+        if key in _registry and _registry[key].id != id:
+            raise ValueError(f"{body.__name__} is already registered as {_registry[key].id}, and now as {id}")
         _registry[key] = found
         test = found.test(settings.default)  # type: ignore[arg-type]
         test.check = found  # type: ignore[attr-defined]
@@ -151,9 +128,9 @@ def _run_example(found: Check, body: Callable[[], None], subject: Subject) -> No
     except ImplementationRaised as raised:
         cause = raised.error
         problem = Mismatch(expected="a result", came=f"{type(cause).__name__}: {cause}")
-    except HypothesisException:  # not about the implementation
+    except HypothesisException:  # says nothing about the implementation
         raise
-    except Exception as error:  # a column that is missing, rows of different length: not what the contract says
+    except Exception as error:  # a missing column, rows of different lengths: not the form the contract describes
         if not subject.trace.calls:
             raise
         cause = error
@@ -171,37 +148,46 @@ def _compose(found: Check, mismatch: Mismatch, subject: Subject) -> str:
 
 
 def all_checks() -> tuple[Check, ...]:
-    """Every check, in the contract's order; a row with several tests comes several times."""
-    for module in MODULES:
-        importlib.import_module(f"touchstone.suite.properties.{module}")
-    return tuple(sorted(_registry.values(), key=lambda found: IDS.index(found.id)))
+    """Return every test of suite/properties/test_*.py, in the order of its check's number."""
+    folder = importlib.import_module("touchstone.suite.properties")
+    for module in sorted(found.name for found in pkgutil.iter_modules(folder.__path__)):
+        if module.startswith("test_"):
+            importlib.import_module(f"{folder.__name__}.{module}")
+    return tuple(sorted(_registry.values(), key=lambda found: check_key(found.id)))
+
+
+def ids() -> tuple[str, ...]:
+    """Return the ids of all checks, in the contract's order."""
+    return tuple(dict.fromkeys(found.id for found in all_checks()))
 
 
 def checks_of(id: str) -> tuple[Check, ...]:
-    """The tests of one row.
+    """Return the tests of one check.
 
     Raises:
-        ValueError: no such row.
+        ValueError: an id that no check has.
     """
     found = tuple(each for each in all_checks() if each.id == id)
     if not found:
-        raise ValueError(f"no check {id!r} in docs/contract.md: the rows are {', '.join(IDS)}")
+        raise ValueError(f"no check {id!r} in docs/contract.md: the ids are {', '.join(ids())}")
     return found
 
 
 def run_check(
     check: Check | str, implementation: object, *, seed: int = 7, max_examples: int = 50, shrink: bool = False
 ) -> None:
-    """Runs a check without pytest: the same seed gives the same examples.
+    """Run a check without pytest. The same seed gives the same examples.
 
     Args:
-        check: a check, or the number of a row (all its tests run then).
+        check: one test, or the id of a check, of which all tests are run.
         implementation: a module, an object, or the name of either.
-        shrink: look for the smallest failing example (what pytest shows); slower.
+        seed: determines the examples.
+        max_examples: examples per test, before they are divided by its cost.
+        shrink: search for the smallest failing example, as pytest does. Slower.
 
     Raises:
         CheckFailed: the property does not hold.
-        NotOffered: the implementation lacks a stage.
+        NotOffered: the implementation lacks a function that the check needs.
     """
     subject = Subject.of(implementation)
     for each in checks_of(check) if isinstance(check, str) else (check,):
@@ -224,7 +210,7 @@ def run_check(
 
 
 def unrepeatable(flaky: Flaky) -> CheckFailed:
-    """A failure that did not come back when the same call was made again."""
+    """Return the report of a failure that did not happen again when the same call was repeated."""
     for error in getattr(flaky, "exceptions", ()):
         if isinstance(error, CheckFailed):
             extra = "It did not fail again with the same arguments: the implementation is not deterministic."

@@ -15,7 +15,7 @@ from _pytest._io import TerminalWriter
 from hypothesis.errors import Flaky
 
 from touchstone.properties import profiles
-from touchstone.properties.check import IDS, Check, unrepeatable
+from touchstone.properties.check import Check, ids, unrepeatable
 from touchstone.properties.failure import CheckFailed
 from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load
 
@@ -148,11 +148,12 @@ class Tally:
 
     def line(self, name: str) -> str:
         """`contract: ran 58 of 182 checks on mypkg.adapters (...)`; a check counts as run when all its tests ran."""
-        whole = [id for id in IDS if self.ran[id] and not self.not_offered[id] and id not in self.skipped]
-        none = [id for id in IDS if self.not_offered[id] and not self.ran[id]]
-        part = [id for id in IDS if self.not_offered[id] and self.ran[id]]
-        unselected = len(IDS) - len(self.selected)
-        failed = [id for id in IDS if id in self.failed]
+        every = ids()
+        whole = [id for id in every if self.ran[id] and not self.not_offered[id] and id not in self.skipped]
+        none = [id for id in every if self.not_offered[id] and not self.ran[id]]
+        part = [id for id in every if self.not_offered[id] and self.ran[id]]
+        unselected = len(every) - len(self.selected)
+        failed = [id for id in every if id in self.failed]
         remarks = [f"{len(failed)} failed: {', '.join(failed)}"] if failed else []
         if none or part:
             counts = [f"{len(none)} not offered"] if none else []
@@ -160,7 +161,7 @@ class Tally:
             remarks.append(f"{', '.join(counts)}, for want of {', '.join(self.stages)}")
         remarks += [f"{id} skipped: {reason}" for id, reason in self.skipped.items()]
         remarks += [f"{unselected} not selected"] if unselected else []
-        line = f"contract: ran {len(whole)} of {len(IDS)} checks on {name}"
+        line = f"contract: ran {len(whole)} of {len(every)} checks on {name}"
         return f"{line} ({'; '.join(remarks)})" if remarks else line
 
 

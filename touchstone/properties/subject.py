@@ -1,4 +1,4 @@
-"""The implementation under test: found by name, asked what it offers, called with every call on record."""
+"""The implementation under test: it is loaded by name, and every call of one of its functions is recorded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from touchstone.contract import NAMES
 from touchstone.properties.failure import Call, Mismatch, Trace
-from touchstone.properties.returns import RETURNS
+from touchstone.properties.returns import shaped
 from touchstone.properties.values import fresh, plain, spell_out
 
 DEFAULT = "touchstone.stages"
-STAGES = tuple(RETURNS)
 
 
 class ImplementationError(Exception):
-    """`--implementation` names nothing that can be tested; the message says what to do."""
+    """The name given as `--implementation` cannot be tested; the message says why and what to do."""
 
 
 class Subject:
     """An implementation as the checks see it: `subject.align_labels(...)` records the call and returns plain values.
 
-    The implementation gets its own copies of all arguments. Its warnings are its own affair and are not shown.
+    The implementation gets copies of all arguments. Warnings that it raises are not shown.
     """
 
     def __init__(self, target: object, *, name: str, module: str = "", attribute: str = "") -> None:
@@ -37,7 +37,7 @@ class Subject:
 
     @classmethod
     def of(cls, implementation: object) -> Subject:
-        """A module, an object, the name of either, or a subject."""
+        """Make a subject from a module, an object, or the name of either; a subject is returned unchanged."""
         if isinstance(implementation, Subject):
             return implementation
         if isinstance(implementation, str):
@@ -48,36 +48,37 @@ class Subject:
         return cls(implementation, name=name, attribute="implementation")
 
     def offers(self, stage: str) -> bool:
+        """Return whether the implementation has a function of this name."""
         return callable(getattr(self.target, stage, None))
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The stages that are not offered, in the contract's order."""
-        return tuple(stage for stage in STAGES if not self.offers(stage))
+        """The functions of the contract that are not offered, in the contract's order."""
+        return tuple(stage for stage in NAMES if not self.offers(stage))
 
     def remark(self, **remarks: object) -> None:
-        """Shown above the input of a failure."""
+        """Keep remarks on the current example; a failure shows them above its input."""
         self.trace.remarks.update({name: str(text) for name, text in remarks.items()})
 
     def __getattr__(self, stage: str) -> Callable[..., Any]:
-        if stage not in STAGES:
+        if stage not in NAMES:
             raise AttributeError(stage)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            return RETURNS[stage](plain(self.raw(stage, *args, **kwargs)))
+            return shaped(stage, plain(self.raw(stage, *args, **kwargs)))
 
         return call
 
     def raw(self, stage: str, *args: Any, **kwargs: Any) -> Any:
-        """Calls a stage and returns what it returns, unchanged. The arguments are copied first."""
+        """Call a function with copies of the arguments and return its result unchanged."""
         __tracebackhide__ = True
         return self.record(stage, args, kwargs, hand_over=fresh)
 
     def record(
         self, stage: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, hand_over: Callable[[Any], Any]
     ) -> Any:
-        """`hand_over` makes the object the implementation gets of the one that is recorded."""
+        """Call a function and record the call. `hand_over` maps each recorded argument to the one that is passed."""
         __tracebackhide__ = True
         call = Call(stage, args, kwargs)
         self.trace.calls.append(call)
@@ -94,7 +95,7 @@ class Subject:
         return result
 
     def expect_refusal(self, stage: str, *args: Any, mentions: tuple[object, ...] = (), **kwargs: Any) -> None:
-        """The call must raise a `ValueError` whose message contains `mentions` (an index, a value)."""
+        """Require that the call raises a `ValueError` whose message contains `mentions` (an index, a value)."""
         __tracebackhide__ = True
         wanted = "a ValueError" + (f" whose message contains {' and '.join(map(str, mentions))}" if mentions else "")
         try:
@@ -109,7 +110,7 @@ class Subject:
 
 
 class ImplementationRaised(Exception):
-    """An exception left the implementation."""
+    """The implementation raised an exception."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -117,10 +118,10 @@ class ImplementationRaised(Exception):
 
 
 def load(name: str) -> Subject:
-    """`package.module`, `package.module:object` or `package.module.object`.
+    """Load an implementation by name: `package.module`, `package.module:object` or `package.module.object`.
 
     Raises:
-        ImplementationError: it cannot be imported, or offers no stage.
+        ImplementationError: the name cannot be imported, or what it names offers no function of the contract.
     """
     module, _, attribute = name.partition(":")
     if module.endswith(".py") or "/" in module or not all(part.isidentifier() for part in module.split(".")):
@@ -153,16 +154,16 @@ def load(name: str) -> Subject:
         ) from error
     for part in attribute.split(".") if attribute else ():
         if not hasattr(target, part):
-            raise ImplementationError(f"{module} has no attribute {attribute!r}: it offers {_public(target)}")
+            raise ImplementationError(f"{module} has no attribute {attribute!r}: it has {_public(target)}")
         target = getattr(target, part)
     return _offering(Subject(target, name=name, module=module, attribute=attribute))
 
 
 def _offering(subject: Subject) -> Subject:
-    if len(subject.missing) == len(STAGES):
+    if len(subject.missing) == len(NAMES):
         raise ImplementationError(
-            f"{subject.name} offers none of the contract's functions ({', '.join(STAGES[:8])}): see docs/contract.md; "
-            f"it has {_public(subject.target)}"
+            f"{subject.name} offers no function of the contract ({', '.join(NAMES[:8])}, ...; see docs/contract.md), "
+            f"only {_public(subject.target)}"
         )
     return subject
 

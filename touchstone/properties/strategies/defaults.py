@@ -1,35 +1,31 @@
-"""Arguments left out, as most callers do."""
+"""Calls that leave out arguments at their defaults, as most callers do."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-DEFAULTS = {
-    "strategy": "all",
-    "scheme": "IOB2",
-    "tail": "drop",
-    "rate": 0.15,
-    "replacement": (0.8, 0.1, 0.1),
-    "side": "right",
-    "multiple_of": None,
-    "length": None,
-    "mode": "strict",
-    "label_length": None,
-    "label_side": "right",
-    "start_id": None,
-    "remainder": "drop",
-    "eos_id": None,
-    "alpha": 1.0,
-    "n_best": 20,
-    "max_answer_length": 30,
-    "null_threshold": 0.0,
-    "first_position": 0,
-}
-"""What the signatures in docs/contract.md say."""
+from touchstone import contract
+
+
+@functools.cache
+def shared_defaults() -> dict[str, Any]:
+    """Return the default of every optional argument in the contract. One name has one default in all functions.
+
+    Raises:
+        ValueError: two functions give the same argument different defaults.
+    """
+    found: dict[str, Any] = {}
+    for name in contract.NAMES:
+        for argument, default in contract.defaults(name).items():
+            if found.setdefault(argument, default) != default:
+                raise ValueError(f"{argument} is {default!r} by default in {name} and {found[argument]!r} elsewhere")
+    return found
 
 
 def without_defaults(arguments: dict[str, Any], *, brief: bool) -> dict[str, Any]:
-    """The arguments; those that have their default value are left out of a `brief` call."""
+    """Return the arguments of a call, without those at their default if the call is `brief`."""
     if not brief:
         return arguments
-    return {name: value for name, value in arguments.items() if name not in DEFAULTS or value != DEFAULTS[name]}
+    defaults = shared_defaults()
+    return {name: value for name, value in arguments.items() if name not in defaults or value != defaults[name]}

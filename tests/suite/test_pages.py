@@ -1,0 +1,67 @@
+"""The README and docs/ hold what the code and the committed files say."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_python_of_the_readme_runs_and_prints_what_it_shows() -> None:
+    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=flags)
+
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_lines_have_at_most_120_characters(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+
+    prose = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith(("|", "    "))]
+    long = [number for number, line in prose if len(line) > 120]
+
+    assert long == [], "wrap these lines, so that a diff can be read"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        place = (page.parent / target) if target else page
+        assert place.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(place), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_results_page_is_what_its_generator_writes() -> None:
+    written = subprocess.run(
+        [sys.executable, "tools/results_page.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == written.stdout, (
+        "run: python tools/results_page.py > docs/results.md"
+    )
+
+
+def test_the_glossary_has_at_most_40_entries() -> None:
+    entries = re.findall(r"^- \*\*", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+    assert 20 <= len(entries) <= 40

@@ -1,0 +1,1 @@
+"""Tools for maintainers. They are not part of the installed package."""

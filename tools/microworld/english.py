@@ -1,0 +1,226 @@
+"""The microworld in English: a sentence as words with entity spans, and as running text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tools.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
+from tools.microworld.names import EntityType
+from tools.microworld.topics import DAYS, MONTHS, past, present
+from touchstone.sources.embedded import TAGS
+
+RECENT = ("last week", "last year", "yesterday", "this month")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words `start` to `end` (not included) name an entity."""
+
+    start: int
+    end: int
+    type: EntityType
+
+
+@dataclass(frozen=True)
+class Told:
+    """Words `start` to `end` (not included) tell what fills a slot of the sentence's clause number `clause`."""
+
+    start: int
+    end: int
+    clause: int
+    slot: str
+
+
+@dataclass
+class Telling:
+    """Words, the spans among them that are names, and where each slot is told."""
+
+    words: list[str] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    slots: list[Told] = field(default_factory=list)
+
+    def say(self, words: str) -> None:
+        self.words += words.split()
+
+    def name(self, mention: Mention) -> None:
+        start = len(self.words)
+        self.words += mention.words
+        self.spans.append(Span(start, len(self.words), mention.entity.type))
+
+    def tags(self) -> list[int]:
+        """(words,) index into `TAGS`, IOB2."""
+        tags = [0] * len(self.words)
+        for span in self.spans:
+            begin = TAGS.index(f"B-{span.type}")
+            tags[span.start : span.end] = [begin] + [begin + 1] * (span.end - span.start - 1)
+        return tags
+
+
+def tell(sentence: Sentence) -> Telling:
+    """A sentence in words. Every style has at least one word."""
+    telling = Telling()
+    match sentence.style:
+        case "foreign":
+            telling.say(sentence.foreign)
+            return telling
+        case "listing":
+            for position, mention in enumerate(sentence.names):
+                if position % 3 == 2:  # every third follows its neighbour directly: adjacent entities of one type
+                    telling.say(",")
+                telling.name(mention)
+            return telling
+    if sentence.place is not None:
+        if sentence.style == "dateline":
+            telling.name(sentence.place)
+            telling.say(f", {MONTHS[sentence.day % 12]} {sentence.day} -")
+        else:
+            telling.say("In")
+            telling.name(sentence.place)
+            telling.say(",")
+    for position, clause in enumerate(sentence.clauses):
+        if position:
+            telling.words[-1:] = [",", str(sentence.connective)]
+        tell_clause(clause, telling, number=position)
+    if sentence.speaker is not None and telling.words[-1] == ".":
+        telling.words[-1] = ","
+        telling.name(sentence.speaker)
+        telling.say("said .")
+    if sentence.emoji is not None:
+        telling.say(sentence.emoji)
+    if sentence.style == "headline":
+        telling.words = [word.upper() for word in telling.words if word != "."]
+    telling.words[0] = telling.words[0][:1].upper() + telling.words[0][1:]
+    if sentence.stray:
+        telling.words.append("\u200f")
+    return telling
+
+
+def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None, number: int = 0) -> None:
+    """A clause by its frame's English, or by another pattern in the same notation."""
+    fillers = dict(clause.slots)
+    subject: Filler = None
+    for word in (pattern or clause.frame.english).split():
+        if word.startswith("{"):
+            filler = fillers[word[1:-1]]
+            if subject is None and can_act(filler):
+                subject = filler
+            start = len(telling.words)
+            _tell_filler(filler, telling)
+            if filler is not None:
+                telling.slots.append(Told(start, len(telling.words), number, word[1:-1]))
+        elif word.startswith("["):
+            plural = word.endswith("+]") or (isinstance(subject, Phrase) and subject.plural and not word.endswith("-]"))
+            verb = word.strip("[+-]")
+            telling.say(past(verb, plural=plural) if clause.past else present(verb, plural=plural))
+        elif word == "<his>":
+            telling.say(_possessive(subject))
+        else:
+            if word == "that":
+                subject = None
+            telling.say(word)
+
+
+def can_act(filler: Filler) -> bool:
+    """Not the `striker` and not the `Norlandian` of "Norlandian striker Miller"."""
+    return isinstance(filler, Phrase) or (isinstance(filler, Mention) and filler.entity.role != "people")
+
+
+def _possessive(subject: Filler) -> str:
+    if isinstance(subject, Phrase) and subject.plural:
+        return "their"
+    if isinstance(subject, Mention) and subject.entity.role == "person":
+        return "her" if subject.entity.feminine else "his"
+    return "its"
+
+
+def _tell_filler(filler: Filler, telling: Telling) -> None:
+    match filler:
+        case Mention():
+            telling.name(filler)
+        case Phrase():
+            noun = filler.noun.plural if filler.plural else filler.noun.singular
+            words = f"{filler.adjective} {noun}" if filler.adjective else noun
+            article = "an" if filler.article == "a" and words[0] in "aeiou" else filler.article
+            telling.say(f"{article} {words}")
+        case Term():
+            telling.say(filler.word)
+        case Value():
+            telling.say(_value(filler))
+
+
+def _value(value: Value) -> str:
+    amount = value.amount
+    match value.kind:
+        case "money":
+            return f"$ {amount} million"
+        case "score":
+            return f"{amount // 6}-{amount % 6}"
+        case "day":
+            return f"on {DAYS[amount]}"
+        case "month":
+            return f"in {MONTHS[amount]}"
+        case "year":
+            return f"in {amount}"
+        case "recent":
+            return RECENT[amount]
+        case "number" | "percent":
+            return str(amount)
+
+
+NO_SPACE_BEFORE = frozenset({",", ".", ";", ":", "?", "'s", "。"})
+NO_SPACE_AFTER = frozenset({"$"})
+
+
+@dataclass(frozen=True)
+class Page:
+    """Sentences as running text.
+
+    Attributes:
+        text: all of it.
+        tellings: each sentence in words.
+        words: for each sentence its words' (start, end) in `text`, in characters.
+    """
+
+    text: str
+    tellings: list[Telling]
+    words: list[list[tuple[int, int]]]
+
+
+def page(document: Iterable[Sentence]) -> Page:
+    """A document, or any sentences, as one writes them: sentences in a row, punctuation attached."""
+    pieces: list[str] = []
+    tellings: list[Telling] = []
+    places: list[list[tuple[int, int]]] = []
+    length = 0
+    for sentence in document:
+        telling = tell(sentence)
+        within: list[tuple[int, int]] = []
+        glue = True
+        for word in telling.words:
+            if not glue and word not in NO_SPACE_BEFORE:
+                pieces.append(" ")
+                length += 1
+            pieces.append(word)
+            within.append((length, length + len(word)))
+            length += len(word)
+            glue = word in NO_SPACE_AFTER
+        pieces.append(" ")
+        length += 1
+        tellings.append(telling)
+        places.append(within)
+    return Page("".join(pieces).rstrip(" "), tellings, places)
+
+
+def running_text(document: Iterable[Sentence]) -> str:
+    """A document, or any sentences, as text."""
+    return page(document).text
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words as text, punctuation attached."""
+    text, glue = "", True
+    for word in words:
+        text += word if glue or word in NO_SPACE_BEFORE else f" {word}"
+        glue = word in NO_SPACE_AFTER
+    return text

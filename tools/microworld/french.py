@@ -1,0 +1,268 @@
+"""The microworld in French.
+
+A frame's French is a pattern of words as its English is:
+
+    {slot}                 a name or a phrase, with the article it has
+    {the slot}             with this article: `the`, `a`, `some` (indefinite plural), `his`, `their`, `no`
+    {the nouns people}     with adjectives of further slots, in agreement (a people is a nationality)
+    {the job person}       a profession as the person's gender has it; `job` may be a profession's English word
+    {adjective noun}       an adjective alone that agrees with a slot, or with `m`, `f`
+    {in town} {from town}  with the place's preposition: à Weston, en Norlia, au Dalstan; de Norlia, du Dalstan
+    [verb]                 in the clause's tense, agreeing with the first slot that can act, after `que` the first there
+    [verb:slot,slot]       agreeing with these slots, or with `ms`, `fs`, `mp`, `fp`
+
+Then the words of the whole sentence are joined as French joins them (`french_joining`).
+Names stay as they are, but for what is translated in them (the Bank of Norlia: la Banque de Norlia).
+
+What English leaves open is open here too: who is named by surname alone is told in the masculine, unless the sentence
+says `her`. Past is the passé composé, and the imperfect for states.
+
+Punctuation: a plain space before `:` and `%`, the plain apostrophe, capitals with their accents.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from tools.microworld.english import can_act
+from tools.microworld.french_joining import begins_with_vowel, join
+from tools.microworld.french_words import (
+    ADJECTIVES,
+    BODIES,
+    CONNECTIVES,
+    DAYS,
+    EVENTS,
+    FEMININE_COUNTRY_ENDINGS,
+    JOBS,
+    LANDMARKS,
+    MASCULINE_COUNTRY_ENDINGS,
+    MONTHS,
+    NOUNS,
+    RECENT,
+    VERBS,
+    Agreement,
+    FrenchAdjective,
+    is_feminine,
+    nationality,
+)
+from tools.microworld.grammar import Clause, Filler, Mention, Phrase, Sentence, Term, Value
+
+DETERMINERS = ("the", "a", "some", "his", "their", "no", "in", "from")
+FIXED = {
+    "m": Agreement(),
+    "f": Agreement(feminine=True),
+    "ms": Agreement(),
+    "fs": Agreement(feminine=True),
+    "mp": Agreement(plural=True),
+    "fp": Agreement(feminine=True, plural=True),
+}
+
+
+def french_text(sentence: Sentence) -> str:
+    """A sentence in French, as one writes it."""
+    match sentence.style:
+        case "foreign":
+            return sentence.foreign
+        case "listing":
+            words: list[str] = []
+            for position, mention in enumerate(sentence.names):
+                words += [","] * (position % 3 == 2)
+                words.append(" ".join(mention.words))
+            return join(words)
+    words = []
+    if sentence.place is not None:
+        place = " ".join(sentence.place.words)
+        if sentence.style == "dateline":
+            day = "1er" if sentence.day == 1 else str(sentence.day)
+            words += [place, ",", "le", day, MONTHS[sentence.day % 12], "-"]
+        else:
+            words += ["à", place, ","]
+    for position, clause in enumerate(sentence.clauses):
+        if position:
+            words[-1:] = [",", *CONNECTIVES[str(sentence.connective)].split()]
+        words += ClauseInFrench(clause).words()
+    if sentence.speaker is not None and words[-1] == ".":
+        words[-1:] = [",", "a", "dit", *_named(sentence.speaker, "the"), "."]
+    if sentence.emoji is not None:
+        words.append(sentence.emoji)
+    if sentence.style == "headline" and words[-1] == ".":
+        del words[-1]
+    text = join(words)
+    text = text.upper() if sentence.style == "headline" else text[:1].upper() + text[1:]
+    return f"{text} \u200f" if sentence.stray else text
+
+
+class ClauseInFrench:
+    """Tells one clause, by its frame's French pattern."""
+
+    def __init__(self, clause: Clause) -> None:
+        self.clause = clause
+        self.fillers: dict[str, Filler] = dict(clause.slots)
+        acting = (filler for _, filler in clause.slots if can_act(filler))
+        self.says_his_of = next(acting, None) if "<his>" in clause.frame.english else None
+
+    def words(self) -> list[str]:
+        told: list[str] = []
+        subject: str | None = None
+        for part in _parts(self.clause.frame.french):
+            if part.startswith("{"):
+                head = self._slot(part[1:-1].split(), told)
+                if subject is None and head is not None:
+                    subject = head
+            elif part.startswith("["):
+                infinitive, _, agreed = part[1:-1].partition(":")
+                verb = VERBS[infinitive]
+                agreement = self._agreement(*(agreed or str(subject)).split(","))
+                told += (verb.past(agreement) if self.clause.past else verb.present(agreement)).split()
+            else:
+                if part == "que":
+                    subject = None
+                told.append(part)
+        return told
+
+    def _slot(self, parts: list[str], told: list[str]) -> str | None:
+        """Says a slot and returns its name where it can be a subject."""
+        determiner = parts.pop(0) if parts[0] in DETERMINERS else ""
+        head, *others = parts
+        filler = self.fillers.get(head, Term(head))
+        match filler:
+            case Mention(entity=entity) if entity.role == "people":
+                agreement = self._agreement(others[0])
+                form = nationality(entity.full[0]).agreeing(agreement)
+                # With an article it is a noun, and a noun of a people has a capital: la Norlandienne.
+                told += _determined(determiner, agreement, form.capitalize() if determiner else form)
+            case Mention():
+                told += _named(filler, determiner or "the")
+                return head
+            case Phrase():
+                told += self._phrase(filler, determiner, others)
+                return head
+            case Term(word) if word in JOBS and head != "adjective":
+                agreement = self._agreement(others[0])
+                adjectives = [self._adjective(other) for other in others[1:]]
+                told += _nominal(determiner, agreement, JOBS[word][agreement.feminine], adjectives)
+            case Term(word):
+                told += ADJECTIVES[word].agreeing(self._agreement(others[0])).split()
+            case Value():
+                told += _value(filler)
+        return None
+
+    def _adjective(self, slot: str) -> FrenchAdjective:
+        filler = self.fillers[slot]
+        if isinstance(filler, Mention):
+            return nationality(filler.entity.full[0])
+        assert isinstance(filler, Term), f"{slot} is no adjective"
+        return ADJECTIVES[filler.word]
+
+    def _phrase(self, phrase: Phrase, determiner: str, peoples: list[str]) -> list[str]:
+        noun = NOUNS[phrase.noun.singular]
+        adjectives = [self._adjective(people) for people in peoples]
+        if phrase.adjective:
+            adjectives.append(ADJECTIVES[phrase.adjective])
+        word = noun.plural if phrase.plural else noun.singular
+        determiner = determiner or phrase.article or "some"
+        return _nominal(determiner, Agreement(noun.feminine, phrase.plural), word, adjectives)
+
+    def _agreement(self, *slots: str) -> Agreement:
+        """With these slots, all of them together, or as fixed ("fp")."""
+        if slots[0] in FIXED:
+            return FIXED[slots[0]]
+        each = [self._agreement_of(slot) for slot in slots]
+        return Agreement(all(one.feminine for one in each), len(each) > 1 or each[0].plural)
+
+    def _agreement_of(self, slot: str) -> Agreement:
+        filler = self.fillers[slot]
+        if isinstance(filler, Phrase):
+            return Agreement(NOUNS[filler.noun.singular].feminine, filler.plural)
+        assert isinstance(filler, Mention), f"nothing agrees with {slot} in {self.clause.frame.french!r}"
+        entity = filler.entity
+        if entity.role == "person":
+            return Agreement(entity.feminine and (not filler.short or filler == self.says_his_of))
+        return Agreement(is_feminine(entity))
+
+
+@cache
+def _parts(pattern: str) -> list[str]:
+    return re.findall(r"\{[^}]*\}|\[[^\]]*\]|\S+", pattern)
+
+
+def _nominal(determiner: str, agreement: Agreement, noun: str, adjectives: list[FrenchAdjective]) -> list[str]:
+    """A noun with its determiner, and its adjectives before or after it; two peoples are joined by `et`."""
+    before, after = [], []
+    for position, adjective in enumerate(adjectives):
+        form = adjective.agreeing(agreement)
+        if not adjective.precedes:
+            both_peoples = position and adjective.people and adjectives[position - 1].people
+            after += ["et", form] if both_peoples else form.split()
+        elif agreement == Agreement() and begins_with_vowel(noun):
+            before = [adjective.before_vowel]  # un nouvel accord
+        else:
+            before = [form]
+    if determiner in ("some", "a") and agreement.plural and before:
+        return ["d'" if begins_with_vowel(before[0]) else "de", *before, noun, *after]  # de nouvelles lois
+    return [*_determined(determiner, agreement, *before, noun), *after]
+
+
+def _determined(determiner: str, agreement: Agreement, *words: str) -> list[str]:
+    feminine, plural = agreement.feminine, agreement.plural
+    match determiner:
+        case "the":
+            article = "les" if plural else "la" if feminine else "le"
+        case "a" | "some":
+            article = "des" if plural else "une" if feminine else "un"
+        case "his":
+            vowel = begins_with_vowel(words[0])
+            article = "ses" if plural else "sa" if feminine and not vowel else "son"  # son équipe
+        case "their":
+            article = "leurs" if plural else "leur"
+        case _:
+            return list(words)
+    return [article, *words]
+
+
+def _named(mention: Mention, determiner: str) -> list[str]:
+    """A name with what goes before it: the article of a country, a river or a cup, or a place's preposition."""
+    entity, words = mention.entity, mention.words
+    match entity.role:
+        case "country":
+            return _country(words[0], determiner)
+        case "body":
+            return [*BODIES[words[0]].split(), "de", words[-1]]
+        case "landmark":
+            return [*LANDMARKS[words[0]].split(), words[-1]] if LANDMARKS[words[0]] else [" ".join(words)]
+        case "event":
+            return [*EVENTS[words[1]].split(), words[0]]
+    name = " ".join(words)
+    return {"in": ["à", name], "from": ["de", name]}.get(determiner, [name])
+
+
+def _country(name: str, determiner: str) -> list[str]:
+    feminine = name.endswith(FEMININE_COUNTRY_ENDINGS)
+    if not feminine and not name.endswith(MASCULINE_COUNTRY_ENDINGS):
+        return {"in": ["à", name], "from": ["de", name]}.get(determiner, [name])
+    article = "la" if feminine else "le"
+    if determiner == "in":
+        return ["en", name] if feminine or begins_with_vowel(name) else ["à", article, name]
+    if determiner == "from":
+        return ["de", name] if feminine or begins_with_vowel(name) else ["de", article, name]
+    return [article, name]
+
+
+def _value(value: Value) -> list[str]:
+    amount = value.amount
+    match value.kind:
+        case "money":
+            return [str(amount), "million" if amount == 1 else "millions", "de", "dollars"]
+        case "score":
+            return [f"{amount // 6}-{amount % 6}"]
+        case "day":
+            return [DAYS[amount]]
+        case "month":
+            return ["en", MONTHS[amount]]
+        case "year":
+            return ["en", str(amount)]
+        case "recent":
+            return RECENT[amount].split()
+        case "number" | "percent":
+            return [str(amount)]
