@@ -574,7 +574,7 @@ def test_a_slow_tokenizer_is_taken_and_refused_where_word_ids_are_needed(tmp_pat
     tokenizer = open_source(DATA, MODEL, access=Access(checkpoint=tmp_path)).tokenizer()
     assert not tokenizer.is_fast
     assert tokenizer.decode(tokenizer("Rain")["input_ids"], skip_special_tokens=True) == "Rain"
-    with pytest.raises(SourceError, match=r"slow one \(ByT5Tokenizer\), which does not know word_ids"):
+    with pytest.raises(SourceError, match=r"slow one \(ByT5Tokenizer\), which has no word_ids"):
         tokenize(tokenizer, ["Rain"], pretokenized=False, max_length=None)
 
 
