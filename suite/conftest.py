@@ -48,7 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="train with this engine (trainer, loop, packed); repeatable; default: trainer and loop, as in the course",
+        help="train with this engine (trainer, loop, packed, or package.module:attribute for your own, see "
+        "docs/your-own-engine.md); repeatable; default: trainer and loop, as in the course",
     )
     add(
         "--seeds",

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_model
 from transformers import PreTrainedModel
 
@@ -56,7 +56,7 @@ class Saved(BaseModel):
     step_seconds: list[float]
     padded_tokens: int
     items: int
-    probes: dict[str, list[str]]
+    sample_outputs: dict[str, list[str]] = Field(validation_alias=AliasChoices("sample_outputs", "probes"))
 
     @classmethod
     def of(cls, run: TrainingRun, *, identity: Identity, step: int, phases: Mapping[str, float]) -> Saved:
@@ -69,7 +69,7 @@ class Saved(BaseModel):
             step_seconds=run.step_seconds,
             padded_tokens=run.padded_tokens,
             items=run.items,
-            probes=run.probes,
+            sample_outputs=run.sample_outputs,
         )
 
     def restore(self, run: TrainingRun) -> None:
@@ -79,7 +79,7 @@ class Saved(BaseModel):
         run.step_seconds = list(self.step_seconds)
         run.tokens = run.trajectory[-1].tokens if run.trajectory else 0
         run.padded_tokens, run.items = self.padded_tokens, self.items
-        run.probes = dict(self.probes)
+        run.sample_outputs = dict(self.sample_outputs)
 
 
 def identify(pipeline: Pipeline, *, engine: str, recipe: Recipe, seed: int, world_size: int = 1) -> Identity:

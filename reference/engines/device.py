@@ -87,7 +87,7 @@ def peak_device_bytes(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
-def large_blocks_from_the_heap() -> None:
+def keep_freed_memory() -> None:
     """Let the C library keep large blocks that were freed, on pages of 2 MiB, where it can be told so (glibc).
 
     It takes blocks beyond 32 MiB from the system and gives them back each time, and the system fills each page with

@@ -8,14 +8,22 @@ https://github.com/huggingface/accelerate/issues/226).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from touchstone.engines.device import resolve_device
 from touchstone.engines.order import evaluation_batches
 from touchstone.engines.ranks import Ranks
-from touchstone.pipelines.pipeline import Batch, Pipeline, Score
+from touchstone.engines.training import Execution
+from touchstone.pipelines.pipeline import Batch, Pipeline, Score, evaluating
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""The dtype of the matrix products, where it is not float32."""
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:
@@ -44,17 +52,37 @@ def predict_share(
         pipeline, batch_size=batch_size, workers=workers, pinned=device.type == "cuda", rank=rank, world=world
     )
     predictions: list[Any] = []
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for batch in loader:
-                predictions += pipeline.predict(model, to_device(batch, device))
-                if each is not None:
-                    each(len(predictions))
-    finally:
-        model.train(training)
+    with evaluating(model):
+        for batch in loader:
+            predictions += pipeline.predict(model, to_device(batch, device))
+            if each is not None:
+                each(len(predictions))
     return dict(zip(indices, predictions, strict=True))
+
+
+def predict_validation(pipeline: Pipeline, model: PreTrainedModel, *, execution: Execution) -> list[Any]:
+    """Predict every example of the validation split on one device: what an engine's `evaluate` is by default.
+
+    Returns:
+        predictions[i] is of example i; `pipeline.score` takes them.
+    """
+    device = resolve_device(execution.device, precision=execution.precision)
+    dtype = HALF_PRECISION.get(execution.precision)
+    model.to(device)  # type: ignore[arg-type]
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        share = predict_share(
+            pipeline,
+            model=model,
+            device=device,
+            batch_size=execution.eval_batch_size,
+            workers=execution.workers,
+        )
+    return in_order(share)
+
+
+def in_order(predictions: Mapping[int, Any]) -> list[Any]:
+    """Return the predictions of all examples in the order of the data."""
+    return [predictions[index] for index in range(len(predictions))]
 
 
 def gather_shares(share: Mapping[int, Any], *, ranks: Ranks) -> list[dict[int, Any]]:

@@ -23,7 +23,7 @@ MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
-    """Train a pipeline by the recipe; see `Engine`.
+    """Train a pipeline by the recipe; see `touchstone.engines.engine.Train`.
 
     Raises:
         EngineError: a device, precision or checkpoint that is not to be had, a loss that is not finite.

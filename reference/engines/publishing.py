@@ -166,7 +166,7 @@ def _results(run: TrainingRun) -> list[str]:
 
 
 def _probes(run: TrainingRun) -> list[str]:
-    shown = {moment: lines for moment, lines in run.probes.items() if lines}
+    shown = {moment: lines for moment, lines in run.sample_outputs.items() if lines}
     if not shown:
         return []
     # Indented, not fenced: no line of a probe can end it.

@@ -464,9 +464,9 @@ class Session:
             plain = self.ranks.from_first(lambda: [asdict(score) for score in score_shares(self.pipeline, shares)])
             scores = tuple(Score(**score) for score in plain)
             if self.ranks.first and not self.run.evaluations:
-                self.run.probes["before"] = self.pipeline.probe(model)
+                self.run.sample_outputs["before"] = self.pipeline.sample_outputs(model)
             if self.ranks.first and step == self.steps:
-                self.run.probes["after"] = self.pipeline.probe(model)
+                self.run.sample_outputs["after"] = self.pipeline.sample_outputs(model)
         evaluation = Evaluation(step / self.steps_an_epoch, step, scores, time.perf_counter() - started)
         self.run.evaluations.append(evaluation)
         self._reporter.scored(examples, score=scores[0])

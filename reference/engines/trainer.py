@@ -29,7 +29,7 @@ TRAINING_ARGUMENTS = "training_args.bin"
 
 
 def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
-    """Train a pipeline by the recipe; see `Engine`.
+    """Train a pipeline by the recipe; see `touchstone.engines.engine.Train`.
 
     Raises:
         EngineError: a device, precision or checkpoint that is not to be had, a loss that is not finite.

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from touchstone.pipelines.pipeline import Pipeline, Score
+from touchstone.engines import EngineError as EngineError
+from touchstone.pipelines.pipeline import Score
 
 if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
     from transformers import PreTrainedModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal["prepare", "train", "evaluate", "save"]
-
-
-class EngineError(Exception):
-    """A run that cannot be done as asked: says what was asked, why not, and what to do about it."""
 
 
 class Recipe(BaseModel):
@@ -124,8 +121,8 @@ class TrainingRun:
     device_bytes: list[int] | None = None
     """Each rank's peak on its own device; None where there is no device beside the host."""
     parameters: int = 0
-    probes: dict[str, list[str]] = field(default_factory=dict)
-    """`before` and `after` training: what `Pipeline.probe` showed. On rank 0 alone."""
+    sample_outputs: dict[str, list[str]] = field(default_factory=dict)
+    """The lines of `Pipeline.sample_outputs`, `before` and `after` training. Only rank 0 has them."""
     model: PreTrainedModel | None = None
 
     @property
@@ -137,11 +134,3 @@ class TrainingRun:
     def peak_device_bytes(self) -> int | None:
         """Of the rank that held most; None where there is no device beside the host."""
         return None if self.device_bytes is None else max(self.device_bytes)
-
-
-class Engine(Protocol):
-    """A way to train any pipeline. Engines reach the same metric; they differ in time."""
-
-    def __call__(
-        self, pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None
-    ) -> TrainingRun: ...

@@ -237,7 +237,7 @@ class CausalLM(Pipeline):
             Score("token_accuracy", right / n, n, True, f"accuracy|{how}"),
         ]
 
-    def probe(self, model: torch.nn.Module) -> list[str]:
+    def sample_outputs(self, model: torch.nn.Module) -> list[str]:
         """The last line of each prompt with its likeliest completion, line ends as a sign."""
         training = model.training
         model.eval()

@@ -222,7 +222,7 @@ class MaskedLM(Pipeline):
             Score("masked_accuracy", right / n, n, True, f"accuracy|{mask}"),
         ]
 
-    def probe(self, model: torch.nn.Module) -> list[str]:
+    def sample_outputs(self, model: torch.nn.Module) -> list[str]:
         """The five likeliest fillings of the probe, with their probabilities."""
         inputs = self.tokenizer(self.example, return_tensors="pt").to(next(model.parameters()).device)
         position = int((inputs["input_ids"][0] == self.tokenizer.mask_token_id).nonzero()[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -142,8 +143,8 @@ class Pipeline(ABC):
     def score(self, predictions: Sequence[Any]) -> list[Score]:
         """The metrics of all validation examples, the task's main one first; `predictions[i]` is of example i."""
 
-    def probe(self, model: torch.nn.Module) -> list[str]:
-        """A few lines that show a person what the model does now, before and after training. None by default."""
+    def sample_outputs(self, model: torch.nn.Module) -> list[str]:
+        """Return a few lines that show a person what the model produces, before and after training. Default: none."""
         return []
 
 
@@ -174,3 +175,15 @@ class FeatureRows(torch.utils.data.Dataset[Feature]):
 
 def to_tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, compute no gradients, and restore the model's mode on exit."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)

@@ -371,7 +371,7 @@ class QuestionAnswering(Pipeline):
             null_threshold=self.options.null_threshold,
         )
 
-    def probe(self, model: torch.nn.Module) -> list[str]:
+    def sample_outputs(self, model: torch.nn.Module) -> list[str]:
         """The first questions of validation with the answer, marked in its context, and what the model answers."""
         split = self.split("validation")
         rows = np.flatnonzero(split.example < PROBED)

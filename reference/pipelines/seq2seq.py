@@ -381,7 +381,7 @@ class Seq2Seq(Pipeline):
             "print(tokenizer.decode(ids[0], skip_special_tokens=True))",
         ]
 
-    def probe(self, model: torch.nn.Module) -> list[str]:
+    def sample_outputs(self, model: torch.nn.Module) -> list[str]:
         """What the model makes of the first validation examples."""
         rows = FeatureRows(self.columns("validation"))
         chosen = range(min(PROBES, len(rows)))

@@ -1,4 +1,4 @@
-"""Pipelines on a scrap of the microworld, for runs of a tenth of a second."""
+"""Small pipelines on the microworld, whose runs take a tenth of a second."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "summarization": {"max_source_length": 96, "max_target_length": 24, "max_new_tokens": 12},
     "causal-lm": {"context_length": 32, "remainder": "keep", "train_chunks": 24, "validation_chunks": 17},
 }
-"""What the tasks need beyond their defaults; a task that is not here is taken with those."""
+"""Options that differ from the defaults, by task."""
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "masked-lm": {"architecture": "distilbert"},
     "translation": {"architecture": "marian", "tokenizer": "metaspace-bpe"},
     "summarization": {"architecture": "t5", "tokenizer": "metaspace-bpe"},
     "causal-lm": {"architecture": "gpt2", "tokenizer": "byte-bpe"},
 }
-"""Where the head wants another model than BERT."""
+"""Tasks whose head needs another model than BERT."""
 
 
 def tiny_pipeline(task: str, *, seed: int = 0, train: int = 24, dropout: float = 0.1) -> Pipeline:
-    """`train` documents for training, 17 for validation (a prime: no batch size divides it), one layer of 32 units."""
+    """Return a pipeline with `train` documents for training and 17 for validation; its model has one layer of 32 units.
+
+    17 is a prime, so that no batch size divides it.
+    """
     settings: dict[str, Any] = {"layers": 1, "hidden": 32, "heads": 2, "dropout": dropout}
     checkpoint = MicroworldCheckpoint(**CHECKPOINTS.get(task, {"architecture": "bert"}) | settings)
     source = open_source(MicroworldData(train=train, validation=17), checkpoint)
@@ -36,8 +39,8 @@ def tiny_pipeline(task: str, *, seed: int = 0, train: int = 24, dropout: float =
     return kind(source, options=kind.Options(**OPTIONS.get(task, {})), seed=seed)
 
 
-class Watched:
-    """What a pipeline is asked to collate: (epoch, example) of every training example, in order."""
+class RecordedOrder:
+    """The order in which a pipeline collates training examples: `seen` holds (epoch, example) of each."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.seen: list[tuple[int, int]] = []

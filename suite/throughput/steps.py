@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from touchstone.engines import ENGINES
+from touchstone.engines import load_engine
 from touchstone.engines.training import Execution, Recipe, TrainingRun
 from touchstone.engines.work import WorkError, necessary_work
 from touchstone.pipelines import PIPELINES
@@ -52,7 +52,7 @@ def race(target: str, payload: Message, *, ways: Sequence[str], rounds: int, log
     found: dict[str, list[Message]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways:
-            engine, precision = way.split(":")
+            engine, _, precision = way.rpartition(":")
             outcome = run_isolated(
                 target,
                 payload=payload | {"engine": engine, "precision": precision, "count": number == rounds - 1},
@@ -76,7 +76,7 @@ def take_steps(payload: Message, send: Send) -> Message:
     warm_up = max(WARM_UP[0], round(WARM_UP[1] * in_all))
     recipe = spec.recipe.model_copy(update={"stop_after": warm_up + STEPS})
     execution = Execution(seed=1, precision=payload["precision"])
-    run = ENGINES[payload["engine"]](pipeline, recipe=recipe, execution=execution)
+    run = load_engine(payload["engine"]).train(pipeline, recipe=recipe, execution=execution)
     steps = len(run.step_seconds)
     return {
         "steps": in_all,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from touchstone.engines import engine_slug
 from touchstone.interface.config import CONFIG
 from touchstone.interface.options import split_task
 from touchstone.pipelines import PIPELINES
@@ -41,14 +42,18 @@ def test_training_and_evaluation(task: str, pytestconfig: pytest.Config) -> None
 
 
 def raced(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Config) -> dict[str, list[Message]]:
-    """Of the first way and of those on the engines that were asked for."""
+    """Time the first way and those of the engines named with `--engine`. An engine without a way runs in fp32."""
     session = config.stash[CONFIG]
+    named = session.engines
+    have = {way.rpartition(":")[0] for way in ways}
+    chosen = [way for way in ways if way == ways[0] or not named or way.rpartition(":")[0] in named]
+    chosen += [f"{engine}:fp32" for engine in named if engine not in have]
     mirror = None if session.mirror is None else str(session.mirror)
     try:
         return race(
             target,
             {"spec": task, "profile": session.profile, "mirror": mirror},
-            ways=[way for way in ways if way == ways[0] or not session.engines or way.split(":")[0] in session.engines],
+            ways=chosen,
             rounds=config.getoption("--rounds"),
             log=session.logs / f"speed-{task}.log",
         )
@@ -59,11 +64,11 @@ def raced(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Confi
 def taken(found: dict[str, list[Message]]) -> tuple[Steps, ...]:
     engines = []
     for way, results in found.items():
-        engine, precision = way.split(":")
+        engine, _, precision = way.rpartition(":")
         last = results[-1]
         engines.append(
             Steps(
-                engine=engine,
+                engine=engine_slug(engine),
                 precision=precision,
                 rounds=tuple(tuple(result["seconds"]) for result in results),
                 samples=last["samples"],

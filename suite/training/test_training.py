@@ -88,7 +88,7 @@ def _groups(trials: list[Trial]) -> dict[str, list[Trial]]:
     """The trials that differ in their seed alone."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(f"{trial.spec.name}-{trial.engine}", []).append(trial)
+        groups.setdefault(trial.group, []).append(trial)
     return groups
 
 

@@ -16,17 +16,26 @@ import torch
 from transformers import BertForTokenClassification, Trainer, TrainingArguments, set_seed
 
 from tests.support.tiny_source import TinySource
-from touchstone.engines import ENGINES
+from touchstone.engines import engine_names, load_engine
 from touchstone.engines.checkpoint import checkpoints
 from touchstone.engines.device import resolve_device
+from touchstone.engines.engine import Train
 from touchstone.engines.evaluation import predict_share, score_shares
 from touchstone.engines.loop import _optimizer
 from touchstone.engines.order import EpochOrder
 from touchstone.engines.session import Clock, StepTimer
-from touchstone.engines.training import Engine, EngineError, Execution, Progress, Recipe, TrainingRun
+from touchstone.engines.training import EngineError, Execution, Progress, Recipe, TrainingRun
 from touchstone.pipelines import PIPELINES, Pipeline, TokenClassification
 from touchstone.pipelines.pipeline import Batch, FeatureRows
-from touchstone.suite.reproducibility.comparing import assert_close_losses, assert_same_update
+from touchstone.suite.reproducibility.comparing import (
+    Interrupted,
+    assert_close_losses,
+    assert_same_bits,
+    assert_same_update,
+    interrupt_after,
+    losses,
+    weights,
+)
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "token-classification": {"max_length": 64},
@@ -34,8 +43,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "question-answering": {"max_length": 24, "stride": 4},
 }
 CPU = torch.device("cpu")
+NAMES = engine_names()
 
-every_engine = pytest.mark.parametrize("engine", list(ENGINES.values()), ids=list(ENGINES))
+every_engine = pytest.mark.parametrize("engine", [load_engine(name).train for name in NAMES], ids=NAMES)
 every_task = pytest.mark.parametrize("task", OPTIONS)
 
 
@@ -48,29 +58,12 @@ def recipe(**values: Any) -> Recipe:
     return Recipe(**{"epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "weight_decay": 0.01} | values)
 
 
-def losses(run: TrainingRun) -> list[float]:
-    return [point.loss for point in run.trajectory]
-
-
-def weights(run: TrainingRun) -> dict[str, torch.Tensor]:
-    assert run.model is not None
-    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-
-
-def assert_same_bits(expected: TrainingRun, got: TrainingRun) -> None:
-    assert losses(expected) == losses(got)
-    assert [e.scores for e in expected.evaluations] == [e.scores for e in got.evaluations]
-    first, second = weights(expected), weights(got)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
-
-
 # What a run gives -----------------------------------------------------------------------------------------------------
 
 
 @every_engine
 @every_task
-def test_a_run_holds_everything_a_record_needs(engine: Engine, task: str) -> None:
+def test_a_run_holds_everything_a_record_needs(engine: Train, task: str) -> None:
     pipe = pipeline(task)
     run = engine(pipe, recipe=recipe(epochs=2, batch_size=4, accumulation=3), execution=Execution(seed=0))
     n = len(FeatureRows(pipe.columns("train")))
@@ -88,13 +81,13 @@ def test_a_run_holds_everything_a_record_needs(engine: Engine, task: str) -> Non
     assert run.peak_device_bytes is None
     assert run.model is not None
     assert sum(p.numel() for p in run.model.parameters()) == run.parameters
-    assert set(run.probes) == {"before", "after"}
+    assert set(run.sample_outputs) == {"before", "after"}
     assert run.trajectory[-1].learning_rate - 3e-3 * (1 / steps) == 0.0  # linear: the last step takes the last share
 
 
 @every_engine
 @every_task
-def test_training_learns(engine: Engine, task: str) -> None:
+def test_training_learns(engine: Train, task: str) -> None:
     run = engine(pipeline(task), recipe=recipe(epochs=4), execution=Execution(seed=0))
     before, after = ({s.name: s for s in e.scores}["loss"].value for e in (run.evaluations[0], run.evaluations[-1]))
 
@@ -102,7 +95,7 @@ def test_training_learns(engine: Engine, task: str) -> None:
 
 
 @every_engine
-def test_a_fraction_of_an_epoch_ends_with_an_evaluation(engine: Engine) -> None:
+def test_a_fraction_of_an_epoch_ends_with_an_evaluation(engine: Train) -> None:
     run = engine(pipeline(), recipe=recipe(epochs=1.5), execution=Execution(seed=0))
 
     assert len(run.trajectory) == 15
@@ -118,7 +111,7 @@ def test_engines_give_the_same_losses_without_dropout(task: str, schedule: str) 
     settings = recipe(epochs=3, batch_size=2, accumulation=2, warmup_steps=3, schedule=schedule)
     first, *others = (
         train(pipeline(task, source=TinySource(dropout=0.0)), recipe=settings, execution=Execution(seed=1))
-        for train in ENGINES.values()
+        for train in (load_engine(name).train for name in engine_names())
     )
 
     assert len(first.trajectory) >= 20
@@ -149,7 +142,7 @@ def ragged() -> TinySource:
 SCALE_SENSITIVE = {"epsilon": 1.0, "max_grad_norm": 1e6, "learning_rate": 0.1, "schedule": "constant"}
 
 
-def cut_runs(engine: Engine, make: Callable[[], Pipeline]) -> list[TrainingRun]:
+def cut_runs(engine: Train, make: Callable[[], Pipeline]) -> list[TrainingRun]:
     return [
         engine(
             make(),
@@ -162,7 +155,7 @@ def cut_runs(engine: Engine, make: Callable[[], Pipeline]) -> list[TrainingRun]:
 
 @every_engine
 @every_task
-def test_an_update_is_the_same_however_it_is_cut_into_micro_batches(engine: Engine, task: str) -> None:
+def test_an_update_is_the_same_however_it_is_cut_into_micro_batches(engine: Train, task: str) -> None:
     options = {"chunk_length": 9, "tail": "keep"} if task == "masked-lm" else {}
     runs = cut_runs(engine, lambda: pipeline(task, source=ragged(), **options))
 
@@ -179,7 +172,7 @@ class MeanLoss(TokenClassification):
 
 
 @every_engine
-def test_means_of_micro_batches_are_caught(engine: Engine) -> None:
+def test_means_of_micro_batches_are_caught(engine: Train) -> None:
     runs = cut_runs(engine, lambda: MeanLoss(ragged(), options=MeanLoss.Options(max_length=64), seed=3))
 
     with pytest.raises(AssertionError, match="4x2 ended with other weights than 8x1"):
@@ -251,7 +244,7 @@ def test_plain_trainer_adds_up_micro_batch_means_and_ours_does_not(
         "clip_grad_norm_",
         lambda *args, **kwargs: seen.append((out := clip(*args, **kwargs)).item()) or out,
     )
-    for train in ENGINES.values():
+    for train in (load_engine(name).train for name in engine_names()):
         for size, accumulation in ((8, 1), (1, 8)):
             settings = recipe(epochs=1, batch_size=size, accumulation=accumulation)
             train(pipe, recipe=settings, execution=Execution(seed=0))
@@ -263,21 +256,21 @@ def test_plain_trainer_adds_up_micro_batch_means_and_ours_does_not(
 
 @every_engine
 @every_task
-def test_the_same_seed_gives_the_same_bits(engine: Engine, task: str) -> None:
+def test_the_same_seed_gives_the_same_bits(engine: Train, task: str) -> None:
     first, second = (engine(pipeline(task), recipe=recipe(), execution=Execution(seed=7)) for _ in range(2))
 
     assert_same_bits(first, second)
 
 
 @every_engine
-def test_another_seed_gives_another_run(engine: Engine) -> None:
+def test_another_seed_gives_another_run(engine: Train) -> None:
     first, second = (engine(pipeline(), recipe=recipe(), execution=Execution(seed=seed)) for seed in (7, 8))
 
     assert losses(first) != losses(second)
 
 
 @every_engine
-def test_draws_of_the_caller_change_nothing(engine: Engine) -> None:
+def test_draws_of_the_caller_change_nothing(engine: Train) -> None:
     first = engine(pipeline(), recipe=recipe(), execution=Execution(seed=7))
     torch.manual_seed(123)
     np.random.seed(5)
@@ -289,7 +282,7 @@ def test_draws_of_the_caller_change_nothing(engine: Engine) -> None:
 
 
 @every_engine
-def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Engine) -> None:
+def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Train) -> None:
     settings = recipe(schedule="cosine", warmup_steps=3)
     whole = engine(pipeline(), recipe=settings, execution=Execution(seed=7))
     for steps in (4, 13):  # within the first epoch of 10 steps, and within the second
@@ -301,13 +294,13 @@ def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Engine) ->
         rates = [[point.learning_rate for point in run.trajectory] for run in (whole, stopped)]
         assert rates[0][:steps] == rates[1], "on the schedule of the whole"
         assert stopped.evaluations[-1].step == steps
-        assert stopped.probes.keys() == {"before", "after"}
+        assert stopped.sample_outputs.keys() == {"before", "after"}
     longer = engine(pipeline(), recipe=settings.model_copy(update={"stop_after": 99}), execution=Execution(seed=7))
     assert_same_bits(whole, longer)
 
 
 @every_engine
-def test_workers_change_nothing(engine: Engine, capfd: pytest.CaptureFixture[str]) -> None:
+def test_workers_change_nothing(engine: Train, capfd: pytest.CaptureFixture[str]) -> None:
     first, second = (
         engine(pipeline("masked-lm"), recipe=recipe(), execution=Execution(seed=7, workers=workers))
         for workers in (0, 2)
@@ -421,7 +414,7 @@ def test_steps_are_timed_from_mark_to_mark() -> None:
 
 @every_engine
 def test_the_training_clock_stands_still_during_evaluation_and_saving(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(function: Any) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -444,27 +437,10 @@ def test_the_training_clock_stands_still_during_evaluation_and_saving(
 # Checkpoints ----------------------------------------------------------------------------------------------------------
 
 
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_after(saves: int) -> Any:
-    """A report that interrupts the run when training goes on after that many saves."""
-    seen = 0
-
-    def report(progress: Progress) -> None:
-        nonlocal seen
-        seen += progress.phase == "save"
-        if progress.phase == "evaluate" and seen >= saves:
-            raise Interrupted
-
-    return report
-
-
 @every_engine
 @every_task
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_run_equals_the_uninterrupted_one(engine: Engine, task: str, precision: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_one(engine: Train, task: str, precision: Any, tmp_path: Path) -> None:
     settings = recipe(epochs=3, accumulation=2, warmup_steps=2)
     whole = engine(pipeline(task), recipe=settings, execution=Execution(seed=5, precision=precision))
     execution = Execution(seed=5, precision=precision, save_dir=tmp_path, resume=True)
@@ -477,24 +453,24 @@ def test_a_resumed_run_equals_the_uninterrupted_one(engine: Engine, task: str, p
     assert [p.samples for p in whole.trajectory] == [p.samples for p in resumed.trajectory]
     assert (whole.tokens, whole.padded_tokens) == (resumed.tokens, resumed.padded_tokens)
     assert 0 < whole.items == resumed.items
-    assert whole.probes == resumed.probes
+    assert whole.sample_outputs == resumed.sample_outputs
     assert len(whole.step_seconds) == len(resumed.step_seconds)
 
 
 @every_engine
 @pytest.mark.parametrize("epochs", [1, 0.5])
-def test_resuming_a_finished_run_gives_it_back(engine: Engine, epochs: float, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_gives_it_back(engine: Train, epochs: float, tmp_path: Path) -> None:
     execution = Execution(seed=5, save_dir=tmp_path, resume=True)
     first = engine(pipeline("masked-lm"), recipe=recipe(epochs=epochs), execution=execution)
     again = engine(pipeline("masked-lm"), recipe=recipe(epochs=epochs), execution=execution)
 
     assert_same_bits(first, again)
     assert first.trajectory == again.trajectory
-    assert first.probes == again.probes
+    assert first.sample_outputs == again.sample_outputs
 
 
 @every_engine
-def test_a_checkpoint_loads_as_a_model_and_holds_no_foreign_pickle(engine: Engine, tmp_path: Path) -> None:
+def test_a_checkpoint_loads_as_a_model_and_holds_no_foreign_pickle(engine: Train, tmp_path: Path) -> None:
     run = engine(pipeline(), recipe=recipe(epochs=1), execution=Execution(seed=5, save_dir=tmp_path))
     [(step, path)] = checkpoints(tmp_path)
     loaded = BertForTokenClassification.from_pretrained(path)
@@ -509,7 +485,7 @@ def test_a_checkpoint_loads_as_a_model_and_holds_no_foreign_pickle(engine: Engin
 
 
 @every_engine
-def test_an_interrupted_save_is_passed_over(engine: Engine, tmp_path: Path) -> None:
+def test_an_interrupted_save_is_passed_over(engine: Train, tmp_path: Path) -> None:
     settings = recipe(epochs=2)
     execution = Execution(seed=5, save_dir=tmp_path, resume=True)
     whole = engine(pipeline(), recipe=settings, execution=execution)
@@ -531,7 +507,7 @@ def test_an_interrupted_save_is_passed_over(engine: Engine, tmp_path: Path) -> N
         ({"source": TinySource(train=41)}, "data"),
     ],
 )
-def test_resuming_another_run_is_refused(engine: Engine, change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_resuming_another_run_is_refused(engine: Train, change: dict[str, Any], message: str, tmp_path: Path) -> None:
     engine(pipeline(), recipe=recipe(epochs=1), execution=Execution(seed=5, save_dir=tmp_path))
     other = pipeline(source=change.get("source"), **change.get("options", {}))
     settings = recipe(**{"epochs": 1} | change.get("recipe", {}))
@@ -540,7 +516,7 @@ def test_resuming_another_run_is_refused(engine: Engine, change: dict[str, Any],
 
 
 @every_engine
-def test_a_directory_with_checkpoints_is_not_overwritten(engine: Engine, tmp_path: Path) -> None:
+def test_a_directory_with_checkpoints_is_not_overwritten(engine: Train, tmp_path: Path) -> None:
     execution = Execution(seed=5, save_dir=tmp_path)
     engine(pipeline(), recipe=recipe(epochs=1), execution=execution)
     with pytest.raises(EngineError, match="is there already"):
@@ -549,7 +525,7 @@ def test_a_directory_with_checkpoints_is_not_overwritten(engine: Engine, tmp_pat
 
 @every_engine
 @pytest.mark.parametrize("name", ["run.json", "model.safetensors", "optimizer.pt"])
-def test_a_broken_checkpoint_is_named(engine: Engine, name: str, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_named(engine: Train, name: str, tmp_path: Path) -> None:
     settings = recipe(epochs=2)
     execution = Execution(seed=5, save_dir=tmp_path, resume=True)
     with pytest.raises(Interrupted):
@@ -561,7 +537,7 @@ def test_a_broken_checkpoint_is_named(engine: Engine, name: str, tmp_path: Path)
 
 def test_resume_without_a_place_is_refused() -> None:
     with pytest.raises(EngineError, match="save_dir"):
-        ENGINES["loop"](pipeline(), recipe=recipe(), execution=Execution(seed=0, resume=True))
+        load_engine("loop").train(pipeline(), recipe=recipe(), execution=Execution(seed=0, resume=True))
 
 
 # Devices, precisions, divergence --------------------------------------------------------------------------------------
@@ -583,7 +559,7 @@ def test_a_device_that_cannot_do_it_is_refused(name: str, precision: Any, messag
 
 
 @every_engine
-def test_bf16_changes_losses_a_little_and_leaves_a_float32_model(engine: Engine) -> None:
+def test_bf16_changes_losses_a_little_and_leaves_a_float32_model(engine: Train) -> None:
     exact, mixed = (
         engine(pipeline(), recipe=recipe(), execution=Execution(seed=0, precision=p)) for p in ("fp32", "bf16")
     )
@@ -607,14 +583,14 @@ class Poisoned(TokenClassification):
 
 
 @every_engine
-def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(engine: Engine) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(engine: Train) -> None:
     broken = Poisoned(TinySource(), options=Poisoned.Options(max_length=64), seed=0)
     with pytest.raises(EngineError, match="loss of step 1 is nan"):
         engine(broken, recipe=recipe(), execution=Execution(seed=0))
 
 
 @every_engine
-def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Engine) -> None:
+def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Train) -> None:
     run = engine(pipeline("masked-lm", rate=0.02), recipe=recipe(batch_size=1, epochs=1), execution=Execution(seed=0))
 
     assert 0.0 in losses(run)
@@ -625,8 +601,8 @@ def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Engine) ->
 @every_engine
 @every_task
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_on_cuda_runs_are_reproducible_and_go_on(engine: Engine, task: str, precision: Any, tmp_path: Path) -> None:
-    if (engine, precision) == (ENGINES["packed"], "fp16"):
+def test_on_cuda_runs_are_reproducible_and_go_on(engine: Train, task: str, precision: Any, tmp_path: Path) -> None:
+    if (engine, precision) == (load_engine("packed").train, "fp16"):
         pytest.skip("the engine packed has no fp16: it scales no gradients")
     execution = Execution(seed=5, device="cuda", precision=precision, save_dir=tmp_path, resume=True)
     whole = engine(pipeline(task), recipe=recipe(), execution=Execution(seed=5, device="cuda", precision=precision))
@@ -644,10 +620,10 @@ def test_on_cuda_runs_are_reproducible_and_go_on(engine: Engine, task: str, prec
 
 
 @every_engine
-def test_progress_comes_in_order_and_not_too_often(engine: Engine, tmp_path: Path) -> None:
+def test_progress_comes_in_order_and_not_too_often(engine: Train, tmp_path: Path) -> None:
     seen: list[tuple[float, Progress]] = []
     engine(
-        pipeline(source=TinySource(train=200)),
+        pipeline(source=TinySource(train=1000)),
         recipe=recipe(),
         execution=Execution(seed=0, save_dir=tmp_path),
         report=lambda progress: seen.append((time.perf_counter(), progress)),
@@ -657,12 +633,12 @@ def test_progress_comes_in_order_and_not_too_often(engine: Engine, tmp_path: Pat
 
     assert phases == ["prepare", "evaluate", "train", "save"]
     assert sum(progress.score is not None for _, progress in seen) == 3
-    assert all(progress.steps == 100 and progress.loss is not None for _, progress in training)
+    assert all(progress.steps == 500 and progress.loss is not None for _, progress in training)
     assert all(later - earlier >= 0.099 for (earlier, _), (later, _) in pairwise(training))
 
 
 @every_engine
-def test_engines_print_nothing(engine: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_engines_print_nothing(engine: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     settings = recipe(epochs=2)
     execution = Execution(seed=0, save_dir=tmp_path, resume=True)
     with pytest.raises(Interrupted):
@@ -673,7 +649,7 @@ def test_engines_print_nothing(engine: Engine, tmp_path: Path, capfd: pytest.Cap
 
 
 @every_engine
-def test_engines_leave_torch_and_the_libraries_as_they_found_them(engine: Engine, tmp_path: Path) -> None:
+def test_engines_leave_torch_and_the_libraries_as_they_found_them(engine: Train, tmp_path: Path) -> None:
     import datasets
     from transformers.utils import logging
 
@@ -694,7 +670,7 @@ def test_engines_leave_torch_and_the_libraries_as_they_found_them(engine: Engine
 
 
 def test_a_checkpoint_says_what_it_is_in_plain_json(tmp_path: Path) -> None:
-    ENGINES["loop"](pipeline(), recipe=recipe(epochs=1), execution=Execution(seed=5, save_dir=tmp_path))
+    load_engine("loop").train(pipeline(), recipe=recipe(epochs=1), execution=Execution(seed=5, save_dir=tmp_path))
     saved = json.loads((checkpoints(tmp_path)[-1][1] / "run.json").read_text())
 
     assert tuple(saved["identity"][key] for key in ("engine", "task", "seed")) == ("loop", "token-classification", 5)

@@ -24,7 +24,7 @@ from transformers import (
 from tests.support.hub_stand_in import TOKEN, Hub, serving
 from tests.support.tiny_seq2seq_source import TinyPairs
 from tests.support.tiny_source import TinySource
-from touchstone.engines import ENGINES
+from touchstone.engines import load_engine
 from touchstone.engines.publishing import Provenance, PublishingError, model_card, publish
 from touchstone.engines.training import Execution, Recipe, TrainingRun
 from touchstone.pipelines import MaskedLM, Pipeline, TokenClassification, Translation
@@ -65,13 +65,13 @@ def trained(request: pytest.FixtureRequest) -> tuple[TrainingRun, Pipeline, Any]
     kind, options, auto = TASKS[request.param]
     source = TinyPairs() if kind is Translation else TinySource()
     pipeline = kind(source, options=kind.Options(**options), seed=3)
-    return ENGINES["loop"](pipeline, recipe=RECIPE, execution=EXECUTION), pipeline, auto
+    return load_engine("loop").train(pipeline, recipe=RECIPE, execution=EXECUTION), pipeline, auto
 
 
 @pytest.fixture
 def tagger() -> tuple[TrainingRun, Pipeline]:
     pipeline = TokenClassification(TinySource(), options=TokenClassification.Options(max_length=64), seed=3)
-    return ENGINES["loop"](pipeline, recipe=RECIPE, execution=EXECUTION), pipeline
+    return load_engine("loop").train(pipeline, recipe=RECIPE, execution=EXECUTION), pipeline
 
 
 def test_what_was_published_loads_and_is_the_trained_model(
@@ -131,7 +131,7 @@ def test_the_card_says_what_was_trained_on_what_how_and_how_well(trained: tuple[
         "a machine",
     ):
         assert expected in content
-    for lines in run.probes.values():
+    for lines in run.sample_outputs.values():
         assert all(f"    {line}\n" in content for line in lines)
 
 

@@ -14,7 +14,7 @@ from tests.support.tiny_seq2seq_source import SPECIAL as SEQ2SEQ_SPECIAL
 from tests.support.tiny_seq2seq_source import WORDS as SEQ2SEQ_WORDS
 from tests.support.tiny_seq2seq_source import TinyPairs
 from tests.support.tiny_source import NAMES, TinySource, tiny_tokenizer
-from touchstone.engines import ENGINES
+from touchstone.engines import engine_names, load_engine
 from touchstone.engines.training import Execution, Recipe, TrainingRun
 from touchstone.engines.work import (
     ADAMW_BYTES,
@@ -190,10 +190,10 @@ def test_the_sum_over_a_split_is_what_its_examples_take_one_by_one(task: str) ->
 
 def train(pipe: Pipeline, *, engine: str = "loop", seed: int = 5, **values: Any) -> TrainingRun:
     recipe = Recipe(**{"epochs": 1, "batch_size": 4, "learning_rate": 1e-3} | values)
-    return ENGINES[engine](pipe, recipe=recipe, execution=Execution(seed=seed))
+    return load_engine(engine).train(pipe, recipe=recipe, execution=Execution(seed=seed))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("values", [{"epochs": 2}, {"epochs": 1.5}, {"epochs": 2, "stop_after": 13}], ids=str)
 def test_the_examples_counted_are_those_that_were_trained_on(engine: str, values: dict[str, Any]) -> None:
     pipe = pipeline("token-classification")

@@ -27,7 +27,12 @@ from touchstone.packed.lookup import Lookup
 from touchstone.packed.unpadded import Unpadded
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import FeatureRows, Pipeline
-from touchstone.suite.reproducibility.comparing import assert_close_losses, assert_same_bits, assert_same_update
+from touchstone.suite.reproducibility.comparing import (
+    assert_close_losses,
+    assert_resumes,
+    assert_same_update,
+    losses,
+)
 from touchstone.suite.reproducibility.tiny import tiny_pipeline
 
 RECIPE = Recipe(epochs=2, batch_size=4, accumulation=2, learning_rate=2e-3, warmup_steps=2, weight_decay=0.01)
@@ -70,10 +75,6 @@ def train(
 ) -> TrainingRun:
     report = how.pop("report", None)
     return engine(pipe, recipe=recipe, execution=Execution(**{"seed": 7} | how), report=report)
-
-
-def losses(run: TrainingRun) -> list[float]:
-    return [point.loss for point in run.trajectory]
 
 
 def lengths(pipe: Pipeline) -> set[int]:
@@ -243,27 +244,10 @@ def test_what_is_dropped_depends_on_seed_and_step_alone() -> None:
     assert len({tuple(first[i * steps : (i + 1) * steps]) for i in range(12)}) == 12, "two steps drop the same"
 
 
-class Interrupted(Exception):
-    pass
-
-
 @kinds
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_resumed_run_equals_the_uninterrupted_one(task: str, untied: bool, precision: str, tmp_path: Path) -> None:
-    saves = 0
-
-    def interrupt(progress: Progress) -> None:
-        nonlocal saves
-        saves += progress.phase == "save"
-        if saves and progress.phase == "evaluate":
-            raise Interrupted
-
-    whole = train(pipeline(task, untied=untied), precision=precision)
-    with pytest.raises(Interrupted):
-        train(pipeline(task, untied=untied), precision=precision, save_dir=tmp_path, report=interrupt)
-    resumed = train(pipeline(task, untied=untied), precision=precision, save_dir=tmp_path, resume=True)
-
-    assert_same_bits(whole, resumed, what=f"a {precision} run that was interrupted and resumed")
+    assert_resumes(lambda **how: train(pipeline(task, untied=untied), precision=precision, **how), save_dir=tmp_path)
 
 
 # What is left ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from touchstone.engines import ENGINES
+from touchstone.engines import load_engine
 from touchstone.engines.evaluation import to_device
 from touchstone.engines.order import training_batches
 from touchstone.engines.ranks import Ranks
@@ -130,7 +130,9 @@ def test_the_kernel_for_packed_rows_has_the_derivative_that_is_relied_on() -> No
 @every_task
 def test_on_cuda_packed_losses_are_the_trainers_without_dropout(task: str) -> None:
     runs = [
-        ENGINES[name](tiny_pipeline(task, dropout=0.0), recipe=RECIPE, execution=Execution(seed=7, device="cuda"))
+        load_engine(name).train(
+            tiny_pipeline(task, dropout=0.0), recipe=RECIPE, execution=Execution(seed=7, device="cuda")
+        )
         for name in ("trainer", "packed")
     ]
 
@@ -142,7 +144,7 @@ def test_on_cuda_packed_losses_are_the_trainers_without_dropout(task: str) -> No
 @both_precisions
 def test_on_cuda_the_same_seed_gives_packed_the_same_bits(task: str, precision: Precision) -> None:
     first, second = (
-        ENGINES["packed"](
+        load_engine("packed").train(
             tiny_pipeline(task), recipe=RECIPE, execution=Execution(seed=7, device="cuda", precision=precision)
         )
         for _ in range(2)
@@ -275,7 +277,7 @@ def test_on_cuda_a_packed_step_waits_for_nothing(
     quiet = Quiet(pipeline, steps=4)
     execution = Execution(seed=7, device="cuda", precision=precision, deterministic=deterministic)
     try:
-        ENGINES["packed"](pipeline, recipe=RECIPE, execution=execution)
+        load_engine("packed").train(pipeline, recipe=RECIPE, execution=execution)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

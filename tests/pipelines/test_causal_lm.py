@@ -322,7 +322,7 @@ def test_a_model_that_is_too_small_is_refused(config: dict[str, int], message: s
 def test_a_completion_is_the_greedy_one_of_transformers() -> None:
     pipeline = causal(prompts=("import pandas as", "x = 1\nplt."))
     model = fresh(pipeline)
-    shown = pipeline.probe(model)
+    shown = pipeline.sample_outputs(model)
     assert len(shown) == 2
     for line, prompt in zip(shown, ("import pandas as", "x = 1\nplt."), strict=True):
         inputs = pipeline.tokenizer(prompt, return_tensors="pt")
@@ -334,13 +334,13 @@ def test_a_completion_is_the_greedy_one_of_transformers() -> None:
 def test_a_probe_leaves_the_model_in_training() -> None:
     pipeline = causal()
     model = fresh(pipeline).train()
-    assert pipeline.probe(model) == pipeline.probe(model)
+    assert pipeline.sample_outputs(model) == pipeline.sample_outputs(model)
     assert model.training
 
 
 def test_a_prompt_longer_than_the_context_is_completed_from_its_end() -> None:
     pipeline = causal(Programs(TEXTS, n_positions=8), prompts=("x = 1\n" * 40, ""))
-    assert len(pipeline.probe(fresh(pipeline))) == 2
+    assert len(pipeline.sample_outputs(fresh(pipeline))) == 2
 
 
 @pytest.mark.parametrize(

@@ -312,11 +312,11 @@ def test_the_probe_shows_five_fillings_and_their_probabilities() -> None:
     pipeline = filler()
     set_seed(0)
     model = pipeline.model().train()
-    lines = pipeline.probe(model)
+    lines = pipeline.sample_outputs(model)
 
     assert len(lines) == 5
     assert model.training
-    assert pipeline.probe(model) == lines  # no dropout
+    assert pipeline.sample_outputs(model) == lines  # no dropout
     probabilities = [float(line.split()[0]) for line in lines]
     assert sorted(probabilities, reverse=True) == probabilities
     assert all(line.split(maxsplit=1)[1].startswith("ada likes") for line in lines)

@@ -237,11 +237,11 @@ def test_the_probe_shows_questions_and_what_the_model_answers() -> None:
     pipeline = asker()
     set_seed(0)
     model = pipeline.model().train()
-    lines = pipeline.probe(model)
+    lines = pipeline.sample_outputs(model)
 
     assert len(lines) == 6
     assert model.training
-    assert pipeline.probe(model) == lines  # no dropout
+    assert pipeline.sample_outputs(model) == lines  # no dropout
     split = pipeline.split("validation")
     assert all(f"[{split.references[n][0]}]" in lines[2 * n] for n in range(3))
 

@@ -10,7 +10,7 @@ import torch
 from transformers import set_seed
 
 from tests.support.tiny_seq2seq_source import TinyPairs, tiny_tokenizer
-from touchstone.engines import ENGINES
+from touchstone.engines import engine_names, load_engine
 from touchstone.engines.training import Execution, Recipe
 from touchstone.pipelines import PIPELINES, Summarization, Translation
 from touchstone.pipelines.pipeline import Feature, FeatureRows, Pipeline
@@ -149,7 +149,7 @@ def test_predictions_of_a_batch_are_those_of_its_examples_alone(architecture: Ar
 
 def learned(pipeline: Pipeline, *, epochs: int = 6) -> torch.nn.Module:
     recipe = Recipe(epochs=epochs, batch_size=8, learning_rate=1e-2)
-    run = ENGINES["loop"](pipeline, recipe=recipe, execution=Execution(seed=0))
+    run = load_engine("loop").train(pipeline, recipe=recipe, execution=Execution(seed=0))
     assert run.model is not None
     return run.model.eval()
 
@@ -173,7 +173,7 @@ def test_writing_leaves_the_model_as_it_was() -> None:
     set_seed(0)
     model = pipeline.model().train()
     before = (model.config.to_dict(), model.generation_config.to_dict())
-    first, second = pipeline.probe(model), pipeline.probe(model)
+    first, second = pipeline.sample_outputs(model), pipeline.sample_outputs(model)
     assert first == second  # no dropout
     assert model.training
     assert all(module.training for module in model.modules())
@@ -194,7 +194,7 @@ def test_writing_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
     set_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pipeline.probe(pipeline.model())
+        pipeline.sample_outputs(pipeline.model())
     assert [record.message for record in caplog.records] == []
 
 
@@ -208,7 +208,7 @@ def test_the_search_is_spelt_out() -> None:
 def test_the_probe_shows_what_was_read_and_written_and_what_it_should_be(make: Any) -> None:
     pipeline = make()
     set_seed(0)
-    lines = pipeline.probe(pipeline.model())
+    lines = pipeline.sample_outputs(pipeline.model())
     sources, targets = pipeline.texts("validation")
     assert [line.split()[0] for line in lines] == ["source:", "output:", "reference:"] * 2
     assert lines[0] == f"source:    {sources[0]}"
@@ -288,15 +288,15 @@ def test_predictions_that_do_not_fit_the_examples_are_refused() -> None:
 # A whole run ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("make", [translator, summarizer])
 def test_every_engine_trains_it(engine: str, make: Any) -> None:
     pipeline = make(TinyPairs(train=64))
     recipe = Recipe(epochs=4, batch_size=8, learning_rate=1e-2)
-    run = ENGINES[engine](pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
+    run = load_engine(engine).train(pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
     losses = [{s.name: s.value for s in evaluation.scores}["loss"] for evaluation in run.evaluations]
     assert losses[-1] < losses[0]
-    assert run.probes["before"] != run.probes["after"]
+    assert run.sample_outputs["before"] != run.sample_outputs["after"]
 
 
 def test_no_example_can_end_the_block_of_its_use() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import rank_jobs
 from tests.support.processes import Stopping, assert_gone
-from touchstone.engines import ENGINES
+from touchstone.engines import engine_names
 from touchstone.runs import distributed_launch, isolation
 from touchstone.runs.distributed_launch import run_launched
 from touchstone.runs.isolation import Outcome
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CURVES = [
     {"engine": engine, "task": task, "recipe": UNEVEN | scale, "train": 7}
-    for engine in ENGINES
+    for engine in engine_names()
     for task in TASKS
     for scale in ({}, SCALE_SENSITIVE)
 ]
@@ -59,7 +59,7 @@ def dropped(engine: str, **how: Any) -> dict[str, Any]:
 def two(folder: Path) -> dict[str, Any]:
     """Results of two ranks: all curves, then for each engine a whole run, a stopped run and its resumed rest."""
     cases = list(CURVES)
-    for engine in ENGINES:
+    for engine in engine_names():
         save = str(folder / engine)
         cases += [dropped(engine), dropped(engine, save=save, stop=True), dropped(engine, save=save)]
     outcome = launched("talk", folder / "talk.log", payload={"cases": cases})
@@ -99,9 +99,9 @@ def test_every_rank_has_the_whole_run(two: dict[str, Any]) -> None:
     assert two["all_know"] == [True, True]
 
 
-@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize("engine", list(engine_names()))
 def test_two_processes_resume_where_they_stopped(two: dict[str, Any], engine: str) -> None:
-    start = len(CURVES) + 3 * list(ENGINES).index(engine)
+    start = len(CURVES) + 3 * list(engine_names()).index(engine)
     whole, stopped, resumed = two["runs"][start : start + 3]
 
     assert stopped["losses"] == []

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from touchstone.engines import ENGINES
+from touchstone.engines import load_engine
 from touchstone.engines.ranks import Ranks
 from touchstone.engines.training import Execution, Progress, Recipe, TrainingRun
 from touchstone.suite.reproducibility.tiny import tiny_pipeline
@@ -49,7 +49,7 @@ def train(
     save_dir = Path(save) if save else None
     execution = Execution(seed=7, eval_batch_size=4, save_dir=save_dir, resume=save_dir is not None)
     try:
-        return ENGINES[engine](
+        return load_engine(engine).train(
             tiny_pipeline(task, train=train, dropout=dropout),
             recipe=Recipe(**recipe),
             execution=execution,

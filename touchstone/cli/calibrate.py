@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from touchstone.cli import sources
+from touchstone.engines import engine_slug
 from touchstone.interface import display
 from touchstone.interface.options import launched_by
 from touchstone.records.machine import describe_hardware
@@ -119,7 +120,7 @@ def kept_record(trial: Trial, results: Path) -> Record | None:
             of processes.
     """
     conditions, spec = trial.conditions, trial.spec
-    name = record_name(spec.name, spec.profile, trial.engine, conditions.precision, seed=trial.seed)
+    name = record_name(spec.name, spec.profile, engine_slug(trial.engine), conditions.precision, seed=trial.seed)
     folder = results / describe_hardware(conditions.device).folder
     found = [folder / name] if (folder / name).exists() else []
     if conditions.launcher:
@@ -236,7 +237,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument(
         "--seeds", default="1-10", metavar="LIST", help="seeds and ranges, such as 1-10 (default) or 1,2,5"
     )
-    parser.add_argument("--engine", default="trainer", metavar="NAME", help="trainer (default), loop or packed")
+    parser.add_argument(
+        "--engine",
+        default="trainer",
+        metavar="NAME",
+        help="trainer (default), loop, packed, or your own as package.module:attribute",
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N")
     parser.add_argument("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
     parser.add_argument(

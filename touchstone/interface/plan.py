@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from touchstone.engines import ENGINES
-from touchstone.interface.options import Overrides, one_of, split_task
+from touchstone.engines import EngineError, check_engine, engine_names, engine_slug
+from touchstone.interface.options import OptionError, Overrides, one_of, split_task
 from touchstone.pipelines import PIPELINES
 from touchstone.runs.trials import Conditions, Trial
 from touchstone.specs.spec import Spec, available_specs, load_spec, profiles, variants
@@ -42,10 +42,29 @@ def _all_variants(name: str | Path, *, profile: str) -> list[Spec]:
 
 
 def choose_engines(engines: Sequence[str]) -> list[str]:
-    """Those that are named, or the course's two: what the third is for, speed, a tiny model does not show."""
+    """Return the named engines, or the course's two if none is named; no engine is imported.
+
+    Known engines come first, in their fixed order; others, `package.module:attribute`, follow in the order given.
+
+    Raises:
+        OptionError: there is no such engine, or two of them would have the same name in records.
+    """
     for engine in engines:
-        one_of(engine, ENGINES, option="--engine", what="engine")
-    return [engine for engine in ENGINES if engine in (engines or COURSE_ENGINES)]
+        try:
+            check_engine(engine)
+        except EngineError as error:
+            raise OptionError(f"--engine {engine}: {error}") from error
+    wanted = list(engines or COURSE_ENGINES)
+    known = [name for name in engine_names() if name in wanted]
+    chosen = list(dict.fromkeys([*known, *wanted]))
+    slugs = {engine_slug(engine): engine for engine in chosen}
+    for engine in chosen:
+        if slugs[engine_slug(engine)] != engine:
+            raise OptionError(
+                f"--engine {engine}: records would call it {engine_slug(engine)!r}, as they would "
+                f"{slugs[engine_slug(engine)]}; train them in two sessions with different --results"
+            )
+    return chosen
 
 
 def task_names() -> list[str]:

@@ -8,13 +8,16 @@ length (chunks of text) pass as they are.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from touchstone.engines.checkpoint import load_state
-from touchstone.engines.device import large_blocks_from_the_heap
-from touchstone.engines.evaluation import to_device
+from touchstone.engines.device import keep_freed_memory, resolve_device
+from touchstone.engines.engine import Engine
+from touchstone.engines.evaluation import in_order, predict_share, to_device
 from touchstone.engines.session import Session, divisor
 from touchstone.engines.training import EngineError, Execution, Recipe, Report, TrainingRun
 from touchstone.packed.by_groups import MASKS
@@ -32,10 +35,12 @@ TOGETHER = 4
 """Evaluation's batches that are predicted as one: without padding and logits they fill no more memory than one of the
 other engines', and their texts are written in two thirds of the time."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NO_STEPS = Recipe(epochs=1, batch_size=1, learning_rate=1)
+"""For an evaluation, which takes no optimizer step."""
 
 
 def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
-    """Train a pipeline by the recipe; see `Engine`.
+    """Train a pipeline by the recipe; see `touchstone.engines.engine.Train`.
 
     Raises:
         EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss
@@ -46,7 +51,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             f"the engine packed has no precision {execution.precision}: take fp32 or bf16, or another engine"
         )
     session = Session(pipeline, engine="packed", recipe=recipe, execution=execution, report=report)
-    large_blocks_from_the_heap()
+    keep_freed_memory()
     with session.open() as model:
         unpadded = Unpadded(model)
         _prove(session, unpadded)
@@ -95,6 +100,32 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         weights.release()
         unpadded.restore()
     return session.run
+
+
+def evaluate(pipeline: Pipeline, model: PreTrainedModel, *, execution: Execution) -> list[Any]:
+    """Predict the validation split without padding; see `touchstone.engines.engine.Evaluate`."""
+    device = resolve_device(execution.device, precision=execution.precision)
+    keep_freed_memory()
+    unpadded = Unpadded(model.to(device))  # type: ignore[arg-type]
+    weights = None
+    try:
+        if execution.precision != "fp32":
+            weights = computing(unpadded, recipe=NO_STEPS, dtype=DTYPES[execution.precision])
+        share = predict_share(
+            pipeline,
+            model=unpadded,
+            device=device,
+            batch_size=TOGETHER * execution.eval_batch_size,
+            workers=execution.workers,
+        )
+    finally:
+        if weights is not None:
+            weights.release()
+        unpadded.restore()
+    return in_order(share)
+
+
+ENGINE = Engine(train, evaluate)
 
 
 def computing(unpadded: Unpadded, *, recipe: Recipe, dtype: torch.dtype) -> Weights:

@@ -291,7 +291,7 @@ class Record(FrozenModel):
             efficiency=finished.efficiency,
             hardware=finished.hardware,
             software=finished.software,
-            probes={moment: tuple(map(printable, lines)) for moment, lines in run.probes.items()},
+            probes={moment: tuple(map(printable, lines)) for moment, lines in run.sample_outputs.items()},
             suite=finished.suite,
             started=finished.started,
             finished=finished.finished,

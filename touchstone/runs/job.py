@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import datasets
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from touchstone.engines import ENGINES
+from touchstone.engines import EngineError, engine_names, engine_slug, load_engine
 from touchstone.engines.publishing import Provenance, PublishingError, publish
 from touchstone.engines.ranks import Ranks
-from touchstone.engines.training import EngineError, Execution, Progress, Report, TrainingRun
+from touchstone.engines.training import Execution, Progress, Report, TrainingRun
 from touchstone.engines.work import necessary_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Pipeline
@@ -42,8 +43,9 @@ from touchstone.specs.expectation import Expectation, ExpectationError, load_exp
 from touchstone.specs.spec import Spec, SpecError, load_spec
 from touchstone.specs.verdict import Verdict, judge
 
-IMPORTED = tuple(ENGINES.values())
-"""All engines, which are loaded here by name, so that a run does not wait for them."""
+for _name in engine_names():  # import them now, so that a run does not wait
+    with suppress(EngineError):  # an engine that cannot be imported fails the runs that use it
+        load_engine(_name)
 
 
 def train(payload: Message, send: Send) -> Message:
@@ -67,6 +69,7 @@ def train(payload: Message, send: Send) -> Message:
 
 def _train(payload: Message, send: Send) -> Message:
     started = datetime.now(UTC)
+    engine = load_engine(payload["engine"])
     spec = read_spec(payload)
     access = Access(**{name: path_or_none(payload[name]) for name in ("mirror", "dataset", "checkpoint")})
     source = FingerprintedSource(open_source(spec.data, spec.checkpoint, access=access))
@@ -82,7 +85,7 @@ def _train(payload: Message, send: Send) -> Message:
     )
 
     with EnergyMeter(execution.device) as meter:
-        run = ENGINES[payload["engine"]](pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
+        run = engine.train(pipeline, recipe=spec.recipe, execution=execution, report=reporter(send))
 
     energies = gather_energies(meter, execution=execution, ranks=ranks)
     launch = None if payload["launcher"] is None else launch_of(run, launcher=payload["launcher"], ranks=ranks)
@@ -94,7 +97,7 @@ def _train(payload: Message, send: Send) -> Message:
     expectations = {} if spec.overrides else load_expectations(spec, dataset_fingerprint=data)
     finished = Finished(
         spec=spec,
-        engine=payload["engine"],
+        engine=engine_slug(payload["engine"]),
         execution=execution,
         run=run,
         dataset_fingerprint=data,
@@ -184,7 +187,7 @@ def judge_run(run: TrainingRun, *, spec: Spec, expectations: Mapping[str, Expect
 
 
 def print_sample_outputs(run: TrainingRun) -> None:
-    for moment, lines in run.probes.items():
+    for moment, lines in run.sample_outputs.items():
         print(f"sample outputs {moment} training:", *lines, sep="\n  ")
 
 

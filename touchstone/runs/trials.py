@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from touchstone.engines import engine_slug
 from touchstone.files import write_atomically
 from touchstone.records.record import Record, RecordError, write_record
 from touchstone.runs.distributed_launch import run_launched
@@ -51,9 +52,14 @@ class Trial:
     conditions: Conditions = field(default_factory=Conditions)
 
     @property
+    def group(self) -> str:
+        """The name of all trials that differ only in their seed."""
+        return f"{self.spec.name}-{engine_slug(self.engine)}"
+
+    @property
     def name(self) -> str:
-        """The name of the trial, which is also that of its test, its log and its folder of checkpoints."""
-        return f"{self.spec.name}-{self.engine}-seed{self.seed}"
+        """The name of the trial, of its test, its log and its folder of checkpoints."""
+        return f"{self.group}-seed{self.seed}"
 
     def payload(self) -> Message:
         """Return the arguments of `touchstone.runs.job.train` as plain data."""

@@ -252,7 +252,7 @@ def probe(pipeline: Pipeline, *, seed: int) -> list[RenderableType]:
     torch.manual_seed(seed)
     model = pipeline.model()
     model.train(False)
-    written = pipeline.probe(model)
+    written = pipeline.sample_outputs(model)
     shown: list[RenderableType] = [heading("What the checkpoint's model makes of the probe")]
     return shown + (lines(*map(visible, written)) if written else lines("(this task has none)"))
 
