@@ -236,6 +236,15 @@ def test_a_gpu_without_a_counter_has_no_joules_and_a_reason(
     assert gpus.open == 0
 
 
+def test_without_pynvml_the_reason_names_the_extra(gpus: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    with EnergyMeter("cuda:0") as meter:
+        pass
+
+    assert meter.energy.reason == 'no energy counter: pynvml is not installed: pip install "touchstone[suite]"'
+
+
 def zone(powercap: Path, number: str, *, name: str, energy: int, top: int = 1_000_000) -> Path:
     folder = powercap / f"intel-rapl:{number}"
     folder.mkdir(parents=True)

@@ -6,12 +6,15 @@ import errno
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from tests.support.environment import environment
 from tests.support.samples import launch, record, sample_spec, scores, training_run
 from touchstone import files
 from touchstone.engines.training import Evaluation, Point
@@ -120,6 +123,23 @@ def test_read_record_accepts_a_record_from_before_floors_existed(spec: Spec, tmp
     assert (found.fraction_of_floor, found.efficiency.memory, found.efficiency.reason) == (None, None, None)
     assert found.efficiency.flops == 7.2e7
     jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
+
+
+def test_reading_a_record_needs_neither_torch_nor_the_extra_suite(spec: Spec, tmp_path: Path) -> None:
+    path = write_record(record(spec), tmp_path)
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'datasets', 'psutil', 'pynvml', 'scipy', 'pytest', 'hypothesis'):\n"
+        "    sys.modules[name] = None\n"
+        "from pathlib import Path\n"
+        "import touchstone\n"
+        "print(touchstone.read_record(Path(sys.argv[1])).seed)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env=environment(), capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_every_committed_record_can_be_read_and_fits_the_schema() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import statistics
+import sys
 
 import numpy as np
 import pytest
@@ -172,6 +173,13 @@ def test_judge_refuses_an_empty_list_and_a_wrong_confidence() -> None:
         judge([], expectation=None)
     with pytest.raises(ValueError, match="confidence 1"):
         judge([0.8], expectation=expected(*REFERENCE), confidence=1)
+
+
+def test_judge_names_the_extra_that_installs_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+
+    with pytest.raises(ModuleNotFoundError, match=r'scipy is not installed: pip install "touchstone\[suite\]"'):
+        judge([0.8], expectation=expected(*REFERENCE))
 
 
 def test_a_verdict_is_the_same_after_json() -> None:
