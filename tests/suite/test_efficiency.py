@@ -52,14 +52,14 @@ def test_efficiency_has_no_number_for_what_is_not_known(missing: str) -> None:
         None if missing == "work" else work(),
         rates=known,
         train_seconds=0.0 if missing == "time" else 2.0,
-        reason="WorkError: attention of its own" if missing == "work" else None,
+        reason="WorkError: unknown attention" if missing == "work" else None,
     )
 
     assert found.floor is None
     assert (missing == "memory") == (found.utilisation is not None)
     assert (missing == "work") == (found.flops is None) == (found.formula == NOT_COUNTED)
     reasons = {
-        "work": "no flops: WorkError: attention of its own",
+        "work": "no flops: WorkError: unknown attention",
         "everything": "no rates: rates cannot be measured on device mps",
     }
     assert reasons.get(missing) == found.reason

@@ -1,4 +1,4 @@
-"""Expectations: kept beside their spec, and never applied to another one."""
+"""Expectations: stored next to their spec, and applied to no other."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_a_job_that_cannot_be_imported_is_an_error(log: Path) -> None:
     assert "no_such_job" in failure.cause
 
 
-@pytest.mark.parametrize(("job", "code"), [("leave", 3), ("leave_politely", 1)])
+@pytest.mark.parametrize(("job", "code"), [("leave", 3), ("leave_by_sys_exit", 1)])
 def test_an_exit_without_a_result_is_reported_with_its_code(log: Path, job: str, code: int) -> None:
     failure = run(job, log).failure
     assert failure is not None

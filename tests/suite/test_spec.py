@@ -1,4 +1,4 @@
-"""What a spec's file may say, what its hash names, and what one is told about a wrong one."""
+"""Specs: valid files, the hash, and the error messages for wrong files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def test_specs_that_come_with_the_suite_load_in_every_profile_and_variant(name: 
         assert Spec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_both_tasks_have_the_three_profiles() -> None:
+def test_specs_have_the_three_profiles() -> None:
     assert set(available_specs()) >= {"masked-lm", "token-classification"}
     for name in ("masked-lm", "token-classification"):
         assert profiles(name) == ["embedded", "small", "course"]
 
 
-def test_course_recipes_are_those_printed_in_the_course() -> None:
+def test_course_recipes_match_the_course() -> None:
     ner = load_spec("token-classification", profile="course")
     mlm = load_spec("masked-lm", profile="course")
 

@@ -52,7 +52,7 @@ def test_task_speed_refuses_engines_with_different_numbers_of_rounds() -> None:
 
 
 @pytest.mark.parametrize("task", ["token-classification", "causal-lm", "translation"])
-def test_every_way_evaluates_the_same_examples(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_reads_the_same_examples_for_every_engine(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "BATCHES", 1)
     found = {}
     for way in evaluation.EVALUATION_WAYS:
@@ -66,16 +66,16 @@ def test_every_way_evaluates_the_same_examples(task: str, monkeypatch: pytest.Mo
     assert load_spec(task, profile="embedded").eval_batch_size == size
     assert len({result["tokens"] for result in found.values()}) == 1
     first, *others = found.values()
-    if task == "translation":  # nobody knows how long a text will be
+    if task == "translation":  # the length of a generated text is not known in advance
         assert first["floor"] is None
     else:
         assert 0 < first["floor"] < first["seconds"][0]
-    assert [None] * len(others) == [result["floor"] for result in others], "counted where it was not asked for"
+    assert [None] * len(others) == [result["floor"] for result in others], "flops were counted without a request"
 
 
 @pytest.mark.parametrize("task", ["token-classification", "masked-lm", "causal-lm"])
 def test_the_floor_of_an_evaluation_counts_its_examples_and_labels(task: str) -> None:
-    """Eight more take a third of what training on them does, with as many labels as they have themselves."""
+    """Eight more examples take a third of the flops of training on them with the same number of labels."""
     spec = load_spec(task, profile="embedded")
     source = open_source(spec.data, spec.checkpoint, access=Access(mirror=None, dataset=None, checkpoint=None))
     pipeline = PIPELINES[task](source, options=spec.options, seed=1)

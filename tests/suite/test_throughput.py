@@ -1,4 +1,4 @@
-"""`pytest suite/throughput`: what is timed does the same work, in turn, is judged by its goal, and recorded whole."""
+"""`pytest suite/throughput`: competitors do the same work, in turn; a goal judges them, and one record keeps all."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_ratio_compares_times_per_token_and_spread_compares_rounds() -> None:
     assert stage().ours.ns_per_token == pytest.approx(3e6)
 
 
-def test_a_goal_is_missed_if_no_round_reached_it() -> None:
+def test_a_goal_is_missed_if_no_round_reaches_it() -> None:
     assert stage(most=0.03).reached
     assert not stage(most=0.02).reached
     assert problems(stage(most=0.03)) == []
@@ -183,7 +183,7 @@ def grown(*, times: tuple[float, ...], sizes: tuple[int, ...]) -> Stage:
     return stage().model_copy(update={"growth": growth, "goal": None})
 
 
-def test_cost_that_grows_faster_than_the_data_is_a_problem() -> None:
+def test_problems_reports_cost_that_grows_faster_than_the_data() -> None:
     flat = (8, 8, 8)
     assert problems(grown(times=(1e-6, 1e-6, 3e-6), sizes=flat)) == []  # what no longer fits a cache
     (line,) = problems(grown(times=(1e-7, 1e-6, 1e-5), sizes=flat))
@@ -192,7 +192,7 @@ def test_cost_that_grows_faster_than_the_data_is_a_problem() -> None:
     assert line == "chunk: a token needs 8.0 (of 100), 8.0 (of 1,000), 80.0 (of 10,000) bytes: not linear"
 
 
-def test_memory_is_what_is_allocated_at_most() -> None:
+def test_growth_measures_the_peak_of_allocated_memory() -> None:
     def at(tokens: int) -> tuple[Any, int]:
         return lambda: [np.zeros(tokens, np.int64) for _ in range(2)] and None, tokens
 
@@ -201,7 +201,7 @@ def test_memory_is_what_is_allocated_at_most() -> None:
     assert len(growth.seconds) == measuring.GROWTH_ROUNDS
 
 
-def test_the_table_says_ratio_spread_and_goal() -> None:
+def test_the_table_shows_ratio_spread_and_goal() -> None:
     text = as_text(table([stage(), stage(most=0.02)]), width=200, colour=False, encoding="utf-8")
     assert "13 (10-40)" in text
     assert "> 10x ok" in text

@@ -67,7 +67,7 @@ def leave(payload: Message, send: Any) -> Message:
     os._exit(3)
 
 
-def leave_politely(payload: Message, send: Any) -> Message:
+def leave_by_sys_exit(payload: Message, send: Any) -> Message:
     sys.exit("that is enough")
 
 

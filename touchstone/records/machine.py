@@ -1,4 +1,4 @@
-"""What a record keeps about the machine, the installed software and the suite's own version.
+"""The machine, the installed software and the suite's version, as a record keeps them.
 
 The machine's id must be the same tomorrow, so it covers only what stays: no host name, no address, no clock, no free
 memory. (A hash with a boot-time value in it splits one machine into many, and comparisons then find regressions between
@@ -219,7 +219,7 @@ class Hardware(FrozenModel):
 
     @property
     def folder(self) -> str:
-        """The folder of its records: the name and the start of the id, which tells machines of the same name apart."""
+        """The folder of its records: the name and the start of the id, which separates machines of the same name."""
         return f"{self.name}-{self.id[:6]}"
 
 
@@ -269,6 +269,8 @@ def describe_hardware(device: str) -> Hardware:
 
 @dataclass(frozen=True)
 class Gpu:
+    """A GPU as torch and NVML describe it."""
+
     model: str
     memory_bytes: int
     compute_capability: str

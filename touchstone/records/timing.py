@@ -17,13 +17,13 @@ from touchstone.files import parse_json, read_bytes, write_json
 from touchstone.records.machine import Hardware, Software, SuiteVersion
 
 Peer = Literal["tokenizer", "course", "library", "copy"]
-"""What a stage is compared with: the bare tokenizer on the same text, the course's way to the same result, the
+"""Peers that a stage is compared with: the bare tokenizer on the same text, the course's way to the same result, the
 installed libraries, and a copy of the result's bytes."""
 Seconds = Annotated[tuple[Amount, ...], Field(min_length=1, max_length=1000)]
 
 
 class TimedRecord(FrozenModel):
-    """What both records have in common. `kind` is the first part of the file name."""
+    """The common part of both records. `kind` is the first part of the file name."""
 
     kind: ClassVar[str]
 
@@ -117,11 +117,11 @@ class Stage(FrozenModel):
     growth: tuple[Growth, ...]
 
     def ratio(self, peer: Peer) -> float:
-        """The stage's median time per token relative to the peer's: below 1 is faster."""
+        """Return the stage's median time per token relative to the peer's: below 1 is faster."""
         return self.ours.ns_per_token / self.peers[peer].ns_per_token
 
     def spread(self, peer: Peer) -> tuple[float, float]:
-        """The smallest and the largest ratio of two consecutive rounds."""
+        """Return the smallest and the largest ratio of two consecutive rounds."""
         other = self.peers[peer]
         pairs = zip(self.ours.seconds, other.seconds, strict=True)
         scale = other.tokens / self.ours.tokens
@@ -170,11 +170,11 @@ class Steps(FrozenModel):
         return None if self.floor_seconds is None else self.floor_seconds / self.seconds
 
     def ratio(self, first: Steps) -> float:
-        """The speed-up over the first engine."""
+        """Return the speed-up over the first engine."""
         return first.seconds / self.seconds
 
     def spread(self, first: Steps) -> tuple[float, float]:
-        """The smallest and the largest speed-up in two consecutive rounds."""
+        """Return the smallest and the largest speed-up in two consecutive rounds."""
         pairs = zip(first.rounds, self.rounds, strict=True)
         ratios = [statistics.median(other) / max(statistics.median(own), 1e-9) for other, own in pairs]
         return min(ratios), max(ratios)

@@ -38,7 +38,7 @@ from touchstone.runs.isolation import (
     Refused,
     ReportedError,
     Send,
-    describe,
+    describe_error,
     load_job,
     log_size,
     log_tail,
@@ -68,7 +68,7 @@ def main(address: str, target: str, payload: str) -> int:
     except Exception as error:
         traceback.print_exc()
         kind = "refused" if isinstance(error, Refused) else "error"
-        channel.post({"kind": kind, "cause": describe(error), "time": time.time()}, last=True)
+        channel.post({"kind": kind, "cause": describe_error(error), "time": time.time()}, last=True)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

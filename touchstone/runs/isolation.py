@@ -48,7 +48,7 @@ class ReportedError(Exception):
 
 
 class Refused(Exception):
-    """Raised by a job that cannot do what was requested. The message tells the user everything that is needed."""
+    """Raised by a job that cannot do what was requested. The message is all that the user needs."""
 
 
 def load_job(target: str) -> Job:
@@ -93,7 +93,7 @@ def serve(
     except Exception as error:
         if not isinstance(error, ReportedError):
             traceback.print_exc()
-        post({"kind": "error", "cause": describe(error)})
+        post({"kind": "error", "cause": describe_error(error)})
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -117,7 +117,7 @@ def _die_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe an exception and its causes, one line for each, with the place that raised it."""
     if isinstance(error, ReportedError | Refused):
         return str(error)

@@ -28,7 +28,7 @@ from touchstone.records.energy import Energy, EnergyMeter, total_energy
 from touchstone.records.machine import describe_hardware, describe_software, runs_alone, suite_version
 from touchstone.records.rates import measure_rates, sum_over_ranks
 from touchstone.records.record import Finished, Launch, Record
-from touchstone.runs.isolation import Message, Refused, Send, describe
+from touchstone.runs.isolation import Message, Refused, Send, describe_error
 from touchstone.sources import (
     Access,
     HubCheckpoint,
@@ -162,7 +162,7 @@ def measure_efficiency(pipeline: Pipeline, run: TrainingRun, execution: Executio
     try:
         work = necessary_work(pipeline, run, seed=execution.seed)
     except Exception as error:  # the rest of the record is still valid
-        reason = describe(error)
+        reason = describe_error(error)
         print(f"the flops of the run could not be counted: {reason}")
     ranks = Ranks.current()
     ranks.wait()  # ranks may share a machine, so all must measure at the same time
