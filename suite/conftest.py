@@ -235,7 +235,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     reporter.section("training")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     table = display.summary_table(state.found, state.means, width=width)
-    probed = [result.record for result in state.found if result.record and any(result.record.probes.values())]
+    probed = [result.record for result in state.found if result.record and any(result.record.sample_outputs.values())]
     probes = {record.spec.name: record for record in probed}
     for renderable in (table, *(display.probe_table(record) for record in probes.values())):
         reporter.write(display.as_text(renderable, width=width, colour=colour, encoding=encoding) + "\n")

@@ -28,7 +28,7 @@ from tests.support.samples import (
 )
 from touchstone.comparing.compare import Comparison, Row, compare, render, shown, split_engines
 from touchstone.comparing.difference import Sample, cost_difference, quality_difference
-from touchstone.records.machine import Energy
+from touchstone.records.energy import Energy
 from touchstone.records.record import Record, RecordError, read_record, write_record
 from touchstone.specs.spec import Spec, load_spec
 

@@ -46,7 +46,7 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1, name: str 
         fraction_of_floor=0.415,
         processes=1,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
-        probes={},
+        sample_outputs={},
         seconds=61.0,
     )
     return Result(trial, outcome, cast(Any, record), Path("/somewhere/results/m/a.json"))

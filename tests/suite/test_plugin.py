@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.environment import environment
 from tests.support.hub_stand_in import TOKEN, serving
+from tests.support.processes import assert_gone
 from touchstone.interface.workers import group_of
 from touchstone.records.record import Record, read_record, read_records
 from touchstone.specs.expectation import Expectation, Measured, load_expectations, save_expectations
@@ -280,7 +280,7 @@ def test_two_processes_make_one_record(spec: Path, record: str) -> None:
     assert alone.tokens.real == together.tokens.real, "tokens are those of both"
     assert [(q.name, q.n) for q in alone.quality] == [(q.name, q.n) for q in together.quality]
     assert [p.samples for p in alone.trajectory.points] == [p.samples for p in together.trajectory.points]
-    assert alone.probes.keys() == together.probes.keys()
+    assert alone.sample_outputs.keys() == together.sample_outputs.keys()
     # Nothing was dropped yet, and each rank has half of the examples: sums of float32 in another order.
     assert [q.value for q in alone.before_training] == pytest.approx(
         [q.value for q in together.before_training], rel=1e-5
@@ -337,12 +337,12 @@ def test_the_open_division_has_to_reach_what_the_closed_one_reached_and_may_pass
     summary = session.text[session.text.index(" training =") :]
     assert summary.index("open division:") < summary.index("tiny+fast")
     (verdict,) = read_records(session.results)[0].verdicts
-    assert "the worse end of what the closed division reaches: one-sided 95%" in verdict.explanation
+    assert "the target from the closed division: one-sided 95%" in verdict.explanation
 
     expect(spec, record, [0.997, 0.998, 0.999, 0.998])
     session = run(spec, "--task", "tiny+fast", "--seeds", "3")
     assert session.code == 1, session.text
-    assert re.search(r"is worse: 0\.\d+ is below 0\.99\d+, the worse end of what the closed", session.text)
+    assert re.search(r"is worse: 0\.\d+ is below 0\.99\d+, the target from the closed", session.text)
     assert f"let it train longer or better ([variants.fast.recipe] of {spec})" in session.text
     assert "calibrate" not in session.text
 
@@ -478,16 +478,6 @@ def test_rooms_come_in_the_order_of_their_cost_whatever_was_typed_first() -> Non
     assert len(set(trials)) == len(trials)
 
 
-def assert_gone(pids: list[int]) -> None:
-    """Within two seconds: a killed process is a zombie until init reaps it."""
-    deadline = time.monotonic() + 2
-    left = set(pids)
-    while left and time.monotonic() < deadline:
-        left = {pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
-        time.sleep(0.02)
-    assert left == set()
-
-
 def hub_of(endpoint: str) -> dict[str, str]:
     """The stand-in speaks the hub's plain upload protocol, not that of its chunk store (Xet)."""
     return {"HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
@@ -499,7 +489,7 @@ def test_a_trained_model_is_published_when_that_is_asked_for(spec: Path) -> None
     assert session.code == 0, session.text
     assert set(hub.repos["me/tiny"]) >= {"README.md", "config.json", "model.safetensors"}
     card = hub.repos["me/tiny"]["README.md"].decode()
-    assert "the embedded microworld" in card
+    assert "the embedded data" in card
     assert "accuracy" in card
     assert str(spec.parent) not in card
 

@@ -61,7 +61,8 @@ def _hardware(device: str, *, measure: bool, as_json: bool) -> int:
     from touchstone.cli.terminal import console
     from touchstone.interface.display import size
     from touchstone.interface.options import PRECISIONS
-    from touchstone.records.machine import EnergyMeter, describe_hardware, describe_software
+    from touchstone.records.energy import EnergyMeter
+    from touchstone.records.machine import describe_hardware, describe_software
     from touchstone.records.rates import STATE_BYTES, measure_rates
 
     hardware, software = describe_hardware(device), describe_software()

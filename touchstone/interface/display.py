@@ -335,11 +335,11 @@ def peak_memory(record: Record) -> str:
 
 def probe_table(record: Record) -> Table:
     """What the model did with the task's probe before and after training, side by side."""
-    moments = list(record.probes)
+    moments = list(record.sample_outputs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for moment in moments:
         table.add_column(f"{record.spec.name}, {moment} training", no_wrap=True)
-    for row in zip_longest(*(record.probes[moment] for moment in moments), fillvalue=""):
+    for row in zip_longest(*(record.sample_outputs[moment] for moment in moments), fillvalue=""):
         table.add_row(*(Text(cell) for cell in row))
     return table
 
