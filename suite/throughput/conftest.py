@@ -69,11 +69,11 @@ def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    from touchstone.interface.display import as_text, columns
+    from touchstone.interface.display import as_text, terminal_width
     from touchstone.suite.throughput.table import speed_table, table
 
     reporter = terminalreporter
-    width = columns(reporter)
+    width = terminal_width(reporter)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
 
     def show(made: Table) -> None:
