@@ -69,7 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_spec_arguments(parser)
     add = parser.add_argument
     add("--seeds", default="1-10", metavar="LIST", help="seeds and ranges, such as 1-10 (default) or 1,2,5")
-    add("--engine", default="trainer", metavar="NAME", help="trainer (default), loop, packed, or package.module:attribute")
+    add("--engine", default="trainer", metavar="NAME", help="trainer (default), loop, packed, or module:attribute")
+        "--engine",
+        default="trainer",
+        metavar="NAME",
+        help="trainer (default), loop, packed, or package.module:attribute",
+    )
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:N")
     add("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
     add(
