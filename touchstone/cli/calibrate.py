@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_spec_arguments(parser)
     add = parser.add_argument
     add("--seeds", default="1-10", metavar="LIST", help="seeds and ranges, such as 1-10 (default) or 1,2,5")
-    add("--engine", default="trainer", metavar="NAME", help="trainer (default), loop, packed, or module:attribute")
+    add(
         "--engine",
         default="trainer",
         metavar="NAME",
