@@ -1,4 +1,4 @@
-"""`python -m suite` in a clone: the same as `touchstone`."""
+"""`python -m suite` in a clone: the same command as `touchstone`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`pytest suite/`: options, header, order and the summary table. What is run stands in the rooms beside this file."""
+"""`pytest suite/`: its options, header, order of tests and summary table."""
 
 from __future__ import annotations
 
@@ -19,78 +19,79 @@ from touchstone.interface.options import OptionError
 pytest_plugins = ["touchstone.properties.plugin"]
 
 ROOMS = ("properties", "reproducibility", "training")
-"""Cheap and fundamental first: who fails a property need not wait for training."""
+"""The directories of tests in the order in which they run: fast and fundamental tests first."""
 VERSIONS = ("torch", "transformers", "datasets", "accelerate", "tokenizers")
 TERMINATED = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("touchstone", "Touchstone: what is trained, where, and how it is judged")
+    group = parser.getgroup("touchstone", "Touchstone: what to train, where, and how to judge it")
     add = group.addoption
     add(
         "--profile",
         default="embedded",
         metavar="NAME",
-        help="where data and checkpoints come from: embedded (default; offline, any machine), "
-        "small (real data, a small checkpoint), course (the course's own)",
+        help="source of data and checkpoints: embedded (default: toy data, offline, any machine), "
+        "small (real data, small checkpoints), course (the data and checkpoints of the course)",
     )
     add(
         "--task",
         action="append",
         default=[],
         metavar="TASK",
-        help="train this task only, or this variant of one (token-classification+first, causal-lm+key-tokens); "
-        "repeatable; default: all tasks and variants of the profile but those of the open division, such as "
-        "token-classification+open of the profile small: another recipe to the same quality (docs/speed.md)",
+        help="train only this task, or this variant of a task (token-classification+first, causal-lm+key-tokens); "
+        "repeatable. Default: all tasks and variants of the profile except those of the open division, which use "
+        "another recipe and must be named, such as token-classification+open in the profile small (docs/speed.md)",
     )
     add(
         "--engine",
         action="append",
         default=[],
         metavar="NAME",
-        help="train with this engine (trainer, loop, packed, or package.module:attribute for your own, see "
-        "docs/your-own-engine.md); repeatable; default: trainer and loop, as in the course",
+        help="train everything with this engine (trainer, loop, packed, or package.module:attribute for your own, see "
+        "docs/your-own-engine.md); repeatable. Default: trainer trains everything, and loop also trains "
+        "token-classification and translation. Use --engine trainer --engine loop to train everything with both",
     )
     add(
         "--seeds",
         default=str(options.DEFAULT_SEED),
         metavar="LIST",
-        help="the seeds to train with, such as 7 or 1,2,3 or 1-10 (default: %(default)s); "
-        "with several, their mean is judged too",
+        help="train with each of these seeds, such as 7 or 1,2,3 or 1-10 (default: %(default)s); "
+        "with several seeds, their mean is judged as well",
     )
     add(
         "--device",
         default="auto",
         metavar="NAME",
-        help="auto (default: cuda where there is a GPU, else cpu), cpu, cuda, cuda:N",
+        help="auto (default: cuda if there is a GPU, else cpu), cpu, cuda, cuda:N",
     )
     add("--precision", default="fp32", metavar="NAME", help="fp32 (default), bf16 or fp16")
     add(
         "--mirror",
         metavar="DIR",
-        help="take data sets and checkpoints from DIR/datasets/ORG/NAME and DIR/models/ORG/NAME instead of the hub",
+        help="read data sets and checkpoints from DIR/datasets/ORG/NAME and DIR/models/ORG/NAME, not from the hub",
     )
     add(
         "--dataset",
         action="append",
         default=[],
         metavar="TASK=PATH",
-        help="train TASK on this data set (a folder or a file; README.md says which columns it has); no expectation "
-        "applies then; repeatable",
+        help="train TASK on this data set, a directory or a file (see README.md for the columns it needs); "
+        "expectations do not apply; repeatable",
     )
     add(
         "--checkpoint",
         action="append",
         default=[],
         metavar="TASK=PATH",
-        help="train TASK from this checkpoint; no expectation applies then; repeatable",
+        help="train TASK from this checkpoint; expectations do not apply; repeatable",
     )
     add(
         "--spec",
         action="append",
         default=[],
         metavar="FILE",
-        help="train as this TOML file says, instead of the specs that come with the suite; repeatable",
+        help="train the spec in this TOML file instead of the suite's specs; repeatable",
     )
     add(
         "--launch",
@@ -99,22 +100,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         '--nproc-per-node 2" (docs/distributed.md)',
     )
     _add_timeout(group)
-    add("--results", metavar="DIR", help="write records below this directory (default: results/ of the project)")
-    add("--save", metavar="DIR", help="save a checkpoint after every epoch below this directory")
-    add("--resume", action="store_true", help="go on from the checkpoints in --save DIR")
+    add("--results", metavar="DIR", help="directory for records (default: results/ in the project)")
+    add("--save", metavar="DIR", help="save a checkpoint after every epoch to this directory")
+    add("--resume", action="store_true", help="continue from the checkpoints in --save DIR")
     add(
         "--push-to",
         metavar="REPO",
-        help="publish each trained model with a model card on the hub as REPO (off by default)",
+        help="publish the trained model with a model card on the hub as REPO (off by default)",
     )
 
 
 def _add_timeout(group: pytest.OptionGroup) -> None:
-    """`--timeout`, unless pytest-timeout is installed and has taken that name (for single tests) already."""
+    """Add `--timeout`, or only `--training-timeout` if pytest-timeout has taken the short name (for single tests)."""
     keywords = {
         "dest": "training_timeout",
         "metavar": "TIME",
-        "help": "stop a training run after this long, such as 90, 15m or 2h (default: the spec's)",
+        "help": "stop a training run after this time, such as 90, 15m or 2h (default: the spec's)",
     }
     try:
         group.addoption("--training-timeout", "--timeout", **keywords)
@@ -134,7 +135,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if workers.distributes(config):
         config.pluginmanager.register(
-            workers.Distributing(config, session=config.stash[CONFIG]), "touchstone-distributing"
+            workers.Distributing(config, suite=config.stash[CONFIG]), "touchstone-distributing"
         )
     config.stash[TERMINATED] = signal.signal(signal.SIGTERM, terminated)
 
@@ -151,14 +152,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     implementation = config.getoption("--implementation")
     return [
         f"touchstone: {config.stash[CONFIG].header()}",
-        f"implementation under the properties: {implementation}",
+        f"implementation checked by the properties: {implementation}",
         f"versions: {versions}",
     ]
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
-    """With one seed there is no mean to test: that is no test, rather than a skipped one."""
-    if name == "test_mean_over_seeds_is_what_it_should_be" and len(collector.config.stash[CONFIG].seeds) < 2:
+    """With one seed there is no mean, so do not collect the test of the mean."""
+    if name == "test_mean_over_seeds_is_as_expected" and len(collector.config.stash[CONFIG].seeds) < 2:
         return []
     return None
 
@@ -169,36 +170,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Workers collect the tests; what is wrong with the options is said once, by the session that starts them."""
+    """With workers, the main process does not collect tests: check the options here, so that errors are shown once."""
     if not workers.distributes(session.config):
         return
-    state = session.config.stash[CONFIG]
+    suite = session.config.stash[CONFIG]
     try:
-        state.trials()
-        state.check_directories()
+        suite.trials()
+        suite.check_directories()
     except OptionError as error:
         raise pytest.UsageError(str(error)) from error
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    state = session.config.stash[CONFIG]
-    if state.problem is not None:
-        raise pytest.UsageError(state.problem)
+    suite = session.config.stash[CONFIG]
+    if suite.problem is not None:
+        raise pytest.UsageError(suite.problem)
     if session.config.option.collectonly or not any(_room(item) == ROOMS.index("training") for item in session.items):
         return
     try:
-        state.check_directories()
+        suite.check_directories()
     except OptionError as error:
         raise pytest.UsageError(str(error)) from error
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Only now are the specs read, and known what is of which division."""
+    """Name the trials of the open division. Their specs have been read only now."""
     return config.stash[CONFIG].divisions()
 
 
 def _room(item: pytest.Item) -> int:
-    """Position of the item's room; tests from elsewhere come last."""
+    """Return the position of the item's directory in ROOMS; other tests come last."""
     here = Path(__file__).parent
     if not item.path.is_relative_to(here):
         return len(ROOMS)
@@ -207,7 +208,7 @@ def _room(item: pytest.Item) -> int:
 
 
 def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
-    """A trial that passed has its own line (see `test_training`), and needs no dot."""
+    """Print no dot for a trial that passed: `test_training` has printed its line."""
     if report.when == "call" and report.passed and "result" in getattr(report, "found", {}):
         return "passed", "", "PASSED"
     return None
@@ -219,31 +220,31 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.when == "call" and workers.FOUND in item.stash:
-        report.__dict__["found"] = item.stash[workers.FOUND]  # pytest-xdist passes a report's attributes on
+        report.__dict__["found"] = item.stash[workers.FOUND]  # pytest-xdist sends it to the main process
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    state = config.stash.get(CONFIG, None)
-    if state is None or not state.found:
+    suite = config.stash.get(CONFIG, None)
+    if suite is None or not suite.found:
         return
     from touchstone.interface import display
 
     reporter = terminalreporter
     colour = reporter.hasmarkup
-    width = display.columns(reporter)
+    width = display.terminal_width(reporter)
     reporter.section("training")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    table = display.summary_table(state.found, state.means, width=width)
-    probed = [result.record for result in state.found if result.record and any(result.record.probes.values())]
-    probes = {record.spec.name: record for record in probed}
-    for renderable in (table, *(display.probe_table(record) for record in probes.values())):
+    table = display.summary_table(suite.found, suite.means, width=width)
+    records = [result.record for result in suite.found if result.record and any(result.record.sample_outputs.values())]
+    last_of_each_spec = {record.spec.name: record for record in records}
+    for renderable in (table, *map(display.sample_outputs_table, last_of_each_spec.values())):
         reporter.write(display.as_text(renderable, width=width, colour=colour, encoding=encoding) + "\n")
-    for line in display.closing_lines(state.found, directory=config.invocation_params.dir):
+    for line in display.closing_lines(suite.found, directory=config.invocation_params.dir):
         reporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
-def session_state(pytestconfig: pytest.Config) -> SuiteConfig:
-    """What this session was asked for and has found."""
+def suite_config(pytestconfig: pytest.Config) -> SuiteConfig:
+    """The configuration and the results of this session."""
     return pytestconfig.stash[CONFIG]

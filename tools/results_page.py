@@ -17,7 +17,7 @@ from rich.console import Console
 from touchstone.comparing.times import render_times, times_to_metric
 from touchstone.interface.display import figure
 from touchstone.records.record import read_records
-from touchstone.records.timing import Speed, read_speed
+from touchstone.records.timing import Speed
 from touchstone.specs.expectation import Expectation, load_expectations
 from touchstone.specs.spec import Spec, available_specs, load_spec, profiles, variants
 from touchstone.specs.verdict import judge
@@ -59,7 +59,7 @@ def page() -> str:
     parts = [HEAD, *expectations(), STEPS]
     records = [record for record in read_records(ROOT / "results") if record.spec.profile == "small"]
     for path in sorted((ROOT / "results").glob("*/speed.small.json")):
-        parts += steps(read_speed(path))
+        parts += steps(Speed.read(path))
     out = io.StringIO()
     render_times(times_to_metric(records), Console(file=out, width=10_000), markdown=True)
     parts += [RUNS, "\n".join(line.strip() for line in out.getvalue().splitlines())]

@@ -1,10 +1,14 @@
-"""Touchstone: is this training pipeline right, and is that score noise?
+"""Touchstone: is this training pipeline correct, and is that score noise?
 
 >>> import touchstone
 >>> touchstone.stages.align_labels(
 ...     [0, 1], word_ids=[None, 0, 1, 1, None], names=["O", "B-PER", "I-PER"]
 ... )
 [-100, 0, 1, 2, -100]
+
+Records of training runs can be read and compared (see `touchstone.compare`):
+
+>>> print(touchstone.compare("results/one-machine", "results/another"))  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -14,28 +18,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from touchstone import stages
+    from touchstone.comparing.compare import compare
     from touchstone.records.record import Record, read_record, read_records
 
-__all__ = ["Record", "read_record", "read_records", "stages"]
+    __version__: str
 
-_PLACES = {
+__all__ = ["Record", "__version__", "compare", "read_record", "read_records", "stages"]
+
+_SOURCES = {
     "stages": "touchstone.stages",
     "Record": "touchstone.records.record:Record",
     "read_record": "touchstone.records.record:read_record",
     "read_records": "touchstone.records.record:read_records",
+    "compare": "touchstone.comparing.compare:compare",
 }
+"""Where each public name comes from: "module" or "module:attribute"."""
 
 
 def __getattr__(name: str) -> Any:
-    """Each name is imported when it is first used: `import touchstone` does not import torch."""
-    if name not in _PLACES:
+    """Import a public name when it is first used, so that `import touchstone` imports neither torch nor NumPy."""
+    value: Any
+    if name == "__version__":
+        value = _version()
+    elif name in _SOURCES:
+        module, _, attribute = _SOURCES[name].partition(":")
+        value = importlib.import_module(module)
+        if attribute:
+            value = getattr(value, attribute)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _PLACES[name].partition(":")
-    found = importlib.import_module(module)
-    value = getattr(found, attribute) if attribute else found
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    """Return the version of the installed distribution, or "0+unknown" in a clone that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("touchstone")
+    except PackageNotFoundError:
+        return "0+unknown"

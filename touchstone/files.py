@@ -1,4 +1,4 @@
-"""What all records have in common on disk: one JSON file each, written whole, read within bounds, of a known schema."""
+"""JSON files on disk: written whole, read within bounds, validated against a pydantic model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from touchstone.fields import of_validation
+from touchstone.fields import key_names, validation_problems
 
-# Writing a file so that a reader sees the old one or the new one, whole, and nothing in between.
+MAX_BYTES = 32 * 2**20
+"""The largest file that is read. A record of 65,000 steps (the course's longest recipe) has 1 MB."""
+Stored = TypeVar("Stored", bound=BaseModel)
+
+
+class RecordError(Exception):
+    """A record cannot be written or read. The message names the file, the key and the remedy."""
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text: to a temporary file in the same directory, to the disk, then renamed into place.
+    """Write a UTF-8 text file so that a reader sees either the old content or the new one, never a part.
+
+    The text goes to a temporary file in the same directory, is flushed to the disk, and is renamed into place.
 
     Raises:
-        OSError: it could not be written; what was at `path` is as it was, and no temporary file stays.
+        OSError: the file could not be written. The old file is unchanged, and no temporary file is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -34,7 +42,7 @@ def write_atomically(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    with contextlib.suppress(OSError):  # not every file system lets a directory be synced; the content is safe by now
+    with contextlib.suppress(OSError):  # some file systems cannot sync a directory; the content is safe by now
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -42,21 +50,11 @@ def write_atomically(path: Path, text: str) -> None:
             os.close(directory)
 
 
-MAX_BYTES = 32 * 2**20
-"""A record of 65,000 steps (the longest recipe of the course) has 1 MB."""
-
-Stored = TypeVar("Stored", bound=BaseModel)
-
-
-class RecordError(Exception):
-    """A record cannot be written or read: names the file, the key and the remedy."""
-
-
-def write_stored(record: BaseModel, path: Path) -> Path:
-    """Write it atomically.
+def write_json(record: BaseModel, path: Path) -> Path:
+    """Write a record as JSON, atomically, and return its path.
 
     Raises:
-        RecordError: it cannot be written (a full disk, a read-only folder). What was there is as it was.
+        RecordError: it cannot be written (a full disk, a read-only folder). A file that was there is unchanged.
     """
     try:
         write_atomically(path, record.model_dump_json(indent=1) + "\n")
@@ -67,14 +65,14 @@ def write_stored(record: BaseModel, path: Path) -> Path:
     return path
 
 
-def read_bytes(path: Path, *, what: str) -> bytes:
-    """The whole file.
+def read_bytes(path: Path, *, kind: str) -> bytes:
+    """Return the content of a file.
 
     Args:
-        what: it should be.
+        kind: what the file should be, such as "record", for the error message.
 
     Raises:
-        RecordError: no such file, or one that is too large.
+        RecordError: there is no such file, or it is larger than `MAX_BYTES`.
     """
     try:
         with path.open("rb") as file:
@@ -82,26 +80,25 @@ def read_bytes(path: Path, *, what: str) -> bytes:
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     if len(raw) > MAX_BYTES:
-        raise RecordError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB: it is no {what}")
+        raise RecordError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB: it cannot be a {kind}")
     return raw
 
 
-def parse_stored(kind: type[Stored], raw: bytes, *, path: Path) -> Stored:
-    """A record from the JSON that `path` held.
+def parse_json(model: type[Stored], raw: bytes, *, path: Path) -> Stored:
+    """Return the record that the content of `path` describes.
 
     Raises:
         RecordError: not JSON of this schema, an unknown or missing key, a value out of range.
     """
     try:
-        return kind.model_validate_json(raw, strict=True)
+        return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
-        raise RecordError("\n".join(of_validation(error, where=str(path), known=kind.model_fields))) from error
+        problems = validation_problems(error, where=str(path), known=key_names(model))
+        raise RecordError("\n".join(problems)) from error
 
 
-def schema_of(kind: type[BaseModel]) -> str:
-    """The JSON Schema of such a record, as it is kept in the repository."""
-    schema = kind.model_json_schema(mode="serialization")
-    return (
-        json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2, sort_keys=True)
-        + "\n"
-    )
+def schema_of(model: type[BaseModel]) -> str:
+    """Return the JSON Schema of a record, as the repository keeps it."""
+    schema = model.model_json_schema(mode="serialization")
+    with_dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return json.dumps(with_dialect, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""The tasks, by the field's name for each."""
+"""Pipelines: the six tasks of the course, and the interface for a task of your own (see `pipeline`)."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Masked language modeling: guess the hidden tokens of running text (HF course, chapter 7, section 3).
+"""Masked language modeling: predict the hidden tokens of running text (HF course, chapter 7, section 3).
 
-Documents are tokenized, concatenated and cut into chunks; a part of each chunk's tokens is hidden, anew in every epoch
-of training, always alike in evaluation, so that two evaluations differ by their models alone.
+Documents are tokenized, concatenated and cut into chunks, and some tokens of each chunk are hidden. Training hides
+different tokens in every epoch. Evaluation always hides the same ones, so that two evaluations differ only in their
+models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import datasets
 import numpy as np
@@ -17,36 +18,48 @@ from pydantic import Field, field_validator
 from torch.nn.functional import softmax
 from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from touchstone.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
+from touchstone.pipelines.pipeline import (
+    Batch,
+    Columns,
+    Feature,
+    Options,
+    Pipeline,
+    Score,
+    evaluating,
+    pad_features,
+    to_batch,
+)
 from touchstone.pipelines.tokenizing import tokenize
-from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import ChunkPrediction, language_model_scores, losses_and_hits_at, losses_at
 from touchstone.sources.source import SourceError
 from touchstone.stages.chunking import chunk_batch
-from touchstone.stages.collation import pad_batch
 from touchstone.stages.masking import mask_tokens_batch
-from touchstone.stages.ragged import Array, Ragged
-from touchstone.stages.scoring import perplexity
+from touchstone.stages.ragged import IGNORED, Array, Ragged
 
-if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+if TYPE_CHECKING:  # importing it takes seconds, and only code that builds a model needs it
     from transformers import PreTrainedModel
 
 TEXT = "text"
-PROBE_MASK = "[MASK]"
+BLANK = "[MASK]"
+"""The place to fill in the option `probe`, whatever the tokenizer's own mask token is."""
+FILLINGS = 5
 
 
 class MaskedLMOptions(Options):
-    """What a spec may choose.
+    """The settings of masked language modeling.
 
     Attributes:
-        chunk_length: tokens a chunk.
-        tail: what becomes of the tokens that do not fill a last chunk: `drop` or `keep` it, shorter.
-        rate: share of tokens (of words, with `whole_word`) that are hidden.
-        whole_word: hide words, not tokens.
-        replacement: probabilities that a hidden token is replaced by the mask, by a random token, by itself.
-        train_chunks: this many chunks of the train split, at random, instead of all.
-        validation_chunks: this many chunks of the *train* split for validation, instead of the validation split.
-        split_seed: decides which chunks, and what is hidden in evaluation. Not the run's seed: all take the same test.
-        probe: a sentence with one `[MASK]`, shown filled in before and after training.
+        chunk_length: tokens of a chunk.
+        tail: what to do with the tokens that do not fill a last chunk: `drop` them, or `keep` them as a shorter chunk.
+        rate: the share of tokens (of words, with `whole_word`) to hide.
+        whole_word: hide whole words.
+        replacement: the probabilities that a hidden token is replaced by the mask token, replaced by a random token, or
+            left unchanged.
+        train_chunks: use this many chunks of the train split, drawn at random, instead of all.
+        validation_chunks: use this many chunks of the *train* split for validation, instead of the validation split.
+        split_seed: the seed of that draw, and of the tokens hidden in evaluation. It is separate from the trial's seed,
+            so that all trials use the same data.
+        probe: a sentence with one `[MASK]`, which sample outputs fill in.
     """
 
     chunk_length: int = Field(default=128, ge=1)
@@ -62,23 +75,17 @@ class MaskedLMOptions(Options):
     @field_validator("probe")
     @classmethod
     def _one_mask(cls, probe: str) -> str:
-        if probe.count(PROBE_MASK) != 1:
-            raise ValueError(f"a probe has exactly one {PROBE_MASK}, got {probe!r}")
+        if probe.count(BLANK) != 1:
+            raise ValueError(f"probe must have exactly one {BLANK}, got {probe!r}")
         return probe
 
 
-class MaskedPrediction(NamedTuple):
-    """What is kept of one chunk: `loss` in nats and `right` guesses, sums over its `items` hidden tokens."""
-
-    loss: float
-    right: int
-    items: int
-
-
 class MaskedLM(Pipeline):
-    task: ClassVar[str] = "masked-lm"
-    hub_task: ClassVar[str] = "fill-mask"
-    Options: ClassVar[type[Options]] = MaskedLMOptions
+    """Predict hidden tokens. An item of the loss is a hidden token."""
+
+    task = "masked-lm"
+    hub_task = "fill-mask"
+    Options = MaskedLMOptions
     options: MaskedLMOptions
 
     @cached_property
@@ -86,24 +93,24 @@ class MaskedLM(Pipeline):
         tokenizer = self.source.tokenizer()
         if tokenizer.mask_token_id is None:
             raise SourceError(
-                "the tokenizer has no mask token, masked-lm needs one: take a checkpoint that was made for it"
+                "the tokenizer has no mask token, which masked-lm needs: take a checkpoint of a masked language model"
             )
         return tokenizer
 
     @property
     def example(self) -> str:
-        return self.options.probe.replace(PROBE_MASK, str(self.tokenizer.mask_token))
+        return self.options.probe.replace(BLANK, str(self.tokenizer.mask_token))
 
     @cached_property
     def vocabulary(self) -> Array:
-        """(V,) the ids that may replace a hidden token at random: all but the special ones."""
+        """(V,) the ids that a hidden token may be replaced by at random: all except the special tokens."""
         ids = np.arange(len(self.tokenizer), dtype=np.int64)
         return np.setdiff1d(ids, np.asarray(self.tokenizer.all_special_ids, dtype=np.int64))
 
     def columns(self, split: str) -> Columns:
-        """`input_ids`, `word_ids` and `special_tokens_mask` of the chunks, (N, T_i) each."""
+        """`input_ids`, `word_ids` and `special_tokens_mask` of N chunks, (N, T_i) each."""
         if split not in self._splits:
-            raise SourceError(f"split {split!r} is none of {sorted(self._splits)}")
+            raise SourceError(f"unknown split {split!r}: use one of {', '.join(sorted(self._splits))}")
         return self._splits[split]
 
     def _chunk(self, split: str) -> dict[str, Ragged]:
@@ -114,20 +121,23 @@ class MaskedLM(Pipeline):
         if not len(chunks["input_ids"]):
             raise SourceError(
                 f"split {split!r} has {len(tokens['input_ids'].values)} tokens, less than one chunk of "
-                f"{self.options.chunk_length}: shorten chunk_length or take more text"
+                f"{self.options.chunk_length}: lower chunk_length or use more text"
             )
         return chunks
 
     @cached_property
     def _splits(self) -> dict[str, Columns]:
-        """Both splits: those of the source, or parts of its train split drawn exactly as the course draws them."""
+        """Both splits: the source's own, or with `validation_chunks` two parts of its train split.
+
+        The parts are drawn exactly as the course draws them, with `train_test_split`.
+        """
         train, options = self._chunk("train"), self.options
         n = len(train["input_ids"])
         wanted = (options.train_chunks or 1) + (options.validation_chunks or 0)
         if wanted > n:
             raise SourceError(
-                f"the train split has {n} chunks of {options.chunk_length} tokens, train_chunks and validation_chunks "
-                f"ask for {wanted}: ask for less or take more text"
+                f"the train split has {n} chunks of {options.chunk_length} tokens, but train_chunks and "
+                f"validation_chunks need {wanted}: lower them or use more text"
             )
         if options.validation_chunks is not None:
             numbered = datasets.Dataset.from_dict({"chunk": np.arange(n)})
@@ -146,10 +156,10 @@ class MaskedLM(Pipeline):
         return {"train": train, "validation": self._chunk("validation")}
 
     def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:
-        # Evaluation is epoch 0 of a stream that no run trains on.
+        # The random draws of training have the epochs 1, 2 ..., those of evaluation have epoch 0.
         epochs = {int(feature["epoch"]) + 1 for feature in features} if train else {0}
         if len(epochs) != 1:
-            raise ValueError(f"one batch holds one epoch, got {sorted(epochs)}")
+            raise ValueError(f"all features of a batch must be of one epoch, got epochs {sorted(epochs)}")
         input_ids = Ragged.from_arrays([feature["input_ids"] for feature in features])
         masked, labels = mask_tokens_batch(
             input_ids,
@@ -163,16 +173,11 @@ class MaskedLM(Pipeline):
             epoch=epochs.pop(),
             examples=np.asarray([feature["example"] for feature in features], dtype=np.int64),
         )
-        rows = [
-            {"input_ids": ids, "labels": label, "attention_mask": np.ones(len(ids), dtype=np.int64)}
-            for ids, label in zip(masked, labels, strict=True)
-        ]
-        arrays = pad_batch(rows, pad_id=self.tokenizer.pad_token_id, side=self.tokenizer.padding_side)
-        mask = arrays["attention_mask"]
-        hidden = np.flatnonzero(arrays["labels"] != -100)
-        size = BatchSize(len(rows), len(hidden), int(mask.sum()), mask.size)
-        # Counted here, so that nobody asks the device where the hidden tokens are.
-        return {**to_tensors(arrays | {"hidden": hidden}), "size": size}
+        rows = [{"input_ids": ids, "labels": label} for ids, label in zip(masked, labels, strict=True)]
+        arrays = pad_features(rows, names=("input_ids", "labels"), tokenizer=self.tokenizer)
+        # Found on the host, because finding them on the device would wait for it.
+        hidden = np.flatnonzero(arrays["labels"] != IGNORED)
+        return to_batch(arrays | {"hidden": hidden}, items=len(hidden))
 
     def model(self) -> PreTrainedModel:
         return self.source.model(AutoModelForMaskedLM)
@@ -180,63 +185,37 @@ class MaskedLM(Pipeline):
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         return losses_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
 
-    def predict(self, model: torch.nn.Module, batch: Batch) -> list[MaskedPrediction]:
+    def predict(self, model: torch.nn.Module, batch: Batch) -> list[ChunkPrediction]:
         found = losses_and_hits_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch))
-        losses, right = (each.double().cpu().numpy() for each in found)  # (M,)
+        losses, hits = (each.double().cpu().numpy() for each in found)  # (M,)
         rows, width = batch["labels"].shape
-        owner = batch["hidden"].cpu().numpy() // width
-        sums = [
-            np.bincount(owner, weights=weights, minlength=rows) for weights in (losses, right, np.ones_like(losses))
-        ]
-        return [MaskedPrediction(float(loss), int(hits), int(items)) for loss, hits, items in zip(*sums, strict=True)]
+        row_of = batch["hidden"].cpu().numpy() // width
+        sums = [np.bincount(row_of, weights=weights, minlength=rows) for weights in (losses, hits, None)]
+        return [ChunkPrediction(float(loss), int(right), int(items)) for loss, right, items in zip(*sums, strict=True)]
 
-    def score(self, predictions: Sequence[MaskedPrediction]) -> list[Score]:
-        wanted = len(self.columns("validation")["input_ids"])
-        if len(predictions) != wanted:
-            raise ValueError(f"{len(predictions)} predictions for {wanted} validation chunks")
-        items = np.asarray([prediction.items for prediction in predictions])
-        sums = np.asarray([prediction.loss for prediction in predictions])
-        n = int(items.sum())
-        if n == 0:
-            raise ValueError(
-                f"no token of the validation chunks is hidden: rate {self.options.rate} is too small for them"
-            )
-        right = sum(prediction.right for prediction in predictions)
-        unit = "word" if self.options.whole_word else "token"
-        shares = ",".join(f"{share:g}" for share in self.options.replacement)
-        mask = (
-            f"mask:{unit}|rate:{self.options.rate:g}|replacement:{shares}|mask_seed:{self.options.split_seed}"
-            f"|chunk:{self.options.chunk_length}|mean:token"
+    def score(self, predictions: Sequence[ChunkPrediction]) -> list[Score]:
+        options = self.options
+        unit = "word" if options.whole_word else "token"
+        shares = ",".join(f"{share:g}" for share in options.replacement)
+        return language_model_scores(
+            predictions,
+            chunks=len(self.columns("validation")["input_ids"]),
+            accuracy="masked_accuracy",
+            settings=f"mask:{unit}|rate:{options.rate:g}|replacement:{shares}|mask_seed:{options.split_seed}"
+            f"|chunk:{options.chunk_length}|mean:token",
+            no_items=f"no token of the validation chunks is hidden: raise the rate {options.rate} or use more text",
         )
-        return [
-            Score(
-                "perplexity",
-                perplexity((sums / np.maximum(items, 1)).tolist(), tokens=items.tolist()),
-                n,
-                False,
-                f"perplexity|{mask}",
-                lower=1.0,
-                upper=None,
-            ),
-            Score("loss", float(sums.sum()) / n, n, False, f"nll|unit:nat|{mask}", upper=None),
-            Score("masked_accuracy", right / n, n, True, f"accuracy|{mask}"),
-        ]
 
     def sample_outputs(self, model: torch.nn.Module) -> list[str]:
-        """The five likeliest fillings of the probe, with their probabilities."""
+        """Return the sentence of the option `probe` with its most likely fillings and their probabilities."""
         inputs = self.tokenizer(self.example, return_tensors="pt").to(next(model.parameters()).device)
         position = int((inputs["input_ids"][0] == self.tokenizer.mask_token_id).nonzero()[0])
-        training = model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-        finally:
-            model.train(training)
-        top = softmax(logits[0, position].float(), dim=-1).topk(5)
+        with evaluating(model):
+            logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        top = softmax(logits[0, position].float(), dim=-1).topk(FILLINGS)
         fillings = [str(self.tokenizer.decode([token])).strip() for token in top.indices.tolist()]
         return [
-            f"{probability:.3f}  {self.options.probe.replace(PROBE_MASK, filling)}"
+            f"{probability:.3f}  {self.options.probe.replace(BLANK, filling)}"
             for filling, probability in zip(fillings, top.values.tolist(), strict=True)
         ]
 
@@ -246,7 +225,7 @@ def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def _hidden_labels(batch: Batch) -> torch.Tensor:
-    """(M,) what the batch's M hidden tokens are."""
+    """Return (M,) the ids of the batch's M hidden tokens."""
     labels: torch.Tensor = batch["labels"].flatten().index_select(0, batch["hidden"])
     return labels
 

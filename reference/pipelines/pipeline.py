@@ -1,13 +1,78 @@
-"""The contract between a task and the engines that train it."""
+"""The interface between a task and the engines that train it.
+
+A pipeline defines a task: its data, model head, loss and metrics. An engine (see `touchstone.engines`) trains it. To
+add a task, subclass `Pipeline`; the engines `loop` and `trainer` can then train it. (`packed` makes more assumptions
+about the model: its head must predict something for each token.) The data flow like this:
+
+    source.examples(split)             the rows of the data set
+    -> columns(split)                  the tokenized split: N rows, each as long as it is
+    -> FeatureRows(columns)[epoch, i]  one feature: row i of every column, with the keys `example` and `epoch`
+    -> collate(features, train=...)    one batch: tensors padded to (B, T), and `size`
+    -> loss(model, batch)              in training: the sum of the losses of the batch's items
+    -> predict(model, batch)           in evaluation: one small prediction per example
+    -> score(predictions)              the metrics of the whole validation split
+
+The data steps (align, chunk, mask, pad ...) are stages, pure functions from `touchstone.stages`. Pipelines call their
+batched versions (`align_labels_batch`), which are fast but hard to read. The plain definition of each stage, which the
+batched version must agree with, is at the top of the stage's module (`align_labels`).
+
+Here is a complete task, the classification of reviews as bad (0) or good (1)::
+
+    class ReviewPrediction(NamedTuple):
+        label: int
+        loss: float
+
+
+    class ReviewClassification(Pipeline):
+        task = "review-classification"
+        hub_task = "text-classification"
+        Options = Options
+        example = "A wonderful film."
+
+        @cached_by_split
+        def columns(self, split):
+            data = self.source.examples(split, columns=("text", "label"))
+            tokens = tokenize(self.tokenizer, data["text"][:], pretokenized=False, max_length=64)
+            return {"input_ids": tokens["input_ids"], "label": np.asarray(data["label"][:])}
+
+        def collate(self, features, *, train):
+            arrays = pad_features(features, names=("input_ids",), tokenizer=self.tokenizer)
+            arrays["label"] = np.asarray([feature["label"] for feature in features])
+            return to_batch(arrays, items=len(features))  # one term of the loss per review
+
+        def model(self):
+            return self.source.model(AutoModelForSequenceClassification, num_labels=2)
+
+        def losses(self, model, batch):  # (B, 2) and (B,)
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+            return logits, cross_entropy(logits, batch["label"], reduction="none")
+
+        def loss(self, model, batch):
+            return self.losses(model, batch)[1].sum()
+
+        def predict(self, model, batch):
+            logits, losses = self.losses(model, batch)
+            return [ReviewPrediction(*row) for row in zip(logits.argmax(-1).tolist(), losses.tolist())]
+
+        def score(self, predictions):
+            labels = self.columns("validation")["label"].tolist()
+            right = sum(prediction.label == label for prediction, label in zip(predictions, labels, strict=True))
+            loss = sum(prediction.loss for prediction in predictions)
+            n = len(labels)
+            return [
+                Score("accuracy", right / n, n, True, "accuracy"),
+                Score("loss", loss / n, n, False, "nll|unit:nat", upper=None),
+            ]
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,26 +80,32 @@ from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from touchstone.sources.source import Source
+from touchstone.stages.collation import pad_batch
 from touchstone.stages.ragged import Array, Ragged
 
-if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+if TYPE_CHECKING:  # importing it takes seconds, and only code that builds a model needs it
     from transformers import PreTrainedModel
 
+T = TypeVar("T")
+
 Columns = Mapping[str, "Ragged | Array"]
-"""A tokenized split: each column has one row an example."""
+"""A tokenized split of N examples: each column is a `Ragged` of N rows (token ids, labels) or an array (N,)."""
 Feature = Mapping[str, Any]
-"""One row of `Columns`, with `example` (its index) and `epoch` (what a random draw may depend on)."""
+"""Row i of every column, (T_i,) or (), with two keys more: `example` is i, and `epoch` counts the passes over the data.
+
+`epoch` and `example` are what a random draw (masking) may depend on, besides the seed.
+"""
 Batch = dict[str, Any]
-"""Tensors for the model, `labels` and the like, and `size: BatchSize`."""
+"""The tensors that the model and the loss need, such as `input_ids` (B, T), and `size: BatchSize`."""
 
 
 class BatchSize(NamedTuple):
-    """What a batch holds, counted before it leaves the host, so that nobody waits for the device to know.
+    """The size of a batch. It is counted on the host, so that no engine has to wait for the device.
 
     Attributes:
-        examples: rows.
-        items: terms that the loss sums over (labelled tokens; answers).
-        tokens: real tokens, padding left out.
+        examples: rows, B.
+        items: terms that the loss sums over (labelled tokens, or answers).
+        tokens: real tokens, without padding.
         padded_tokens: real tokens and padding.
     """
 
@@ -46,12 +117,12 @@ class BatchSize(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one evaluation, with all that is needed to compare it with another.
+    """The value of one metric in one evaluation.
 
     Attributes:
-        n: what the value is computed over: entities, tokens, texts.
-        signature: names everything that makes two values of this metric comparable.
-        lower, upper: what the metric can be at all; None where it has no end (perplexity, loss).
+        n: the number of entities, tokens or texts that the value is computed over.
+        signature: the settings of the metric. Two values are comparable only if their signatures are equal.
+        lower, upper: the range of the metric; None where it is unbounded (perplexity, loss).
     """
 
     name: str
@@ -64,20 +135,26 @@ class Score:
 
 
 class Options(BaseModel):
-    """What a task lets a spec choose. Each pipeline extends it; unknown keys are refused."""
+    """The settings of a task that a spec may choose. Each pipeline extends it; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Pipeline(ABC):
-    """A task on a source: which stages, which head, which metric. It holds no loop and knows no engine.
+    """A task on a source: its stages, model head, loss and metrics. It has no training loop and knows no engine.
+
+    The module's docstring shows how the methods work together. Creating a pipeline is cheap; `columns` does the work
+    and keeps its result.
+
+    Args:
+        source: where the data, the tokenizer and the checkpoint come from.
+        options: an instance of the class's `Options`.
+        seed: the seed of the trial, for random draws in `collate`.
 
     Class attributes:
-        task: the field's name of the task.
-        hub_task: the hub's name of it.
-        Options: the pydantic type of `options`.
-
-    Instances are cheap; `columns` does the work and keeps its result.
+        task: the name of the task in specs.
+        hub_task: the name of the task for `transformers.pipeline` and on the hub.
+        Options: the type of `options`.
     """
 
     task: ClassVar[str]
@@ -91,21 +168,23 @@ class Pipeline(ABC):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The source's.
+        """The source's tokenizer.
 
         Raises:
-            SourceError: it is none that the task can do with.
+            SourceError: the tokenizer lacks something that the task needs.
         """
         return self.source.tokenizer()
 
     @property
     @abstractmethod
     def example(self) -> str:
-        """An input, shown to those who want to use a trained model."""
+        """A text that a trained model can be tried on. Model cards show it."""
 
     def usage(self, repo: str) -> list[str]:
-        """Lines of Python that use the model trained, once it is at `repo`: those of `transformers.pipeline(hub_task)`,
-        which not every task has."""
+        """Return lines of Python that use the trained model from the hub repository `repo`.
+
+        These call `transformers.pipeline(hub_task)`. Override it for a task that transformers has no such pipeline for.
+        """
         return [
             "from transformers import pipeline",
             "",
@@ -115,52 +194,86 @@ class Pipeline(ABC):
 
     @abstractmethod
     def columns(self, split: str) -> Columns:
-        """The tokenized, aligned or chunked `train` or `validation` split."""
+        """Return the model inputs of the split `train` or `validation`: tokenized, then aligned, chunked or windowed.
+
+        A row is what training and evaluation count as one example. For most tasks this is a row of the data set, but
+        language models count chunks of running text, and question answering counts windows of a context.
+        """
 
     @abstractmethod
     def collate(self, features: Sequence[Feature], *, train: bool) -> Batch:
-        """Features to one padded batch on the host. Draws (masking) depend on seed, epoch and example alone."""
+        """Make one padded batch of B features, on the host. `pad_features` and `to_batch` do most of it.
+
+        Random draws may depend on the seed and on a feature's `epoch` and `example` only. The batch is then the same in
+        every worker process, on every rank and after a resume. With `train` false they must not depend on the seed or
+        the epoch either, so that all evaluations use the same inputs.
+
+        Example, for token classification (labels -100 are not predicted):
+            features: `{"input_ids": [2, 9, 8, 3], "labels": [-100, 1, 0, -100], "example": 5, "epoch": 0}` and
+                `{"input_ids": [2, 7, 3], "labels": [-100, 3, -100], "example": 1, "epoch": 0}`.
+            batch:  `input_ids` [[2, 9, 8, 3], [2, 7, 3, 0]], `attention_mask` [[1, 1, 1, 1], [1, 1, 1, 0]],
+                `labels` [[-100, 1, 0, -100], [-100, 3, -100, -100]] and
+                `size` BatchSize(examples=2, items=3, tokens=7, padded_tokens=8).
+        """
 
     @abstractmethod
     def model(self) -> PreTrainedModel:
-        """A fresh model. The caller seeds torch's generator first."""
+        """Return a new model with the task's head. The caller seeds torch's global generator first."""
 
     @abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """() float32: the *sum* of the losses of the batch's `size.items` terms, in nats.
+        """Return the *sum* of the losses of the batch's `size.items` items: () float32, in nats.
 
-        A sum, so that an engine can divide by the items of the whole optimizer step, however it is cut up.
+        It is a sum because the engine divides by the number of items in the whole optimizer step. That step may consist
+        of several micro-batches on several ranks, with different numbers of items. A mean of their means would give a
+        token more weight if it came in a micro-batch with few others.
+
+        Example: two micro-batches have sums 6.0 over 3 items and 1.0 over 1 item. The loss of the step is
+        (6.0 + 1.0) / (3 + 1) = 1.75. The mean of means would be (2.0 + 1.0) / 2 = 1.5.
         """
 
     @abstractmethod
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[Any]:
-        """One prediction an example, small and on the host: what `score` needs and no more.
+        """Return B predictions, one per row of the batch, with only what `score` needs, on the host.
 
-        A NamedTuple of numbers, texts and NumPy arrays, so that processes can tell each other theirs as plain data.
+        A prediction is a NamedTuple of numbers, texts and NumPy arrays. Ranks exchange predictions as plain data.
         """
 
     @abstractmethod
     def score(self, predictions: Sequence[Any]) -> list[Score]:
-        """The metrics of all validation examples, the task's main one first; `predictions[i]` is of example i."""
+        """Return the metrics of the validation split, the main one first.
+
+        Args:
+            predictions: one per row of `columns("validation")`, in their order.
+        """
 
     def sample_outputs(self, model: torch.nn.Module) -> list[str]:
-        """Return a few lines that show a person what the model produces, before and after training. Default: none."""
+        """Return a few lines of text that show what the model does. They are recorded before and after training.
+
+        The model stays in its mode (training or evaluation). By default there are no lines.
+        """
         return []
 
 
 class FeatureRows(torch.utils.data.Dataset[Feature]):
-    """A split as torch sees it. A key is `(epoch, index)`: a feature knows the epoch without any state in a worker."""
+    """A split as a torch dataset of N features.
+
+    A key is the pair `(epoch, index)`, so that a feature knows its epoch without any state in a worker process.
+
+    Raises:
+        ValueError: columns with different numbers of rows.
+    """
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
         sizes = {name: len(column) for name, column in columns.items()}
         if len(set(sizes.values())) != 1:
-            raise ValueError(f"columns differ in their number of rows: {sizes}")
+            raise ValueError(f"columns must have the same number of rows, got {sizes}")
         self.size = next(iter(sizes.values()), 0)
 
     @property
     def lengths(self) -> Array:
-        """(N,) tokens of each example: the longest of its columns."""
+        """(N,) tokens of each example, in the longest of its columns."""
         lengths = [column.lengths for column in self.columns.values() if isinstance(column, Ragged)]
         return np.max(lengths, axis=0) if lengths else np.ones(self.size, dtype=np.int64)
 
@@ -173,7 +286,55 @@ class FeatureRows(torch.utils.data.Dataset[Feature]):
         return feature | {"example": int(index), "epoch": int(epoch)}
 
 
+def cached_by_split(prepare: Callable[[Any, str], T]) -> Callable[[Any, str], T]:
+    """Decorate a method of one argument, the name of a split, so that each instance computes each split once."""
+    attribute = f"_{prepare.__name__}_by_split"
+
+    @wraps(prepare)
+    def cached(self: Any, split: str) -> T:
+        results: dict[str, T] = vars(self).setdefault(attribute, {})
+        if split not in results:
+            results[split] = prepare(self, split)
+        return results[split]
+
+    return cached
+
+
+def pad_features(
+    features: Sequence[Mapping[str, Any]],
+    *,
+    names: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    side: str | None = None,
+    pad: Callable[..., dict[str, Array]] = pad_batch,
+) -> dict[str, Array]:
+    """Pad columns of B features.
+
+    Args:
+        features: B mappings that have `input_ids`.
+        names: the columns to pad, `input_ids` among them.
+        tokenizer: gives the padding token, and the side to pad on unless `side` gives it.
+        pad: the stage that pads, `pad_batch` or `pad_seq2seq`.
+
+    Returns:
+        The columns and `attention_mask`, (B, T) each. The mask is made here from the lengths. It cannot be made from
+        the padded ids, because the last real token may be the padding token, too.
+    """
+    rows = [
+        {name: feature[name] for name in names} | {"attention_mask": np.ones(len(feature["input_ids"]), dtype=np.int64)}
+        for feature in features
+    ]
+    return pad(rows, pad_id=tokenizer.pad_token_id, side=side or tokenizer.padding_side)
+
+
+def to_batch(arrays: Mapping[str, Array], *, items: int) -> Batch:
+    """Turn padded arrays into a batch: tensors, and the `size` that `attention_mask` (B, T) and `items` give."""
+    mask = arrays["attention_mask"]
+    return {**to_tensors(arrays), "size": BatchSize(len(mask), items, int(mask.sum()), mask.size)}
+
+
 def to_tensors(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    """Turn arrays into CPU tensors of the same types, without a copy where the array is contiguous."""
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 

@@ -7,14 +7,17 @@ model computes all logits and most are thrown away, as in the course; a model th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from touchstone.pipelines.pipeline import Score
 from touchstone.stages.ragged import IGNORED
+from touchstone.stages.scoring import perplexity
 
 SLICE = 2**23
 """Logits that are turned into losses together where hits are wanted: 32 MiB in float32."""
@@ -97,3 +100,47 @@ def before_head(model: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> I
         yield
     finally:
         hook.remove()
+
+
+class ChunkPrediction(NamedTuple):
+    """The prediction of a language model for one chunk of text.
+
+    Attributes:
+        loss: in nats, summed over the chunk's `items` predicted tokens.
+        right: the number of these tokens that were the most likely ones.
+    """
+
+    loss: float
+    right: int
+    items: int
+
+
+def language_model_scores(
+    predictions: Sequence[ChunkPrediction], *, chunks: int, accuracy: str, settings: str, no_items: str
+) -> list[Score]:
+    """Return perplexity, loss and accuracy over all predicted tokens of the validation split.
+
+    Args:
+        predictions: one per chunk.
+        chunks: the number of chunks in the split.
+        accuracy: the name of the accuracy score.
+        settings: the part of the signatures that all three share.
+        no_items: the error message if no token was predicted.
+
+    Raises:
+        ValueError: a wrong number of predictions, or no predicted token in any of them.
+    """
+    if len(predictions) != chunks:
+        raise ValueError(f"{len(predictions)} predictions for {chunks} validation chunks: pass one per chunk")
+    sums = np.asarray([prediction.loss for prediction in predictions])
+    items = np.asarray([prediction.items for prediction in predictions])
+    n = int(items.sum())
+    if n == 0:
+        raise ValueError(no_items)
+    right = sum(prediction.right for prediction in predictions)
+    value = perplexity((sums / np.maximum(items, 1)).tolist(), tokens=items.tolist())
+    return [
+        Score("perplexity", value, n, False, f"perplexity|{settings}", lower=1.0, upper=None),
+        Score("loss", float(sums.sum()) / n, n, False, f"nll|unit:nat|{settings}", upper=None),
+        Score(accuracy, right / n, n, True, f"accuracy|{settings}"),
+    ]

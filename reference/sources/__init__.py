@@ -1,4 +1,4 @@
-"""Where data and checkpoints come from: `open_source` takes a spec's declarations and says where to look."""
+"""Data sets and checkpoints. `open_source` opens what a spec declares."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from touchstone.sources.checkpoints import (
     microworld_tokenizer,
 )
 from touchstone.sources.embedded import MicroworldData, embedded_examples
-from touchstone.sources.fingerprints import fingerprint
 from touchstone.sources.hub import HubData, hub_examples
 from touchstone.sources.installed import InstalledCode, installed_examples
+from touchstone.sources.normalization import fingerprint
 from touchstone.sources.pretrained import HubCheckpoint, hub_config, hub_model, hub_tokenizer
 from touchstone.sources.source import Access, Source, SourceError
 
-if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+if TYPE_CHECKING:  # importing it takes seconds, and only callers that make a model need it
     from transformers import PreTrainedModel
 
 __all__ = [
@@ -40,30 +40,41 @@ __all__ = [
     "open_source",
 ]
 
-DataSettings = Annotated[MicroworldData | HubData | InstalledCode, Field(discriminator="source")]
-"""A spec's `[data]`: `source` says which."""
-CheckpointSettings = Annotated[MicroworldCheckpoint | HubCheckpoint, Field(discriminator="source")]
-"""A spec's `[checkpoint]`: `source` says which."""
+Data = MicroworldData | HubData | InstalledCode
+Checkpoint = MicroworldCheckpoint | HubCheckpoint
+DataSettings = Annotated[Data, Field(discriminator="source")]
+"""The table `data` of a spec. Its key `source` selects the class."""
+CheckpointSettings = Annotated[Checkpoint, Field(discriminator="source")]
+"""The table `checkpoint` of a spec. Its key `source` selects the class."""
+
+
+def open_source(data: Data, checkpoint: Checkpoint, *, access: Access | None = None) -> Source:
+    """Return the source that a spec declares. Nothing is read until it is needed.
+
+    The paths in `access` win over the declared ids. Its `dataset` and `checkpoint` are read whatever is declared, with
+    the declared columns and splits if the declaration has any.
+    """
+    return _Opened(data, checkpoint, access or Access())
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A `Source`: data from one place, checkpoint from another or the same."""
+    """A `Source` that takes its data from one place and its checkpoint from the same place or another."""
 
-    data: MicroworldData | HubData | InstalledCode
-    checkpoint: MicroworldCheckpoint | HubCheckpoint
+    data: Data
+    checkpoint: Checkpoint
     access: Access = field(default_factory=Access)
 
     def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
-        own = self.access.dataset
-        match self.data:
-            case HubData() as data:
+        data = self.data
+        if self.access.dataset is not None and not isinstance(data, HubData):
+            data = HubData.of_folder(self.access.dataset)
+        match data:
+            case HubData():
                 return hub_examples(data, split, columns=columns, access=self.access)
-            case MicroworldData() | InstalledCode() if own is not None:  # one's own: all rows, the contract's names
-                return hub_examples(HubData.of_folder(own), split, columns=columns, access=self.access)
-            case MicroworldData() as data:
+            case MicroworldData():
                 return embedded_examples(data, split, columns=columns)
-            case InstalledCode() as data:
+            case InstalledCode():
                 return installed_examples(data, split, columns=columns)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -87,21 +98,7 @@ class _Opened:
             case HubCheckpoint() as checkpoint:
                 return hub_model(checkpoint, auto_class, access=self.access, **config)
 
-    def _checkpoint(self) -> MicroworldCheckpoint | HubCheckpoint:
-        if isinstance(self.checkpoint, MicroworldCheckpoint) and self.access.checkpoint is not None:
+    def _checkpoint(self) -> Checkpoint:
+        if self.access.checkpoint is not None and isinstance(self.checkpoint, MicroworldCheckpoint):
             return HubCheckpoint.of_folder(self.access.checkpoint)
         return self.checkpoint
-
-
-def open_source(
-    data: MicroworldData | HubData | InstalledCode,
-    checkpoint: MicroworldCheckpoint | HubCheckpoint,
-    *,
-    access: Access | None = None,
-) -> Source:
-    """A source as a spec declares it. Nothing is read before it is asked for.
-
-    Paths in `access` win over the declared ids: its `dataset` and `checkpoint` are read whatever is declared, under
-    the declared columns and splits where the declaration has them.
-    """
-    return _Opened(data, checkpoint, access or Access())

@@ -124,15 +124,15 @@ def microworld_tokenizer(checkpoint: MicroworldCheckpoint) -> PreTrainedTokenize
     """Return a fast tokenizer that adds the architecture's marks: `[CLS] a [SEP] b [SEP]` for BERT, `a </s>` for T5.
 
     Raises:
-        SourceError: there is no stored tokenizer of this family and size for the architecture.
+        SourceError: no tokenizer of this family and size is stored for the architecture.
     """
     architecture = ARCHITECTURES[checkpoint.architecture]
     path = TOKENIZERS / tokenizer_file(architecture.marks, checkpoint.tokenizer, checkpoint.vocabulary)
     if not path.is_file():
         stored = [file.stem.split("-", 1)[1] for file in sorted(TOKENIZERS.glob(f"{architecture.marks}-*.json"))]
         raise SourceError(
-            f"there is no embedded tokenizer {checkpoint.tokenizer}-{checkpoint.vocabulary} for architecture = "
-            f"{checkpoint.architecture}: set tokenizer and vocabulary in the checkpoint settings to one of "
+            f"the embedded checkpoints have no tokenizer {checkpoint.tokenizer}-{checkpoint.vocabulary} for "
+            f"architecture = {checkpoint.architecture}: set tokenizer and vocabulary to one of "
             f"{', '.join(stored)}"
         )
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Python sources of packages that are installed here: real code for causal language modelling, without a download.
+"""Python sources of installed packages: real code for causal language modeling, without a download.
 
-What is read is what the environment has, so another version of a package is other data: rows carry the text alone, and
-a record's fingerprint of them tells it. No package is imported, only its files are read.
+The rows depend on the environment. Another version of a package is other data, and the fingerprint in a record shows
+it. Files are read, but packages are never imported.
 """
 
 from __future__ import annotations
@@ -23,38 +23,40 @@ CODE = "code"
 
 
 class InstalledCode(BaseModel):
-    """Which packages' files, how many, and which of them are for validation."""
+    """The packages to read, how many files to use, and how many of them for validation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["installed-code"] = "installed-code"
     packages: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")], ...] = Field(
-        min_length=1, description="as they are imported; the order does not matter"
+        min_length=1, description="import names, in any order"
     )
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="of the files, about")
-    train_files: int | None = Field(default=None, gt=0, description="this many, drawn by seed; all if not given")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="of the files, approximately")
+    train_files: int | None = Field(default=None, gt=0, description="draw this many with the seed; by default all")
     validation_files: int | None = Field(default=None, gt=0)
-    largest_file: int = Field(default=100_000, gt=0, description="bytes; larger ones are mostly tables, and left out")
-    seed: int = Field(default=42, ge=0, description="draws files and splits; a run's seed leaves the data alone")
+    largest_file: int = Field(
+        default=100_000, gt=0, description="bytes; larger files are mostly tables and are left out"
+    )
+    seed: int = Field(default=42, ge=0, description="draws the files and the splits; independent of the seed of a run")
 
     @field_validator("packages")
     @classmethod
     def _each_once(cls, packages: tuple[str, ...]) -> tuple[str, ...]:
         if repeated := sorted({name for name in packages if packages.count(name) > 1}):
-            raise ValueError(f"{repeated[0]!r} stands twice")
+            raise ValueError(f"packages has {repeated[0]!r} twice: remove one")
         return packages
 
 
 def installed_examples(data: InstalledCode, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
-    """One row a file, in an order drawn by the seed.
+    """Return one row for each file, in an order drawn with the seed.
 
-    Which split a file belongs to, and its place in the order, depend on the seed and the file's name alone (such as
-    `numpy/ma/core.py`): what else is installed, and where, does not matter. Files that are empty, or no text in the
-    encoding that they declare, are left out.
+    The split of a file and its place in the order depend only on the seed and the file's name, such as
+    `numpy/ma/core.py`. Other installed packages and the place of the installation do not matter. Files that are empty
+    or not text in the encoding that they declare are left out.
 
     Raises:
-        SourceError: a split other than `train` and `validation`, a column other than `code`, a package that is not
-            installed or has no Python sources, fewer files than declared.
+        SourceError: the split is neither `train` nor `validation`, a column is not `code`, a package is not installed
+            or has no Python sources, or there are fewer files than declared.
     """
     if split not in ("train", "validation"):
         raise SourceError(f"installed code has no split {split!r}: it has train and validation")
@@ -71,9 +73,8 @@ def installed_examples(data: InstalledCode, split: str, *, columns: tuple[str, .
     texts = _first_readable([path for _, _, path in sorted(order)], limit=limit)
     if not texts or (limit is not None and len(texts) < limit):
         raise SourceError(
-            f"{', '.join(data.packages)} have {len(texts)} files of at most {data.largest_file} bytes for {split}"
-            + (f", but {split}_files = {limit}" if limit is not None else "")
-            + ": name more packages"
+            f"the packages {', '.join(data.packages)} have {len(texts)} files of at most {data.largest_file} bytes "
+            f"for {split}" + (f", but {split}_files = {limit}" if limit is not None else "") + ": name more packages"
         )
     return datasets.Dataset.from_dict({CODE: texts}, features=datasets.Features({CODE: datasets.Value("string")}))
 
@@ -98,10 +99,10 @@ def digest(part: int | str) -> int:
 
 
 def _files(package: str, *, largest: int) -> Iterator[tuple[str, Path]]:
-    """(name, path) of a package's sources, `numpy/ma/core.py` by name."""
+    """Yield (name, path) of a package's sources. A name is like `numpy/ma/core.py`."""
     try:
         spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError) as error:  # a package that is half removed
+    except (ImportError, ValueError) as error:  # such as a package that was removed in part
         raise SourceError(f"package {package!r} cannot be found: {error}") from error
     if spec is None:
         raise SourceError(f"package {package!r} is not installed: install it, or leave it out of `packages`")
@@ -112,7 +113,7 @@ def _files(package: str, *, largest: int) -> Iterator[tuple[str, Path]]:
     if not found and spec.origin is not None and spec.origin.endswith(".py"):
         found.append((f"{package}.py", Path(spec.origin)))
     if not found:
-        raise SourceError(f"package {package!r} has no Python sources here: leave it out of `packages`")
+        raise SourceError(f"package {package!r} has no Python sources: leave it out of `packages`")
     return ((name, path) for name, path in found if path.is_file() and path.stat().st_size <= largest)
 
 

@@ -1,5 +1,6 @@
-"""Checkpoints of the Hugging Face hub, of a mirror of it, or in a folder of one's own: safetensors only, no remote
-code.
+"""Checkpoints of the Hugging Face hub, of a mirror of it, or in the user's own folder.
+
+Only safetensors are read, and remote code is never run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from touchstone.sources.hub import NOWHERE, snapshot
 from touchstone.sources.source import Access, SourceError
 
-if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+if TYPE_CHECKING:  # importing it takes seconds, and only callers that make a model need it
     from transformers import PreTrainedModel
 
 DESCRIPTION = ["*.json", "*.txt", "*.model", "*.spm"]
@@ -32,22 +33,24 @@ class HubCheckpoint(BaseModel):
     source: Literal["hub"] = "hub"
     id: str = Field(min_length=1, description="ORG/NAME")
     revision: str = Field(min_length=1, description="commit, tag, or reference such as refs/pr/3")
-    pretrained: bool = Field(default=True, description="false: the architecture and tokenizer only, weights at random")
+    pretrained: bool = Field(
+        default=True, description="false: only the architecture and the tokenizer, with random weights"
+    )
     config: dict[str, Any] = Field(
-        default={}, description="entries of the model's config to override; with model_type, all that there are"
+        default={}, description="entries that override the model's config; with model_type, they are the whole config"
     )
 
     @classmethod
     def of_folder(cls, path: Path) -> HubCheckpoint:
-        """A checkpoint of one's own: pretrained if the folder has weights."""
+        """Return settings for a folder. The checkpoint is pretrained if the folder has weights."""
         return cls(id=path.name, revision=NOWHERE, pretrained=_has(path, WEIGHTS) or _has(path, *PICKLED))
 
 
 def hub_tokenizer(checkpoint: HubCheckpoint, *, access: Access) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer: fast, or slow where there is no other (Marian's), which does not know `word_ids`.
+    """Return the checkpoint's tokenizer: a fast one, or a slow one (without `word_ids`) if it has no fast one.
 
     Raises:
-        SourceError: see `snapshot`; no tokenizer there, or one that needs a package that is not installed.
+        SourceError: see `snapshot`; also if the folder has no tokenizer or the tokenizer needs a missing package.
     """
     folder = _folder(checkpoint, access)
     try:
@@ -55,29 +58,29 @@ def hub_tokenizer(checkpoint: HubCheckpoint, *, access: Access) -> PreTrainedTok
     except ImportError as error:
         raise SourceError(
             f"the tokenizer in {folder} needs a package that is not installed: {_first_line(error).split('. ')[0]}; "
-            f"`pip install sentencepiece sacremoses` serves Marian's and most others"
+            f"`pip install sentencepiece sacremoses` is enough for Marian's and most others"
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"{folder} holds no tokenizer that can be read: {_first_line(error)}") from error
+        raise SourceError(f"the tokenizer in {folder} is missing or cannot be read: {_first_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 
 
 def hub_config(checkpoint: HubCheckpoint, *, access: Access, **overrides: Any) -> PreTrainedConfig:
-    """The checkpoint's config with its declared overrides.
+    """Return the checkpoint's config with the declared overrides.
 
     Raises:
-        SourceError: see `snapshot`; no config there, an unknown entry, a repository that needs remote code.
+        SourceError: see `snapshot`; also if the config is missing, has no entry of that name or needs remote code.
     """
     return _config(_folder(checkpoint, access), checkpoint.config | overrides)
 
 
 def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **config: Any) -> PreTrainedModel:
-    """`auto_class` in float32, with the checkpoint's weights, or at random where it is declared not pretrained.
+    """Return an `auto_class` in float32, with the checkpoint's weights or, if not declared pretrained, random ones.
 
     Raises:
-        SourceError: see `snapshot`; no config, no safetensors though pretrained, weights that belong to another
-            architecture, an unknown config entry, a repository that needs remote code.
+        SourceError: see `snapshot`; also if the config is missing, has no entry of that name or needs remote code, a
+            pretrained checkpoint has no safetensors, or the weights belong to another architecture.
     """
     folder = _folder(checkpoint, access)
     settings = _config(folder, checkpoint.config | config)
@@ -100,7 +103,8 @@ def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **c
     body = {name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")}
     if body and body <= set(loading["missing_keys"]):
         raise SourceError(
-            f"the weights in {folder} are of another architecture: none of them belongs to {type(model).__name__}"
+            f"the weights in {folder} belong to another architecture: their names are not those of "
+            f"{type(model).__name__}"
         )
     return model
 
@@ -108,7 +112,7 @@ def hub_model(checkpoint: HubCheckpoint, auto_class: Any, *, access: Access, **c
 def _folder(checkpoint: HubCheckpoint, access: Access) -> Path:
     if access.checkpoint is not None:
         if not access.checkpoint.is_dir():
-            raise SourceError(f"there is no checkpoint folder {access.checkpoint}")
+            raise SourceError(f"the checkpoint folder {access.checkpoint} does not exist: check its path")
         return access.checkpoint
     return snapshot(
         checkpoint.id,
@@ -116,7 +120,7 @@ def _folder(checkpoint: HubCheckpoint, access: Access) -> Path:
         revision=checkpoint.revision,
         mirror=access.mirror,
         patterns=[*DESCRIPTION, *([WEIGHTS] if checkpoint.pretrained else [])],
-        ignore=["*/*"],  # exports to other runtimes lie in folders
+        ignore=["*/*"],  # subfolders hold exports to other runtimes
     )
 
 
@@ -128,7 +132,7 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
             folder, trust_remote_code=False, local_files_only=True, return_unused_kwargs=True, **overrides
         )
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise SourceError(f"{folder} holds no model config that can be read: {_first_line(error)}") from error
+        raise SourceError(f"the model config in {folder} is missing or cannot be read: {_first_line(error)}") from error
     if unknown:
         raise SourceError(
             f"the config of {folder} ({type(config).__name__}) has no entry {', '.join(map(repr, unknown))}"
@@ -138,14 +142,14 @@ def _config(folder: Path, overrides: dict[str, Any]) -> PreTrainedConfig:
 
 
 def _config_of_type(entries: dict[str, Any]) -> PreTrainedConfig:
-    """A config of its own, for a repository that holds a tokenizer and no more."""
+    """Return a config made of the entries alone, for a repository that has a tokenizer but no model."""
     try:
         default = AutoConfig.for_model(entries["model_type"])
         if unknown := [name for name in entries if not hasattr(default, name)]:
             raise SourceError(f"a config of model_type {entries['model_type']!r} has no entry {unknown[0]!r}")
         return AutoConfig.for_model(**entries)
     except (ValueError, KeyError, StrictDataclassError) as error:
-        raise SourceError(f"no config can be made of the checkpoint's entries: {_first_line(error)}") from error
+        raise SourceError(f"the checkpoint's config entries do not make a config: {_first_line(error)}") from error
 
 
 def _require_weights(folder: Path) -> None:
@@ -154,12 +158,12 @@ def _require_weights(folder: Path) -> None:
     if _has(folder, *PICKLED):
         raise SourceError(
             f"{folder} has weights as pickle only, which can run code when read: convert them to model.safetensors, "
-            f"or pin a revision that has it"
+            f"or pin a revision that has that file"
         )
     raise SourceError(
-        f"{folder} has no weights (*.safetensors), but the checkpoint is declared pretrained. If its repository has "
-        f"them as pickle (*.bin), which is neither downloaded nor read, convert them to model.safetensors or pin a "
-        f"revision that has it; else add them, or set `pretrained = false` to start at random"
+        f"{folder} has no weights (*.safetensors), but the checkpoint is declared pretrained. If the repository has "
+        f"pickled weights (*.bin), which are not downloaded or read, convert them to model.safetensors or pin a "
+        f"revision that has that file; otherwise add weights, or set `pretrained = false` to start from random ones"
     )
 
 

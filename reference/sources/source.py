@@ -1,4 +1,4 @@
-"""What a pipeline asks of the place its data and checkpoint come from."""
+"""The protocol that pipelines read data and checkpoints through."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 import datasets
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+if TYPE_CHECKING:  # importing it takes seconds, and only callers that make a model need it
     from transformers import PreTrainedModel
 
 
 class SourceError(Exception):
-    """Data or checkpoint cannot be had as asked: says what was asked of whom, and what to do about it."""
+    """Data or a checkpoint cannot be read as declared. The message names what was declared, where, and the remedy."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Where to look on this machine. Changes where bytes come from, never what is measured, and so is in no hash.
+    """Where to look on this machine.
+
+    Access changes where bytes come from but never what is measured, so it is not part of any hash.
 
     Attributes:
-        mirror: a folder of snapshots laid out by hub id (`datasets/ORG/NAME`, `models/ORG/NAME`), asked instead of
-            the hub.
-        dataset: a folder or file that is read instead of the declared data.
-        checkpoint: a folder that is read instead of the declared checkpoint.
+        mirror: a folder of snapshots laid out by hub id (`datasets/ORG/NAME`, `models/ORG/NAME`) that replaces the hub.
+        dataset: a folder or file that replaces the declared data.
+        checkpoint: a folder that replaces the declared checkpoint.
     """
 
     mirror: Path | None = None
@@ -36,30 +37,34 @@ class Access:
 class Source(Protocol):
     """A data set in named splits, with the checkpoint that belongs to it.
 
-    A source knows no task: the pipeline names the columns it wants (`words`, `tags`, `text` ...), the source maps its
-    own column names onto them.
+    A source knows nothing about tasks. The pipeline names the columns it needs (`words`, `tags`, `text` ...), and the
+    source maps the column names of its data set to them.
     """
 
     def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
-        """The rows of `train` or `validation`, with exactly these columns.
+        """Return the rows of `train` or `validation` with exactly these columns.
 
         Raises:
-            SourceError: no such split or column, a label out of its ClassLabel's range, nobody answers.
+            SourceError: the split, a column or the data set itself is missing, or a label is out of range.
         """
         ...
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, which may be a slow one: who needs `word_ids` asks for `is_fast`."""
+        """Return the tokenizer. It may be a slow one: callers that need `word_ids` check `is_fast`."""
         ...
 
     def config(self) -> PreTrainedConfig:
-        """The model's config as declared: what must be known of the model before there is one."""
+        """Return the model's config as declared, for callers that need it before a model exists."""
         ...
 
     def model(self, auto_class: Any, **config: Any) -> PreTrainedModel:
-        """`auto_class` (such as `AutoModelForMaskedLM`) in float32, pretrained or from its config as declared.
+        """Return an `auto_class` (such as `AutoModelForMaskedLM`) in float32.
 
-        Weights that start untrained (heads, or all of them) are drawn from torch's global generator: the caller seeds
-        it. `config` overrides entries of the model's config (`num_labels`, `id2label` ...).
+        The model is pretrained or made from its config, as declared. Untrained weights (the head, or all of them) are
+        drawn from torch's global generator, which the caller seeds.
+
+        Args:
+            auto_class: one of transformers' auto classes.
+            config: entries that override the model's config, such as `num_labels` and `id2label`.
         """
         ...

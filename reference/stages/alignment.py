@@ -1,24 +1,25 @@
-"""Word labels to token labels, and back.
+"""Align word labels with tokens, and merge token labels back into word labels.
 
-A tokenizer cuts words into tokens, and a token classifier labels tokens, while people label words. Two strategies:
-`all` labels every token of a word, later ones continuing the entity; `first` labels the first token and lets the loss
-ignore the rest (Devlin et al. 2019, "BERT", section 5.3). Everything goes by what a label's *name* says, never by the
-order of ids.
+People label words, but a token classifier labels tokens, and a tokenizer may split a word into several. There are two
+strategies. `all` labels every token of a word, and the later ones continue the entity. `first` labels only the first
+token, and the loss ignores the others (Devlin et al. 2019, "BERT", section 5.3). Both depend on the *name* of a label,
+never on the order of the ids.
 
-One rule re-spells a split word in any scheme: a token opens an entity if its word does and it is the word's first
-token; it closes one if its word does and it is the word's last. The way back is the same rule, read backwards.
+One rule re-spells the label of a split word in every scheme: a token opens an entity if its word does and it is the
+word's first token; it closes the entity if its word does and it is the word's last token. Merging inverts this rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from touchstone.stages.batched import Mask, check_row_counts, refuse_rows, rows_of_other_length, rows_with
 from touchstone.stages.ragged import IGNORED, MISSING, Array, Ragged
 from touchstone.stages.tags import NO_SUCH_NAME, OUTSIDE, Tag, TagSet, parse_names
-from touchstone.stages.twins import Mask, Refuse, check_row_counts, rows_of_other_length, rows_with
 
 STRATEGIES = ("all", "first")
 
@@ -33,24 +34,30 @@ def align_labels(
     sequence_ids: Sequence[int | None] | None = None,
     sequence: int = 0,
 ) -> list[int]:
-    """Token labels from word labels.
+    """Turn word labels into token labels.
+
+    >>> names = ["O", "B-PER", "I-PER"]
+    >>> align_labels([0, 1], word_ids=[None, 0, 1, 1, None], names=names)
+    [-100, 0, 1, 2, -100]
+    >>> align_labels([0, 1], word_ids=[None, 0, 1, 1, None], names=names, strategy="first")
+    [-100, 0, 1, -100, -100]
 
     Args:
         labels: (W,) the label id of each word.
-        word_ids: (T,) the word each token came from, `None` at special tokens.
+        word_ids: (T,) the index of the word that each token came from, `None` at special tokens.
         names: (L,) the name of each label id.
-        strategy: `all` labels every token of a word, `first` only its first; later ones get -100.
+        strategy: `all` labels every token of a word, `first` only the first; the later ones get -100.
         scheme: `IOB2`, `IOBES` or `BILOU`.
-        sequence_ids: (T,) for pairs, which sequence each token belongs to, `None` at special tokens.
-        sequence: the sequence of the pair that `labels` belongs to; tokens outside it get -100.
+        sequence_ids: (T,) for pairs, the sequence that each token belongs to, `None` at special tokens.
+        sequence: the sequence of the pair that `labels` describes. Tokens outside it get -100.
 
     Returns:
-        (T,) label id of each token. A word without a token (truncated away) contributes nothing.
+        (T,) the label id of each token. A word without a token (truncated away) has no effect.
 
     Raises:
         ValueError: a label id outside `names`, a word id outside `labels`, a name that is not a tag of the scheme or
-            stands twice, a split word whose re-spelt tag is not in `names`, lengths of `word_ids` and `sequence_ids`
-            that differ, an unknown strategy or scheme.
+            occurs twice, a split word whose re-spelt tag is not in `names`, `word_ids` and `sequence_ids` of different
+            lengths, an unknown strategy or scheme.
     """
     tag_set = parse_names(names, scheme=scheme)
     _check_strategy(strategy)
@@ -82,22 +89,27 @@ def merge_labels(
     sequence_ids: Sequence[int | None] | None = None,
     sequence: int = 0,
 ) -> list[int]:
-    """One label a word from token labels, predicted or gold: the inverse of `align_labels`.
+    """Turn token labels, predicted or gold, into one label per word: the inverse of `align_labels`.
 
-    The first token of a word decides; in IOBES and BILOU the last, if it has a label, says whether the entity closes. A
-    word without a token, or whose first token has no label, gets `O`: its gold entity still counts in recall.
+    The first token of a word decides its label. In IOBES and BILOU the last token, if it has a label, decides whether
+    the entity closes. A word without a token, or whose first token has no label, gets `O`, so its gold entity still
+    counts in recall.
+
+    >>> names = ["O", "B-PER", "I-PER"]
+    >>> merge_labels([-100, 0, 1, 2, -100], word_ids=[None, 0, 1, 1, None], n_words=3, names=names)
+    [0, 1, 0]
 
     Args:
-        token_labels: (T,) label id of each token, -100 where there is none.
+        token_labels: (T,) the label id of each token, -100 where there is none.
         word_ids, names, scheme, sequence_ids, sequence: as in `align_labels`.
-        n_words: how many words the sentence has, truncated ones included.
+        n_words: the number of words in the sentence, including truncated ones.
 
     Returns:
-        (n_words,) label id of each word.
+        (n_words,) the label id of each word.
 
     Raises:
-        ValueError: as `align_labels`; lengths of `token_labels` and `word_ids` that differ, a negative `n_words`, no
-            `O` in `names`.
+        ValueError: as in `align_labels`; `token_labels` and `word_ids` of different lengths, a negative `n_words`, or
+            no `O` in `names`.
     """
     tag_set = parse_names(names, scheme=scheme)
     outside_id = _outside_id(tag_set)
@@ -127,7 +139,7 @@ def _tokens_of_words(
     *,
     n_words: int,
 ) -> dict[int, list[int]]:
-    """The tokens of each word of `sequence` that has any: word id -> positions in ascending order."""
+    """Return the tokens of each word of `sequence` that has any: word id to ascending positions."""
     if sequence_ids is not None and len(sequence_ids) != len(word_ids):
         raise ValueError(f"{len(sequence_ids)} sequence_ids for {len(word_ids)} word_ids")
     tokens: dict[int, list[int]] = {}
@@ -151,7 +163,7 @@ def _id_of(tag: Tag, tag_set: TagSet, *, word: int) -> int:
 
 def _outside_id(tag_set: TagSet) -> int:
     if OUTSIDE not in tag_set.ids:
-        raise ValueError(f"names hold no 'O', which words without a token need: {list(tag_set.names)}")
+        raise ValueError(f"names {list(tag_set.names)} lack 'O', the label of words without a token: add it")
     return tag_set.ids[OUTSIDE]
 
 
@@ -160,16 +172,16 @@ def _check_strategy(strategy: str) -> None:
         raise ValueError(f"strategy {strategy!r} is unknown: use one of {', '.join(STRATEGIES)}")
 
 
-# The batched twins ----------------------------------------------------------------------------------------------------
+# The batched versions -------------------------------------------------------------------------------------------------
 
 
 class _WordTokens(NamedTuple):
-    """The tokens that belong to words, and which word that is. M such tokens, W words in all rows together."""
+    """The M tokens that belong to words, and the W words of all rows together."""
 
     token: Array  # (M,) index into the flat tokens
     word: Array  # (M,) index into the flat words
-    first: Array  # (W,) flat index of the word's first token, -1 where it has none
-    last: Array  # (W,) flat index of the word's last token, -1 where it has none
+    first: Array  # (W,) flat index of the word's first token, -1 if it has no token
+    last: Array  # (W,) flat index of the word's last token, -1 if it has no token
     invalid: Mask  # (N,) rows with a word id outside their words
 
 
@@ -183,17 +195,25 @@ def align_labels_batch(
     sequence_ids: Ragged | None = None,
     sequence: int = 0,
 ) -> Ragged:
-    """`align_labels` of N sentences: `labels` N rows of words, the others N rows of tokens, -1 for `None`.
+    """Apply `align_labels` to N sentences.
+
+    Args:
+        labels: N rows of words.
+        word_ids, sequence_ids: N rows of tokens, with -1 for `None`.
+        names, strategy, scheme, sequence: as in `align_labels`.
+
+    Returns:
+        N rows of token labels.
 
     Raises:
-        ValueError: as `align_labels`, naming the row; numbers of rows that differ.
+        ValueError: as in `align_labels`, with the number of the row; different numbers of rows.
     """
     tag_set = parse_names(names, scheme=scheme)
     _check_strategy(strategy)
     check_row_counts(len(labels), word_ids=word_ids, sequence_ids=sequence_ids)
     tokens = {"word_ids": word_ids, "sequence_ids": sequence_ids, "sequence": sequence}
     options = {"names": tag_set.names, "strategy": strategy, "scheme": scheme}
-    refuse = Refuse(align_labels, labels, tokens | options)
+    refuse = partial(refuse_rows, align_labels, labels, **tokens, **options)
 
     refuse(rows_of_other_length(word_ids, sequence_ids))
     refuse(rows_with((labels.values < 0) | (labels.values >= len(tag_set.names)), labels))
@@ -224,17 +244,25 @@ def merge_labels_batch(
     sequence_ids: Ragged | None = None,
     sequence: int = 0,
 ) -> Ragged:
-    """`merge_labels` of N sentences: `n_words: (N,)`, the others N rows of tokens, -1 for `None`.
+    """Apply `merge_labels` to N sentences.
+
+    Args:
+        token_labels, word_ids, sequence_ids: N rows of tokens, with -1 for `None`.
+        n_words: (N,) the number of words of each sentence.
+        names, scheme, sequence: as in `merge_labels`.
+
+    Returns:
+        N rows of word labels.
 
     Raises:
-        ValueError: as `merge_labels`, naming the row; numbers of rows that differ.
+        ValueError: as in `merge_labels`, with the number of the row; different numbers of rows.
     """
     tag_set = parse_names(names, scheme=scheme)
     counts = np.array(n_words, dtype=np.int64).reshape(-1)
     check_row_counts(len(counts), token_labels=token_labels, word_ids=word_ids, sequence_ids=sequence_ids)
     tokens = {"word_ids": word_ids, "sequence_ids": sequence_ids, "sequence": sequence}
     options = {"n_words": counts, "names": tag_set.names, "scheme": scheme}
-    refuse = Refuse(merge_labels, token_labels, tokens | options)
+    refuse = partial(refuse_rows, merge_labels, token_labels, **tokens, **options)
 
     outside_id = _outside_id(tag_set)
     refuse((counts < 0) | rows_of_other_length(word_ids, token_labels, sequence_ids))
@@ -264,7 +292,7 @@ def _find_words(word_ids: Ragged, sequence_ids: Ragged | None, sequence: int, *,
     invalid = np.zeros(len(word_ids), np.bool_)
     invalid[row[~valid]] = True
     token, word = token[valid], word[valid] + word_offsets[row[valid]]
-    # Of several values assigned to one place NumPy keeps the last: read backwards, that is a word's first token.
+    # When several values are assigned to one place, NumPy keeps the last. Reversed, that is the word's first token.
     first, last = np.full((2, word_offsets[-1]), -1, np.int64)
     first[word[::-1]] = token[::-1]
     last[word] = token

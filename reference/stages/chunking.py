@@ -1,8 +1,8 @@
-"""Running text for language modelling: concatenate the documents, cut chunks of one length.
+"""Cut running text into chunks for language modelling: concatenate the documents, then cut at a fixed length.
 
-Linear in time and memory. (Concatenating with `sum(lists, [])` copies everything read so far for every document.) What
-falls off the end is decided once, at the end of the whole data set, never at the end of each batch of a `map`: the
-result does not depend on how the documents were batched.
+Time and memory are linear in the number of tokens. (Concatenating with `sum(lists, [])` copies everything read so far
+for each document.) The tail is handled once, at the end of the whole data set, not at the end of each batch of a `map`:
+so the result does not depend on how the documents were batched.
 """
 
 from __future__ import annotations
@@ -27,21 +27,27 @@ def chunk(
     tail: str = "drop",
     pad: Mapping[str, Any] | None = None,
 ) -> dict[str, list[list[Any]]]:
-    """Chunks of `length` tokens from documents of any length.
+    """Concatenate documents and cut chunks of `length` tokens.
+
+    >>> chunk({"input_ids": [[5, 6, 7], [8, 9]], "word_ids": [[0, 0, 1], [0, 1]]}, length=2)
+    {'input_ids': [[5, 6], [7, 8]], 'word_ids': [[0, 0], [1, 2]]}
+    >>> chunk({"input_ids": [[5, 6, 7], [8, 9]]}, length=2, tail="pad", pad={"input_ids": 0})
+    {'input_ids': [[5, 6], [7, 8], [9, 0]]}
 
     Args:
-        columns: column to D documents, document d being T_d values in every column. The column `word_ids` is
-            renumbered: each document's ids come after those of the documents before it.
-        length: tokens a chunk.
-        tail: what becomes of the last, shorter chunk: `drop` it, `keep` it, or fill it up (`pad`).
-        pad: with `tail="pad"`, the value that fills up each column.
+        columns: column to D documents; document d has T_d values in every column. The column `word_ids` is renumbered,
+            so that no two documents share an id.
+        length: tokens per chunk.
+        tail: the treatment of the last, shorter chunk: `drop`, `keep`, or fill up (`pad`).
+        pad: with `tail="pad"`, the fill value of each column.
 
     Returns:
-        Column to chunks: sum(T_d) // length of them, one more where a tail is kept or padded. Every column is there.
+        Column to chunks: sum(T_d) // length of them, and one more if a tail is kept or padded. Every input column is
+        present, even if there are no chunks.
 
     Raises:
-        ValueError: columns that disagree in the number of documents or in the length of one, `length < 1`, an unknown
-            tail, a column without a pad value, a negative word id.
+        ValueError: columns with different numbers or lengths of documents, `length < 1`, an unknown tail, a column
+            without a pad value, a negative word id.
     """
     _check_options(columns, length=length, tail=tail, pad=pad)
     sizes = {name: [len(document) for document in documents] for name, documents in columns.items()}
@@ -67,14 +73,23 @@ def chunk_batches(
     tail: str = "drop",
     pad: Mapping[str, Any] | None = None,
 ) -> dict[str, list[list[Any]]]:
-    """`chunk` of the documents of all batches: the same however they are spread over batches.
+    """Apply `chunk` to the documents of all batches together.
+
+    The result does not depend on how the documents are spread over batches.
+
+    >>> chunk_batches([{"input_ids": [[5, 6, 7]]}, {"input_ids": [[8, 9]]}], length=2)
+    {'input_ids': [[5, 6], [7, 8]]}
 
     Args:
-        batches: mappings as `chunk` takes them, such as the batches of a `map`, read once. No batches, no columns.
+        batches: an iterable of mappings as `chunk` takes them, such as the batches of a `map`. It is read once. Without
+            batches the result has no columns.
         length, tail, pad: as in `chunk`.
 
+    Returns:
+        As `chunk`.
+
     Raises:
-        ValueError: as `chunk`, naming the batch; batches that differ in their columns.
+        ValueError: as in `chunk`, with the number of the batch; batches with different columns.
     """
     documents: dict[str, list[Sequence[Any]]] = {}
     for number, batch in enumerate(batches):
@@ -82,7 +97,7 @@ def chunk_batches(
             documents = {name: [] for name in batch}
         if documents.keys() != batch.keys():
             raise ValueError(f"batch {number} has the columns {sorted(batch)}, batch 0 has {sorted(documents)}")
-        try:  # here, because two batches can be wrong in ways that cancel out
+        try:  # per batch, because the errors of two batches could cancel out
             _check_congruent({name: [len(document) for document in column] for name, column in batch.items()})
         except ValueError as error:
             raise ValueError(f"batch {number}: {error}") from None
@@ -92,7 +107,7 @@ def chunk_batches(
 
 
 def _renumber(documents: Sequence[Sequence[int | None]]) -> Iterable[list[int | None]]:
-    """Word ids that no two documents share: each document's are shifted past the largest before it."""
+    """Yield word ids that no two documents share: each document's are shifted past the largest before it."""
     shift = 0
     for number, document in enumerate(documents):
         present = [word for word in document if word is not None]
@@ -106,9 +121,9 @@ IMMUTABLE = frozenset({int, float, bool, str, bytes, type(None)})
 
 
 def _own(values: Iterable[Any]) -> list[Any]:
-    """The values in a list of our own. NumPy's integers become Python's; nested lists (offset pairs) are copied."""
+    """Return the values in a new list. NumPy integers become Python's; nested lists (offset pairs) are copied."""
     flat = list(values)
-    if set(map(type, flat)) <= IMMUTABLE:  # one pass in C: the common case costs nothing
+    if set(map(type, flat)) <= IMMUTABLE:  # one pass in C keeps the common case cheap
         return flat
     return [value.item() if isinstance(value, np.generic) else copy.deepcopy(value) for value in flat]
 
@@ -123,7 +138,7 @@ def _check_options(columns: Iterable[str], *, length: int, tail: str, pad: Mappi
 
 
 def _check_congruent(sizes: Mapping[str, Sequence[int]]) -> None:
-    """Every column has the same documents, each as long as in the other columns."""
+    """Raise ValueError unless every column has the same number of documents, of the same lengths."""
     if not sizes:
         return
     name, expected = next(iter(sizes.items()))
@@ -135,7 +150,7 @@ def _check_congruent(sizes: Mapping[str, Sequence[int]]) -> None:
                 raise ValueError(f"document {number} has {mine} values in {other!r} and {theirs} in {name!r}")
 
 
-# The batched twin -----------------------------------------------------------------------------------------------------
+# The batched version --------------------------------------------------------------------------------------------------
 
 
 def chunk_batch(
@@ -145,10 +160,17 @@ def chunk_batch(
     tail: str = "drop",
     pad: Mapping[str, Any] | None = None,
 ) -> dict[str, Ragged]:
-    """`chunk` over flat arrays, -1 standing for `None`: the documents already lie in a row, so only the offsets change.
+    """Apply `chunk` to columns of `Ragged`, with -1 for `None`. The documents are already concatenated in its values.
+
+    Args:
+        columns: column to D rows, one per document.
+        length, tail, pad: as in `chunk`.
+
+    Returns:
+        Column to chunks, one row each.
 
     Raises:
-        ValueError: as `chunk`.
+        ValueError: as in `chunk`.
     """
     _check_options(columns, length=length, tail=tail, pad=pad)
     first = next(iter(columns.values()), None)
@@ -177,8 +199,8 @@ def _renumber_flat(word_ids: Ragged) -> Array:
     if (wrong := np.flatnonzero(values < MISSING)).size:
         number = word_ids.rows[wrong[0]]
         raise ValueError(f"word_ids of document {number} hold {values[wrong[0]]}: a word id is 0 or more, or None")
-    used = np.zeros(len(word_ids), np.int64)  # ids a document takes up: its largest + 1, none where all are None
-    filled = np.flatnonzero(word_ids.lengths)  # reduceat would give an empty row the value of the next
+    used = np.zeros(len(word_ids), np.int64)  # ids that a document uses: its largest + 1, or 0 if all are None
+    filled = np.flatnonzero(word_ids.lengths)  # reduceat would give an empty row the value of the next row
     if filled.size:
         used[filled] = np.maximum.reduceat(values, word_ids.offsets[filled]) + 1
     shift = np.repeat(np.cumsum(used) - used, word_ids.lengths)

@@ -1,6 +1,6 @@
-"""Padding: sequences of different lengths to the rectangular arrays that a model takes.
+"""Pad sequences of different lengths to the rectangular arrays that a model takes.
 
-Every column is padded with what it means by nothing, so that neither attention nor loss sees the padding.
+Each column has its own fill value, so that neither attention nor loss sees the padding.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FILLS = {
     "special_tokens_mask": 1,
     "word_ids": MISSING,
 }
-"""What stands where a row is padded; `input_ids` get the tokenizer's `pad_id`."""
+"""The fill value of each column; `input_ids` are filled with the tokenizer's `pad_id`."""
 
 SIDES = ("right", "left")
 
 Row = dict[str, npt.NDArray[Any]]
-"""One feature, each of its columns an array: () or (T,)."""
+"""One feature. Each of its columns is an array of shape () or (T,)."""
 
 
 def pad_batch(
@@ -36,22 +36,30 @@ def pad_batch(
     multiple_of: int | None = None,
     length: int | None = None,
 ) -> dict[str, Array]:
-    """A batch of B features as arrays.
+    """Pad B features to one width and stack them into arrays.
+
+    >>> batch = pad_batch([{"input_ids": [5, 6, 7], "labels": [1, 0, 1]}, {"input_ids": [8], "labels": [1]}], pad_id=0)
+    >>> batch["input_ids"].tolist()
+    [[5, 6, 7], [8, 0, 0]]
+    >>> batch["labels"].tolist()
+    [[1, 0, 1], [1, -100, -100]]
+    >>> batch["attention_mask"].tolist()
+    [[1, 1, 1], [1, 0, 0]]
 
     Args:
         features: B mappings of column to T_i integers (list, tuple or array), or to one integer. `None` in `word_ids`
             becomes -1.
-        pad_id: fills `input_ids`. The other columns have their own fill, see `FILLS`.
-        side: where the padding goes, `right` or `left`.
+        pad_id: the fill of `input_ids`. The other columns have their own fill, see `FILLS`.
+        side: the side of the padding, `right` or `left`.
         multiple_of: round the width up to a multiple of this.
         length: the width, instead of the longest T_i.
 
     Returns:
-        Column to (B, T) int64, or (B,) for columns of single integers; `attention_mask` is made where it is missing.
+        Column to (B, T) int64, or (B,) for columns of single integers. `attention_mask` is added if it is missing.
 
     Raises:
         ValueError: no features, an unknown side, a feature longer than `length`, columns of unequal length in one
-            feature, features that differ in their columns, a column to be padded that has no known fill, values that
+            feature, features with different columns, a column that needs padding but has no known fill, values that
             are not integers, a feature without `attention_mask` that already ends (on the padded side) in `pad_id`.
     """
     rows = read_rows(features)
@@ -64,13 +72,14 @@ def pad_batch(
 
 
 def read_rows(features: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The features with arrays for columns: one integer as (), a sequence as (T_i,)."""
+    """Return the features with their columns as arrays: one integer as (), a sequence as (T_i,)."""
     if not features:
         raise ValueError("no features: a batch needs at least one")
     return [{name: _integers(value, name, index) for name, value in f.items()} for index, f in enumerate(features)]
 
 
 def check_side(side: str, *, argument: str = "side") -> None:
+    """Raise ValueError for an unknown side; `argument` is its name in the message."""
     if side not in SIDES:
         raise ValueError(f"{argument} {side!r} is unknown: use one of {', '.join(SIDES)}")
 
@@ -84,7 +93,7 @@ def pad_rows(
     length: int | None,
     argument: str = "length",
 ) -> dict[str, Array]:
-    """Columns that share one width, each with its own fill; `argument` is what errors call `length`."""
+    """Pad columns to one width, each with its own fill. `argument` is the name of `length` in error messages."""
     lengths = lengths_of(rows)
     scalars = [name for name, value in rows[0].items() if value.ndim == 0]
     batch = {name: np.array([row[name] for row in rows], np.int64) for name in scalars}
@@ -95,9 +104,7 @@ def pad_rows(
         if name in scalars:
             continue
         if name not in fills and min(lengths) < width:
-            raise ValueError(
-                f"column {name!r} must be padded to {width} and has no known fill: drop it or pad it first"
-            )
+            raise ValueError(f"column {name!r} needs padding to {width} but has no known fill: drop it or pad it first")
         padded = np.full((len(rows), width), fills.get(name, 0), np.int64)
         for target, row, size in zip(padded, rows, lengths, strict=True):
             target[slice(0, size) if side == "right" else slice(width - size, width)] = row[name]
@@ -106,19 +113,23 @@ def pad_rows(
 
 
 def _integers(value: Any, name: str, index: int) -> npt.NDArray[Any]:
-    """One integer as a () array, a sequence as a (T,) array; `None` becomes -1 in `word_ids`."""
+    """Return one integer as a () array, a sequence as a (T,) array; `None` becomes -1 in `word_ids`."""
     array = np.asarray(value)
     if array.dtype == object and name == "word_ids":
         array = np.asarray([MISSING if item is None else item for item in value])
     if array.size == 0 and array.ndim == 1:
-        return array.astype(np.int64)  # NumPy takes an empty list for floats
+        return array.astype(np.int64)  # NumPy makes floats of an empty list
     if array.ndim > 1 or array.dtype.kind not in "iub":
         raise ValueError(f"features[{index}][{name!r}] is not an integer or a flat sequence of integers: {value!r}")
     return array
 
 
 def lengths_of(rows: Sequence[Row]) -> list[int] | None:
-    """The length of each feature, `None` if no column is a sequence. Columns and features must agree."""
+    """Return the length of each feature, or None if no column is a sequence.
+
+    Raises:
+        ValueError: features with different columns, columns of unequal length in one feature.
+    """
     expected = {name: value.ndim for name, value in rows[0].items()}
     lengths = []
     for index, row in enumerate(rows):
@@ -154,5 +165,5 @@ def _refuse_padded(rows: Sequence[Row], *, pad_id: int, side: str) -> None:
         if ids is not None and ids.size and ids[edge] == pad_id:
             raise ValueError(
                 f"features[{index}] has no attention_mask, and its input_ids have pad_id={pad_id} at the {side} end: "
-                "nobody can tell padding from text, so hand over the attention_mask"
+                "this may be padding or text, so pass the attention_mask"
             )

@@ -1,12 +1,12 @@
-"""Random numbers that depend on where they are drawn for, not on when: SplitMix64 keyed by a place.
+"""Random numbers that depend on the place they are drawn for and not on the time: SplitMix64 keyed by a place.
 
-`draw(key, position)` is the position-th output of the SplitMix64 generator whose state starts at `key`, and `key_of`
-mixes any integers (seed, epoch, example, ...) into such a state, one after the other, with the same mixing function. So
-a draw is a function of its place: neither workers nor batches nor their order can change it, and it is the same on
-every platform and with every version of NumPy.
+`draw(key, position)` is the position-th output of the SplitMix64 generator whose state starts at `key`. `key_of` mixes
+any integers (seed, epoch, example, ...) into such a state, one after the other, with the same mixing function. So a
+draw is a function of its place. Workers, batches and their order cannot change it, and it is the same on every platform
+and with every version of NumPy.
 
-Why not `numpy.random.Generator`: to construct one for each example takes about 10 microseconds, more than twice as long
-as all draws of 128 tokens take here; one for a batch would make the draws depend on the batch; and its streams may
+`numpy.random.Generator` does not fit. Constructing one per example takes about 10 microseconds, more than twice the
+time of all draws for 128 tokens here. One per batch would make the draws depend on the batch. And its streams may
 change between versions (NEP 19).
 
 Source: Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number Generators", OOPSLA. The constants of the
@@ -27,14 +27,14 @@ MASK = 2**64 - 1
 
 
 def mix(z: int) -> int:
-    """A bijection of the 64-bit integers in which each input bit changes each output bit with probability near 1/2."""
+    """Apply a bijection of the 64-bit integers: each input bit changes each output bit with probability near 1/2."""
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
     return z ^ (z >> 31)
 
 
 def key_of(*place: int) -> int:
-    """The 64-bit key of a place, given as integers of any sign and size."""
+    """Return the 64-bit key of a place, given as integers of any sign and size."""
     key = 0
     for part in place:
         key = mix((key + GAMMA + _word(part)) & MASK)
@@ -42,13 +42,13 @@ def key_of(*place: int) -> int:
 
 
 def draw(key: int, position: int) -> float:
-    """Uniform in [0, 1), a multiple of 2**-53."""
+    """Return a number that is uniform in [0, 1), a multiple of 2**-53."""
     return (mix((key + (position + 1) * GAMMA) & MASK) >> 11) * 2.0**-53
 
 
 def _word(value: int) -> int:
-    """One 64-bit word for an integer: two's complement where it fits, else all its digits mixed."""
-    value = operator.index(value)  # NumPy's integers become Python's, which have no width
+    """Return a 64-bit word for an integer: two's complement if it fits, otherwise all its digits mixed."""
+    value = operator.index(value)  # NumPy's integers become Python's, which do not overflow
     if -(2**63) <= value < 2**63:
         return value & MASK
     word = 0
@@ -58,11 +58,12 @@ def _word(value: int) -> int:
     return mix((word + GAMMA + value) & MASK)
 
 
-# The same over arrays. NumPy's unsigned arithmetic on arrays is modulo 2**64, as wanted. -----------------------------
+# The same for arrays. NumPy wraps unsigned arithmetic on arrays modulo 2**64, as needed here. -------------------------
 
 
 def mix_array(z: Words) -> Words:
-    z = z ^ (z >> np.uint64(30))  # our own from here on
+    """Apply `mix` to an array."""
+    z = z ^ (z >> np.uint64(30))  # a new array, so the in-place operations below are safe
     z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)
     z *= np.uint64(0x94D049BB133111EB)
@@ -71,18 +72,18 @@ def mix_array(z: Words) -> Words:
 
 
 def extend_keys(keys: Words, part: int | npt.ArrayLike) -> Words:
-    """`key_of(*place, part)` from the (N,) keys of N places; `part` is one integer, (N,) of them, or what fits them."""
+    """Return `key_of(*place, part)` from the (N,) keys of N places. `part` broadcasts against the keys."""
     values = np.asarray(part)
     if values.dtype.kind == "i":
         words = values.astype(np.int64).view(np.uint64)
-    else:  # too large for int64, or unsigned: as objects, for NumPy would make floats of a mixture
+    else:  # too large for int64, or unsigned; as objects, because NumPy would turn a mixture into floats
         values = np.asarray(part, dtype=object)
         words = np.array([_word(value) for value in values.ravel()], dtype=np.uint64).reshape(values.shape)
     return mix_array(keys + np.uint64(GAMMA) + words)
 
 
 def draw_array(keys: Words, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """`draw` for arrays of keys and positions of one shape."""
+    """Apply `draw` to arrays of keys and positions of the same shape."""
     z = positions.astype(np.uint64)
     z += np.uint64(1)
     z *= np.uint64(GAMMA)

@@ -1,7 +1,7 @@
-"""Masked language modelling: choose tokens (or whole words) to predict, and hide most of them.
+"""Mask tokens for masked language modelling: choose tokens (or whole words) to predict, and hide most of them.
 
 Source: Devlin et al. 2019, "BERT", section 3.1 and appendix A.1; whole words: github.com/google-research/bert, note of
-May 31st, 2019. There exactly 15 % of a sequence are chosen; here, as in transformers' collator, each candidate is
+May 31st, 2019. BERT's code chooses exactly 15 % of a sequence; here, as in transformers' collator, each candidate is
 chosen independently with probability `rate`.
 """
 
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from touchstone.stages.batched import check_row_counts, refuse_rows, rows_of_other_length
 from touchstone.stages.draws import draw, draw_array, extend_keys, key_of
 from touchstone.stages.ragged import IGNORED, MISSING, Array, Ragged
-from touchstone.stages.twins import Refuse, check_row_counts, rows_of_other_length
 
 CHOICE, FATE, TOKEN = range(3)
-"""Streams: whether a token or word is chosen, what becomes of a chosen token, which random token takes its place."""
+"""Streams of draws: is a token or word chosen, what replaces a chosen token, which random token replaces it."""
 
 BERT_REPLACEMENT = (0.8, 0.1, 0.1)
 
@@ -35,25 +35,31 @@ def mask_tokens(
     epoch: int,
     example: int,
 ) -> tuple[list[int], list[int]]:
-    """One example, masked.
+    """Mask one example.
+
+    >>> mask_tokens(
+    ...     [101, 7, 8, 9, 102], special=[1, 0, 0, 0, 1], mask_id=103, vocabulary=[7, 8, 9],
+    ...     word_ids=[None, 0, 0, 1, None], rate=0.5, seed=0, epoch=0, example=11,
+    ... )
+    ([101, 103, 103, 9, 102], [-100, 7, 8, -100, -100])
 
     Args:
         input_ids: (T,) token ids.
         special: (T,) true where a token must never be chosen.
         mask_id: the id of `[MASK]`.
-        vocabulary: (V,) ids that random tokens are drawn from uniformly. Leave special tokens out.
-        rate: the probability that a token is chosen; with `word_ids`, that a word is.
-        replacement: the probabilities that a chosen token becomes `mask_id`, a random token, or stays as it is.
-        word_ids: (T,) the word of each token, `None` where there is none. A word is a maximal run of neighbouring
-            tokens with the same id that are not special; they are chosen together. A token without a word never is.
-        seed, epoch, example: all that the draw depends on. A fixed epoch gives fixed masks, as evaluation wants them.
+        vocabulary: (V,) the ids that random tokens are drawn from, uniformly. Leave special tokens out.
+        rate: the probability that a token is chosen; with `word_ids`, the probability that a word is.
+        replacement: the probabilities that a chosen token becomes `mask_id`, becomes a random token, or is unchanged.
+        word_ids: (T,) the word of each token, `None` if it has none. A word is a maximal run of neighbouring tokens
+            with the same id that are not special. Its tokens are chosen together. A token without a word is not chosen.
+        seed, epoch, example: the draw depends on these alone. A fixed epoch gives fixed masks, as evaluation needs.
 
     Returns:
         (T,) token ids with the chosen ones replaced, and (T,) labels: the original id where chosen, -100 elsewhere.
 
     Raises:
-        ValueError: `rate` outside [0, 1], `replacement` not three non-negative numbers with sum 1, an empty
-            `vocabulary` where random tokens may be needed, lengths that differ.
+        ValueError: `rate` outside [0, 1], `replacement` that is not three non-negative numbers with sum 1, an empty
+            `vocabulary` although random tokens may be needed, different lengths.
     """
     to_mask, to_random = _thresholds(rate, replacement, len(vocabulary))
     _check_lengths(len(input_ids), special=len(special), word_ids=None if word_ids is None else len(word_ids))
@@ -74,7 +80,7 @@ def mask_tokens(
 
 
 def _candidates(special: Sequence[bool], word_ids: Sequence[int | None] | None) -> list[tuple[int, int]]:
-    """(position, start) of every token that may be chosen: tokens with the same start stand or fall together."""
+    """Return (position, start) of every token that may be chosen. Tokens with the same start are chosen together."""
     if word_ids is None:
         return [(position, position) for position, is_special in enumerate(special) if not is_special]
     candidates = []
@@ -91,7 +97,7 @@ def _candidates(special: Sequence[bool], word_ids: Sequence[int | None] | None) 
 
 
 def _thresholds(rate: float, replacement: Sequence[float], vocabulary_size: int) -> tuple[float, float]:
-    """A uniform number below the first means the mask, below the second a random token, else the token itself."""
+    """Return two thresholds: a uniform number below the first means the mask, below the second a random token."""
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate}: a probability lies in [0, 1]")
     shares = tuple(float(share) for share in replacement)
@@ -100,8 +106,10 @@ def _thresholds(rate: float, replacement: Sequence[float], vocabulary_size: int)
         raise ValueError(f"replacement is {shares}: three probabilities (mask, random, unchanged) with sum 1")
     mask, random, unchanged = shares
     if random > 0 and rate > 0 and vocabulary_size == 0:
-        raise ValueError(f"vocabulary is empty, and a share of {random} of the chosen tokens is to be drawn from it")
-    # Uniform numbers lie below 1. A share of exactly 0 must never happen, not even by the rounding of a sum.
+        raise ValueError(
+            f"vocabulary is empty, but a share of {random} of the chosen tokens is drawn from it: pass token ids"
+        )
+    # Uniform numbers are below 1. A replacement with share 0 must never happen, not even by the rounding of a sum.
     to_mask = mask if random or unchanged else 1.0
     to_random = mask + random if unchanged else 1.0
     return to_mask, to_random if random else to_mask
@@ -113,7 +121,7 @@ def _check_lengths(expected: int, **lengths: int | None) -> None:
             raise ValueError(f"{name} has length {length}, input_ids {expected}")
 
 
-# The batched twin -----------------------------------------------------------------------------------------------------
+# The batched version --------------------------------------------------------------------------------------------------
 
 
 def mask_tokens_batch(
@@ -129,12 +137,20 @@ def mask_tokens_batch(
     epoch: int,
     examples: Sequence[int] | Array,
 ) -> tuple[Ragged, Ragged]:
-    """`mask_tokens` of N examples, `examples[i]` being the `example` of row i; -1 for `None` in `word_ids`.
+    """Apply `mask_tokens` to N examples.
 
-    Hand over `vocabulary` as an array: converting a list of 30,000 ids takes longer than masking a batch.
+    Pass `vocabulary` as an array: converting a list of 30,000 ids takes longer than masking a batch.
+
+    Args:
+        input_ids, special, word_ids: N rows of tokens, with -1 for `None` in `word_ids`.
+        examples: (N,) the argument `example` of each row.
+        mask_id, vocabulary, rate, replacement, seed, epoch: as in `mask_tokens`.
+
+    Returns:
+        N rows of token ids and N rows of labels.
 
     Raises:
-        ValueError: as `mask_tokens`, naming the row; numbers of rows that differ.
+        ValueError: as in `mask_tokens`, with the number of the row; different numbers of rows.
     """
     to_mask, to_random = _thresholds(rate, replacement, len(vocabulary))
     check_row_counts(len(input_ids), special=special, word_ids=word_ids)
@@ -149,7 +165,7 @@ def mask_tokens_batch(
     eligible = special.values == 0
     if word_ids is None:
         lucky = draw_array(choice[rows], positions) < rate
-    else:  # one draw a word, where it begins
+    else:  # one draw per word, at its first token
         words = np.where(eligible, word_ids.values, MISSING)
         eligible = words != MISSING
         begins = np.ones(len(words), np.bool_)
@@ -173,6 +189,6 @@ def mask_tokens_batch(
 
 
 def _refuse_lengths(input_ids: Ragged, special: Ragged, word_ids: Ragged | None) -> None:
-    lengths = {"special": special, "word_ids": word_ids}
-    elsewhere_checked = {"mask_id": 0, "vocabulary": (0,), "seed": 0, "epoch": 0, "example": 0}
-    Refuse(mask_tokens, input_ids, lengths | elsewhere_checked)(rows_of_other_length(input_ids, special, word_ids))
+    checked_elsewhere = {"mask_id": 0, "vocabulary": (0,), "seed": 0, "epoch": 0, "example": 0}
+    wrong = rows_of_other_length(input_ids, special, word_ids)
+    refuse_rows(mask_tokens, input_ids, wrong, special=special, word_ids=word_ids, **checked_elsewhere)

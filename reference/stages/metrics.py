@@ -1,11 +1,12 @@
-"""The scores as `evaluate.Metric`s, for code that speaks evaluate: they are classes here, so nothing is downloaded.
+"""The scores as `evaluate.Metric`s, for code that uses evaluate. As classes, they need no download.
 
     metric = EntityScores(keep_in_memory=True)
     for batch in batches:
         metric.add_batch(predictions=..., references=...)
     metric.compute(names=names, scheme="IOB2", mode="strict")
 
-Without `keep_in_memory` evaluate buffers the examples in a file under its cache directory.
+Without `keep_in_memory` evaluate buffers the examples in a file under its cache directory. Importing this module needs
+evaluate, which `touchstone[suite]` installs; the stages themselves do not.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import evaluate
 
 from touchstone.stages import scoring
 from touchstone.stages.bleu import bleu
+from touchstone.stages.extras import suite_extra
 from touchstone.stages.rouge import rouge
+
+with suite_extra("touchstone.stages.metrics", "evaluate"):
+    import evaluate
 
 TEXT = datasets.Value("string")
 LABELS = datasets.Sequence(datasets.Value("int64"))
 
 
 class EntityScores(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """`scoring.score_entities` with sentences of label ids as predictions and references; options go to `compute`."""
+    """`score_entities` as a metric: predictions and references are sentences of label ids; `compute` takes options."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -48,11 +52,11 @@ class EntityScores(evaluate.Metric):  # type: ignore[misc]  # evaluate has no ty
 
 
 class Perplexity(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """`scoring.perplexity` with one mean loss and one count of tokens a batch: `{"perplexity": ..., "tokens": ...}`."""
+    """`perplexity` as a metric over one mean loss and one token count per batch; it returns `perplexity`, `tokens`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="exp of the token-weighted mean negative log-likelihood.",
+            description="Exponential of the token-weighted mean negative log-likelihood.",
             citation="",
             inputs_description=scoring.perplexity.__doc__ or "",
             features=datasets.Features({"losses": datasets.Value("float64"), "tokens": datasets.Value("int64")}),
@@ -63,7 +67,7 @@ class Perplexity(evaluate.Metric):  # type: ignore[misc]  # evaluate has no type
 
 
 class Bleu(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """`stages.bleu` with one text and its list of references an example: `references=[["one", "another"], ...]`."""
+    """`bleu` as a metric: one text and its list of references per example, `references=[["one", "another"], ...]`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -72,7 +76,7 @@ class Bleu(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
             inputs_description=bleu.__doc__ or "",
             features=[
                 datasets.Features({"predictions": TEXT, "references": references})
-                for references in (datasets.Sequence(TEXT), TEXT)  # evaluate takes the first that fits
+                for references in (datasets.Sequence(TEXT), TEXT)  # evaluate uses the first that fits
             ],
         )
 
@@ -81,7 +85,7 @@ class Bleu(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
 
 
 class Rouge(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """`stages.rouge` with texts as predictions and references; `newline` goes to `compute`."""
+    """`rouge` as a metric: predictions and references are texts. Pass `newline` to `compute`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

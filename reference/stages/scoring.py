@@ -1,12 +1,12 @@
-"""Scores that say what they are: entities (seqeval) with scheme and mode, and perplexity.
+"""Score entities with seqeval, and compute perplexity.
 
-seqeval is the field's scorer; what stands around it here keeps it from misreading its input:
+seqeval is the standard scorer of the field. The code here keeps it from misreading its input:
 
-- Its default mode knows the prefixes B, I, E and S only: `U-ORG U-ORG` is one entity to it, and the first of `B L B L`
-  is lost. So BILOU is handed over as IOBES.
-- Its strict mode strips hyphens off both ends of a type (`B-X-` and `B-X` become one), and its default mode only warns
-  at tags it does not know (`0` for `O`). So names are parsed here, and seqeval sees numbers for types.
-- Where nothing is predicted it warns that precision is undefined. So it is asked for the entities, and they are counted
+- Its default mode knows only the prefixes B, I, E and S: it reads `U-ORG U-ORG` as one entity, and loses the first
+  entity of `B L B L`. So BILOU is passed as IOBES.
+- Its strict mode strips hyphens off both ends of a type (`B-X-` becomes `B-X`), and its default mode only warns about
+  unknown tags (`0` for `O`). So names are parsed here, and seqeval sees numbers as types.
+- It warns that precision is undefined if no entity is predicted. So it only finds the entities, and they are counted
   here.
 
 Sources: seqeval 1.2.2; conlleval (Tjong Kim Sang and Buchholz 2000), which seqeval's default mode follows.
@@ -22,17 +22,17 @@ from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-import seqeval.scheme
-from seqeval.metrics.sequence_labeling import get_entities
 
+from touchstone.stages.extras import suite_extra
 from touchstone.stages.ragged import IGNORED, Ragged
 from touchstone.stages.tags import OUTSIDE, SCHEMES, Tag, parse_names
 
 MODES = ("strict", "lenient")
-SEQEVAL_SCHEMES = {"IOB2": seqeval.scheme.IOB2, "IOBES": seqeval.scheme.IOBES}
 
 
 class TypeScores(TypedDict):
+    """Scores of one entity type, or of all of them; `number` counts the gold entities."""
+
     precision: float
     recall: float
     f1: float
@@ -40,6 +40,8 @@ class TypeScores(TypedDict):
 
 
 class EntityScores(TypedDict):
+    """The result of `score_entities`."""
+
     precision: float
     recall: float
     f1: float
@@ -57,22 +59,27 @@ def score_entities(
     scheme: str = "IOB2",
     mode: str = "strict",
 ) -> EntityScores:
-    """Entity-level precision, recall and F1 over sentences: an entity is right if type, start and end are.
+    """Compute precision, recall and F1 of entities. An entity is correct if its type, start and end are.
+
+    >>> scores = score_entities([[0, 1, 2, 1]], references=[[0, 1, 2, -100]], names=["O", "B-PER", "I-PER"])
+    >>> scores["precision"], scores["recall"], scores["f1"], scores["accuracy"], scores["number"]
+    (1.0, 1.0, 1.0, 1.0, 1)
 
     Args:
         predictions: N sentences of label ids, sentence i (T_i,).
         references: the gold label ids, in the same shape. Positions with -100 are left out, whatever is predicted.
         names: (L,) the name of each label id.
         scheme: `IOB2`, `IOBES` or `BILOU`.
-        mode: `strict` counts well-formed entities only; `lenient` reads ill-formed sequences as conlleval does.
+        mode: `strict` counts only well-formed entities; `lenient` reads ill-formed sequences as conlleval does.
 
     Returns:
         `precision`, `recall`, `f1` in [0, 1] (0.0 where undefined), `accuracy` of the labels, `number` of gold
-        entities, `types` with the same for each type that is among the gold or predicted entities, and the `signature`.
+        entities, `types` with the scores of each type among the gold or predicted entities, and the `signature`.
 
     Raises:
-        ValueError: lengths that differ, an id outside `names`, a name that is not a tag of the scheme, an unknown
-            scheme or mode.
+        ValueError: different lengths, an id outside `names`, a name that is not a tag of the scheme, an unknown scheme
+            or mode.
+        ImportError: seqeval is not installed.
     """
     tag_set = parse_names(names, scheme=scheme)
     if mode not in MODES:
@@ -98,17 +105,20 @@ def score_entities(
 
 
 def perplexity(losses: Sequence[float], *, tokens: Sequence[int]) -> float:
-    """exp of the mean negative log-likelihood of all tokens.
+    """Compute the exponential of the mean negative log-likelihood of all tokens.
+
+    >>> perplexity([0.0, 1.0], tokens=[1, 3])  # exp(3 / 4)
+    2.117...
 
     Args:
-        losses: (N,) the mean over each batch, in nats.
-        tokens: (N,) how many tokens each mean is over. A batch with none counts for nothing, whatever its loss.
+        losses: (N,) the mean over the tokens of each batch, in nats.
+        tokens: (N,) the number of tokens in each batch. The loss of a batch without tokens is ignored.
 
     Returns:
-        A number from 1 on; `inf` where exp overflows.
+        A number of at least 1, or `inf` if exp overflows.
 
     Raises:
-        ValueError: lengths that differ, a negative count, no token at all, a NaN or negative loss in a batch that has
+        ValueError: different lengths, a negative count, no tokens at all, a NaN or negative loss in a batch that has
             tokens.
     """
     if len(losses) != len(tokens):
@@ -127,7 +137,7 @@ def perplexity(losses: Sequence[float], *, tokens: Sequence[int]) -> float:
     if total == 0:
         raise ValueError(f"no tokens in {len(tokens)} batches: perplexity is undefined")
     try:
-        # fsum is exact, so that the order of batches does not matter even in the last bit.
+        # fsum is exact, so the order of batches does not change even the last bit.
         return math.exp(math.fsum(parts) / total)
     except OverflowError:
         return math.inf
@@ -136,7 +146,7 @@ def perplexity(losses: Sequence[float], *, tokens: Sequence[int]) -> float:
 def _scored_positions(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], *, n_names: int
 ) -> tuple[Ragged, Ragged]:
-    """Predicted and gold ids without the positions that the references ignore."""
+    """Return predicted and gold ids without the positions that the references ignore."""
     if len(predictions) != len(references):
         raise ValueError(f"{len(predictions)} sentences of predictions for {len(references)} of references")
     rows: tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.int64]]] = ([], [])
@@ -161,7 +171,7 @@ def _scored_positions(
 
 
 def _spell(tag: Tag, types: Sequence[str], scheme: str) -> str:
-    """The tag as seqeval reads it without harm: its type is a number."""
+    """Return the tag in a form that seqeval reads correctly: its type is a number."""
     if tag == OUTSIDE:
         return "O"
     prefixes = {meaning: prefix for prefix, meaning in SCHEMES[scheme].items()}
@@ -169,11 +179,15 @@ def _spell(tag: Tag, types: Sequence[str], scheme: str) -> str:
 
 
 def _entities(ids: Ragged, spelled: npt.NDArray[Any], *, scheme: str, mode: str) -> set[tuple[int, int, int]]:
-    """(number of the type, start, end) of every entity; positions count on through the sentences."""
+    """Return (number of the type, start, end) of every entity, with positions in the concatenated sentences."""
+    with suite_extra("score_entities", "seqeval"):  # imported here: it imports scikit-learn, which takes a second
+        import seqeval.scheme
+        from seqeval.metrics.sequence_labeling import get_entities
+
     tags = [row.tolist() for row in (spelled[ids[i]] for i in range(len(ids)))]
     if mode == "lenient":
         return {(int(kind), start, end) for kind, start, end in get_entities(tags)}
-    per_sentence = seqeval.scheme.Entities(tags, SEQEVAL_SCHEMES[scheme]).entities
+    per_sentence = seqeval.scheme.Entities(tags, getattr(seqeval.scheme, scheme)).entities
     starts = ids.offsets.tolist()
     return {
         (int(entity.tag), starts[entity.sent_id] + entity.start, starts[entity.sent_id] + entity.end)

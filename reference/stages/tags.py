@@ -1,8 +1,8 @@
-"""Tagging schemes: how the tag of a word says where an entity opens and closes.
+"""Tagging schemes: how the tag of a word encodes where an entity opens and closes.
 
-A tag is `O` (outside any entity), or a prefix, a hyphen and the entity's type: `B-PER`. Only the first hyphen divides,
-so a type may hold hyphens itself (`B-B-cell` opens a `B-cell`). A prefix says two things, and a scheme is the table of
-what its prefixes say: does an entity *open* at this word, and does it *close* here?
+A tag is `O` (outside any entity), or a prefix, a hyphen and the entity's type: `B-PER`. Only the first hyphen separates
+them, so a type may contain hyphens (`B-B-cell` opens a `B-cell`). A prefix answers two questions: does an entity *open*
+at this word, and does it *close* here? A scheme is the table of these answers.
 
 Sources: Tjong Kim Sang and Veenstra 1999, "Representing Text Chunks" (IOB2); Ratinov and Roth 2009, "Design Challenges
 and Misconceptions in Named Entity Recognition" (BILOU); IOBES is BILOU with other letters.
@@ -19,7 +19,7 @@ import numpy as np
 from touchstone.stages.ragged import Array
 
 SCHEMES: dict[str, dict[str, tuple[bool, bool]]] = {  # prefix -> (opens, closes)
-    # In IOB2 no tag says that an entity closes: it does when the next word does not continue it.
+    # In IOB2 no tag closes an entity: it ends where the next word does not continue it.
     "IOB2": {"B": (True, False), "I": (False, False)},
     "IOBES": {"B": (True, False), "I": (False, False), "E": (False, True), "S": (True, True)},
     "BILOU": {"B": (True, False), "I": (False, False), "L": (False, True), "U": (True, True)},
@@ -39,16 +39,22 @@ NO_SUCH_NAME = -1
 
 
 class TagTable(NamedTuple):
-    """A `TagSet` as arrays, so that re-spelling is a look-up. L labels, K types, `O` being type 0."""
+    """A `TagSet` as arrays, so that re-spelling is a look-up. There are L labels and K types; `O` is type 0."""
 
     kind: Array  # (L,) number of the label's type
     opens: Array  # (L,) 0 or 1
     closes: Array  # (L,) 0 or 1
-    ids: Array  # (K, 2, 2) label id by type, opens, closes; NO_SUCH_NAME where no name says so
+    ids: Array  # (K, 2, 2) label id by type, opens, closes; NO_SUCH_NAME if there is no such label
 
 
 class TagSet:
-    """The label names of a model, parsed: `tags[id]` says what an id means, `ids[tag]` is the way back.
+    """The label names of a model, parsed: `tags[id]` is the meaning of an id, `ids[tag]` the inverse.
+
+    >>> tag_set = TagSet(["O", "B-PER", "I-PER"], scheme="IOB2")
+    >>> tag_set.tags[1]
+    Tag(type='PER', opens=True, closes=False)
+    >>> tag_set.ids[Tag("PER", opens=False, closes=False)]
+    2
 
     Raises:
         ValueError: an unknown scheme, a name that is not a tag of the scheme, the same name twice.
@@ -81,7 +87,7 @@ class TagSet:
         return Tag(type_, opens, closes)
 
     def spell(self, tag: Tag) -> str:
-        """The name of a tag in this scheme, whether or not it is among the names."""
+        """Return the name of a tag in this scheme, even if it is not among the names."""
         if tag == OUTSIDE:
             return "O"
         prefixes = {meaning: prefix for prefix, meaning in SCHEMES[self.scheme].items()}
@@ -89,13 +95,14 @@ class TagSet:
 
     @cached_property
     def table(self) -> TagTable:
+        """The tag set as arrays."""
         kinds = {OUTSIDE.type: 0}
         for tag in self.tags:
             kinds.setdefault(tag.type, len(kinds))
         ids = np.full((len(kinds), 2, 2), NO_SUCH_NAME, np.int64)
         for tag, label in self.ids.items():
             ids[kinds[tag.type], int(tag.opens), int(tag.closes)] = label
-        ids[0] = ids[0, 0, 0]  # O stays O, whatever the last token of its word says
+        ids[0] = ids[0, 0, 0]  # O stays O, whatever the label of its word's last token
         kind = np.array([kinds[tag.type] for tag in self.tags], np.int64)
         opens, closes = np.array([(tag.opens, tag.closes) for tag in self.tags], np.int64).reshape(-1, 2).T
         return TagTable(kind, opens, closes, ids)
@@ -107,5 +114,5 @@ def _parsed(names: tuple[str, ...], scheme: str) -> TagSet:
 
 
 def parse_names(names: Sequence[str], *, scheme: str) -> TagSet:
-    """`TagSet(names, scheme=scheme)`, remembered: the stages ask for the same few label sets once an example."""
+    """Return `TagSet(names, scheme=scheme)`, cached: the stages need the same few label sets for every example."""
     return _parsed(tuple(names), scheme)

@@ -16,7 +16,7 @@ from touchstone.files import RecordError
 from touchstone.interface import workers
 from touchstone.interface.config import CONFIG
 from touchstone.records.machine import describe_hardware, describe_software, suite_version
-from touchstone.records.timing import Speed, Stage, TaskSpeed, Throughput, write_speed, write_throughput
+from touchstone.records.timing import Speed, Stage, TaskSpeed, Throughput
 from touchstone.suite.throughput.data import Data
 from touchstone.suite.throughput.measuring import STAGES, problems, race
 
@@ -69,11 +69,11 @@ def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    from touchstone.interface.display import as_text, columns
+    from touchstone.interface.display import as_text, terminal_width
     from touchstone.suite.throughput.table import speed_table, table
 
     reporter = terminalreporter
-    width = columns(reporter)
+    width = terminal_width(reporter)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
 
     def show(made: Table) -> None:
@@ -95,7 +95,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _record_speeds(speeds: list[TaskSpeed], *, config: pytest.Config) -> str:
     """Writes them, and says where, or why not."""
     record = Speed(tasks=tuple(speeds), **_circumstances(config))
-    return _written(lambda: write_speed(record, _results(config)))
+    return _written(lambda: record.write(_results(config)))
 
 
 def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
@@ -105,7 +105,7 @@ def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
     if any(len(stage.ours.seconds) < 2 for stage in stages):
         return "not recorded: benchmarks were disabled, and nothing was timed"
     record = Throughput(data=data.read, stages=tuple(stages), **_circumstances(config))
-    return _written(lambda: write_throughput(record, _results(config)))
+    return _written(lambda: record.write(_results(config)))
 
 
 def _circumstances(config: pytest.Config) -> dict[str, Any]:

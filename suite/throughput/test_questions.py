@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from touchstone.pipelines.question_answering import template_of
+from touchstone.pipelines.question_answering import pair_template
 from touchstone.pipelines.tokenizing import tokenize_parts
 from touchstone.records.timing import Goal
 from touchstone.stages import (
@@ -60,7 +60,7 @@ def windows_of(questions: Questions, asked: Ragged, context_of: Array, *, length
         ends=tokens["ends"],
         questions=asked,
         context_of=context_of,
-        template=template_of(questions.tokenizer).pieces,
+        template=pair_template(questions.tokenizer).pieces,
         max_length=length,
         stride=STRIDE,
     )

@@ -1,4 +1,4 @@
-"""Trains every spec on every engine with every seed, and asserts the spec's metrics, each within its band."""
+"""Train the trials of the session, and check that the metrics of each are within their bands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rich.console import Console
 from touchstone.interface import display
 from touchstone.interface.config import CONFIG, Mean, SuiteConfig
 from touchstone.interface.options import OptionError
-from touchstone.interface.workers import FOUND, plain, plain_means
+from touchstone.interface.progress import NoProgress, ProgressView, progress_view
+from touchstone.interface.workers import FOUND, means_to_json, to_json
 from touchstone.runs.isolation import start_server
 from touchstone.runs.trials import Trial, run_trial
 from touchstone.specs.expectation import Expectation, Published, expectations_path, load_expectations
@@ -21,30 +22,30 @@ from touchstone.specs.verdict import Verdict, judge
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    state = metafunc.config.stash[CONFIG]
+    suite = metafunc.config.stash[CONFIG]
     if not metafunc.config.option.collectonly:
-        start_server()  # it imports in the background, while the specs are read and the properties run
+        start_server()  # imports in the background while the specs are read and the properties run
     trials: list[Trial] = []
     try:
-        trials = state.trials()
+        trials = suite.trials()
     except OptionError as error:
-        state.problem = str(error)  # told once collection is over, as what it is: a wrong option
+        suite.problem = str(error)  # reported as a usage error at the end of collection
     if "trial" in metafunc.fixturenames:
         metafunc.parametrize("trial", trials, ids=[trial.name for trial in trials])
     if "group" in metafunc.fixturenames:
-        groups = _groups(trials) if len(state.seeds) > 1 else {}
+        groups = _groups(trials) if len(suite.seeds) > 1 else {}
         metafunc.parametrize("group", list(groups.values()), ids=list(groups))
 
 
-def test_training_ends_where_it_should(
-    trial: Trial, session_state: SuiteConfig, pytestconfig: pytest.Config, request: pytest.FixtureRequest
+def test_training_reaches_the_expected_metrics(
+    trial: Trial, suite_config: SuiteConfig, pytestconfig: pytest.Config, request: pytest.FixtureRequest
 ) -> None:
-    log = session_state.logs / f"{trial.name}.log"
+    log = suite_config.logs / f"{trial.name}.log"
     with _terminal(pytestconfig) as console:
-        with _display(trial, console=console, config=pytestconfig) as view:
-            result = run_trial(trial, results=session_state.results, log=log, on_message=view.update)
-        session_state.found.append(result)
-        request.node.stash[FOUND] = {"result": plain(result)}
+        with _progress(trial, console=console, config=pytestconfig) as view:
+            result = run_trial(trial, results=suite_config.results, log=log, on_message=view.update)
+        suite_config.found.append(result)
+        request.node.stash[FOUND] = {"result": to_json(result)}
         if pytestconfig.get_verbosity() >= 0:
             console.print(display.result_line(result), soft_wrap=True)
     if result.record is None:
@@ -56,16 +57,16 @@ def test_training_ends_where_it_should(
         pytest.fail(f"{trial.name}: " + "\n\n".join(problems), pytrace=False)
 
 
-def test_mean_over_seeds_is_what_it_should_be(
-    group: list[Trial], session_state: SuiteConfig, request: pytest.FixtureRequest
+def test_mean_over_seeds_is_as_expected(
+    group: list[Trial], suite_config: SuiteConfig, request: pytest.FixtureRequest
 ) -> None:
     first, seeds = group[0], [trial.seed for trial in group]
     wanted = {trial.name for trial in group}
-    records = {result.trial.name: result.record for result in session_state.found if result.trial.name in wanted}
+    records = {result.trial.name: result.record for result in suite_config.found if result.trial.name in wanted}
     if missing := [trial.seed for trial in group if records.get(trial.name) is None]:
-        pytest.skip(f"the mean needs every seed of {seeds}; without a result: {missing}")
+        pytest.skip(f"the mean needs a result for every seed of {seeds}; missing: {missing}")
     if first.spec.overrides:
-        pytest.skip("no expectation applies to --dataset or --checkpoint")
+        pytest.skip("expectations do not apply with --dataset or --checkpoint")
     data = {record.dataset_fingerprint for record in records.values() if record}
     if len(data) > 1:
         pytest.fail(f"the seeds {seeds} were trained on different data: {sorted(data)}", pytrace=False)
@@ -78,14 +79,14 @@ def test_mean_over_seeds_is_what_it_should_be(
         means.append((first.spec.name, first.engine, f"{len(seeds)} seeds", verdict))
         if verdict.failed:
             problems.append(_complaint(verdict, trial=first))
-    session_state.means += means
-    request.node.stash[FOUND] = {"means": plain_means(means)}
+    suite_config.means += means
+    request.node.stash[FOUND] = {"means": means_to_json(means)}
     if problems:
         pytest.fail(f"{first.spec.name} on {first.engine}, seeds {seeds}: " + "\n\n".join(problems), pytrace=False)
 
 
 def _groups(trials: list[Trial]) -> dict[str, list[Trial]]:
-    """The trials that differ in their seed alone."""
+    """Group the trials that differ only in their seed."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.group, []).append(trial)
@@ -93,28 +94,28 @@ def _groups(trials: list[Trial]) -> dict[str, list[Trial]]:
 
 
 def _complaint(verdict: Verdict, *, trial: Trial) -> str:
-    """What a failed verdict tells: value, band, where the band comes from, what to do."""
+    """Explain a failed verdict: the value, its band, the source of the band, and what to do."""
     file = expectations_path(trial.spec)
     expectation = load_expectations(trial.spec).get(verdict.metric)
     what = f"the mean {verdict.metric} of {verdict.n} seeds" if verdict.n > 1 else verdict.metric
     lines = [f"{what} is {verdict.status.replace('-', ' ')}: {verdict.explanation}."]
     if expectation is not None:
-        lines.append(f"Expected from {_provenance(expectation)} ({file}).")
+        lines.append(f"The expectation is based on {_provenance(expectation)} ({file}).")
     task = f"--profile {trial.spec.profile} --task {trial.spec.name} --engine {trial.engine}"
     if verdict.status == "better-than-expected":
         advice = "Too good is suspicious: look for validation data in training, or positions left out of the score."
     else:
-        advice = "Look at the record's trajectory for where it parts from a good run, and at the properties above."
+        advice = "Check where the record's trajectory departs from that of a good run, and whether all properties hold."
     if trial.spec.division == "open":
         lines.append(
-            "The open division's recipe has to reach what the closed one's runs reached, on every seed: "
-            f"let it train longer or better ([variants.{trial.spec.variant}.recipe] of {trial.spec.path})."
+            "With every seed, a recipe of the open division must reach the quality of the closed division: train "
+            f"longer, or improve the recipe ([variants.{trial.spec.variant}.recipe] in {trial.spec.path})."
         )
         return "\n".join(lines)
     lines.append(
-        f"{advice} One correct run in {1 / (1 - verdict.confidence):.0f} falls outside by chance: other seeds tell "
-        f"(pytest suite/ {task} --seeds {trial.seed + 1}-{trial.seed + 3}). If the change is meant, measure anew: "
-        f"touchstone calibrate {trial.spec.name} --profile {trial.spec.profile}"
+        f"{advice} By chance, 1 of {1 / (1 - verdict.confidence):.0f} correct runs is outside the band; try other "
+        f"seeds: pytest suite/ {task} --seeds {trial.seed + 1}-{trial.seed + 3}. If the change is intended, measure a "
+        f"new expectation: touchstone calibrate {trial.spec.name} --profile {trial.spec.profile}"
     )
     return "\n".join(lines)
 
@@ -129,7 +130,7 @@ def _provenance(expectation: Expectation) -> str:
 
 @contextmanager
 def _terminal(config: pytest.Config) -> Iterator[Console]:
-    """The real terminal, past pytest's capture, for as long as a trial runs: the trial itself prints to its log."""
+    """Write to the terminal instead of pytest's capture while a trial runs. The trial itself prints to its log."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None:
@@ -143,7 +144,7 @@ def _terminal(config: pytest.Config) -> Iterator[Console]:
         file = reporter.currentfspath
         reporter.ensure_newline()
         yield _console(reporter)
-        if reporter.verbosity <= 0:  # the file's name stands above already, once for all trials
+        if reporter.verbosity <= 0:  # pytest has printed the file's name already
             reporter.currentfspath = file
 
 
@@ -156,10 +157,7 @@ def _width(reporter: pytest.TerminalReporter) -> int | None:
     return None if sys.stdout.isatty() else display.PIPE_WIDTH
 
 
-def _display(trial: Trial, *, console: Console, config: pytest.Config) -> display.RunDisplay:
-    title = f"{trial.spec.name} {trial.engine} seed {trial.seed}"
+def _progress(trial: Trial, *, console: Console, config: pytest.Config) -> ProgressView:
     if config.get_verbosity() < 0:
-        return display.NoDisplay()
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
-        return display.LiveDisplay(title, console=console)
-    return display.LineDisplay(title, stream=sys.stdout)
+        return NoProgress()
+    return progress_view(f"{trial.spec.name} {trial.engine} seed {trial.seed}", console=console)

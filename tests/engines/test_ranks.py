@@ -18,7 +18,7 @@ from touchstone.engines.session import divisor
 from touchstone.engines.training import EngineError
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Pipeline
-from touchstone.pipelines.seq2seq import WrittenPrediction
+from touchstone.pipelines.seq2seq import TextPrediction
 from touchstone.pipelines.token_classification import TokenPrediction
 from touchstone.suite.reproducibility.tiny import tiny_pipeline
 
@@ -94,7 +94,7 @@ def test_one_process_talks_to_itself() -> None:
     "predictions",
     [
         [TokenPrediction(np.array([1, 0, 2]), 1.5, 3), TokenPrediction(np.array([], dtype=np.int64), 0.1 + 0.2, 0)],
-        [WrittenPrediction("Où ?\n", 3, math.inf, 2), WrittenPrediction("", 0, math.nan, 0)],
+        [TextPrediction("Où ?\n", 3, math.inf, 2), TextPrediction("", 0, math.nan, 0)],
     ],
 )
 def test_predictions_travel_as_plain_data(predictions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

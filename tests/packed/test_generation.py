@@ -12,13 +12,12 @@ import transformers
 from torch.nn.functional import linear
 from transformers import GenerationConfig, MarianMTModel, PreTrainedModel
 
-from tests.pipelines.test_seq2seq_pipelines import features, translator
-from tests.support.tiny_seq2seq_source import TinyPairs
+from tests.support.tiny_pipelines import features, tiny_translation
 from touchstone.packed import decoder, generation
 from touchstone.packed.decoder import FAMILIES, Decoder, find_family
 from touchstone.packed.generation import NEUTRAL, VOCABULARY_BLOCK, Projection, Rules, best_continuations, read_rules
 from touchstone.packed.unpadded import Unpadded
-from touchstone.pipelines.seq2seq import write
+from touchstone.pipelines.seq2seq import generate
 
 VOCABULARY, END, PAD, START = 2 * VOCABULARY_BLOCK + 88, 0, 1, 2  # two blocks and part of a third
 ENDS = [END, *range(50, 110)]  # many, so that untrained models generate some of them
@@ -338,13 +337,13 @@ def test_projection_is_the_linear_layer(reordered: bool, biased: bool, monkeypat
 
 
 def test_a_pipeline_gets_the_same_texts_without_padding() -> None:
-    pipeline = translator(TinyPairs(), num_beams=2)
+    pipeline = tiny_translation(num_beams=2)
     torch.manual_seed(0)
     model: Any = pipeline.model()
     inputs = pipeline.collate(features(pipeline, "validation", list(range(8))), train=False)
-    expected = write(model, inputs, tokenizer=pipeline.tokenizer, search=pipeline.search)
+    expected = generate(model, inputs, tokenizer=pipeline.tokenizer, config=pipeline.generation_config)
     with without_padding(model) as wrapped:
         wrapped.train()
-        assert write(wrapped, inputs, tokenizer=pipeline.tokenizer, search=pipeline.search) == expected
+        assert generate(wrapped, inputs, tokenizer=pipeline.tokenizer, config=pipeline.generation_config) == expected
         assert wrapped.training
         assert model.training

@@ -1,4 +1,4 @@
-"""The causal language modeling pipeline: chunks, loss, weights, scores and completions."""
+"""The causal language modeling pipeline: chunks, loss, key tokens, scores and completions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import GPT2Config, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import GPT2Config, PreTrainedModel, PreTrainedTokenizerBase
 
-from touchstone.pipelines.causal_lm import CausalLM, CausalPrediction
-from touchstone.pipelines.pipeline import Batch, FeatureRows
+from tests.support.tiny_pipelines import batch_of, column, untrained
+from touchstone.pipelines.causal_lm import CausalLM
+from touchstone.pipelines.vocabulary import ChunkPrediction
 from touchstone.sources import MicroworldCheckpoint, MicroworldData, SourceError, open_source
 from touchstone.stages import chunk_documents
 
@@ -29,7 +30,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 class Programs:
-    """A source of given texts, with the microworld's GPT-2."""
+    """A source of the given texts, with the tokenizer and the GPT-2 of the microworld."""
 
     def __init__(self, train: Sequence[str], validation: Sequence[str] = (), **config: Any) -> None:
         self.texts = {"train": list(train), "validation": list(validation or train)}
@@ -63,79 +64,67 @@ def causal(source: Any = None, *, seed: int = 0, **options: Any) -> CausalLM:
     return CausalLM(source or Programs(TEXTS), options=CausalLM.Options(**given), seed=seed)
 
 
-def batch_of(pipeline: CausalLM, rows: Sequence[int], *, train: bool = True, split: str = "train") -> Batch:
-    data = FeatureRows(pipeline.columns(split))
-    return pipeline.collate([data[0, row] for row in rows], train=train)
-
-
-def fresh(pipeline: CausalLM) -> PreTrainedModel:
-    set_seed(0)
-    return pipeline.model().eval()
-
-
 # Chunks ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("remainder", ["drop", "keep", "join"])
-def test_columns_are_the_plain_chunks_of_every_program(remainder: str) -> None:
-    pipeline = causal(Programs(TEXTS * 300), remainder=remainder)  # more than one slice of the tokenizer
+def test_columns_equal_the_plain_chunks_of_each_program(remainder: str) -> None:
+    pipeline = causal(Programs(TEXTS * 300), remainder=remainder)  # more than one call of the tokenizer
     ids = [tokenizer()(text)["input_ids"] for text in TEXTS * 300]
     eos = {"eos_id": tokenizer().eos_token_id} if remainder == "join" else {}
 
-    assert (
-        chunk_documents(ids, length=8, remainder=remainder, **eos) == pipeline.columns("train")["input_ids"].to_lists()
-    )  # type: ignore[union-attr]
+    expected = chunk_documents(ids, length=8, remainder=remainder, **eos)
+    assert column(pipeline, "train", "input_ids").to_lists() == expected
 
 
-def test_chunks_are_drawn_by_the_splits_seed_and_not_by_the_runs() -> None:
-    everything = causal().columns("train")["input_ids"].to_lists()  # type: ignore[union-attr]
-    some = [causal(seed=seed, train_chunks=4).columns("train")["input_ids"].to_lists() for seed in (1, 2)]  # type: ignore[union-attr]
-    other = causal(train_chunks=4, split_seed=7).columns("train")["input_ids"].to_lists()  # type: ignore[union-attr]
+def test_columns_draw_chunks_by_the_seed_of_the_split_and_not_of_the_trial() -> None:
+    everything = column(causal(), "train", "input_ids").to_lists()
+    some = [column(causal(seed=seed, train_chunks=4), "train", "input_ids").to_lists() for seed in (1, 2)]
+    other = column(causal(train_chunks=4, split_seed=7), "train", "input_ids").to_lists()
     assert len(some[0]) == 4
     assert some[0] == some[1] != other
     assert all(chunk in everything for chunk in some[0])
 
 
-def test_asking_for_more_chunks_than_there_are_is_an_error() -> None:
+def test_columns_refuse_more_chunks_than_there_are() -> None:
     with pytest.raises(
-        SourceError, match=r"split 'validation' has \d+ chunks of 8 tokens, validation_chunks asks for 9999"
+        SourceError, match=r"split 'validation' has \d+ chunks of 8 tokens, but validation_chunks is 9999: lower it"
     ):
         causal(validation_chunks=9999).columns("validation")
 
 
-def test_programs_shorter_than_the_context_are_an_error_unless_kept() -> None:
-    with pytest.raises(SourceError, match="no document of split 'train' fills a chunk of 64 tokens: shorten"):
+def test_columns_refuse_programs_shorter_than_the_context_unless_kept() -> None:
+    with pytest.raises(SourceError, match="no document of split 'train' fills a chunk of 64 tokens: lower"):
         causal(Programs(["x = 1\n"] * 3), context_length=64).columns("train")
-    assert (
-        len(causal(Programs(["x = 1\n"] * 3), context_length=64, remainder="keep").columns("train")["input_ids"]) == 3
-    )
+    kept = causal(Programs(["x = 1\n"] * 3), context_length=64, remainder="keep")
+    assert len(kept.columns("train")["input_ids"]) == 3
 
 
 # Loss -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_batch_size_counts_tokens_and_those_that_are_predicted() -> None:
+def test_collate_counts_tokens_and_predicted_tokens() -> None:
     pipeline = causal(Programs(["x = 1\n", TEXTS[0]]), remainder="keep")
-    lengths = pipeline.columns("train")["input_ids"].lengths  # type: ignore[union-attr]
+    lengths = column(pipeline, "train", "input_ids").lengths
     size = batch_of(pipeline, range(len(lengths)))["size"]
     n, tokens = len(lengths), int(lengths.sum())
     assert (size.examples, size.items, size.tokens, size.padded_tokens) == (n, tokens - n, tokens, 8 * n)
 
 
 @pytest.mark.parametrize("remainder", ["drop", "keep"])
-def test_the_loss_is_that_of_the_models_own_head(remainder: str) -> None:
+def test_loss_equals_that_of_the_models_own_head(remainder: str) -> None:
     pipeline = causal(remainder=remainder)
     batch = batch_of(pipeline, [0, 1, 2, 3])
-    model = fresh(pipeline)
+    model = untrained(pipeline)
     own = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]
     ).loss.detach()
 
-    # Sums of some 30 float32 losses of about 7 nats, in another order.
-    assert float(own) * batch["size"].items == pytest.approx(float(pipeline.loss(model, batch).detach()), rel=1e-5)
+    # Sums of about 30 float32 losses of about 7 nats, in another order.
+    assert float(pipeline.loss(model, batch).detach()) == pytest.approx(float(own) * batch["size"].items, rel=1e-5)
 
 
-def test_a_real_end_of_text_is_learnt_although_it_also_pads() -> None:
+def test_collate_labels_real_ends_of_text_although_they_also_pad() -> None:
     pipeline = causal(remainder="join")
     eos = pipeline.tokenizer.eos_token_id
     assert pipeline.tokenizer.pad_token_id == eos
@@ -144,16 +133,16 @@ def test_a_real_end_of_text_is_learnt_although_it_also_pads() -> None:
     assert not bool((labels == -100).any())
 
 
-def test_padding_changes_no_loss() -> None:
+def test_loss_does_not_depend_on_padding() -> None:
     pipeline = causal(Programs([TEXTS[0], "x = 1\n"]), remainder="keep")
-    model = fresh(pipeline)
+    model = untrained(pipeline)
     rows = range(len(pipeline.columns("train")["input_ids"]))
     together = float(pipeline.loss(model, batch_of(pipeline, rows)).detach())
     alone = sum(float(pipeline.loss(model, batch_of(pipeline, [row])).detach()) for row in rows)
     assert together == pytest.approx(alone, rel=1e-5)
 
 
-def test_a_tokenizer_that_pads_on_the_left_changes_nothing() -> None:
+def test_collate_pads_on_the_right_even_if_the_tokenizer_does_not() -> None:
     class Left(Programs):
         def tokenizer(self) -> PreTrainedTokenizerBase:
             made = super().tokenizer()
@@ -168,85 +157,85 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing() -> None:
 # Key tokens -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_weighted_loss_is_the_courses_on_whole_chunks() -> None:
-    """`keytoken_weighted_loss` of chapter 7, section 6: a mean over rows of one length; here times its terms."""
+def test_weighted_loss_equals_the_courses_on_whole_chunks() -> None:
+    """The course's `keytoken_weighted_loss` (chapter 7, section 6) is a mean; multiply it by the number of terms."""
     pipeline = causal(key_tokens=("plt", " plt"), alpha=0.5)
     batch = batch_of(pipeline, range(len(pipeline.columns("train")["input_ids"])))
-    model = fresh(pipeline)
+    model = untrained(pipeline)
     ids = batch["input_ids"]
     logits = model(input_ids=ids).logits[..., :-1, :]
     nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
     weights = 0.5 * (1.0 + sum((ids == key).sum(1) for key in pipeline.key_ids.tolist()))
-    assert len(set(weights.tolist())) > 1, "some chunks hold a key token and some do not"
+    assert len(set(weights.tolist())) > 1, "some chunks have a key token and some do not"
     expected = float((nll.mean(1) * weights).mean().detach()) * batch["size"].items
 
-    assert expected == pytest.approx(float(pipeline.loss(model, batch).detach()), rel=1e-5)  # float32 sums, as above
+    assert float(pipeline.loss(model, batch).detach()) == pytest.approx(expected, rel=1e-5)  # float32 sums, as above
 
 
-def test_evaluation_is_never_weighted() -> None:
+def test_evaluation_uses_no_weights() -> None:
     weighted, plain = causal(key_tokens=("plt",), alpha=3.0), causal()
-    model = fresh(plain)
-    batches = [batch_of(pipeline, [0, 1, 2], train=False) for pipeline in (weighted, plain)]
+    model = untrained(plain)
+    batches = [batch_of(pipeline, [0, 1, 2], split="validation") for pipeline in (weighted, plain)]
     assert plain.predict(model, batches[0]) == plain.predict(model, batches[1])
     assert "weights" not in batches[0]
-    predictions = [CausalPrediction(1.0, 1, 7)] * len(plain.columns("validation")["input_ids"])
+    predictions = [ChunkPrediction(1.0, 1, 7)] * len(plain.columns("validation")["input_ids"])
     assert plain.score(predictions) == weighted.score(predictions)
 
 
-def test_padding_is_no_key_token() -> None:
+def test_collate_does_not_count_padding_as_a_key_token() -> None:
     pipeline = causal(Programs(["plt.show()\n"]), remainder="keep", context_length=32, key_tokens=("<|endoftext|>",))
     rows = [{"input_ids": np.array([5, 6]), "example": 0, "epoch": 0}, {"input_ids": np.arange(5, 20), "example": 1}]
     assert pipeline.collate(rows, train=True)["weights"].tolist() == [1.0, 1.0]
 
 
-def test_a_key_token_that_is_several_tokens_is_refused_by_name() -> None:
-    with pytest.raises(SourceError, match=r"key token 'testtest' is \d tokens to this tokenizer \(t.*\): take it out"):
+def test_key_ids_refuse_a_key_token_of_several_tokens() -> None:
+    with pytest.raises(SourceError, match=r"'testtest' is encoded as \d tokens \(t.*\), not as one: remove it"):
         batch_of(causal(key_tokens=("plt", "testtest")), [0])
 
 
 # Scores ---------------------------------------------------------------------------------------------------------------
 
 
-def test_perplexity_is_exp_of_the_mean_over_predicted_tokens() -> None:
+def test_score_computes_perplexity_from_the_mean_over_predicted_tokens() -> None:
     pipeline = causal(Programs(TEXTS), remainder="keep")
     n = len(pipeline.columns("validation")["input_ids"])
-    predictions = [CausalPrediction(2.0 * row, row % 3, row) for row in range(n)]  # the first predicts nothing
+    predictions = [ChunkPrediction(2.0 * row, row % 3, row) for row in range(n)]  # the first predicts nothing
     perplexity, loss, accuracy = pipeline.score(predictions)
     items = n * (n - 1) // 2
     assert (perplexity.name, loss.name, accuracy.name) == ("perplexity", "loss", "token_accuracy")
-    assert (items, math.exp(2)) == (perplexity.n, pytest.approx(perplexity.value, rel=1e-12))
-    assert (2.0, sum(row % 3 for row in range(n)) / items) == (loss.value, accuracy.value)
+    assert (perplexity.n, perplexity.value) == (items, pytest.approx(math.exp(2), rel=1e-12))
+    assert (loss.value, accuracy.value) == (2.0, sum(row % 3 for row in range(n)) / items)
 
 
-def test_a_prediction_is_the_same_alone_and_in_a_batch() -> None:
+def test_predict_gives_the_same_for_a_batch_as_for_single_chunks() -> None:
     pipeline = causal(remainder="keep")
-    model = fresh(pipeline)
+    model = untrained(pipeline)
     rows = range(len(pipeline.columns("validation")["input_ids"]))
-    together = pipeline.predict(model, batch_of(pipeline, rows, train=False, split="validation"))
+    together = pipeline.predict(model, batch_of(pipeline, rows, split="validation"))
     for row, prediction in zip(rows, together, strict=True):
-        [alone] = pipeline.predict(model, batch_of(pipeline, [row], train=False, split="validation"))
+        [alone] = pipeline.predict(model, batch_of(pipeline, [row], split="validation"))
         assert (alone.right, alone.items) == (prediction.right, prediction.items)
-        assert alone.loss == pytest.approx(prediction.loss, rel=1e-5)  # other widths, other order of float32 sums
+        assert alone.loss == pytest.approx(prediction.loss, rel=1e-5)  # float32 sums in another order
 
 
-def test_predictions_add_up_to_the_loss() -> None:
+def test_predictions_sum_to_the_loss() -> None:
     pipeline = causal()
-    model = fresh(pipeline)
-    batch = batch_of(pipeline, [0, 1, 2], train=False)
+    model = untrained(pipeline)
+    batch = batch_of(pipeline, [0, 1, 2], split="validation")
     predictions = pipeline.predict(model, batch)
     assert float(pipeline.loss(model, batch).detach()) == pytest.approx(sum(p.loss for p in predictions), rel=1e-5)
     assert sum(p.items for p in predictions) == batch["size"].items
 
 
-def test_a_prediction_counts_the_tokens_that_were_the_likeliest() -> None:
-    """By the definition: a token is right if the place before it holds it for likeliest; the first has none."""
+def test_predict_counts_the_tokens_that_were_the_most_likely() -> None:
+    """A token is right if it is the most likely one at the position before it. The first token has no such position."""
     pipeline = causal(remainder="keep")
-    model = fresh(pipeline)
+    model = untrained(pipeline)
     rows = range(len(pipeline.columns("validation")["input_ids"]))
-    batch = batch_of(pipeline, rows, train=False, split="validation")
+    batch = batch_of(pipeline, rows, split="validation")
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        # The likeliest at half of all places become what is to be predicted.
+        # At half of all positions the label becomes the most likely token.
         batch["labels"][:, 1::2] = torch.where(
             batch["labels"][:, 1::2] == -100, -100, logits[:, :-1:2].argmax(-1)[:, : batch["labels"][:, 1::2].shape[1]]
         )
@@ -254,14 +243,14 @@ def test_a_prediction_counts_the_tokens_that_were_the_likeliest() -> None:
 
     for row, prediction in enumerate(found):
         labels = batch["labels"][row, 1:].tolist()
-        likeliest = logits[row, :-1].argmax(-1).tolist()
-        assert sum(a == b for a, b in zip(labels, likeliest, strict=True)) == prediction.right
-        assert sum(label != -100 for label in labels) == prediction.items
+        most_likely = logits[row, :-1].argmax(-1).tolist()
+        assert prediction.right == sum(a == b for a, b in zip(labels, most_likely, strict=True))
+        assert prediction.items == sum(label != -100 for label in labels)
     assert any(0 < prediction.right < prediction.items for prediction in found)
 
 
-def test_signatures_tell_apart_what_is_not_comparable() -> None:
-    predictions = [CausalPrediction(1.0, 1, 7)]
+def test_signatures_differ_between_settings() -> None:
+    predictions = [ChunkPrediction(1.0, 1, 7)]
     signatures = set()
     for options in ({}, {"context_length": 9}, {"remainder": "keep"}, {"remainder": "join"}):
         pipeline = causal(**options)
@@ -270,21 +259,21 @@ def test_signatures_tell_apart_what_is_not_comparable() -> None:
     assert len(signatures) == 4
 
 
-def test_predictions_that_do_not_fit_the_chunks_are_refused() -> None:
+def test_score_refuses_predictions_that_do_not_match_the_chunks() -> None:
     with pytest.raises(ValueError, match=r"1 predictions for \d+ validation chunks"):
-        causal().score([CausalPrediction(1.0, 1, 7)])
+        causal().score([ChunkPrediction(1.0, 1, 7)])
 
 
-def test_chunks_of_single_tokens_have_no_perplexity() -> None:
+def test_score_refuses_chunks_of_single_tokens() -> None:
     pipeline = causal(Programs(["x"]), remainder="keep")
-    with pytest.raises(ValueError, match="no token of the validation chunks has one before it"):
-        pipeline.score([CausalPrediction(0.0, 0, 0)])
+    with pytest.raises(ValueError, match="every validation chunk is a single token"):
+        pipeline.score([ChunkPrediction(0.0, 0, 0)])
 
 
-# Model, tokenizer, probe ----------------------------------------------------------------------------------------------
+# Model, tokenizer, sample outputs -------------------------------------------------------------------------------------
 
 
-def test_a_tokenizer_without_padding_pads_with_its_end_of_text() -> None:
+def test_tokenizer_without_padding_pads_with_its_end_of_text() -> None:
     class NoPad(Programs):
         def tokenizer(self) -> PreTrainedTokenizerBase:
             made = super().tokenizer()
@@ -296,7 +285,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end_of_text() -> None:
     assert len(batch_of(pipeline, [0, 1])["input_ids"]) == 2
 
 
-def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
+def test_tokenizer_without_an_end_of_text_is_refused() -> None:
     class NoEnd(Programs):
         def tokenizer(self) -> PreTrainedTokenizerBase:
             made = super().tokenizer()
@@ -310,42 +299,42 @@ def test_a_tokenizer_without_an_end_of_text_is_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"n_positions": 4}, "context_length is 8, but the model knows 4 positions"),
+        ({"n_positions": 4}, "context_length is 8, but the model has 4 positions"),
         ({"vocab_size": 900}, "the tokenizer has 1200 tokens, but the model embeds 900: set vocab_size"),
     ],
 )
-def test_a_model_that_is_too_small_is_refused(config: dict[str, int], message: str) -> None:
+def test_model_that_is_too_small_is_refused(config: dict[str, int], message: str) -> None:
     with pytest.raises(SourceError, match=message):
         causal(Programs(TEXTS, **config)).model()
 
 
-def test_a_completion_is_the_greedy_one_of_transformers() -> None:
+def test_sample_outputs_equal_the_greedy_search_of_transformers() -> None:
     pipeline = causal(prompts=("import pandas as", "x = 1\nplt."))
-    model = fresh(pipeline)
+    model = untrained(pipeline)
     shown = pipeline.sample_outputs(model)
     assert len(shown) == 2
     for line, prompt in zip(shown, ("import pandas as", "x = 1\nplt."), strict=True):
         inputs = pipeline.tokenizer(prompt, return_tensors="pt")
         out = model.generate(**inputs, do_sample=False, max_new_tokens=5)[0, inputs["input_ids"].shape[1] :]
         expected = pipeline.tokenizer.decode(out, skip_special_tokens=True)
-        assert f"{prompt.splitlines()[-1]} → {expected}".replace("\n", " ⏎ ") == line
+        assert line == f"{prompt.splitlines()[-1]} → {expected}".replace("\n", " ⏎ ")
 
 
-def test_a_probe_leaves_the_model_in_training() -> None:
+def test_sample_outputs_leave_the_model_in_training() -> None:
     pipeline = causal()
-    model = fresh(pipeline).train()
+    model = untrained(pipeline).train()
     assert pipeline.sample_outputs(model) == pipeline.sample_outputs(model)
     assert model.training
 
 
-def test_a_prompt_longer_than_the_context_is_completed_from_its_end() -> None:
+def test_sample_outputs_complete_a_long_prompt_from_its_end() -> None:
     pipeline = causal(Programs(TEXTS, n_positions=8), prompts=("x = 1\n" * 40, ""))
-    assert len(pipeline.sample_outputs(fresh(pipeline))) == 2
+    assert len(pipeline.sample_outputs(untrained(pipeline))) == 2
 
 
 @pytest.mark.parametrize(
     "options", [{"context_length": 1}, {"remainder": "pad"}, {"alpha": 0.0}, {"train_chunks": 0}, {"new_tokens": 0}]
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+def test_options_refuse_values_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):
         causal(**options)

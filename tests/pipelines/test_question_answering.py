@@ -1,40 +1,29 @@
-"""The question answering pipeline: its windows, its loss, and from predictions back to scores."""
+"""The question answering pipeline: windows, loss, predictions and scores."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 import torch
 from tokenizers import processors
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 
+from tests.support.tiny_pipelines import batch_of, scores_by_name, tiny_question_answering, untrained
 from tests.support.tiny_source import TinySource, tiny_tokenizer
 from touchstone.pipelines import QuestionAnswering
-from touchstone.pipelines.pipeline import Feature, FeatureRows
-from touchstone.pipelines.question_answering import SpanPrediction, template_of
+from touchstone.pipelines.question_answering import SpanPrediction, pair_template
 from touchstone.sources import HubCheckpoint, HubData, open_source
-from touchstone.sources.source import Access, Source, SourceError
+from touchstone.sources.source import Access, SourceError
 from touchstone.stages import answer_positions, make_windows
 
 
-def asker(source: Source | None = None, **options: Any) -> QuestionAnswering:
-    options = {"max_length": 14, "stride": 3} | options
-    return QuestionAnswering(source or TinySource(), options=QuestionAnswering.Options(**options), seed=0)
-
-
-def features(pipeline: QuestionAnswering, split: str, rows: list[int]) -> list[Feature]:
-    data = FeatureRows(pipeline.columns(split))
-    return [data[0, row] for row in rows]
-
-
 def oracle(pipeline: QuestionAnswering) -> list[SpanPrediction]:
-    """What a model predicts that is certain of the labels."""
+    """The predictions of a model that is certain of the labels."""
     split = pipeline.split("validation")
     predictions = []
     for row in range(len(split.example)):
@@ -45,14 +34,10 @@ def oracle(pipeline: QuestionAnswering) -> list[SpanPrediction]:
     return predictions
 
 
-def scores(pipeline: QuestionAnswering, predictions: Any) -> dict[str, Any]:
-    return {score.name: score for score in pipeline.score(predictions)}
-
-
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_columns_are_the_plain_windows_and_positions_of_every_example(split: str) -> None:
+def test_columns_equal_the_plain_windows_and_answers_of_each_example(split: str) -> None:
     source = TinySource()
-    pipeline, tokenizer = asker(source), source.tokenizer()
+    pipeline, tokenizer = tiny_question_answering(source), source.tokenizer()
     part, row = pipeline.split(split), 0
     for number, example in enumerate(source.examples(split, columns=("question", "context", "answers"))):
         question, context = (
@@ -80,8 +65,8 @@ def test_columns_are_the_plain_windows_and_positions_of_every_example(split: str
     assert row == len(part.example) > len(part.contexts)
 
 
-def test_the_template_is_the_tokenizers_own() -> None:
-    assert template_of(tiny_tokenizer()) == (((2, 0), ("question", 0), (3, 0), ("context", 0), (3, 0)), 0)
+def test_pair_template_has_the_special_tokens_of_the_tokenizer() -> None:
+    assert pair_template(tiny_tokenizer()) == (((2, 0), ("question", 0), (3, 0), ("context", 0), (3, 0)), 0)
 
 
 def left_padded() -> PreTrainedTokenizerBase:
@@ -101,10 +86,10 @@ class LeftPadded(TinySource):
         return left_padded()
 
 
-def test_the_context_comes_first_where_padding_stands_on_the_left() -> None:
-    assert template_of(left_padded()) == ((("context", 0), (3, 0), ("question", 1), (3, 1), (2, 2)), 4)
-    pipeline = asker(LeftPadded())
-    batch = pipeline.collate(features(pipeline, "train", list(range(12))), train=True)
+def test_pair_template_has_the_context_first_if_padding_is_on_the_left() -> None:
+    assert pair_template(left_padded()) == ((("context", 0), (3, 0), ("question", 1), (3, 1), (2, 2)), 4)
+    pipeline = tiny_question_answering(LeftPadded())
+    batch = batch_of(pipeline, range(12))
     split = pipeline.split("train")
     for row in range(12):
         for name in ("start", "end"):
@@ -115,25 +100,25 @@ def test_the_context_comes_first_where_padding_stands_on_the_left() -> None:
     assert not batch["attention_mask"].all()
 
 
-def test_a_tokenizer_without_special_tokens_is_refused() -> None:
+def test_pair_template_refuses_a_tokenizer_without_special_tokens() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
-    with pytest.raises(SourceError, match="stands for no answer"):
-        template_of(tokenizer)
+    with pytest.raises(SourceError, match="adds no special token to a pair of texts"):
+        pair_template(tokenizer)
 
 
 @pytest.mark.parametrize("source", [TinySource, LeftPadded])
-def test_the_labels_score_100(source: type[TinySource]) -> None:
-    pipeline = asker(source())
-    result = scores(pipeline, oracle(pipeline))
+def test_score_of_the_labels_is_100(source: type[TinySource]) -> None:
+    pipeline = tiny_question_answering(source())
+    result = scores_by_name(pipeline, oracle(pipeline))
 
     assert list(result) == ["f1", "exact_match", "loss"]
     assert (result["f1"].value, result["exact_match"].value, result["f1"].n) == (100.0, 100.0, 13)
-    assert (0.5, len(pipeline.split("validation").example)) == (result["loss"].value, result["loss"].n)
+    assert (result["loss"].value, result["loss"].n) == (0.5, len(pipeline.split("validation").example))
 
 
-def test_the_best_window_of_an_example_answers() -> None:
-    pipeline = asker()
+def test_score_takes_the_answer_of_the_best_window() -> None:
+    pipeline = tiny_question_answering()
     split = pipeline.split("validation")
     (rows, *_) = (np.flatnonzero(split.example == n) for n in range(13) if (split.example == n).sum() > 1)
     predictions = [SpanPrediction(-1, -1, -math.inf, 0.0, 0.0)] * len(split.example)
@@ -142,53 +127,50 @@ def test_the_best_window_of_an_example_answers() -> None:
         first = int(split.columns["start"][row]) if labelled else int(np.flatnonzero(split.starts[row] >= 0)[0])
         last = int(split.columns["end"][row]) if labelled else first
         predictions[row] = SpanPrediction(first, last, 3.0 if labelled else 2.0, 0.0, 0.0)
-    assert pytest.approx(scores(pipeline, predictions)["exact_match"].value) == 100 / 13
+    assert scores_by_name(pipeline, predictions)["exact_match"].value == pytest.approx(100 / 13)
 
 
-def test_predictions_that_do_not_fit_the_windows_are_refused() -> None:
-    pipeline = asker()
-    with pytest.raises(ValueError, match="predictions for"):
+def test_score_refuses_predictions_that_do_not_match_the_windows() -> None:
+    pipeline = tiny_question_answering()
+    with pytest.raises(ValueError, match=r"\d+ predictions for \d+ validation windows: pass one per window"):
         pipeline.score(oracle(pipeline)[:-1])
 
 
-def test_signatures_tell_apart_what_is_not_comparable() -> None:
+def test_signatures_differ_between_settings() -> None:
     signatures = set()
     for options in ({}, {"max_length": 16}, {"max_answer_length": 3}, {"null_answers": True}):
-        pipeline = asker(**options)
-        signatures.add(scores(pipeline, oracle(pipeline))["f1"].signature)
+        pipeline = tiny_question_answering(**options)
+        signatures.add(scores_by_name(pipeline, oracle(pipeline))["f1"].signature)
     assert len(signatures) == 4
 
 
-def test_the_batch_size_counts_windows() -> None:
-    pipeline = asker()
-    batch = pipeline.collate(features(pipeline, "train", [0, 1, 2]), train=True)
+def test_collate_counts_windows_in_the_batch_size() -> None:
+    pipeline = tiny_question_answering()
+    batch = batch_of(pipeline, range(3))
     lengths = [len(pipeline.columns("train")["input_ids"][row]) for row in range(3)]
-    assert (3, 3, sum(lengths), 3 * max(lengths)) == batch["size"]
+    assert batch["size"] == (3, 3, sum(lengths), 3 * max(lengths))
 
 
-def test_the_loss_is_that_of_the_models_own_head_where_nothing_is_padded() -> None:
-    pipeline = asker(TinySource(dropout=0.0))
-    set_seed(0)
-    model = pipeline.model().eval()
+def test_loss_equals_that_of_the_models_own_head_without_padding() -> None:
+    pipeline = tiny_question_answering()
+    model = untrained(pipeline)
     rows = [row for row, size in enumerate(pipeline.columns("train")["input_ids"].lengths) if size == 14][:4]
-    batch = pipeline.collate(features(pipeline, "train", rows), train=True)
+    batch = batch_of(pipeline, rows)
     own = model(input_ids=batch["input_ids"], start_positions=batch["start"], end_positions=batch["end"]).loss
 
-    # Two float32 means of a handful of terms in another order.
+    # Two float32 means of a few terms in another order.
     assert pipeline.loss(model, batch).item() / 4 == pytest.approx(own.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("source", [TinySource, LeftPadded])
-def test_predictions_of_a_batch_are_those_of_its_windows_alone(source: type[TinySource]) -> None:
-    """So padding is neither answered with nor in the softmax."""
-    pipeline = asker(source())
-    set_seed(0)
-    model = pipeline.model().eval()
-    rows = features(pipeline, "validation", [0, 1, 2, 3, 4])
+def test_predict_gives_the_same_for_a_batch_as_for_single_windows(source: type[TinySource]) -> None:
+    """Padding is neither predicted nor part of the softmax."""
+    pipeline = tiny_question_answering(source())
+    model = untrained(pipeline)
     with torch.inference_mode():
-        together = pipeline.predict(model, pipeline.collate(rows, train=False))
-        alone = [pipeline.predict(model, pipeline.collate([row], train=False))[0] for row in rows]
-    if source is LeftPadded:  # positions are counted from the left, padding included: other embeddings
+        together = pipeline.predict(model, batch_of(pipeline, range(5), split="validation"))
+        alone = [pipeline.predict(model, batch_of(pipeline, [i], split="validation"))[0] for i in range(5)]
+    if source is LeftPadded:  # position embeddings count from the left with padding, so the numbers differ
         assert all(math.isfinite(prediction.score) for prediction in together)
         return
     for expected, got in zip(alone, together, strict=True):
@@ -196,24 +178,24 @@ def test_predictions_of_a_batch_are_those_of_its_windows_alone(source: type[Tiny
         assert got[2:] == pytest.approx(expected[2:], abs=1e-4)  # sums of a few float32 terms of about 1
 
 
-def test_a_question_is_cut_to_leave_room_for_twice_the_stride() -> None:
+def test_split_cuts_questions_to_leave_room_for_twice_the_stride() -> None:
     class LongQuestions(TinySource):
         def examples(self, split: str, *, columns: tuple[str, ...]) -> datasets.Dataset:
             data = super().examples(split, columns=columns)
             return data.map(lambda row: {"question": "ada sees grace likes alan leaves rio"})
 
-    pipeline = asker(LongQuestions())
+    pipeline = tiny_question_answering(LongQuestions())
     assert pipeline.longest_question == 14 - 3 - 6
     assert pipeline.split("train").cut == len(pipeline.split("train").contexts)
     assert pipeline.columns("train")["input_ids"].lengths.max() == 14
 
 
-def test_options_that_cannot_be_are_refused_with_the_remedy() -> None:
+def test_columns_refuse_a_max_length_that_is_too_short_or_too_long() -> None:
     with pytest.raises(SourceError, match="max_length 14 leaves no room for a question"):
-        asker(stride=6).columns("train")
-    pipeline = asker()
+        tiny_question_answering(stride=6).columns("train")
+    pipeline = tiny_question_answering()
     pipeline.tokenizer.model_max_length = 13
-    with pytest.raises(SourceError, match="max_length is 14, but the tokenizer's model takes 13 tokens"):
+    with pytest.raises(SourceError, match=r"max_length is 14, but .* takes 13 tokens: lower max_length"):
         pipeline.columns("train")
 
 
@@ -224,19 +206,18 @@ class Unanswerable(TinySource):
         return datasets.Dataset.from_list(rows, features=data.features)
 
 
-def test_questions_without_an_answer_must_be_meant() -> None:
-    with pytest.raises(SourceError, match="row 1: there is no answer; if that is meant, set null_answers = true"):
-        asker(Unanswerable()).columns("train")
-    pipeline = asker(Unanswerable(), null_answers=True)
-    assert scores(pipeline, oracle(pipeline))["exact_match"].value == 100.0
+def test_columns_refuse_questions_without_an_answer_unless_intended() -> None:
+    with pytest.raises(SourceError, match=r"row 1 of split 'train' has no answer; .* set null_answers = true"):
+        tiny_question_answering(Unanswerable()).columns("train")
+    pipeline = tiny_question_answering(Unanswerable(), null_answers=True)
+    assert scores_by_name(pipeline, oracle(pipeline))["exact_match"].value == 100.0
     sure = [prediction._replace(null=-99.0) for prediction in oracle(pipeline)]
-    assert scores(pipeline, sure)["exact_match"].value == 100.0  # no span at all is no answer
+    assert scores_by_name(pipeline, sure)["exact_match"].value == 100.0  # no span at all means no answer
 
 
-def test_the_probe_shows_questions_and_what_the_model_answers() -> None:
-    pipeline = asker()
-    set_seed(0)
-    model = pipeline.model().train()
+def test_sample_outputs_show_questions_and_predicted_answers() -> None:
+    pipeline = tiny_question_answering()
+    model = untrained(pipeline).train()
     lines = pipeline.sample_outputs(model)
 
     assert len(lines) == 6
@@ -246,7 +227,7 @@ def test_the_probe_shows_questions_and_what_the_model_answers() -> None:
     assert all(f"[{split.references[n][0]}]" in lines[2 * n] for n in range(3))
 
 
-# A real mirror, where there is one
+# These tests need a mirror of the hub.
 
 
 @pytest.fixture(scope="module")
@@ -261,19 +242,19 @@ def squad() -> QuestionAnswering:
     return QuestionAnswering(source, options=QuestionAnswering.Options(), seed=0)
 
 
-def test_squads_validation_makes_the_courses_10822_windows(squad: QuestionAnswering) -> None:
+def test_split_makes_10822_windows_of_squads_validation_as_the_course_does(squad: QuestionAnswering) -> None:
     split = squad.split("validation")
     assert (len(split.contexts), len(split.example), split.cut) == (10_570, 10_822, 0)
 
 
-def test_every_answer_of_squads_validation_is_whole_in_a_window(squad: QuestionAnswering) -> None:
+def test_split_has_each_answer_of_squads_validation_whole_in_a_window(squad: QuestionAnswering) -> None:
     split = squad.split("validation")
     assert len(np.unique(split.example[split.columns["start"] != split.cls])) == 10_570
 
 
-def test_oracle_logits_give_squads_answers_back(squad: QuestionAnswering) -> None:
-    """All but those that begin or end within a token, such as `four` of `fourth`: fewer than 1 in 500."""
-    result = scores(squad, oracle(squad))
+def test_score_of_the_labels_of_squad_is_almost_100(squad: QuestionAnswering) -> None:
+    """Fewer than 1 in 500 answers begin or end within a token, as `four` does in `fourth`."""
+    result = scores_by_name(squad, oracle(squad))
     assert 99.8 < result["exact_match"].value <= 100.0
     split = squad.split("validation")
     for row in np.flatnonzero(split.columns["start"] != split.cls).tolist():

@@ -42,7 +42,7 @@ def test_the_fields_of_a_checkpoint_have_not_changed() -> None:
 
 
 def test_a_tokenizer_that_is_not_stored_is_an_error_that_lists_the_stored_ones() -> None:
-    with pytest.raises(SourceError, match=r"no embedded tokenizer wordpiece-1200 .* one of metaspace-bpe-1200, meta"):
+    with pytest.raises(SourceError, match=r"no tokenizer wordpiece-1200 .* one of metaspace-bpe-1200, meta"):
         microworld_tokenizer(small("marian", tokenizer="wordpiece"))
     with pytest.raises(SourceError, match=r"tokenizer byte-bpe-900 for architecture = gpt2: .*byte-bpe-1200"):
         microworld_tokenizer(small("gpt2", vocabulary=900))

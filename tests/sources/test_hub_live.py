@@ -1,6 +1,6 @@
-"""Every hub id and revision that a spec names is there, with the files that are read. Asks the hub, so only on demand:
+"""Every hub id and revision in a spec exists and has the files that are read. These tests need the network:
 
-TOUCHSTONE_NETWORK=1 pytest tests/test_hub_live.py
+TOUCHSTONE_NETWORK=1 pytest tests/sources/test_hub_live.py
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from touchstone.sources.hub import BUILDERS, NOWHERE
 from touchstone.specs.spec import available_specs, load_spec, profiles, variants
 
 pytestmark = pytest.mark.skipif(
-    os.environ.get("TOUCHSTONE_NETWORK") != "1", reason="asks the Hugging Face hub: set TOUCHSTONE_NETWORK=1"
+    os.environ.get("TOUCHSTONE_NETWORK") != "1", reason="needs the Hugging Face hub: set TOUCHSTONE_NETWORK=1"
 )
 
 
@@ -37,16 +37,14 @@ CHECKPOINTS = sorted(
 
 
 @pytest.mark.parametrize(("id", "revision"), DATA)
-def test_a_data_set_is_there_in_files_that_are_read_without_a_script(id: str, revision: str) -> None:
+def test_a_data_set_has_files_that_can_be_read_without_a_script(id: str, revision: str) -> None:
     files = [file.rfilename for file in HfApi().dataset_info(id, revision=revision).siblings or ()]
 
     assert any(file.endswith(suffix) for file in files for suffix in BUILDERS), files
 
 
 @pytest.mark.parametrize(("id", "revision", "pretrained"), CHECKPOINTS)
-def test_a_checkpoint_is_there_with_safetensors_where_it_is_pretrained(
-    id: str, revision: str, pretrained: bool
-) -> None:
+def test_a_pretrained_checkpoint_has_safetensors(id: str, revision: str, pretrained: bool) -> None:
     files = [file.rfilename for file in HfApi().model_info(id, revision=revision).siblings or ()]
 
     assert "config.json" in files

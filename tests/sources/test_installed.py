@@ -23,7 +23,7 @@ FILES = {f"part{number % 3}/module{number}.py": f"x = {number}\n" for number in 
 
 
 def install(folder: Path, package: str = "minerva", files: dict[str, str | bytes] | None = None) -> Path:
-    """A package that lies in `folder`."""
+    """Write a package into `folder`."""
     for name, content in ({"__init__.py": '"""Wise."""\n', **FILES} if files is None else files).items():
         path = folder / package / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def codes(split: str, access: Access | None = None, **settings: Any) -> list[str
     return list(open_source(data, GPT2, access=access).examples(split, columns=("code",))["code"])
 
 
-def test_every_file_is_in_one_split_and_in_an_order_of_its_own(site: Path) -> None:
+def test_every_file_is_in_one_split_in_a_drawn_order(site: Path) -> None:
     install(site)
     train, validation = codes("train"), codes("validation")
     assert sorted([*FILES.values(), '"""Wise."""\n']) == sorted([*train, *validation])
@@ -52,7 +52,7 @@ def test_every_file_is_in_one_split_and_in_an_order_of_its_own(site: Path) -> No
     assert sorted(train) != train
 
 
-def test_a_files_split_and_order_do_not_depend_on_other_files_or_on_where_it_lies(site: Path, tmp_path: Path) -> None:
+def test_the_split_and_order_of_a_file_do_not_depend_on_other_files_or_packages(site: Path, tmp_path: Path) -> None:
     folder = install(site)
     before = codes("train")
     (folder / "another.py").write_text("y = 1\n")
@@ -72,7 +72,7 @@ def test_another_seed_draws_other_files(site: Path) -> None:
     )
 
 
-def test_another_version_is_other_data_by_its_fingerprint(site: Path) -> None:
+def test_another_version_has_another_fingerprint(site: Path) -> None:
     folder = install(site)
     source = open_source(InstalledCode(packages=("minerva",)), GPT2)
     before = fingerprint(source.examples("train", columns=("code",)))
@@ -82,7 +82,7 @@ def test_another_version_is_other_data_by_its_fingerprint(site: Path) -> None:
     assert fingerprint(source.examples("train", columns=("code",))) != before
 
 
-def test_only_texts_of_a_fair_size_are_read_in_the_encoding_they_declare(site: Path) -> None:
+def test_only_small_texts_are_read_in_the_encoding_that_they_declare(site: Path) -> None:
     files: dict[str, str | bytes] = {
         "plain.py": "a = 1\n",
         "latin.py": "# -*- coding: latin-1 -*-\nname = 'é'\n".encode("latin-1"),
@@ -114,7 +114,7 @@ def test_no_package_is_imported(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"packages": ("no_such_package",)}, "package 'no_such_package' is not installed: install it, or leave it out"),
         ({"packages": ("sys",)}, "package 'sys' has no Python sources"),
@@ -122,9 +122,11 @@ def test_no_package_is_imported(site: Path) -> None:
         ({"largest_file": 1}, "minerva have 0 files of at most 1 bytes for train: name more packages"),
     ],
 )
-def test_what_is_not_there_is_an_error_that_says_what_to_do(site: Path, settings: dict[str, Any], says: str) -> None:
+def test_missing_packages_and_files_are_an_error_with_the_remedy(
+    site: Path, settings: dict[str, Any], message: str
+) -> None:
     install(site)
-    with pytest.raises(SourceError, match=says):
+    with pytest.raises(SourceError, match=message):
         codes("train", **settings)
 
 
@@ -137,24 +139,24 @@ def test_other_splits_and_columns_are_refused(site: Path) -> None:
         source.examples("train", columns=("text",))
 
 
-def test_data_of_ones_own_is_read_in_its_stead(tmp_path: Path) -> None:
+def test_the_users_data_replaces_it(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"code": "mine = 1"}\n')
     (tmp_path / "validation.jsonl").write_text('{"code": "mine = 2"}\n')
     assert codes("train", Access(dataset=tmp_path), packages=("no_such_package",)) == ["mine = 1"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         ({"packages": []}, "packages"),
-        ({"packages": ["numpy", "numpy"]}, "'numpy' stands twice"),
+        ({"packages": ["numpy", "numpy"]}, "packages has 'numpy' twice"),
         ({"packages": ["../etc"]}, "packages"),
         ({"packages": ["numpy.ma"]}, "packages"),
         ({"packages": ["numpy"], "rows": 3}, "rows"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_invalid_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         TypeAdapter[Any](DataSettings).validate_python({"source": "installed-code"} | settings)
 
 

@@ -1,4 +1,4 @@
-"""Columns of texts, and those that are fields of another column: `translation.en`."""
+"""Text columns, and text columns that are fields of another column, such as `translation.en`."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def read(folder: Path, *columns: str, names: dict[str, str] = FIELDS, **settings
 
 
 @pytest.mark.parametrize("kind", [STRUCT, datasets.Translation(languages=["en", "fr"])], ids=["struct", "translation"])
-def test_a_dot_leads_into_a_column_with_fields(kind: Any, tmp_path: Path) -> None:
+def test_a_dotted_name_reads_a_field_of_a_column(kind: Any, tmp_path: Path) -> None:
     rows = read(written(tmp_path, kind=kind), "target", "source")
     assert list(rows) == [{"source": pair["en"], "target": pair["fr"]} for pair in PAIRS]
     assert set(rows.column_names) == {"source", "target"}
-    assert datasets.Value("string") == rows.features["source"] == rows.features["target"]
+    assert rows.features["source"] == rows.features["target"] == datasets.Value("string")
 
 
-def test_a_dot_leads_through_several_levels(tmp_path: Path) -> None:
+def test_a_dotted_name_may_have_several_levels(tmp_path: Path) -> None:
     rows = [{"en": {"text": pair["en"]}} for pair in PAIRS]
     folder = written(tmp_path, rows, kind={"en": {"text": datasets.Value("string")}})
     names = {"source": "translation.en.text"}
     assert list(read(folder, "source", names=names)["source"]) == [pair["en"] for pair in PAIRS]
 
 
-def test_a_column_whose_own_name_has_a_dot_is_itself(tmp_path: Path) -> None:
+def test_a_column_whose_name_has_a_dot_is_read_as_a_column(tmp_path: Path) -> None:
     folder = written(tmp_path, **{"my.text": ["a", "b", "c"]})
     assert list(read(folder, "source", names={"source": "my.text"})["source"]) == ["a", "b", "c"]
 
 
-def test_a_missing_field_is_an_error_that_names_those_there(tmp_path: Path) -> None:
+def test_a_missing_field_is_an_error_that_lists_the_fields(tmp_path: Path) -> None:
     names = FIELDS | {"target": "translation.de"}
-    says = r"no column 'translation.de' \(for `target`\): it has translation, translation.en, translation.fr"
-    with pytest.raises(SourceError, match=says):
+    message = r"no column 'translation.de' \(for `target`\): it has translation, translation.en, translation.fr"
+    with pytest.raises(SourceError, match=message):
         read(written(tmp_path), "source", "target", names=names)
 
 
@@ -62,18 +62,18 @@ def test_a_missing_text_is_an_error_with_its_row(missing: Any, tmp_path: Path) -
         read(written(tmp_path, [*PAIRS, missing]), "source", "target")
 
 
-def test_a_column_with_fields_is_no_text(tmp_path: Path) -> None:
+def test_a_column_with_fields_is_not_accepted_as_text(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"column 'translation' of .* holds .*, not text"):
         read(written(tmp_path), "source", names={"source": "translation"})
 
 
-def test_data_of_ones_own_may_have_the_contracts_names_instead(tmp_path: Path) -> None:
+def test_the_users_data_may_have_the_names_of_the_contract(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"source": ["a"], "target": ["b"]}).to_parquet(tmp_path / "train.parquet")
     assert list(read(tmp_path, "source", "target")) == [{"source": "a", "target": "b"}]
 
 
-def test_rows_of_fields_are_divided_and_drawn_as_those_of_columns(tmp_path: Path) -> None:
+def test_rows_are_divided_and_drawn_in_the_same_way_if_columns_are_fields(tmp_path: Path) -> None:
     pairs = [{"en": str(number), "fr": str(-number)} for number in range(100)]
     rows = read(written(tmp_path, pairs), "source", "target", validation_fraction=0.1, seed=20, train_rows=40)
     expected = datasets.Dataset.from_list(pairs).train_test_split(test_size=0.1, seed=20)["train"]
-    assert list(expected.shuffle(seed=20).select(range(40))["en"]) == list(rows["source"])
+    assert list(rows["source"]) == list(expected.shuffle(seed=20).select(range(40))["en"])

@@ -48,7 +48,7 @@ RESPELT = [
 
 
 @pytest.mark.parametrize(("scheme", "word", "one", "two", "three"), RESPELT)
-def test_a_split_word_is_respelt_as_the_contract_says_and_merges_back(
+def test_a_split_word_is_respelt_as_in_the_contract_and_merges_back(
     scheme: str, word: str, one: str, two: str, three: str
 ) -> None:
     names = names_of(scheme)
@@ -58,7 +58,7 @@ def test_a_split_word_is_respelt_as_the_contract_says_and_merges_back(
         assert merge_names(f"- {expected} -", word_ids=word_ids, names=names, scheme=scheme, n_words=1) == word
 
 
-def test_with_first_only_the_first_token_has_the_label_and_it_is_the_words_own() -> None:
+def test_the_strategy_first_labels_only_the_first_token_with_the_label_of_its_word() -> None:
     names = names_of("IOBES")
     word_ids = [None, 0, 0, 1, 2, 2, 2, None]
     expected = "- S-X - O B-X - - -"
@@ -66,7 +66,7 @@ def test_with_first_only_the_first_token_has_the_label_and_it_is_the_words_own()
     assert merge_names(expected, word_ids=word_ids, names=names, scheme="IOBES", n_words=3) == "S-X O B-X"
 
 
-def test_alphabetical_ids_give_the_same_names() -> None:
+def test_align_labels_gives_the_same_names_for_ids_in_alphabetical_order() -> None:
     """The course continues a word by `label + 1` where the id is odd: right for its own order of ids alone."""
     for names in (
         ["O", "B-X", "I-X", "B-Y", "I-Y"],
@@ -76,7 +76,7 @@ def test_alphabetical_ids_give_the_same_names() -> None:
         assert align_names("B-Y I-Y O", word_ids=[0, 0, 1, 2, 2], names=names) == "B-Y I-Y I-Y O O"
 
 
-def test_only_the_prefix_is_rewritten_whatever_the_type_is_called() -> None:
+def test_align_labels_rewrites_only_the_prefix_for_any_type() -> None:
     names = ["O", "B-B-cell", "I-B-cell", "B-I-O", "I-I-O", "B-O", "I-O", "B--", "I--"]
     for kind in ("B-cell", "I-O", "O", "-"):
         assert align_names(f"B-{kind} I-{kind}", word_ids=[0, 0, 1], names=names) == f"B-{kind} I-{kind} I-{kind}"
@@ -123,7 +123,7 @@ def test_a_word_whose_characters_the_tokenizer_drops_contributes_nothing() -> No
     assert merge_names("B-X I-X", word_ids=[0, 2], names=names, n_words=3) == "B-X O I-X"
 
 
-def test_empty_in_empty_out() -> None:
+def test_an_empty_sentence_has_no_labels() -> None:
     names = names_of("IOB2")
     assert align_labels([], word_ids=[], names=names) == []
     assert align_labels([], word_ids=[None, None], names=names) == [-100, -100]
@@ -135,7 +135,7 @@ def test_empty_in_empty_out() -> None:
     ("tokens", "word"),
     [
         ("B-X E-X", "S-X"),
-        ("S-X S-Y", "S-X"),  # the last token says that it ends, the first what ends
+        ("S-X S-Y", "S-X"),  # the last token decides that it ends, the first decides the type
         ("S-X O", "B-X"),
         ("B-X I-Y", "B-X"),
         ("I-X S-X", "E-X"),
@@ -199,7 +199,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG)
-def test_wrong_input_to_align_is_one_clear_error_from_both_twins(change: dict[str, Any], message: str) -> None:
+def test_align_labels_and_its_batched_version_refuse_invalid_input(change: dict[str, Any], message: str) -> None:
     right: dict[str, Any] = {"labels": [1, 0], "word_ids": [None, 0, 0, None], "names": ["O", "B-X", "I-X"]}
     plain = right | change
     with pytest.raises(ValueError, match=message):
@@ -224,11 +224,11 @@ def test_wrong_input_to_align_is_one_clear_error_from_both_twins(change: dict[st
         ({"token_labels": [0]}, "1 token_labels for 2 word_ids"),
         ({"word_ids": [0, 1]}, r"word_ids\[1\] is 1, outside the 1 words"),
         ({"n_words": -1}, "n_words is -1"),
-        ({"names": ["B-X", "I-X"]}, "names hold no 'O'"),
+        ({"names": ["B-X", "I-X"]}, "lack 'O', the label of words without a token"),
         ({"names": ["O", "B-X", "E-X"], "scheme": "IOBES", "token_labels": [1, 2]}, "word 0 needs the label 'S-X'"),
     ],
 )
-def test_wrong_input_to_merge_is_one_clear_error_from_both_twins(change: dict[str, Any], message: str) -> None:
+def test_merge_labels_and_its_batched_version_refuse_invalid_input(change: dict[str, Any], message: str) -> None:
     wrong: dict[str, Any] = {"token_labels": [0, 0], "word_ids": [0, 0], "n_words": 1, "names": ["O", "B-X"]}
     wrong |= change
     options = {key: wrong[key] for key in ("names", "scheme") if key in wrong}
@@ -236,12 +236,12 @@ def test_wrong_input_to_merge_is_one_clear_error_from_both_twins(change: dict[st
         merge_labels(wrong["token_labels"], word_ids=wrong["word_ids"], n_words=wrong["n_words"], **options)
     labels = Ragged.from_lists([[], wrong["token_labels"]])
     word_ids = Ragged.from_lists([[], wrong["word_ids"]])
-    in_row = "" if "no 'O'" in message else "row 1: "
+    in_row = "" if "lack 'O'" in message else "row 1: "
     with pytest.raises(ValueError, match=in_row + message):
         merge_labels_batch(labels, word_ids=word_ids, n_words=[0, wrong["n_words"]], **options)
 
 
-def test_batches_whose_numbers_of_rows_differ_are_refused() -> None:
+def test_batches_with_different_numbers_of_rows_are_refused() -> None:
     one, two = Ragged.from_lists([[0]]), Ragged.from_lists([[0], [0]])
     with pytest.raises(ValueError, match="word_ids has 2 rows where 1 are expected"):
         align_labels_batch(one, word_ids=two, names=["O"])
@@ -251,7 +251,7 @@ def test_batches_whose_numbers_of_rows_differ_are_refused() -> None:
 
 @pytest.mark.parametrize("scheme", PREFIXES)
 @pytest.mark.parametrize("pairs", [False, True])
-def test_the_twins_equal_the_definition_on_random_input(scheme: str, pairs: bool) -> None:
+def test_the_batched_versions_equal_the_plain_stages_on_random_input(scheme: str, pairs: bool) -> None:
     """Word ids out of order, repeated after a gap and missing are among them: the contract goes by id, not by run."""
     random = np.random.default_rng(7)
     names = list(random.permutation(names_of(scheme, "X", "Y-Z", "B-X")))
@@ -285,13 +285,13 @@ def test_the_twins_equal_the_definition_on_random_input(scheme: str, pairs: bool
     assert batched.to_lists() == merged
 
 
-def test_the_twins_take_a_batch_without_rows() -> None:
+def test_the_batched_versions_accept_a_batch_without_rows() -> None:
     none = Ragged.from_lists([])
     assert align_labels_batch(none, word_ids=none, names=["O"]).to_lists() == []
     assert merge_labels_batch(none, word_ids=none, n_words=[], names=["O"]).to_lists() == []
 
 
-def test_inputs_are_left_alone_and_shared_with_nothing() -> None:
+def test_alignment_does_not_change_its_input_or_share_memory_with_it() -> None:
     labels, word_ids = Ragged.from_lists([[1, 0]]), Ragged.from_lists([[None, 0, 0, 1]])
     aligned = align_labels_batch(labels, word_ids=word_ids, names=["O", "B-X", "I-X"])
     merged = merge_labels_batch(aligned, word_ids=word_ids, n_words=[2], names=["O", "B-X", "I-X"])

@@ -24,7 +24,7 @@ EXACT = 1e-9
 """The same arithmetic in double precision, in another order."""
 
 
-def test_bleu_is_that_of_sacrebleus_command_line(tmp_path: Path) -> None:
+def test_bleu_equals_sacrebleus_command_line(tmp_path: Path) -> None:
     """With two files of references; the line is what people paste into papers."""
     texts = {"first": [row[0] for row in REFERENCES], "second": [row[1] for row in REFERENCES], "out": PREDICTIONS}
     for name, lines in texts.items():
@@ -48,7 +48,7 @@ def test_bleu_agrees_with_torchmetrics() -> None:
     assert expected == pytest.approx(bleu(PREDICTIONS, references=REFERENCES)["bleu"], rel=1e-5)
 
 
-def test_bleu_by_hand() -> None:
+def test_bleu_equals_a_count_by_hand() -> None:
     """5 of 6 words, 4 of 5 pairs, 3 of 4 triples, 2 of 3 quadruples, as long as the reference."""
     came = bleu(["a b c d e x"], references=["a b c d e f"])
 
@@ -58,7 +58,7 @@ def test_bleu_by_hand() -> None:
     assert came["number"] == 1
 
 
-def test_too_short_by_half() -> None:
+def test_bleu_penalizes_a_prediction_of_half_the_length() -> None:
     came = bleu(["a b c d"], references=["a b c d e f g h"])
 
     assert 100 * math.exp(-1) == pytest.approx(came["bleu"], rel=EXACT)
@@ -70,28 +70,28 @@ def test_orders_without_a_match_are_smoothed_by_halving() -> None:
     assert came["precisions"] == pytest.approx([40, 25, 100 / 2 / 3, 100 / 4 / 2], rel=EXACT)
 
 
-def test_texts_without_a_4_gram_score_0_against_themselves() -> None:
+def test_texts_without_a_4_gram_have_bleu_0_against_themselves() -> None:
     assert bleu(["a b c"], references=["a b c"])["bleu"] == 0.0
     assert bleu([""], references=["a b c d"])["bleu"] == 0.0
 
 
 WRONG: list[tuple[list[Any], list[Any], str]] = [
-    ([], [], "no predictions: the BLEU of no texts is undefined"),
+    ([], [], "no predictions: BLEU needs at least one text"),
     (["a"], [], "1 predictions for 0 references"),
     (["a", "b"], [["a"], []], r"references\[1\] is empty: an example needs at least one reference"),
     (["a", "b"], [["a"], ["a", "b"]], r"references\[1\] has 2 texts, references\[0\] has 1"),
-    (["a", None], ["a", "b"], "example 1 holds None: predictions and references are texts"),
+    (["a", None], ["a", "b"], "example 1 holds None: predictions and references must be texts"),
 ]
 
 
 @pytest.mark.parametrize(("predictions", "references", "message"), WRONG)
-def test_wrong_texts_are_one_clear_error(predictions: list[Any], references: list[Any], message: str) -> None:
+def test_bleu_refuses_invalid_texts(predictions: list[Any], references: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bleu(predictions, references=references)
 
 
 @pytest.mark.parametrize("references", [REFERENCES, [texts[0] for texts in REFERENCES]], ids=["lists", "texts"])
-def test_the_metric_of_evaluate_gives_the_same(references: Any) -> None:
+def test_the_evaluate_metric_equals_bleu(references: Any) -> None:
     metric = Bleu(keep_in_memory=True)
     for start in (0, 2):
         metric.add_batch(predictions=PREDICTIONS[start : start + 2], references=references[start : start + 2])

@@ -13,25 +13,25 @@ DOCUMENTS = [[1, 2, 3, 4, 5], [], [6], [7, 8, 9, 10]]
 EOS = 0
 
 
-def test_documents_are_cut_by_themselves_and_what_is_left_is_dropped_or_kept() -> None:
+def test_documents_are_cut_separately_and_their_remainder_is_dropped_or_kept() -> None:
     assert chunk_documents(DOCUMENTS, length=2) == [[1, 2], [3, 4], [7, 8], [9, 10]]
     assert chunk_documents(DOCUMENTS, length=2, remainder="keep") == [[1, 2], [3, 4], [5], [6], [7, 8], [9, 10]]
 
 
-def test_joined_documents_are_closed_by_the_end_of_text_and_only_the_very_end_is_dropped() -> None:
+def test_joined_documents_end_with_the_end_of_text_and_only_the_last_remainder_is_dropped() -> None:
     expected = [[1, 2, 3, 4], [5, EOS, EOS, 6], [EOS, 7, 8, 9]]
     assert chunk_documents(DOCUMENTS, length=4, remainder="join", eos_id=EOS) == expected
 
 
 @pytest.mark.parametrize("documents", [[], [[]], [[1], []]])
-def test_too_little_for_a_chunk_gives_none(documents: list[list[int]]) -> None:
+def test_documents_shorter_than_a_chunk_give_no_chunk(documents: list[list[int]]) -> None:
     assert (
         [] == chunk_documents(documents, length=9) == chunk_documents(documents, length=9, remainder="join", eos_id=0)
     )
     assert chunk_documents(documents, length=9, remainder="keep") == [d for d in documents if d]
 
 
-def test_the_chunks_are_those_that_the_course_cuts_with_the_tokenizer() -> None:
+def test_chunks_equal_those_of_the_course() -> None:
     """`return_overflowing_tokens` and `if length == context_length`, chapter 7, section 6."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -51,13 +51,13 @@ def test_the_chunks_are_those_that_the_course_cuts_with_the_tokenizer() -> None:
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"length": 0}, "length is 0"),
     ({"remainder": "pad"}, "remainder 'pad' is unknown: use one of drop, keep, join"),
-    ({"remainder": "join"}, "eos_id is None: give it"),
-    ({"eos_id": 0}, "eos_id is 0, but remainder='drop' joins no documents"),
+    ({"remainder": "join"}, "eos_id is None: pass it"),
+    ({"eos_id": 0}, "eos_id is 0, but remainder='drop' does not use it"),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG)
-def test_wrong_options_are_one_clear_error_from_both_twins(options: dict[str, Any], message: str) -> None:
+def test_chunk_documents_and_its_batched_version_refuse_invalid_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         chunk_documents(DOCUMENTS, **{"length": 2} | options)
     with pytest.raises(ValueError, match=message):
@@ -66,7 +66,7 @@ def test_wrong_options_are_one_clear_error_from_both_twins(options: dict[str, An
 
 @pytest.mark.parametrize("remainder", ["drop", "keep", "join"])
 @pytest.mark.parametrize("length", [1, 3, 8, 1000])
-def test_the_twin_equals_the_definition_on_random_documents(remainder: str, length: int) -> None:
+def test_chunk_documents_batch_equals_chunk_documents_on_random_documents(remainder: str, length: int) -> None:
     random = np.random.default_rng(length)
     sizes = random.integers(0, 30, size=40) * random.integers(0, 2, size=40)
     documents = [random.integers(1, 100, size=size).tolist() for size in sizes]
@@ -83,14 +83,14 @@ def test_the_twin_equals_the_definition_on_random_documents(remainder: str, leng
 # Labels ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_mask_alone_says_what_is_padding() -> None:
+def test_causal_labels_depend_on_the_mask_and_not_on_the_pad_id() -> None:
     ids, mask = [[5, EOS, 6, EOS], [7, EOS, EOS, EOS]], [[1, 1, 1, 1], [1, 1, 0, 0]]
     labels = causal_labels(ids, attention_mask=mask)
     assert labels.tolist() == [[5, EOS, 6, EOS], [7, EOS, -100, -100]]
     assert labels.dtype == np.int64
 
 
-def test_tensors_are_a_batch_too() -> None:
+def test_causal_labels_accepts_tensors() -> None:
     ids, mask = torch.tensor([[5, 6]]), torch.tensor([[0, 1]])
     assert causal_labels(ids, attention_mask=mask).tolist() == [[-100, 6]]  # type: ignore[arg-type]
 
@@ -104,7 +104,7 @@ def test_tensors_are_a_batch_too() -> None:
         ([1, 2], [1, 1], r"input_ids is not \(B, T\): row 0 has shape \(\)"),
     ],
 )
-def test_a_batch_that_cannot_be_labelled_is_refused(ids: Any, mask: Any, message: str) -> None:
+def test_causal_labels_refuses_an_invalid_batch(ids: Any, mask: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         causal_labels(ids, attention_mask=mask)
 
@@ -112,14 +112,14 @@ def test_a_batch_that_cannot_be_labelled_is_refused(ids: Any, mask: Any, message
 # Weights --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_example_weighs_one_and_one_more_for_each_key_token() -> None:
+def test_key_token_weights_adds_one_for_each_key_token() -> None:
     ids = [[1, 2, 3, 2], [4, 4, 4, 4], [9, 8, 7, 2]]
     assert key_token_weights(ids, key_ids=[2]).tolist() == [3.0, 1.0, 2.0]
     assert key_token_weights(ids, key_ids=[2, 3, 9, 2], alpha=0.5).tolist() == [2.0, 0.5, 1.5]
     assert key_token_weights(ids, key_ids=[]).tolist() == [1.0, 1.0, 1.0]
 
 
-def test_the_weights_are_those_of_the_courses_loss() -> None:
+def test_key_token_weights_equal_those_of_the_courses_loss() -> None:
     """`keytoken_weighted_loss` of chapter 7, section 6, on key ids that are all different."""
     inputs = torch.from_numpy(np.random.default_rng(1).integers(0, 20, size=(8, 30)))
     keys = [3, 5, 8]
@@ -135,6 +135,6 @@ def test_the_weights_are_those_of_the_courses_loss() -> None:
         ({"key_ids": [4, -1]}, r"key_ids\[1\] is -1"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(change: dict[str, Any], message: str) -> None:
+def test_key_token_weights_refuses_invalid_input(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         key_token_weights([[1, 2]], **{"key_ids": [4]} | change)

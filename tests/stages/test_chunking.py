@@ -20,12 +20,12 @@ SHIFTED = [None, 0, None, 3, 3, None, 4, 5, 5, None]
 """The word ids in a row: document 0 takes one id, the empty one none, the third three (0, 1, 2)."""
 
 
-def test_documents_are_cut_where_the_length_says_and_word_ids_go_on() -> None:
+def test_chunk_cuts_at_the_length_and_renumbers_word_ids() -> None:
     expected = {"input_ids": [[1, 2, 3, 4], [5, 6, 7, 8]], "word_ids": [SHIFTED[:4], SHIFTED[4:8]]}
     assert chunk(DOCUMENTS, length=4) == expected
 
 
-def test_the_tail_is_dropped_kept_or_filled_as_declared() -> None:
+def test_the_tail_is_dropped_kept_or_padded() -> None:
     pad = {"input_ids": 0, "word_ids": None}
     assert chunk(DOCUMENTS, length=4, tail="keep")["input_ids"][2:] == [[9, 10]]
     assert chunk(DOCUMENTS, length=4, tail="pad", pad=pad)["input_ids"][2:] == [[9, 10, 0, 0]]
@@ -33,7 +33,7 @@ def test_the_tail_is_dropped_kept_or_filled_as_declared() -> None:
 
 
 @pytest.mark.parametrize("tail", ["drop", "keep", "pad"])
-def test_no_tail_is_made_where_the_documents_fill_the_chunks(tail: str) -> None:
+def test_documents_that_fill_the_chunks_leave_no_tail(tail: str) -> None:
     documents = {"input_ids": [[1, 2], [3, 4]]}
     assert chunk(documents, length=2, tail=tail, pad={"input_ids": 0}) == {"input_ids": [[1, 2], [3, 4]]}
     assert chunk(documents, length=4, tail=tail, pad={"input_ids": 0}) == {"input_ids": [[1, 2, 3, 4]]}
@@ -41,13 +41,13 @@ def test_no_tail_is_made_where_the_documents_fill_the_chunks(tail: str) -> None:
 
 @pytest.mark.parametrize("documents", [[], [[]], [[], []]])
 @pytest.mark.parametrize("tail", ["drop", "keep", "pad"])
-def test_columns_are_there_without_any_tokens(documents: list[list[int]], tail: str) -> None:
+def test_columns_without_tokens_are_kept(documents: list[list[int]], tail: str) -> None:
     columns = {"input_ids": documents, "word_ids": documents}
     pad = {"input_ids": 0, "word_ids": None}
     assert chunk(columns, length=3, tail=tail, pad=pad) == {"input_ids": [], "word_ids": []}
 
 
-def test_less_than_one_chunk_is_the_tail() -> None:
+def test_fewer_tokens_than_one_chunk_are_the_tail() -> None:
     documents = {"input_ids": [[1], [2]]}
     assert chunk(documents, length=5) == {"input_ids": []}
     assert chunk(documents, length=5, tail="keep") == {"input_ids": [[1, 2]]}
@@ -69,7 +69,7 @@ def test_the_chunks_do_not_depend_on_how_documents_are_batched(cut: list[int]) -
         assert chunk(DOCUMENTS, length=4, tail=tail) == chunk_batches(iter(batches), length=4, tail=tail)
 
 
-def test_the_chunks_are_those_of_the_course_where_it_maps_all_documents_at_once() -> None:
+def test_chunks_equal_those_of_the_course_when_it_maps_all_documents_at_once() -> None:
     """`group_texts` of chapter 7, section 3: concatenate with `sum`, drop the tail."""
     random = np.random.default_rng(3)
     documents = [random.integers(100, size=size).tolist() for size in random.integers(0, 30, size=50)]
@@ -78,7 +78,7 @@ def test_the_chunks_are_those_of_the_course_where_it_maps_all_documents_at_once(
     assert chunk({"input_ids": documents}, length=16) == {"input_ids": expected}
 
 
-def test_nothing_is_shared_between_cells_columns_or_with_the_input() -> None:
+def test_chunks_share_no_memory_with_each_other_or_with_the_input() -> None:
     offsets = [[0, 1], [1, 2]]
     pad_offset = [0, 0]
     ids = [[1, 2]]
@@ -110,7 +110,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("columns", "options", "message"), WRONG)
-def test_wrong_input_is_one_clear_error_from_both_twins(
+def test_chunk_and_its_batched_version_refuse_invalid_input(
     columns: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
     wrong = {"input_ids": [[5, 6], [7]], "word_ids": [[0, 0], [0]]} | columns
@@ -120,7 +120,7 @@ def test_wrong_input_is_one_clear_error_from_both_twins(
         chunk_batch({name: Ragged.from_lists(rows) for name, rows in wrong.items()}, **{"length": 2} | options)
 
 
-def test_batches_that_differ_are_refused_by_number() -> None:
+def test_chunk_batches_names_the_batch_that_differs() -> None:
     with pytest.raises(ValueError, match=r"batch 1 has the columns \['b'\], batch 0 has \['a'\]"):
         chunk_batches([{"a": [[1]]}, {"b": [[1]]}], length=2)
     cancelling = [{"a": [[1], [2]], "b": [[1]]}, {"a": [[3]], "b": [[2], [3]]}]
@@ -130,7 +130,7 @@ def test_batches_that_differ_are_refused_by_number() -> None:
 
 @pytest.mark.parametrize("tail", ["drop", "keep", "pad"])
 @pytest.mark.parametrize("length", [1, 3, 8, 1000])
-def test_the_twin_equals_the_definition_on_random_input(tail: str, length: int) -> None:
+def test_chunk_batch_equals_chunk_on_random_input(tail: str, length: int) -> None:
     random = np.random.default_rng(length)
     sizes = random.integers(0, 9, size=40) * random.integers(0, 2, size=40)
     columns: dict[str, list[list[Any]]] = {
@@ -165,7 +165,7 @@ def test_chunking_is_not_quadratic_in_the_number_of_documents() -> None:
     assert seconds(lambda: chunk({"input_ids": documents}, length=128)) < quadratic / 4
 
 
-def test_the_twin_holds_the_result_and_little_else() -> None:
+def test_chunk_batch_needs_little_more_memory_than_its_result() -> None:
     """The result takes 8 MB; the bound of 3 times that leaves room for one temporary, not for a copy a document."""
     ragged = Ragged.from_lengths(np.zeros(1_000_000, np.int64), lengths=np.full(10_000, 100))
     tracemalloc.start()

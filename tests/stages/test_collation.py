@@ -68,12 +68,12 @@ def test_the_width_is_the_longest_or_the_length_rounded_up(options: dict[str, in
     assert {array.shape for array in batch.values()} == {(2, width)}
 
 
-def test_a_mask_that_is_handed_over_is_kept() -> None:
+def test_pad_batch_keeps_a_given_attention_mask() -> None:
     features = [{"input_ids": [5, 0, 6, 0], "attention_mask": [1, 1, 0, 1]}, {"input_ids": [0], "attention_mask": [0]}]
     assert pad_batch(features, pad_id=0)["attention_mask"].tolist() == [[1, 1, 0, 1], [0, 0, 0, 0]]
 
 
-def test_the_label_of_a_real_end_of_sequence_survives_where_it_is_also_the_pad() -> None:
+def test_a_real_end_of_sequence_keeps_its_label_if_it_is_also_the_pad_id() -> None:
     features = [
         {"input_ids": [5, 2], "labels": [5, 2], "attention_mask": [1, 1]},
         {"input_ids": [2], "labels": [2], "attention_mask": [1]},
@@ -81,7 +81,7 @@ def test_the_label_of_a_real_end_of_sequence_survives_where_it_is_also_the_pad()
     assert pad_batch(features, pad_id=2)["labels"].tolist() == [[5, 2], [2, -100]]
 
 
-def test_single_integers_become_a_column_of_their_own_and_order_is_kept() -> None:
+def test_single_integers_become_a_column_in_the_order_of_the_features() -> None:
     features = [{"input_ids": [1], "example": 7, "epoch": np.int64(2)}, {"example": 3, "epoch": 2, "input_ids": [4, 4]}]
     batch = pad_batch(features, pad_id=0)
     assert list(batch) == ["input_ids", "example", "epoch", "attention_mask"]
@@ -89,7 +89,7 @@ def test_single_integers_become_a_column_of_their_own_and_order_is_kept() -> Non
     assert as_lists(pad_batch([{"example": 7}, {"example": 3}], pad_id=0)) == {"example": [7, 3]}
 
 
-def test_lists_tuples_arrays_and_tensors_are_all_sequences() -> None:
+def test_pad_batch_accepts_lists_tuples_arrays_and_tensors() -> None:
     kinds: list[Any] = [list, tuple, np.array, torch.tensor, lambda ids: np.array(ids, np.int32)]
     for kind in kinds:
         assert pad_batch([{"input_ids": kind([3, 4])}, {"input_ids": [5]}], pad_id=0)["input_ids"].tolist() == [
@@ -105,13 +105,13 @@ def test_a_feature_without_tokens_is_all_padding() -> None:
     assert pad_batch([{"input_ids": []}], pad_id=0)["input_ids"].shape == (1, 0)
 
 
-def test_an_unknown_column_passes_where_nothing_is_padded() -> None:
+def test_an_unknown_column_is_accepted_if_nothing_is_padded() -> None:
     features = [{"input_ids": [4, 5], "entity": [1, 2]}, {"input_ids": [6, 7], "entity": [3, 4]}]
     assert pad_batch(features, pad_id=0)["entity"].tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_the_batch_is_that_of_transformers_where_both_know_the_columns(side: str) -> None:
+def test_pad_batch_equals_transformers_padding_for_the_columns_that_both_know(side: str) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel({"[PAD]": 0}, unk_token="[PAD]")),
         pad_token="[PAD]",
@@ -150,7 +150,7 @@ def test_the_batch_is_that_of_transformers_where_both_know_the_columns(side: str
         ([{"input_ids": [1], "labels": [1, 2]}], {}, r"features\[0\] has columns of unequal length"),
         ([{"input_ids": [1]}, {"labels": [1]}], {}, r"features\[1\] has the columns \['labels'\]"),
         ([{"input_ids": [1], "labels": 1}, {"input_ids": [1], "labels": [1]}], {}, "'labels' is one integer in"),
-        ([{"input_ids": [1], "pos": [1]}, {"input_ids": [1, 2], "pos": [1, 2]}], {}, "'pos' must be padded to 2"),
+        ([{"input_ids": [1], "pos": [1]}, {"input_ids": [1, 2], "pos": [1, 2]}], {}, "'pos' needs padding to 2"),
         ([{"input_ids": [1], "labels": [None]}], {}, r"features\[0\]\['labels'\] is not an integer"),
         ([{"input_ids": [1.5]}], {}, r"features\[0\]\['input_ids'\] is not an integer"),
         ([{"input_ids": [[1], [2]]}], {}, r"features\[0\]\['input_ids'\] is not an integer"),
@@ -159,12 +159,12 @@ def test_the_batch_is_that_of_transformers_where_both_know_the_columns(side: str
         ([{"input_ids": [0, 1]}], {"side": "left"}, r"features\[0\] has no attention_mask.*at the left end"),
     ],
 )
-def test_wrong_input_is_one_clear_error(features: list[Any], options: dict[str, Any], message: str) -> None:
+def test_pad_batch_refuses_invalid_input(features: list[Any], options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pad_batch(features, pad_id=0, **options)
 
 
-def test_inputs_are_left_alone_and_shared_with_nothing() -> None:
+def test_pad_batch_does_not_change_its_input_or_share_memory_with_it() -> None:
     ids = np.array([1, 2])
     features = [{"input_ids": ids, "labels": ids}]
     batch = pad_batch(features, pad_id=0)

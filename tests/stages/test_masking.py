@@ -37,7 +37,7 @@ def test_the_generator_is_splitmix64() -> None:
     assert [x / 2**64 for x in published] == pytest.approx([draw(1234567, n) for n in range(5)], abs=2**-53)
 
 
-def test_draws_are_the_same_for_ever() -> None:
+def test_draws_equal_recorded_values() -> None:
     """Records name their masks by a seed: another generator, or another way of mixing, would make them incomparable."""
     assert key_of(42, 0, 7) == 13090017725586151217
     masked, labels = mask(list(range(2000, 2020)), rate=0.5)
@@ -61,7 +61,7 @@ def test_integers_of_any_size_and_sign_are_different_places() -> None:
     assert mixture.tolist() == [key_of(number) for number in numbers]
 
 
-def test_numpy_integers_are_integers() -> None:
+def test_numpy_integers_give_the_same_key_as_python_integers() -> None:
     assert key_of(-5, 3) == key_of(np.int32(-5), np.uint8(3))
     keys = np.zeros(2, np.uint64)
     for kind in (np.int8, np.int64, np.uint64):
@@ -90,7 +90,7 @@ def test_draws_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> None:
 # Masking --------------------------------------------------------------------------------------------------------------
 
 
-def test_labels_hold_the_originals_where_chosen_and_nothing_else_changes() -> None:
+def test_labels_hold_the_original_ids_of_chosen_tokens_and_other_tokens_are_unchanged() -> None:
     ids = list(range(200))
     masked, labels = mask(ids)
     chosen = [i for i, label in enumerate(labels) if label != -100]
@@ -109,19 +109,21 @@ def test_rate_0_chooses_nothing_and_rate_1_all_but_special_tokens() -> None:
 @pytest.mark.parametrize(
     ("replacement", "allowed"), [((1, 0, 0), {MASK}), ((0, 1, 0), set(range(1000, 1100))), ((0, 0, 1), {5})]
 )
-def test_a_share_of_one_is_all_and_a_share_of_zero_is_none(replacement: Any, allowed: set[int]) -> None:
+def test_a_replacement_with_share_one_always_happens_and_with_share_zero_never(
+    replacement: Any, allowed: set[int]
+) -> None:
     masked, _ = mask([5] * 500, rate=1, replacement=replacement)
     assert set(masked) - allowed == set()
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.3 - 1e-10, 0.0), (1 - 1e-10, 0.0, 0.0), (0.0, 1 - 1e-10, 0.0)])
-def test_what_rounding_leaves_over_goes_to_no_share_of_zero(shares: tuple[float, float, float]) -> None:
+def test_rounding_never_causes_a_replacement_with_share_zero(shares: tuple[float, float, float]) -> None:
     to_mask, to_random = _thresholds(0.15, shares, 10)
     assert to_random == 1.0, "a number just below 1 would leave the token unchanged"
     assert shares[1] > 0 or to_mask == to_random, "a number between the two would draw a random token"
 
 
-def test_an_empty_vocabulary_is_enough_where_nothing_is_drawn_from_it() -> None:
+def test_an_empty_vocabulary_is_accepted_if_nothing_is_drawn_from_it() -> None:
     assert mask([1, 2, 3], rate=1, replacement=(1, 0, 0), vocabulary=[])[0] == [MASK] * 3
     assert mask([1, 2, 3], rate=0, vocabulary=[])[0] == [1, 2, 3]
 
@@ -159,7 +161,7 @@ def test_a_token_without_a_word_is_never_chosen_with_whole_words() -> None:
     assert mask([5, 6, 7], word_ids=[None, 0, None], rate=1)[1] == [-100, 6, -100]
 
 
-def test_seed_epoch_and_example_each_change_the_draw_and_nothing_else_does() -> None:
+def test_the_draw_depends_on_seed_epoch_and_example_and_nothing_else() -> None:
     ids = list(range(300))
     first = mask(ids)
     for change in ({"seed": 43}, {"epoch": 1}, {"example": 8}):
@@ -185,7 +187,7 @@ def test_seed_epoch_and_example_each_change_the_draw_and_nothing_else_does() -> 
         ({"word_ids": [0, 1]}, "word_ids has length 2, input_ids 3"),
     ],
 )
-def test_wrong_input_is_one_clear_error_from_both_twins(change: dict[str, Any], message: str) -> None:
+def test_mask_tokens_and_its_batched_version_refuse_invalid_input(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mask([1, 2, 3], **change)
     with pytest.raises(ValueError, match=("row 1: " if "length" in message else "") + message):
@@ -196,7 +198,7 @@ def test_wrong_input_is_one_clear_error_from_both_twins(change: dict[str, Any], 
         )  # fmt: skip
 
 
-def test_batches_whose_numbers_of_rows_differ_are_refused() -> None:
+def test_batches_with_different_numbers_of_rows_are_refused() -> None:
     ids = Ragged.from_lists([[1], [2]])
     with pytest.raises(ValueError, match="special has 1 rows where 2 are expected"):
         batch(ids, special=Ragged.from_lists([[0]]))
@@ -217,7 +219,7 @@ def batch(input_ids: Ragged, **options: Any) -> tuple[Ragged, Ragged]:
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_the_twin_equals_the_definition_whatever_the_order_and_size_of_the_batch(whole_words: bool) -> None:
+def test_mask_tokens_batch_equals_mask_tokens_for_any_order_and_size_of_the_batch(whole_words: bool) -> None:
     random = np.random.default_rng(5)
     sizes = random.integers(0, 20, size=300)
     ids = [random.integers(0, 99, size=size).tolist() for size in sizes]
@@ -240,7 +242,7 @@ def test_the_twin_equals_the_definition_whatever_the_order_and_size_of_the_batch
         assert list(zip(masked.to_lists(), labels.to_lists(), strict=True)) == [plain[i] for i in rows]
 
 
-def test_inputs_are_left_alone_and_shared_with_nothing() -> None:
+def test_masking_does_not_change_its_input_or_share_memory_with_it() -> None:
     ids = Ragged.from_lists([[1, 2, 3]])
     for result in batch(ids, rate=1):
         result.values[:] = 77

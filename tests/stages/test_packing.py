@@ -21,7 +21,7 @@ def as_lists(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: array.tolist() for name, array in batch.items()}
 
 
-def test_rows_lie_one_after_the_other_and_positions_count_anew() -> None:
+def test_pack_concatenates_rows_and_restarts_positions() -> None:
     expected = {
         "input_ids": [5, 6, 7, 8],
         "labels": [1, 2, -100, 3],
@@ -35,7 +35,7 @@ def test_rows_lie_one_after_the_other_and_positions_count_anew() -> None:
     assert {array.dtype for array in packed.values()} == {np.dtype(np.int64)}
 
 
-def test_the_padding_is_a_segment_of_its_own() -> None:
+def test_the_padding_is_a_separate_segment() -> None:
     expected = {
         "input_ids": [5, 6, 7, 8, 9, 9],
         "labels": [1, 2, -100, 3, -100, -100],
@@ -51,35 +51,35 @@ def test_the_number_of_segments_does_not_depend_on_the_lengths() -> None:
     assert pack(FEATURES, pad_id=9, multiple_of=4)["offsets"].tolist() == [0, 3, 3, 4, 4]
 
 
-def test_what_a_model_made_of_each_token_comes_back_by_row() -> None:
+def test_unpack_splits_a_models_outputs_by_row() -> None:
     logits = np.arange(12.0).reshape(6, 2)
     rows = unpack(logits, offsets=pack(FEATURES, pad_id=9, multiple_of=6)["offsets"], rows=3)
     assert [row.tolist() for row in rows] == [[[0, 1], [2, 3], [4, 5]], [], [[6, 7]]]
 
 
-def test_no_segments_have_no_rows() -> None:
+def test_unpack_returns_no_rows_for_no_segments() -> None:
     assert unpack([], offsets=[0]) == []
 
 
 @pytest.mark.parametrize(
-    ("features", "options", "says"),
+    ("features", "options", "message"),
     [
         ([], {}, "no features"),
-        ([{"example": 3}], {}, "nothing to pack"),
-        ([{"input_ids": [1], "offsets": [0]}], {}, "'offsets', which packing makes"),
+        ([{"example": 3}], {}, "packing needs a column of sequences"),
+        ([{"input_ids": [1], "offsets": [0]}], {}, "'offsets', which packing adds"),
         ([{"input_ids": [1], "attention_mask": [1]}, {"input_ids": [1, 0], "attention_mask": [1, 0]}], {},
          r"features\[1\] has attention_mask\[1\] = 0"),
         ([{"input_ids": [1]}], {"first_position": -1}, "first_position is -1"),
         ([{"input_ids": [1]}], {"multiple_of": 0}, "multiple_of is 0"),
-        ([{"input_ids": [1], "bbox": [1]}], {"multiple_of": 2}, "'bbox' must be padded by 1"),
+        ([{"input_ids": [1], "bbox": [1]}], {"multiple_of": 2}, "'bbox' needs 1 values of padding"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_packed_is_refused(features: list[Any], options: dict[str, int], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_pack_refuses_invalid_features(features: list[Any], options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         pack(features, pad_id=0, **options)
 
 
-def test_the_twin_refuses_columns_of_other_lengths_and_no_rows() -> None:
+def test_pack_batch_refuses_columns_of_different_lengths_and_no_rows() -> None:
     ids = Ragged.from_lists([[1, 2], [3]])
     with pytest.raises(ValueError, match="'labels' has rows of other lengths than column 'input_ids'"):
         pack_batch({"input_ids": ids, "labels": Ragged.from_lists([[1], [2, 3]])}, pad_id=0)
@@ -87,7 +87,7 @@ def test_the_twin_refuses_columns_of_other_lengths_and_no_rows() -> None:
         pack_batch({"input_ids": Ragged.from_lists([])}, pad_id=0)
 
 
-def test_transformers_packs_the_same_but_for_each_rows_first_label() -> None:
+def test_pack_equals_transformers_except_for_the_first_label_of_each_row() -> None:
     features = [{name: feature[name] for name in ("input_ids", "labels")} for feature in (FEATURES[0], FEATURES[2])]
     collator = DataCollatorWithFlattening(return_tensors="np", return_flash_attn_kwargs=True, position_ids_start=2)
     theirs = collator(features)
@@ -102,12 +102,12 @@ def test_transformers_packs_the_same_but_for_each_rows_first_label() -> None:
 # Bins -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_longest_comes_first_and_fills_the_first_bin_that_has_room() -> None:
+def test_assign_bins_puts_the_longest_first_into_the_first_bin_with_room() -> None:
     # 7 | 6 | 5 5 | 4 in the second (6 + 4) | 3 in the first (7 + 3) | 1 nowhere else but a new bin
     assert assign_bins([6, 5, 7, 4, 5, 3, 1], capacity=10) == [[2, 5], [0, 3], [1, 4], [6]]
 
 
-def test_sequences_of_no_tokens_need_no_room() -> None:
+def test_assign_bins_accepts_sequences_without_tokens() -> None:
     assert assign_bins([0, 4, 0], capacity=4) == [[0, 1, 2]]
     assert assign_bins([0, 0], capacity=4) == [[0, 1]]
     assert assign_bins([], capacity=4) == []
@@ -128,14 +128,14 @@ def fewest(lengths: list[int], capacity: int) -> int:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_bins_are_hardly_more_than_the_fewest_possible(seed: int) -> None:
+def test_assign_bins_opens_few_more_bins_than_needed(seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(1, 11, size=7).tolist()
     # 11/9 of the fewest and 6/9 more is the bound proved for first fit decreasing (Dosa 2007)
     assert len(assign_bins(lengths, capacity=10)) <= 11 / 9 * fewest(lengths, 10) + 6 / 9
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_twin_assigns_as_the_definition_does_where_bins_are_many(seed: int) -> None:
+def test_assign_bins_batch_equals_assign_bins_for_many_bins(seed: int) -> None:
     generator = np.random.default_rng(seed)
     lengths = np.minimum(generator.geometric(0.05, size=700), 128)
     assert assign_bins(lengths, capacity=128) == assign_bins_batch(lengths, capacity=128).to_lists()

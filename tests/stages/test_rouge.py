@@ -31,7 +31,7 @@ def test_rouge_agrees_with_torchmetrics() -> None:
     }
 
 
-def test_rouge_by_hand() -> None:
+def test_rouge_equals_a_count_by_hand() -> None:
     """`cats` and `cat` are one stem. 3 of 4 and 3 of 6 words; 1 of 3 and 1 of 5 pairs; in order: cat, sat."""
     came = rouge(["The cats sat mat"], references=["A cat sat there on mats"])
 
@@ -41,13 +41,13 @@ def test_rouge_by_hand() -> None:
     assert came["number"] == 1
 
 
-def test_the_order_of_sentences_matters_to_rouge_l_only() -> None:
+def test_the_order_of_sentences_changes_only_rouge_l() -> None:
     came = rouge(["alpha bravo.\ncider dog."], references=["cider dog.\nalpha bravo."])
 
     assert pytest.approx((came["rougeL"], came["rougeLsum"]), rel=EXACT) == (50.0, 100.0)
 
 
-def test_another_separator_of_sentences_is_no_word() -> None:
+def test_the_separator_of_sentences_is_not_counted_as_a_word() -> None:
     usual = rouge(["a b.\nc d."], references=["c d.\na b n."])
     came = rouge(["a b.<n>c d."], references=["c d.<n>a b n."], newline="<n>")
 
@@ -58,19 +58,19 @@ def test_another_separator_of_sentences_is_no_word() -> None:
 @pytest.mark.parametrize(
     ("predictions", "references", "options", "message"),
     [
-        ([], [], {}, "no predictions: the ROUGE of no texts is undefined"),
+        ([], [], {}, "no predictions: ROUGE needs at least one text"),
         (["a"], [], {}, "1 predictions for 0 references"),
         (["a"], ["a"], {"newline": ""}, "newline is empty"),
     ],
 )
-def test_wrong_texts_are_one_clear_error(
+def test_rouge_refuses_invalid_texts(
     predictions: list[str], references: list[str], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         rouge(predictions, references=references, **options)
 
 
-def test_the_metric_of_evaluate_gives_the_same() -> None:
+def test_the_evaluate_metric_equals_rouge() -> None:
     metric = Rouge(keep_in_memory=True)
     metric.add_batch(predictions=PREDICTIONS[:2], references=REFERENCES[:2])
     metric.add_batch(predictions=PREDICTIONS[2:], references=REFERENCES[2:])
@@ -102,9 +102,9 @@ def test_long_runs_of_marks_are_split_in_linear_time() -> None:
     assert len(split_sentences("A. " * 100_000)) == 1
 
 
-def test_a_lead_is_the_first_sentences_one_a_line() -> None:
+def test_lead_returns_the_first_sentences_one_per_line() -> None:
     assert lead("One. Two. Three.", sentences=2) == "One.\nTwo."
     assert lead("One.") == "One."
     assert lead("") == ""
-    with pytest.raises(ValueError, match="sentences is 0: a lead has at least one"):
+    with pytest.raises(ValueError, match="sentences is 0: a lead needs at least one"):
         lead("One.", sentences=0)

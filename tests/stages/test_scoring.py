@@ -31,7 +31,7 @@ def score_names(predicted: Sequence[str], gold: Sequence[str], **options: Any) -
     return score_entities(ids(predicted), references=ids(gold), names=names, **options)
 
 
-def test_scores_by_hand() -> None:
+def test_entity_scores_equal_a_count_by_hand() -> None:
     gold = ["B-X I-X O B-Y", "O B-X", ""]
     predicted = ["B-X I-X O B-X", "B-Y B-X", ""]
     expected = {
@@ -96,7 +96,7 @@ def test_lenient_reads_ill_formed_entities_that_strict_leaves_out(
 @pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.UndefinedMetricWarning"
 )  # seqeval's, where a type is not predicted
-def test_scores_are_those_of_seqevals_own_report(scheme: str, mode: str) -> None:
+def test_entity_scores_equal_seqevals_report(scheme: str, mode: str) -> None:
     random = np.random.default_rng(11)
     names = names_of(scheme, "X", "Y", "Z")
     gold = [random.integers(len(names), size=size).tolist() for size in random.integers(1, 25, size=80)]
@@ -116,7 +116,7 @@ def test_scores_are_those_of_seqevals_own_report(scheme: str, mode: str) -> None
 
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
-def test_bilou_scores_are_those_of_iobes(mode: str) -> None:
+def test_bilou_scores_equal_iobes_scores(mode: str) -> None:
     random = np.random.default_rng(12)
     gold, predicted = ([random.integers(9, size=20).tolist() for _ in range(50)] for _ in range(2))
     bilou, iobes = (
@@ -128,7 +128,7 @@ def test_bilou_scores_are_those_of_iobes(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
-def test_types_with_hyphens_are_types_of_their_own(mode: str) -> None:
+def test_types_that_differ_by_a_hyphen_are_different_types(mode: str) -> None:
     """seqeval's strict mode takes `X`, `-X` and `X-` for one type."""
     names = names_of("IOB2", "X", "-X", "X-", "B-X", "_")
     for kind in ("-X", "X-", "B-X", "_"):
@@ -137,7 +137,7 @@ def test_types_with_hyphens_are_types_of_their_own(mode: str) -> None:
         assert set(scores["types"]) == {"X", kind}
 
 
-def test_ignored_positions_are_left_out_whatever_is_predicted_there() -> None:
+def test_predictions_at_ignored_positions_are_left_out() -> None:
     scores = score_names(["B-X I-Y I-X B-Y"], ["B-X - I-X -"])
     assert (scores["f1"], scores["accuracy"], scores["number"]) == (1.0, 1.0, 1)
     names = names_of("IOB2")
@@ -151,7 +151,7 @@ def test_no_entity_crosses_a_sentence_boundary() -> None:
         assert scores["recall"] == 1.0
 
 
-def test_order_of_sentences_does_not_matter() -> None:
+def test_entity_scores_do_not_depend_on_the_order_of_sentences() -> None:
     gold, predicted = ["B-X I-X", "O", "B-Y", "I-X"], ["B-X O", "B-X", "B-Y", "I-X"]
     for mode in ("strict", "lenient"):
         assert score_names(predicted, gold, mode=mode) == score_names(predicted[::-1], gold[::-1], mode=mode)
@@ -162,14 +162,14 @@ def test_order_of_sentences_does_not_matter() -> None:
     ("predicted", "gold", "accuracy"),
     [(["O O"], ["B-X O"], 0.5), (["B-X O"], ["O O"], 0.5), (["O"], ["O"], 1.0), ([""], [""], 0.0), ([], [], 0.0)],
 )
-def test_nothing_found_or_nothing_there_scores_0_without_a_warning(
+def test_no_predicted_or_no_gold_entities_score_0_without_a_warning(
     mode: str, predicted: list[str], gold: list[str], accuracy: float
 ) -> None:
     scores = score_names(predicted, gold, mode=mode)
     assert [scores[key] for key in ("precision", "recall", "f1", "accuracy")] == [0.0, 0.0, 0.0, accuracy]
 
 
-def test_the_signature_differs_where_scheme_or_mode_does() -> None:
+def test_the_signature_differs_if_scheme_or_mode_differs() -> None:
     signatures = {
         score_names(["O"], ["O"], scheme=scheme, mode=mode)["signature"]
         for scheme in PREFIXES
@@ -192,14 +192,14 @@ def test_the_signature_differs_where_scheme_or_mode_does() -> None:
         ({"references": [[0], [-1]]}, r"references\[1\]\[0\] is -1"),
     ],
 )
-def test_wrong_input_is_one_clear_error(change: dict[str, Any], message: str) -> None:
+def test_score_entities_refuses_invalid_input(change: dict[str, Any], message: str) -> None:
     right: dict[str, Any] = {"predictions": [[0], [1]], "references": [[0], [1]], "names": ["O", "B-X"]}
     wrong = right | change
     with pytest.raises(ValueError, match=message):
         score_entities(wrong.pop("predictions"), **wrong)
 
 
-def test_arrays_are_scored_like_lists_and_left_alone() -> None:
+def test_arrays_are_scored_like_lists_and_not_changed() -> None:
     names = names_of("IOB2")
     predicted, gold = np.array([[1, 2, 0], [3, 0, 0]]), np.array([[1, 2, 0], [1, -100, -100]])
     copies = predicted.copy(), gold.copy()
@@ -209,7 +209,7 @@ def test_arrays_are_scored_like_lists_and_left_alone() -> None:
     assert all(np.array_equal(copy, array) for copy, array in zip(copies, (predicted, gold), strict=True))
 
 
-def test_seqeval_still_needs_what_is_done_around_it() -> None:
+def test_seqeval_still_misreads_what_score_entities_corrects() -> None:
     """If one of these fails, seqeval was mended and reference/stages/scoring.py can be simpler."""
     assert _quietly(lambda: get_entities(["U-X", "U-X"])) == [("X", 0, 1)]
     assert _quietly(lambda: get_entities(["B-X", "L-X", "B-X", "L-X"])) == [("X", 2, 3)]
@@ -224,23 +224,23 @@ def _quietly(work: Callable[[], Any]) -> Any:
 # Perplexity ------------------------------------------------------------------------------------------
 
 
-def test_perplexity_weighs_batches_by_their_tokens() -> None:
+def test_perplexity_weights_batches_by_their_tokens() -> None:
     assert math.exp((3 * 1.0 + 1 * 2.0) / 4) == pytest.approx(perplexity([1.0, 2.0], tokens=[3, 1]))
     assert perplexity([math.log(1000)] * 3, tokens=[5, 1, 7]) == pytest.approx(1000)
     assert perplexity([0.0], tokens=[1]) == 1.0
 
 
-def test_an_empty_batch_counts_for_nothing_whatever_its_loss() -> None:
+def test_perplexity_ignores_a_batch_without_tokens() -> None:
     for loss in (math.nan, math.inf, -1.0, 5.0):
         assert math.exp(2) == pytest.approx(perplexity([loss, 2.0], tokens=[0, 3]))
 
 
-def test_overflow_is_infinite() -> None:
+def test_perplexity_is_infinite_if_exp_overflows() -> None:
     for losses in ([710.0], [math.inf], [1e308, 1e308], [1.0, math.inf]):
         assert perplexity(losses, tokens=[10] * len(losses)) == math.inf
 
 
-def test_order_of_batches_does_not_matter_to_the_last_bit() -> None:
+def test_perplexity_does_not_depend_on_the_order_of_batches() -> None:
     random = np.random.default_rng(0)
     losses, tokens = random.random(50) * 10, random.integers(0, 99, size=50)
     order = random.permutation(50)
@@ -258,7 +258,7 @@ def test_order_of_batches_does_not_matter_to_the_last_bit() -> None:
         ([-0.5], [1], r"losses\[0\] is -0.5"),
     ],
 )
-def test_wrong_losses_are_one_clear_error(losses: list[float], tokens: list[int], message: str) -> None:
+def test_perplexity_refuses_invalid_losses(losses: list[float], tokens: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         perplexity(losses, tokens=tokens)
 
@@ -277,7 +277,7 @@ def buffer(request: pytest.FixtureRequest, tmp_path: Any, monkeypatch: pytest.Mo
     return {"keep_in_memory": request.param, "cache_dir": str(tmp_path)}
 
 
-def test_the_entity_metric_is_the_stage_at_once_and_in_batches(buffer: dict[str, Any]) -> None:
+def test_the_evaluate_metric_equals_score_entities_at_once_and_in_batches(buffer: dict[str, Any]) -> None:
     names = names_of("IOBES")
     predicted, gold = [[4, 0], [1, 2, 3], [], [4]], [[4, 0], [1, -100, 3], [], [0]]
     options = {"names": names, "scheme": "IOBES", "mode": "lenient"}
@@ -289,7 +289,7 @@ def test_the_entity_metric_is_the_stage_at_once_and_in_batches(buffer: dict[str,
     assert metric.compute(**options) == expected
 
 
-def test_the_perplexity_metric_is_the_stage_at_once_and_in_batches(buffer: dict[str, Any]) -> None:
+def test_the_evaluate_metric_equals_perplexity_at_once_and_in_batches(buffer: dict[str, Any]) -> None:
     expected = {"perplexity": perplexity([1.0, 2.0, 3.0], tokens=[3, 1, 2]), "tokens": 6}
     metric = Perplexity(**buffer)
     assert metric.compute(losses=[1.0, 2.0, 3.0], tokens=[3, 1, 2]) == expected

@@ -1,4 +1,4 @@
-"""Spans and answers by hand, and the twins: equal to the definitions, and fast enough for a whole split."""
+"""Spans and answers counted by hand; the batched versions equal the plain stages and are fast enough for a split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_best_spans_of_all_windows_come_first() -> None:
     assert best_spans(START, end_logits=END, offsets=OFFSETS, n_best=4) == expected
 
 
-def test_fewer_spans_than_asked_for_are_all_there_are() -> None:
+def test_best_spans_returns_all_spans_if_there_are_fewer_than_n_best() -> None:
     assert len(best_spans(START, end_logits=END, offsets=OFFSETS)) == 12
     assert len(best_spans(START, end_logits=END, offsets=OFFSETS, max_answer_length=1)) == 6
     assert best_spans([], end_logits=[], offsets=[]) == []
@@ -39,7 +39,7 @@ def test_the_twenty_likeliest_starts_and_ends_would_miss_the_best_span() -> None
     assert best_spans(start, end_logits=end, offsets=offsets, n_best=1) == [(0, 0, 0, 5.0)]
 
 
-def test_scores_are_of_double_precision() -> None:
+def test_scores_are_in_double_precision() -> None:
     start, end = np.array([[1.0]], np.float32), np.array([[2.0**-24]], np.float32)
     ((_, _, _, score),) = best_spans(start, end_logits=end, offsets=[[(0, 1)]])  # type: ignore[arg-type]
     assert score == 1.0 + 2.0**-24
@@ -50,7 +50,7 @@ def answer(**changes: Any) -> Any:
     return pick_answer(START, **arguments | changes)
 
 
-def test_the_answer_is_the_best_spans_text() -> None:
+def test_pick_answer_returns_the_text_of_the_best_span() -> None:
     assert answer() == {"text": "Oslo", "start": 16, "end": 20, "score": 4.5}
     assert answer(offsets=[OFFSETS[0], [None] * 4], max_answer_length=2) == {
         "text": "Alan",
@@ -73,19 +73,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"end_logits": [END[0], END[1][:3]]}, r"end_logits\[1\] has length 3, offsets\[1\] 4"),
     ({"end_logits": [END[0], [0.0, math.nan, 0.0, 0.0]]}, r"end_logits\[1\]\[1\] is nan"),
     ({"max_answer_length": 0}, "max_answer_length is 0"),
-    ({"context": "Ada"}, r"offsets\[0\]\[2\] is \(4, 7\): the context has 3 characters"),
+    ({"context": "Ada"}, r"offsets\[0\]\[2\] is \(4, 7\): the context has only 3 characters"),
     ({"cls": [0]}, "1 values of cls for 2 windows"),
     ({"cls": [0, 4]}, r"cls\[1\] is 4: the window has 4 tokens"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG)
-def test_wrong_input_is_an_error_that_names_the_place(changes: dict[str, Any], message: str) -> None:
+def test_pick_answer_refuses_invalid_input_and_names_its_place(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         answer(**changes)
 
 
-def test_no_span_at_all_may_not_be_asked_for() -> None:
+def test_best_spans_refuses_an_n_best_of_0() -> None:
     with pytest.raises(ValueError, match="n_best is 0"):
         best_spans(START, end_logits=END, offsets=OFFSETS, n_best=0)
 
@@ -101,7 +101,7 @@ def flat(rows: list[list[float]]) -> Any:
     return np.concatenate([np.asarray(row) for row in rows])
 
 
-def test_the_twins_answer_by_hand() -> None:
+def test_the_batched_versions_equal_a_count_by_hand() -> None:
     spans = best_spans_batch(flat(START), end_logits=flat(END), **sides(OFFSETS))
     assert {k: v.tolist() for k, v in spans.items()} == {"first": [3, 2], "last": [3, 2], "score": [4.0, 4.5]}
     one = pick_answer_batch(spans, example=np.array([0, 0]), contexts=[CONTEXT], **sides(OFFSETS))
@@ -112,7 +112,7 @@ def test_the_twins_answer_by_hand() -> None:
 
 @pytest.mark.parametrize("longest", [1, 2, 7, 30])
 @pytest.mark.parametrize("grain", [None, 1.0])
-def test_the_twin_equals_the_definition_on_random_input(longest: int, grain: float | None) -> None:
+def test_best_spans_batch_equals_best_spans_on_random_input(longest: int, grain: float | None) -> None:
     """`grain` rounds the logits, so that many scores tie."""
     random = np.random.default_rng(longest)
     offsets: list[list[Any]] = []
@@ -142,7 +142,7 @@ def test_the_twin_equals_the_definition_on_random_input(longest: int, grain: flo
         assert (found["first"][window], found["last"][window], found["score"][window]) == expected
 
 
-def test_the_twin_takes_all_of_squads_validation_in_a_breath() -> None:
+def test_best_spans_batch_searches_all_of_squads_validation_quickly() -> None:
     """10,822 windows of 384 tokens, in CPU time. It takes 0.1 to 0.5 s; a loop over 125 million pairs takes minutes."""
     windows, width = 10_822, 384
     starts = np.tile(np.r_[[-1] * 15, np.arange(width - 16) * 5, -1], windows)
@@ -161,7 +161,7 @@ def test_the_twin_takes_all_of_squads_validation_in_a_breath() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 64])
-def test_spans_are_the_same_however_windows_are_put_into_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_do_not_depend_on_the_size_of_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(block)
     lengths = generator.integers(0, 9, size=40)
     starts = Ragged.from_lengths(generator.integers(-1, 5, size=int(lengths.sum())), lengths=lengths)

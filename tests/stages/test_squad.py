@@ -23,7 +23,7 @@ from touchstone.stages.squad import normalize_answer
         ("Straße", "straße"),
     ],
 )
-def test_texts_are_normalised_as_the_official_script_does(text: str, expected: str) -> None:
+def test_texts_are_normalized_as_in_the_official_script(text: str, expected: str) -> None:
     assert normalize_answer(text) == expected
 
 
@@ -42,7 +42,7 @@ def test_texts_are_normalised_as_the_official_script_does(text: str, expected: s
         ("the", ["a", "cat"], 100, 100),
     ],
 )
-def test_scores_by_hand(prediction: str, references: list[str], exact: float, f1: float) -> None:
+def test_squad_scores_equal_a_count_by_hand(prediction: str, references: list[str], exact: float, f1: float) -> None:
     came = squad_scores([prediction], references=[references])
     assert (exact, pytest.approx(f1), 1) == (came["exact_match"], came["f1"], came["number"])
 
@@ -60,12 +60,12 @@ def test_scores_are_the_mean_over_examples() -> None:
         (["cat"], ["cat"], r"references\[0\] is the text 'cat'"),
     ],
 )
-def test_wrong_input_is_an_error(predictions: Any, references: Any, message: str) -> None:
+def test_squad_scores_refuses_invalid_input(predictions: Any, references: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         squad_scores(predictions, references=references)
 
 
-def test_scores_are_those_of_torchmetrics() -> None:
+def test_squad_scores_equal_those_of_torchmetrics() -> None:
     functional = pytest.importorskip("torchmetrics.functional.text")
     draw = random.Random(4)
     words = ["the", "a", "an", "cat", "Cat", "U.S.", "theatre", "“the”", "3.14", "—", "dog", "answer,"]

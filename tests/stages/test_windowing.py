@@ -1,4 +1,4 @@
-"""Windows and answers by hand, against transformers' own overflowing tokens, and the twins on random input."""
+"""Windows and answers by hand, against transformers' overflowing tokens, and batched against plain on random input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def windows(**changes: Any) -> dict[str, list[Any]]:
     return make_windows([10, 11, 12, 13, 14], **arguments | changes)
 
 
-def test_windows_of_three_tokens_that_share_one() -> None:
+def test_windows_of_three_tokens_share_one() -> None:
     expected = {
         "input_ids": [[CLS, 7, 8, SEP, 10, 11, 12, SEP], [CLS, 7, 8, SEP, 12, 13, 14, SEP]],
         "token_type_ids": [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]],
@@ -33,7 +33,7 @@ def test_windows_of_three_tokens_that_share_one() -> None:
     assert windows() == expected
 
 
-def test_the_context_comes_first_where_the_template_says_so() -> None:
+def test_the_context_comes_first_if_the_template_puts_it_first() -> None:
     result = windows(template=XLNET)
     assert result["input_ids"][0] == [10, 11, 12, SEP, 7, 8, SEP, CLS]
     assert result["token_type_ids"][0] == [0, 0, 0, 0, 1, 1, 1, 2]
@@ -53,7 +53,7 @@ def test_stride_plus_one_tokens_are_whole_in_a_window_and_stride_plus_two_need_n
     assert not any({1, 2, 3} <= window for window in held)
 
 
-def test_windows_are_those_of_transformers_overflowing_tokens() -> None:
+def test_windows_equal_transformers_overflowing_tokens() -> None:
     tokenizer = tiny_tokenizer()
     question, context = (
         "ada sees",
@@ -103,7 +103,9 @@ WINDOW = [None, None, (4, 8), (8, 9), (9, 9), (10, 12), None]
         ([], (6, 6)),
     ],
 )
-def test_the_answer_is_where_its_characters_are(answers: list[tuple[int, int]], expected: tuple[int, int]) -> None:
+def test_answer_positions_finds_the_tokens_of_the_answers_characters(
+    answers: list[tuple[int, int]], expected: tuple[int, int]
+) -> None:
     assert answer_positions(answers, offsets=WINDOW, cls=6) == expected
 
 
@@ -122,7 +124,7 @@ WRONG_WINDOWS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG_WINDOWS)
-def test_wrong_windows_are_one_clear_error_from_both_twins(changes: dict[str, Any], message: str) -> None:
+def test_make_windows_and_its_batched_version_refuse_invalid_input(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         windows(**changes)
     pairs = changes.get("offsets", OFFSETS)
@@ -147,7 +149,7 @@ def test_wrong_windows_are_one_clear_error_from_both_twins(changes: dict[str, An
         ([(1, 2)], 7, "cls is 7: the window has the tokens 0 to 6"),
     ],
 )
-def test_wrong_answers_are_one_clear_error_from_both_twins(answers: Any, cls: int, message: str) -> None:
+def test_answer_positions_and_its_batched_version_refuse_invalid_input(answers: Any, cls: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         answer_positions(answers, offsets=WINDOW, cls=cls)
     sides = [Ragged.from_lists([[-1 if pair is None else pair[side] for pair in WINDOW]]) for side in (0, 1)]
@@ -161,7 +163,7 @@ def test_wrong_answers_are_one_clear_error_from_both_twins(answers: Any, cls: in
         )
 
 
-def test_a_context_that_is_not_there_is_named() -> None:
+def test_make_windows_batch_names_a_missing_context() -> None:
     empty = Ragged.from_lists([[]])
     with pytest.raises(ValueError, match=r"context_of\[1\] is 1: there are 1 contexts"):
         make_windows_batch(
@@ -178,7 +180,9 @@ def test_a_context_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize("template", [BERT, XLNET])
 @pytest.mark.parametrize(("max_length", "stride"), [(9, 0), (12, 3), (64, 20)])
-def test_the_twins_equal_the_definitions_on_random_input(template: Any, max_length: int, stride: int) -> None:
+def test_the_batched_versions_equal_the_plain_stages_on_random_input(
+    template: Any, max_length: int, stride: int
+) -> None:
     random = np.random.default_rng(max_length)
     contexts = [random.integers(10, 99, size=size).tolist() for size in random.integers(0, 60, size=12)]
     begins = [np.cumsum(random.integers(0, 4, size=len(row))).tolist() for row in contexts]

@@ -1,4 +1,4 @@
-"""What a person sees: figures, progress, the summary table; coloured on a terminal, plain anywhere else."""
+"""The output of a session: figures, progress and the summary table, in colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from touchstone.interface import display
-from touchstone.interface import display as figures
-from touchstone.interface import display as progress
+from touchstone.interface import display, progress
 from touchstone.runs.isolation import Failure, Message, Outcome
 from touchstone.runs.trials import Result
 from touchstone.specs.verdict import Verdict
@@ -46,7 +44,7 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1, name: str 
         fraction_of_floor=0.415,
         processes=1,
         memory=SimpleNamespace(host_bytes=3 << 30, device_bytes=None),
-        probes={},
+        sample_outputs={},
         seconds=61.0,
     )
     return Result(trial, outcome, cast(Any, record), Path("/somewhere/results/m/a.json"))
@@ -65,8 +63,8 @@ def result(status: str | None, *, kind: Any = "error", seed: int = 1, name: str 
         (None, "-"),
     ],
 )
-def test_a_figure_has_four_significant_digits(value: float | None, text: str) -> None:
-    assert figures.figure(value) == text
+def test_figure_has_four_significant_digits(value: float | None, text: str) -> None:
+    assert display.figure(value) == text
 
 
 @pytest.mark.parametrize(
@@ -80,24 +78,24 @@ def test_a_figure_has_four_significant_digits(value: float | None, text: str) ->
         (7384, "2 h 03 min"),
     ],
 )
-def test_a_duration_is_read_at_a_glance(seconds: float, text: str) -> None:
-    assert figures.duration(seconds) == text
+def test_duration_chooses_a_suitable_unit(seconds: float, text: str) -> None:
+    assert display.duration(seconds) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(None, "-"), (300 << 20, "300 MiB"), (3 << 29, "1.50 GiB")])
-def test_a_size_is_in_binary_units(count: int | None, text: str) -> None:
-    assert figures.size(count) == text
+def test_size_is_in_binary_units(count: int | None, text: str) -> None:
+    assert display.size(count) == text
 
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
     [(0.6213, "62%"), (0.0996, "10%"), (0.0994, "9.9%"), (0.0412, "4.1%"), (0.0, "0.0%"), (None, "-")],
 )
-def test_a_share_is_in_percent_and_unknown_where_it_is(fraction: float | None, text: str) -> None:
-    assert display.share(fraction) == text
+def test_percent_has_one_decimal_below_ten(fraction: float | None, text: str) -> None:
+    assert display.percent(fraction) == text
 
 
-def test_the_table_says_how_many_processes_trained() -> None:
+def test_the_summary_table_shows_the_number_of_processes() -> None:
     alone, together = result("as-expected"), result("as-expected", seed=2)
     cast(Any, together.record).processes = 8
     lines = display.as_text(display.summary_table([alone, together]), width=140, colour=False).splitlines()
@@ -106,7 +104,7 @@ def test_the_table_says_how_many_processes_trained() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_the_open_division_stands_apart_below_the_rest(width: int) -> None:
+def test_the_summary_table_puts_the_open_division_last(width: int) -> None:
     results = [result("as-expected", name="a-task+open"), result("worse"), result(None, name="a-task+open")]
     means = [
         ("a-task+open", "loop", "2 seeds", verdict("worse", high=None)),
@@ -122,7 +120,7 @@ def test_the_open_division_stands_apart_below_the_rest(width: int) -> None:
     assert "open division" not in display.as_text(display.summary_table(results[1:2]), width=140, colour=False)
 
 
-def test_a_target_is_shown_by_the_end_that_counts() -> None:
+def test_band_shows_the_only_end_of_a_target() -> None:
     ends = ((0.7, 0.8), (0.7, None), (None, 0.8), (None, None))
 
     assert [display.band(verdict("as-expected", low=low, high=high)) for low, high in ends] == [
@@ -134,7 +132,7 @@ def test_a_target_is_shown_by_the_end_that_counts() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
-def test_the_table_fits_a_terminal_and_cuts_nothing_off(width: int) -> None:
+def test_the_summary_table_fits_a_terminal_without_cutting_words(width: int) -> None:
     results = [result("as-expected"), result("better-than-expected"), result(None)]
     cast(Any, results[0].trial).spec.name = "token-classification+first"
     text = display.as_text(display.summary_table(results, width=width), width=width, colour=False)
@@ -145,7 +143,7 @@ def test_the_table_fits_a_terminal_and_cuts_nothing_off(width: int) -> None:
     assert (width > 80) == ("12,346" in text) == ("3.00 GiB" in text)
 
 
-def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_ignores_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     left = progress.TimeLeft()
@@ -166,7 +164,7 @@ def test_time_left_goes_by_the_pace_of_training_alone(monkeypatch: pytest.Monkey
     assert left.seconds == 20.0
 
 
-def test_time_left_of_a_resumed_run_goes_by_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_of_a_resumed_run_counts_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     left = progress.TimeLeft()
@@ -176,9 +174,9 @@ def test_time_left_of_a_resumed_run_goes_by_its_own_steps(monkeypatch: pytest.Mo
     assert left.seconds == 5.0
 
 
-def test_without_a_terminal_an_evaluation_is_a_line_and_a_step_is_not() -> None:
+def test_progress_lines_print_evaluations_but_not_steps() -> None:
     stream = io.StringIO()
-    with progress.LineDisplay("a-task loop seed 1", stream=stream) as view:
+    with progress.ProgressLines("a-task loop seed 1", stream=stream) as view:
         view.update(message("prepare", 0, 0))
         view.update(message("evaluate", 10, 10, f1=0.01))
         for step in range(5):
@@ -189,21 +187,21 @@ def test_without_a_terminal_an_evaluation_is_a_line_and_a_step_is_not() -> None:
     assert second.startswith("  a-task loop seed 1: step 4/5  loss 1.250  f1 0.5000")
 
 
-def test_without_a_terminal_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_lines_print_a_step_after_a_long_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     stream = io.StringIO()
-    with progress.LineDisplay("t", stream=stream) as view:
+    with progress.ProgressLines("t", stream=stream) as view:
         for step in range(100):
             now = float(step)
             view.update(message("train", step, 100, loss=1.0))
     assert len(stream.getvalue().splitlines()) == 4, "every twenty seconds of a hundred"
 
 
-def test_on_a_terminal_the_bar_shows_all_and_leaves_nothing() -> None:
+def test_the_progress_bar_shows_the_run_and_is_removed_at_its_end() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=120, _environ={"TERM": "xterm"})
-    with progress.LiveDisplay("a-task loop seed 1", console=console) as view:
+    with progress.ProgressBar("a-task loop seed 1", console=console) as view:
         view.update(message("train", 3, 12, loss=1.25))
         view.update(message("evaluate", 1, 2, f1=0.5))
         view.progress.refresh()
@@ -214,7 +212,7 @@ def test_on_a_terminal_the_bar_shows_all_and_leaves_nothing() -> None:
     assert stream.getvalue().rstrip().endswith("\x1b[2K"), "the last thing is that the line is wiped"
 
 
-def test_the_table_has_a_line_for_every_end_a_run_can_have() -> None:
+def test_the_summary_table_shows_every_outcome() -> None:
     results = [result("as-expected"), result("worse"), result("no-expectation")]
     results += [result(None, kind=kind) for kind in ("error", "signal", "exit", "timeout")]
     means = [("a-task", "loop", "3 seeds", verdict("better-than-expected"))]
@@ -229,7 +227,7 @@ def test_the_table_has_a_line_for_every_end_a_run_can_have() -> None:
     assert "\x1b" not in text
 
 
-def test_colour_tells_expected_from_unexpected_from_unknown() -> None:
+def test_verdicts_have_different_colours() -> None:
     green, red, yellow = "\x1b[32m", "\x1b[1;31m", "\x1b[33m"
     for status, colour in (("as-expected", green), ("worse", red), ("no-expectation", yellow)):
         text = display.as_text(display.result_line(result(status)), width=120, colour=True)
@@ -237,18 +235,18 @@ def test_colour_tells_expected_from_unexpected_from_unknown() -> None:
     assert green not in display.as_text(display.summary_table([result("no-expectation")]), width=120, colour=True)
 
 
-def test_a_stream_that_knows_ascii_alone_gets_ascii_alone() -> None:
+def test_as_text_escapes_characters_that_the_encoding_lacks() -> None:
     text = display.as_text(display.summary_table([result("as-expected")]), width=120, colour=False, encoding="ascii")
     assert text.isascii()
     assert "as expected" in text
 
 
-def test_a_failed_run_is_one_line_with_the_first_of_its_causes() -> None:
+def test_result_line_shows_the_first_cause_of_a_failure() -> None:
     text = display.as_text(display.result_line(result(None)), width=120, colour=False)
     assert text == "  a-task  loop  seed 1  failed  ValueError: the cause"
 
 
-def test_records_are_named_as_one_would_type_them() -> None:
+def test_closing_lines_give_record_paths_relative_to_the_directory() -> None:
     lines = display.closing_lines([result("as-expected")], directory=Path("/somewhere"))
     assert lines == ["records:", "  results/m/a.json"]
     lines = display.closing_lines([result("no-expectation"), result("no-expectation")], directory=Path("/elsewhere"))

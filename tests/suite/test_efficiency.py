@@ -1,4 +1,4 @@
-"""Utilisation and floor: right sums of what was counted and measured, and no number where something is not known."""
+"""Utilisation and floor: correct sums of counted work and measured rates, and no number without them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from touchstone.engines import engine_names, load_engine
 from touchstone.engines.ranks import Ranks
 from touchstone.engines.training import Execution, Recipe
 from touchstone.pipelines import PIPELINES
-from touchstone.records import rates as probe
+from touchstone.records import rates as machine_rates
 from touchstone.records.efficiency import NOT_COUNTED, Rates, efficiency_of
-from touchstone.records.rates import STATE_BYTES, measure_rates, together
+from touchstone.records.rates import STATE_BYTES, measure_rates, sum_over_ranks
 from touchstone.runs import job
 
 # Sums ----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_floor_is_arithmetic_and_then_the_optimizers_bytes() -> None:
+def test_the_floor_is_the_sum_of_arithmetic_and_optimizer_time() -> None:
     found = efficiency_of(work(), rates=rates(), train_seconds=2.0)
 
     assert found.floor is not None
@@ -35,7 +35,7 @@ def test_the_floor_is_arithmetic_and_then_the_optimizers_bytes() -> None:
     assert "labelled places" in found.formula
 
 
-def test_a_run_twice_as_fast_is_twice_as_near_to_the_same_floor() -> None:
+def test_the_floor_is_twice_the_fraction_for_a_run_twice_as_fast() -> None:
     slow, fast = (efficiency_of(work(), rates=rates(), train_seconds=seconds).floor for seconds in (8.0, 4.0))
 
     assert slow is not None
@@ -44,33 +44,36 @@ def test_a_run_twice_as_fast_is_twice_as_near_to_the_same_floor() -> None:
 
 
 @pytest.mark.parametrize("missing", ["work", "gemm", "memory", "everything", "time"])
-def test_what_is_not_known_gives_no_number(missing: str) -> None:
-    known = Rates(reason="no probe for device mps") if missing == "everything" else rates()
+def test_efficiency_has_no_number_for_what_is_not_known(missing: str) -> None:
+    known = Rates(reason="rates cannot be measured on device mps") if missing == "everything" else rates()
     if missing in ("gemm", "memory"):
         known = rates(**{missing: None})
     found = efficiency_of(
         None if missing == "work" else work(),
         rates=known,
         train_seconds=0.0 if missing == "time" else 2.0,
-        reason="WorkError: attention of its own" if missing == "work" else None,
+        reason="WorkError: unknown attention" if missing == "work" else None,
     )
 
     assert found.floor is None
     assert (missing == "memory") == (found.utilisation is not None)
     assert (missing == "work") == (found.flops is None) == (found.formula == NOT_COUNTED)
-    reasons = {"work": "no flops: WorkError: attention of its own", "everything": "no rates: no probe for device mps"}
+    reasons = {
+        "work": "no flops: WorkError: unknown attention",
+        "everything": "no rates: rates cannot be measured on device mps",
+    }
     assert reasons.get(missing) == found.reason
 
 
-# The probe -----------------------------------------------------------------------------------------------------------
+# Machine rates -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_probe_finds_rates_that_a_machine_can_have(precision: str) -> None:
+def test_measure_rates_finds_plausible_rates(precision: str) -> None:
     found = measure_rates("cpu", precision=precision, state_bytes=2**22)
 
     assert found.reason is None
-    # Between a microcontroller and more than any machine of today.
+    # Between a microcontroller and more than any current machine.
     for rate, low, high in ((found.gemm, 1e7, 1e16), (found.attention, 1e6, 1e16), (found.memory, 1e7, 1e14)):
         assert rate is not None
         assert low < rate.per_second < high
@@ -78,25 +81,25 @@ def test_the_probe_finds_rates_that_a_machine_can_have(precision: str) -> None:
         assert f", {torch.get_num_threads()} thread" in rate.source
 
 
-def test_in_half_precision_the_products_of_float32_count_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_rates_in_half_precision_uses_float32_products_if_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     def gemm(_: torch.device, dtype: torch.dtype) -> Any:
-        return probe.Rate(per_second=2e9 if dtype == torch.float32 else 1e9, source=str(dtype))
+        return machine_rates.Rate(per_second=2e9 if dtype == torch.float32 else 1e9, source=str(dtype))
 
-    monkeypatch.setattr(probe, "_gemm", gemm)
+    monkeypatch.setattr(machine_rates, "_gemm", gemm)
     found = measure_rates("cpu", precision="bf16", state_bytes=2**16)
 
     assert found.gemm is not None
-    assert found.gemm.per_second == 2e9, "bfloat16 that is emulated is no peak"
+    assert found.gemm.per_second == 2e9, "emulated bfloat16 is not the peak"
 
 
-def test_memory_is_measured_with_what_the_optimizer_goes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_rates_measures_memory_with_the_size_of_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def memory(_: torch.device, state_bytes: int) -> Any:
         sizes.append(state_bytes)
-        return probe.Rate(per_second=1.0, source="")
+        return machine_rates.Rate(per_second=1.0, source="")
 
-    monkeypatch.setattr(probe, "_memory", memory)
+    monkeypatch.setattr(machine_rates, "_memory", memory)
     for given in (1, 2**24, 2**40):
         measure_rates("cpu", precision="fp32", state_bytes=given)
 
@@ -104,12 +107,12 @@ def test_memory_is_measured_with_what_the_optimizer_goes_over(monkeypatch: pytes
 
 
 def test_the_fastest_of_several_tries_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A neighbour that steals most of the time of most tries."""
+    """Another process takes most of the time of most tries."""
     tries = iter([1.0, 0.5, 9.0, 9.0, 0.25, 9.0, 9.0])
-    monkeypatch.setattr(probe, "_timed", lambda call, device, *, calls: next(tries))
-    monkeypatch.setattr(probe, "LEAST_TRIES", 5)
+    monkeypatch.setattr(machine_rates, "_timed", lambda call, device, *, calls: next(tries))
+    monkeypatch.setattr(machine_rates, "MIN_TRIES", 5)
 
-    assert probe._fastest(lambda: None, torch.device("cpu"), seconds=0.0) == 0.25
+    assert machine_rates._fastest(lambda: None, torch.device("cpu"), seconds=0.0) == 0.25
 
 
 def test_a_short_call_is_repeated_until_it_can_be_timed() -> None:
@@ -119,25 +122,25 @@ def test_a_short_call_is_repeated_until_it_can_be_timed() -> None:
         nonlocal calls
         calls += 1
 
-    assert 0 < probe._fastest(call, torch.device("cpu"), seconds=0.0) < 1e-3
+    assert 0 < machine_rates._fastest(call, torch.device("cpu"), seconds=0.0) < 1e-3
     assert calls > 100
 
 
-def test_a_slow_device_is_not_asked_for_large_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_products_are_skipped_on_a_slow_device(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def slow(call: Any, device: torch.device, *, seconds: float) -> float:
         sizes.append(call.args[0].shape[0])
         return 0.2  # 1.3 GFLOP/s
 
-    monkeypatch.setattr(probe, "_fastest", slow)
-    rate = probe._gemm(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(machine_rates, "_fastest", slow)
+    rate = machine_rates._gemm(torch.device("cpu"), torch.float32)
 
     assert sizes == [512]
     assert rate.per_second == pytest.approx(2 * 512**3 / 0.2)
 
 
-def test_the_probe_draws_from_no_global_generator() -> None:
+def test_measure_rates_leaves_the_global_generator_unchanged() -> None:
     before = torch.get_rng_state()
     measure_rates("cpu", precision="fp32", state_bytes=2**16)
 
@@ -146,27 +149,27 @@ def test_the_probe_draws_from_no_global_generator() -> None:
 
 @pytest.mark.parametrize(
     ("device", "precision", "reason"),
-    [("mps", "fp32", "no probe for device mps"), ("cpu", "fp16", "fp16 is not trained on cpu")],
+    [("mps", "fp32", "rates cannot be measured on device mps"), ("cpu", "fp16", "fp16 is not trained on cpu")],
 )
-def test_a_device_without_a_probe_has_no_rates_and_a_reason(device: str, precision: str, reason: str) -> None:
+def test_measure_rates_gives_a_reason_for_an_unsupported_device(device: str, precision: str, reason: str) -> None:
     assert Rates(reason=reason) == measure_rates(device, precision=precision, state_bytes=2**16)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory\nTried"), MemoryError()])
-def test_a_probe_that_fails_is_a_reason(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_measure_rates_gives_a_reason_for_a_failure(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(probe, "_memory", fail)
+    monkeypatch.setattr(machine_rates, "_memory", fail)
     found = measure_rates("cpu", precision="fp32", state_bytes=2**16)
 
     assert found.gemm is None
     assert found.reason is not None
-    assert f"the probe failed: {type(error).__name__}" in found.reason
+    assert f"measuring the rates failed: {type(error).__name__}" in found.reason
 
 
 class Two(Ranks):
-    """The first of two ranks; the other says `said` to each question in turn."""
+    """The first of two ranks; `said` are the other rank's contributions to each sum in turn."""
 
     def __init__(self, *said: list[float]) -> None:
         super().__init__(rank=0, world=2)
@@ -176,24 +179,24 @@ class Two(Ranks):
         return [float(own) + other for own, other in zip(values, next(self.said), strict=True)]
 
 
-def test_ranks_have_the_sum_of_their_rates() -> None:
-    found = together(rates(), ranks=Two([1, 1, 1], [100e9, 50e9, 30e9]))
+def test_sum_over_ranks_adds_the_rates() -> None:
+    found = sum_over_ranks(rates(), ranks=Two([1, 1, 1], [100e9, 50e9, 30e9]))
 
     assert found.gemm is not None
     assert found.memory is not None
     assert (found.gemm.per_second, found.memory.per_second, found.reason) == (300e9, 80e9, None)
     assert found.gemm.source == "512 x 512; the sum of 2 ranks"
-    assert rates() == together(rates(), ranks=Ranks())
+    assert rates() == sum_over_ranks(rates(), ranks=Ranks())
 
 
-def test_where_a_rank_has_no_rates_there_is_no_sum() -> None:
-    assert Rates(reason="another rank has none") == together(rates(), ranks=Two([0, 0, 0], [0, 0, 0]))
-    assert Rates(reason="too little memory") == together(
+def test_sum_over_ranks_has_no_sum_if_a_rank_has_no_rates() -> None:
+    assert Rates(reason="another rank has no rates") == sum_over_ranks(rates(), ranks=Two([0, 0, 0], [0, 0, 0]))
+    assert Rates(reason="too little memory") == sum_over_ranks(
         Rates(reason="too little memory"), ranks=Two([1, 1, 1], [1, 1, 1])
     )
 
 
-# Of a real run -------------------------------------------------------------------------------------------------------
+# A real run -------------------------------------------------------------------------------------------------------
 
 
 def pipeline() -> Any:
@@ -202,23 +205,23 @@ def pipeline() -> Any:
 
 
 @pytest.mark.parametrize("engine", list(engine_names()))
-def test_no_engine_is_faster_than_the_floor(engine: str) -> None:
+def test_every_engine_is_slower_than_the_floor(engine: str) -> None:
     pipe, execution = pipeline(), Execution(seed=1)
     recipe = Recipe(epochs=1, batch_size=8, learning_rate=1e-3)
-    found = job.efficiency(pipe, load_engine(engine).train(pipe, recipe=recipe, execution=execution), execution)
+    found = job.measure_efficiency(pipe, load_engine(engine).train(pipe, recipe=recipe, execution=execution), execution)
 
     assert found.reason is None
     assert found.floor is not None
     assert 0 < found.floor.fraction < 1
 
 
-def test_a_model_that_cannot_be_counted_still_has_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_efficiency_gives_a_reason_if_the_flops_cannot_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise KeyError("last_hidden_state")
 
     monkeypatch.setattr(job, "necessary_work", fail)
     monkeypatch.setattr(job, "measure_rates", lambda *_, **__: rates())
-    found = job.efficiency(pipeline(), training_run(), Execution(seed=1))
+    found = job.measure_efficiency(pipeline(), training_run(), Execution(seed=1))
 
     assert found.flops is None
     assert found.reason is not None

@@ -1,4 +1,4 @@
-"""Expectations: kept beside their spec, and never applied to another one."""
+"""Expectations: stored next to their spec, and applied to no other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def expectation(spec: Spec, **changes: object) -> Expectation:
     return Expectation.model_validate(fields | changes)
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_load_expectations_returns_what_was_saved(tmp_path: Path) -> None:
     spec = sample_spec(tmp_path)
     saved = [expectation(spec), expectation(spec, metric="perplexity", values=(3.0, 4.0, 5.0), scale="log", lower=1.0)]
 
@@ -55,18 +55,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert load_expectations(spec) == {one.metric: one for one in saved}
 
 
-def test_no_file_means_no_expectation(tmp_path: Path) -> None:
+def test_load_expectations_returns_nothing_without_a_file(tmp_path: Path) -> None:
     assert load_expectations(sample_spec(tmp_path)) == {}
 
 
-def test_a_variant_has_expectations_of_its_own(tmp_path: Path) -> None:
+def test_each_variant_has_a_separate_expectations_file(tmp_path: Path) -> None:
     save_expectations(sample_spec(tmp_path), [expectation(sample_spec(tmp_path))])
 
     assert load_expectations(sample_spec(tmp_path, variant="first")) == {}
     assert expectations_path(sample_spec(tmp_path, variant="first")).name == "ner+first.embedded.json"
 
 
-def test_the_open_division_is_judged_by_what_the_closed_one_reached(tmp_path: Path) -> None:
+def test_the_open_division_is_judged_by_the_closed_expectation(tmp_path: Path) -> None:
     closed, fast = sample_spec(tmp_path), open_spec(tmp_path)
     save_expectations(closed, [expectation(closed)])
 
@@ -79,7 +79,7 @@ def test_the_open_division_is_judged_by_what_the_closed_one_reached(tmp_path: Pa
     assert "stale: measured on other data" in judge([0.99], expectation=other).explanation
 
 
-def test_the_open_division_reaches_no_target_of_a_closed_recipe_that_was_changed(tmp_path: Path) -> None:
+def test_the_open_division_has_no_target_if_the_closed_recipe_changed(tmp_path: Path) -> None:
     save_expectations(sample_spec(tmp_path), [expectation(sample_spec(tmp_path))])
     changed = write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2") + OPEN)
 
@@ -88,15 +88,15 @@ def test_the_open_division_reaches_no_target_of_a_closed_recipe_that_was_changed
     assert judge([0.9], expectation=found).status == "no-expectation"
 
 
-def test_the_open_division_has_no_expectation_of_its_own(tmp_path: Path) -> None:
+def test_save_expectations_refuses_the_open_division(tmp_path: Path) -> None:
     fast = open_spec(tmp_path)
 
-    with pytest.raises(ExpectationError, match=r"ner\+fast: is of the open division .*: calibrate ner$"):
+    with pytest.raises(ExpectationError, match=r"ner\+fast belongs to the open division, .*: calibrate ner$"):
         save_expectations(fast, [expectation(fast)])
     assert not (tmp_path / "expectations").exists()
 
 
-def test_an_expectation_of_another_spec_is_stale_and_never_applied(tmp_path: Path) -> None:
+def test_an_expectation_of_another_spec_is_stale_and_not_applied(tmp_path: Path) -> None:
     save_expectations(sample_spec(tmp_path), [expectation(sample_spec(tmp_path))])
     changed = load_spec(write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2")), profile="embedded")
 
@@ -107,7 +107,7 @@ def test_an_expectation_of_another_spec_is_stale_and_never_applied(tmp_path: Pat
     assert verdict.low is None
 
 
-def test_an_expectation_of_other_data_is_stale_and_never_applied(tmp_path: Path) -> None:
+def test_an_expectation_of_other_data_is_stale_and_not_applied(tmp_path: Path) -> None:
     spec = sample_spec(tmp_path)
     save_expectations(spec, [expectation(spec)])
 
@@ -117,10 +117,10 @@ def test_an_expectation_of_other_data_is_stale_and_never_applied(tmp_path: Path)
     assert judge([0.81], expectation=same).status == "as-expected"
     verdict = judge([0.81], expectation=other)
     assert verdict.status == "no-expectation"
-    assert "stale: measured on other data (sha256:aaaaaaaaaaaa, and this is sha256:bbbbbbbbbbbb)" in verdict.explanation
+    assert "stale: measured on other data (sha256:aaaaaaaaaaaa, this is sha256:bbbbbbbbbbbb)" in verdict.explanation
 
 
-def test_staleness_is_found_out_and_not_stored(tmp_path: Path) -> None:
+def test_staleness_is_computed_and_not_stored(tmp_path: Path) -> None:
     spec = sample_spec(tmp_path)
     path = save_expectations(spec, [expectation(spec).model_copy(update={"stale": "because"})])
 
@@ -128,8 +128,8 @@ def test_staleness_is_found_out_and_not_stored(tmp_path: Path) -> None:
     assert load_expectations(spec)["f1"].stale is None
 
 
-def test_saving_what_another_spec_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExpectationError, match="f1: is of spec 000000000000"):
+def test_save_expectations_refuses_values_of_another_spec(tmp_path: Path) -> None:
+    with pytest.raises(ExpectationError, match="f1 was measured with spec 000000000000"):
         save_expectations(sample_spec(tmp_path), [expectation(sample_spec(tmp_path), spec_hash="0" * 64)])
 
 
@@ -137,7 +137,7 @@ def test_saving_what_another_spec_measured_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"seeds": (0, 1)}, "3 values and 2 seeds"),
-        ({"seeds": (0, 1, 1)}, "repeat: a measured value needs a seed of its own"),
+        ({"seeds": (0, 1, 1)}, "repeat: measure each value with a different seed"),
         ({"values": (), "seeds": ()}, "at least 1 item"),
         ({"values": (0.8, 0.82, float("nan"))}, "finite"),
         ({"values": (0.0, 0.82, 0.81), "scale": "log"}, "no logarithm"),
@@ -156,13 +156,13 @@ def test_inconsistent_expectations_are_refused(tmp_path: Path, changes: dict[str
     ("change", "message"),
     [
         (lambda data: data.update(extra=1), "extra is not a known key"),
-        (lambda data: data.update(name="other"), "is for other, profile embedded: rename it"),
+        (lambda data: data.update(name="other"), "belongs to other, profile embedded: rename the file"),
         (lambda data: data["expectations"][0].pop("metric"), "expectations[0].metric is missing: add it"),
         (lambda data: data["expectations"][0].update(values=["0.8", 1, 2]), "expectations[0].values[0] = '0.8'"),
         (lambda data: data["expectations"].append(data["expectations"][0]), "expectations of f1 occur twice"),
     ],
 )
-def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, change: object, message: str) -> None:
+def test_load_expectations_refuses_a_wrong_file_with_file_and_key(tmp_path: Path, change: object, message: str) -> None:
     spec = sample_spec(tmp_path)
     path = save_expectations(spec, [expectation(spec)])
     data = json.loads(path.read_text())
@@ -176,7 +176,7 @@ def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, change: objec
     assert str(caught.value).startswith(f"{path}: ")
 
 
-def test_files_that_come_with_the_suite_belong_to_specs_and_are_not_stale() -> None:
+def test_committed_expectations_belong_to_specs_and_are_not_stale() -> None:
     """If a spec was changed on purpose: calibrate again, or, for published values, make sure that it is still the
     published recipe.
     """

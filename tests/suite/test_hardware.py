@@ -1,4 +1,4 @@
-"""The machine's description stays the same on the same machine; joules come from a counter or not at all."""
+"""Hardware, software and energy: a machine keeps its id, and joules come only from a counter."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pynvml
 import pytest
 import torch
 
-from touchstone.records.energy import Energy, total_energy
+from touchstone.records.energy import Energy, EnergyMeter, total_energy
 from touchstone.records.machine import (
-    EnergyMeter,
     describe_hardware,
     describe_software,
     nominal_gib,
@@ -28,7 +27,7 @@ from touchstone.records.machine import (
 GIB = 2**30
 
 
-def test_the_same_machine_has_the_same_id_and_another_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_is_the_same_for_the_same_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = describe_hardware("cpu"), describe_hardware("cpu")
     monkeypatch.setattr("touchstone.records.machine.read_cpu_model", lambda: "Another CPU 9000")
     other = describe_hardware("cpu")
@@ -38,7 +37,7 @@ def test_the_same_machine_has_the_same_id_and_another_has_another(monkeypatch: p
     assert first.folder.startswith(f"{first.name}-{first.id[:6]}")
 
 
-def test_what_kernel_and_driver_reserve_does_not_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_does_not_depend_on_memory_reserved_by_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = set()
     for gib in (30.9, 31.1, 31.3, 32.0):
         monkeypatch.setattr("touchstone.records.machine.usable_memory", lambda size=gib: int(size * GIB))
@@ -63,7 +62,7 @@ def test_what_kernel_and_driver_reserve_does_not_change_the_id(monkeypatch: pyte
         (503.4, 512),
     ],
 )
-def test_memory_is_rounded_up_to_the_size_on_the_box(gib: float, nominal: int) -> None:
+def test_nominal_gib_rounds_up_to_the_nominal_size(gib: float, nominal: int) -> None:
     assert nominal_gib(int(gib * GIB)) == nominal
 
 
@@ -83,7 +82,7 @@ def test_memory_is_rounded_up_to_the_size_on_the_box(gib: float, nominal: int) -
         ("日本", "unknown"),
     ],
 )
-def test_names_are_short_and_fit_for_folders(model: str, name: str) -> None:
+def test_short_name_can_be_part_of_a_folder_name(model: str, name: str) -> None:
     assert short_name(model) == name
 
 
@@ -93,7 +92,7 @@ def cpuinfo(root: Path, text: str) -> Path:
     return root
 
 
-def test_a_telling_cpu_name_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_read_cpu_model_keeps_a_specific_name(tmp_path: Path) -> None:
     root = cpuinfo(
         tmp_path, "processor : 0\nmodel name : AMD EPYC 7763 64-Core Processor\nflags : avx2\n\nprocessor : 1\n"
     )
@@ -113,20 +112,20 @@ def test_a_telling_cpu_name_is_taken_as_it_is(tmp_path: Path) -> None:
         "AMD EPYC-Milan Processor",
     ],
 )
-def test_a_vague_cpu_name_is_told_apart_by_family_model_and_instructions(tmp_path: Path, vague: str) -> None:
+def test_read_cpu_model_completes_a_vague_name(tmp_path: Path, vague: str) -> None:
     root = cpuinfo(tmp_path, f"model name : {vague}\ncpu family : 6\nmodel : 143\nflags : sse amx_bf16 avx2\n")
 
     assert read_cpu_model(root) == f"{vague} (family 6, model 143, avx2, amx_bf16)"
 
 
-def test_an_arm_cpu_without_a_name_is_told_by_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_cpu_model_names_an_arm_cpu_by_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     root = cpuinfo(tmp_path, "processor : 0\nFeatures : fp asimd sve\nCPU implementer : 0x41\nCPU part : 0xd40\n")
 
     assert read_cpu_model(root) == "aarch64 CPU (implementer 0x41, part 0xd40, asimd, sve)"
 
 
-def test_without_cpuinfo_the_platform_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_cpu_model_without_cpuinfo_uses_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.processor", lambda: "arm\x1b")
 
     assert read_cpu_model(tmp_path) == "arm"
@@ -143,7 +142,7 @@ def test_without_cpuinfo_the_platform_is_asked(tmp_path: Path, monkeypatch: pyte
         ({}, None),
     ],
 )
-def test_threads_are_those_of_the_control_group(tmp_path: Path, files: dict[str, str], threads: int | None) -> None:
+def test_usable_threads_respects_the_control_group(tmp_path: Path, files: dict[str, str], threads: int | None) -> None:
     everything = usable_threads(tmp_path)
     for name, text in files.items():
         path = tmp_path / "sys/fs/cgroup" / name
@@ -153,7 +152,7 @@ def test_threads_are_those_of_the_control_group(tmp_path: Path, files: dict[str,
     assert usable_threads(tmp_path) == (threads or everything)
 
 
-def test_memory_is_that_of_the_control_group(tmp_path: Path) -> None:
+def test_usable_memory_respects_the_control_group(tmp_path: Path) -> None:
     assert psutil.virtual_memory().total == usable_memory(tmp_path)
     path = tmp_path / "sys/fs/cgroup/memory.max"
     path.parent.mkdir(parents=True)
@@ -166,14 +165,14 @@ def test_memory_is_that_of_the_control_group(tmp_path: Path) -> None:
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Two GPUs, of which torch sees the second as its first; NVML counts 1,500 mJ between two looks."""
+    """Two GPUs, of which torch sees only the second; NVML counts 1,500 mJ between two readings."""
     properties = SimpleNamespace(
         name="NVIDIA H100 80GB HBM3", total_memory=int(79.1 * GIB), major=9, minor=0, uuid="second"
     )
-    state = SimpleNamespace(properties=properties, millijoules=10_000, open=0, asked=[])
+    state = SimpleNamespace(properties=properties, millijoules=10_000, open=0, uuids=[])
 
     def handle(uuid: str) -> str:
-        state.asked.append(uuid)
+        state.uuids.append(uuid)
         return uuid
 
     def count(_: str) -> int:
@@ -190,7 +189,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return state
 
 
-def test_a_gpu_is_described_and_in_the_id(gpus: SimpleNamespace) -> None:
+def test_describe_hardware_includes_the_gpu_in_the_id(gpus: SimpleNamespace) -> None:
     found = describe_hardware("cuda")
 
     assert (
@@ -200,24 +199,24 @@ def test_a_gpu_is_described_and_in_the_id(gpus: SimpleNamespace) -> None:
         found.gpu_driver,
     ) == ("NVIDIA H100 80GB HBM3", 1, "9.0", "570.1")
     assert found.name.startswith("h100-80gb-")
-    assert describe_hardware("cpu").id == found.id  # a machine has one id, whatever the run used
+    assert describe_hardware("cpu").id == found.id  # a machine has one id for all devices
     gpus.properties.name = "NVIDIA H200"
     assert describe_hardware("cuda").id != found.id
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:x", "tpu", ""])
-def test_a_device_that_is_not_there_is_an_error(gpus: SimpleNamespace, device: str) -> None:
+def test_describe_hardware_refuses_an_unknown_device(gpus: SimpleNamespace, device: str) -> None:
     with pytest.raises(ValueError, match="device"):
         describe_hardware(device)
 
 
-def test_a_gpus_joules_are_its_counters_difference(gpus: SimpleNamespace) -> None:
+def test_the_joules_of_a_gpu_are_the_difference_of_its_counter(gpus: SimpleNamespace) -> None:
     with EnergyMeter("cuda:0") as meter:
         pass
 
     assert meter.energy.joules == 1.5
     assert "NVML" in str(meter.energy.source)
-    assert gpus.asked == ["GPU-second"]  # by UUID: numbers differ between torch and NVML
+    assert gpus.uuids == ["GPU-second"]  # by UUID: numbers differ between torch and NVML
     assert gpus.open == 0
 
 
@@ -237,6 +236,15 @@ def test_a_gpu_without_a_counter_has_no_joules_and_a_reason(
     assert gpus.open == 0
 
 
+def test_without_pynvml_the_reason_names_the_extra(gpus: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    with EnergyMeter("cuda:0") as meter:
+        pass
+
+    assert meter.energy.reason == 'no energy counter: pynvml is not installed: pip install "touchstone[suite]"'
+
+
 def zone(powercap: Path, number: str, *, name: str, energy: int, top: int = 1_000_000) -> Path:
     folder = powercap / f"intel-rapl:{number}"
     folder.mkdir(parents=True)
@@ -245,7 +253,7 @@ def zone(powercap: Path, number: str, *, name: str, energy: int, top: int = 1_00
     return folder
 
 
-def test_joules_of_all_packages_are_added_and_their_parts_left_out(tmp_path: Path) -> None:
+def test_joules_are_summed_over_packages_without_their_parts(tmp_path: Path) -> None:
     first = zone(tmp_path, "0", name="package-0", energy=100_000)
     second = zone(tmp_path, "1", name="package-1", energy=0)
     core = zone(tmp_path, "0:0", name="core", energy=0)
@@ -259,7 +267,7 @@ def test_joules_of_all_packages_are_added_and_their_parts_left_out(tmp_path: Pat
     assert "package-0, package-1" in str(meter.energy.source)
 
 
-def test_a_counter_that_wrapped_is_unwrapped(tmp_path: Path) -> None:
+def test_a_counter_may_wrap_around(tmp_path: Path) -> None:
     folder = zone(tmp_path, "0", name="package-0", energy=900_000)
 
     with EnergyMeter("cpu", powercap=tmp_path) as meter:
@@ -268,11 +276,11 @@ def test_a_counter_that_wrapped_is_unwrapped(tmp_path: Path) -> None:
     assert meter.energy.joules == 0.2
 
 
-def test_a_counter_that_wraps_several_times_is_followed(tmp_path: Path) -> None:
+def test_a_counter_may_wrap_around_several_times(tmp_path: Path) -> None:
     folder = zone(tmp_path, "0", name="package-0", energy=0)
 
     with EnergyMeter("cpu", powercap=tmp_path, look_seconds=0.005) as meter:
-        for value in (800_000, 600_000, 400_000):  # 0.8 J a look, past the top of 1 J twice
+        for value in (800_000, 600_000, 400_000):  # 0.8 J per reading, beyond the range of 1 J twice
             replacement = folder / "next"
             replacement.write_text(str(value))
             replacement.replace(folder / "energy_uj")
@@ -281,7 +289,7 @@ def test_a_counter_that_wraps_several_times_is_followed(tmp_path: Path) -> None:
     assert meter.energy.joules == pytest.approx(2.4)
 
 
-def test_a_counter_that_may_not_be_read_is_a_reason(tmp_path: Path) -> None:
+def test_an_unreadable_counter_is_given_as_the_reason(tmp_path: Path) -> None:
     (zone(tmp_path, "0", name="package-0", energy=0) / "energy_uj").unlink()
 
     with EnergyMeter("cpu", powercap=tmp_path) as meter:
@@ -291,7 +299,7 @@ def test_a_counter_that_may_not_be_read_is_a_reason(tmp_path: Path) -> None:
     assert "energy_uj: No such file" in str(meter.energy.reason)
 
 
-def test_a_counter_that_fails_meanwhile_is_a_reason_and_not_the_end_of_the_run(tmp_path: Path) -> None:
+def test_a_counter_that_fails_during_the_run_does_not_end_it(tmp_path: Path) -> None:
     folder = zone(tmp_path, "0", name="package-0", energy=0)
 
     with EnergyMeter("cpu", powercap=tmp_path) as meter:
@@ -300,7 +308,7 @@ def test_a_counter_that_fails_meanwhile_is_a_reason_and_not_the_end_of_the_run(t
     assert meter.energy.joules is None
 
 
-def test_a_machine_without_counters_has_no_joules(tmp_path: Path) -> None:
+def test_a_machine_without_counters_has_no_joules_and_a_reason(tmp_path: Path) -> None:
     with EnergyMeter("cpu", powercap=tmp_path / "none") as meter:
         pass
 
@@ -308,7 +316,7 @@ def test_a_machine_without_counters_has_no_joules(tmp_path: Path) -> None:
     assert "no RAPL package" in str(meter.energy.reason)
 
 
-def test_software_names_versions_flags_and_what_changes_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describe_software_has_versions_flags_and_relevant_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     model = types.SimpleNamespace(config=types.SimpleNamespace(_attn_implementation="sdpa"))
     environment = {
         "OMP_NUM_THREADS": "3",
@@ -327,7 +335,7 @@ def test_software_names_versions_flags_and_what_changes_numbers(monkeypatch: pyt
     assert "secret" not in found.model_dump_json()
 
 
-def test_software_notes_deterministic_mode() -> None:
+def test_describe_software_has_the_deterministic_mode() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         assert describe_software().flags["deterministic_algorithms"] == "True"
@@ -335,7 +343,7 @@ def test_software_notes_deterministic_mode() -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def test_joules_of_several_counters_are_added_where_all_have_them() -> None:
+def test_total_energy_is_unknown_if_one_counter_is() -> None:
     first, second = (Energy(joules=joules, source="NVML", reason=None) for joules in (1.5, 2.25))
     none = Energy(joules=None, source=None, reason="no counter")
 

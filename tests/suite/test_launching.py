@@ -1,5 +1,4 @@
-"""Runs in two processes, started by torchrun as a user would: the same numbers, every example once, and one cause where
-one of them falls."""
+"""Runs in two processes that torchrun starts: the same numbers as one process, and one cause if a rank fails."""
 
 from __future__ import annotations
 
@@ -11,20 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.suite.test_running import assert_gone
 from tests.support import rank_jobs
+from tests.support.processes import Stopping, assert_gone
 from touchstone.engines import engine_names
-from touchstone.runs import distributed_launch as launching
-from touchstone.runs import isolation as running
+from touchstone.runs import distributed_launch, isolation
 from touchstone.runs.distributed_launch import run_launched
 from touchstone.runs.isolation import Outcome
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 STANDALONE = (*TORCHRUN, "--standalone")
 
-# Seven examples, three at a time: 2 and 1 of each micro-batch for the ranks, and none of the last for the second.
+# Seven examples in micro-batches of three: the ranks get 2 and 1 of each, and the second rank none of the last.
 UNEVEN = {"epochs": 2, "batch_size": 3, "accumulation": 2, "learning_rate": 2e-3, "epsilon": 1e-8}
-# Adam with so large an epsilon is nearly gradient descent: it does not hide a gradient that is too large by a factor.
+# Adam with a large epsilon is close to gradient descent, so it does not hide a wrong scale of the gradient.
 SCALE_SENSITIVE = {"epsilon": 1.0, "max_grad_norm": 1e6, "learning_rate": 0.1, "schedule": "constant"}
 TASKS = ("token-classification", "causal-lm", "translation")
 
@@ -53,13 +51,13 @@ CURVES = [
 
 
 def dropped(engine: str, **how: Any) -> dict[str, Any]:
-    """A run with dropout, whose draws must go on where they stopped."""
+    """Return a run with dropout, whose random draws must continue where they stopped."""
     return {"engine": engine, "task": "token-classification", "recipe": UNEVEN, "train": 7, "dropout": 0.1, **how}
 
 
 @pytest.fixture(scope="module")
 def two(folder: Path) -> dict[str, Any]:
-    """What two ranks tell: of the curves, then by engine of a whole run, and of one that stopped and went on."""
+    """Results of two ranks: all curves, then for each engine a whole run, a stopped run and its resumed rest."""
     cases = list(CURVES)
     for engine in engine_names():
         save = str(folder / engine)
@@ -69,7 +67,7 @@ def two(folder: Path) -> dict[str, Any]:
     return outcome.value
 
 
-def test_ranks_hear_of_each_other(two: dict[str, Any]) -> None:
+def test_ranks_communicate(two: dict[str, Any]) -> None:
     assert two["sum"] == [3.0, 1.0]
     assert two["max"] == [1.0, 0.0]
     assert two["each"] == [0.0, 10.0]
@@ -97,79 +95,69 @@ def test_two_processes_train_as_one(two: dict[str, Any], index: int) -> None:
     assert got["held"] == 2
 
 
-def test_every_rank_knows_the_whole_run(two: dict[str, Any]) -> None:
+def test_every_rank_has_the_whole_run(two: dict[str, Any]) -> None:
     assert two["all_know"] == [True, True]
 
 
 @pytest.mark.parametrize("engine", list(engine_names()))
-def test_two_processes_go_on_where_they_stopped(two: dict[str, Any], engine: str) -> None:
+def test_two_processes_resume_where_they_stopped(two: dict[str, Any], engine: str) -> None:
     start = len(CURVES) + 3 * list(engine_names()).index(engine)
     whole, stopped, resumed = two["runs"][start : start + 3]
 
     assert stopped["losses"] == []
-    assert whole == resumed, "each rank's dropout must go on with its own draws"
+    assert whole == resumed, "each rank must continue its own dropout draws"
 
 
-def test_a_checkpoint_of_two_processes_is_not_for_one(two: dict[str, Any], folder: Path) -> None:
+def test_one_process_refuses_a_checkpoint_of_two(two: dict[str, Any], folder: Path) -> None:
     with pytest.raises(Exception, match="by a run with world_size 2, this one has 1"):
         rank_jobs.train(**dropped("loop", save=str(folder / "loop")))
 
 
-def test_the_rank_that_fails_is_the_cause_and_not_those_that_miss_it(log: Path) -> None:
+def test_the_cause_is_the_rank_that_failed_first(log: Path) -> None:
     outcome = launched("second_fails", log)
     assert outcome.failure is not None
     assert outcome.failure.cause.startswith("rank 1 of 2: ValueError: the data has no column 'tags' (")
     assert "Traceback" in outcome.report()
 
 
-def test_a_rank_that_is_killed_is_the_cause(log: Path) -> None:
+def test_the_cause_is_the_rank_that_was_killed(log: Path) -> None:
     outcome = launched("second_killed", log)
     assert outcome.failure is not None
-    assert outcome.failure.cause == "rank 1 of 2 was killed (SIGKILL), most likely for want of memory"
+    assert outcome.failure.cause == "rank 1 of 2 was killed (SIGKILL), most likely because memory ran out"
 
 
-def test_ranks_that_hang_tell_where_and_leave_no_process(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "GRACE_SECONDS", 0.3)
-    pids: list[int] = []
-
-    def time_is_up(message: dict[str, Any]) -> None:
-        pids.extend(message["pids"])
-        raise running._TimedOut
-
-    outcome = launched("hang", log, timeout=600, on_message=time_is_up)
+def test_ranks_that_hang_are_killed_and_their_stacks_are_shown(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "GRACE_SECONDS", 0.3)
+    time_out = Stopping(isolation._TimedOut())
+    outcome = launched("hang", log, timeout=600, on_message=time_out)
     assert outcome.failure is not None
     assert outcome.failure.kind == "timeout"
     assert outcome.report().count(" in hang\n") == 2, "both ranks' stacks, each by itself"
-    assert len(set(pids)) == 3, "two ranks and their launcher"
-    assert_gone(pids)
+    assert len(set(time_out.pids)) == 3, "two ranks and their launcher"
+    assert_gone(time_out.pids)
 
 
-def test_an_interrupt_leaves_no_process(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "GRACE_SECONDS", 0.3)
-    pids: list[int] = []
-
-    def interrupt(message: dict[str, Any]) -> None:
-        pids.extend(message["pids"])
-        raise KeyboardInterrupt
-
+def test_an_interrupt_ends_ranks_and_launcher(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "GRACE_SECONDS", 0.3)
+    interrupt = Stopping(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         launched("hang", log, on_message=interrupt)
-    assert len(set(pids)) == 3
-    assert_gone(pids)
+    assert len(set(interrupt.pids)) == 3
+    assert_gone(interrupt.pids)
 
 
-def test_a_port_in_use_is_told_with_the_remedy(log: Path) -> None:
+def test_a_port_in_use_is_reported_with_the_remedy(log: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("localhost", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         failure = launched("talk", log, launcher=(*TORCHRUN, "--master-port", port)).failure
     assert failure is not None
-    assert "no process of it had reported" in failure.cause
+    assert "before any of its processes reported" in failure.cause
     assert "--standalone" in failure.cause
 
 
-def test_a_launcher_that_numbers_nobody_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_does_not_set_rank_is_reported(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     failure = launched("talk", log, launcher=(sys.executable,)).failure
@@ -177,25 +165,25 @@ def test_a_launcher_that_numbers_nobody_is_told(log: Path, monkeypatch: pytest.M
     assert "RANK is not set: start the processes with what numbers them, such as torchrun" in failure.cause
 
 
-def test_a_launcher_that_is_not_there_is_told(log: Path) -> None:
+def test_a_missing_launcher_is_reported(log: Path) -> None:
     failure = launched("talk", log, launcher=("/nowhere/torchrun",)).failure
     assert failure is not None
     assert failure.cause == "--launch: /nowhere/torchrun cannot be started: No such file or directory"
 
 
-def test_a_launcher_that_starts_nothing_is_told(log: Path) -> None:
+def test_a_launcher_that_starts_no_process_is_reported(log: Path) -> None:
     failure = launched("talk", log, launcher=("true",)).failure
     assert failure is not None
-    assert failure.cause == "true ended with exit code 0, and no process of it had reported"
+    assert failure.cause == "true ended with exit code 0 before any of its processes reported"
 
 
 @pytest.mark.parametrize(
-    ("cause", "missed"),
+    ("cause", "follow_up"),
     [
         ("RuntimeError: [../gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer", True),
         ("DistBackendError: NCCL communicator was aborted", True),
         ("ValueError: the data has no column 'tags'", False),
     ],
 )
-def test_who_only_missed_another_is_told_from_who_failed(cause: str, missed: bool) -> None:
-    assert launching._only_missed_another({"kind": "error", "cause": cause}) == missed
+def test_lost_connections_are_follow_up_errors(cause: str, follow_up: bool) -> None:
+    assert distributed_launch._is_follow_up({"kind": "error", "cause": cause}) == follow_up

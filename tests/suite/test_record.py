@@ -1,4 +1,4 @@
-"""Records: whole on disk or not there, valid JSON whatever happened to the run, and read as data within bounds."""
+"""Records: written whole or not at all, valid JSON for any run, and read as data within bounds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import errno
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from tests.support.environment import environment
 from tests.support.samples import launch, record, sample_spec, scores, training_run
-from touchstone import files as stored
+from touchstone import files
 from touchstone.engines.training import Evaluation, Point
 from touchstone.records import record as module
-from touchstone.records.record import RecordError, json_schema, read_record, read_records, suite_version, write_record
+from touchstone.records.machine import suite_version
+from touchstone.records.record import RecordError, json_schema, read_record, read_records, write_record
 from touchstone.specs.spec import Spec
 from touchstone.specs.verdict import judge
 
@@ -29,7 +33,7 @@ def spec(tmp_path: Path) -> Spec:
     return sample_spec(tmp_path)
 
 
-def test_what_is_written_is_read(spec: Spec, tmp_path: Path) -> None:
+def test_read_record_returns_what_was_written(spec: Spec, tmp_path: Path) -> None:
     written = record(spec, verdicts=(judge([0.9], expectation=None, metric="f1"),))
 
     path = write_record(written, tmp_path / "results")
@@ -39,7 +43,7 @@ def test_what_is_written_is_read(spec: Spec, tmp_path: Path) -> None:
     assert [written] == read_records(tmp_path / "results") == read_records(path)
 
 
-def test_a_record_says_what_the_run_did(spec: Spec) -> None:
+def test_a_record_has_the_figures_of_the_run(spec: Spec) -> None:
     made = record(spec)
 
     assert made.seconds == 60.0
@@ -51,14 +55,14 @@ def test_a_record_says_what_the_run_did(spec: Spec) -> None:
     assert made.fraction_of_floor == pytest.approx(0.06)  # 0.6 s of 10 s
 
 
-def test_a_run_without_a_score_before_training_claims_none(spec: Spec) -> None:
+def test_a_record_has_no_scores_before_training_without_such_an_evaluation(spec: Spec) -> None:
     run = training_run()
     run.evaluations.pop(0)
 
     assert record(spec, run=run).before_training == ()
 
 
-def test_a_run_that_was_never_evaluated_is_no_record(spec: Spec) -> None:
+def test_record_of_refuses_a_run_that_was_never_evaluated(spec: Spec) -> None:
     run = training_run()
     run.evaluations.clear()
 
@@ -66,7 +70,7 @@ def test_a_run_that_was_never_evaluated_is_no_record(spec: Spec) -> None:
         record(spec, run=run)
 
 
-def test_a_run_that_diverged_survives_in_valid_json(spec: Spec, tmp_path: Path) -> None:
+def test_a_diverged_run_is_written_as_valid_json(spec: Spec, tmp_path: Path) -> None:
     run = training_run()
     run.trajectory.append(Point(6, 24, 300, 12.0, math.nan, 0.0))
     run.evaluations.append(Evaluation(2, 6, scores(math.inf), 0.1))
@@ -88,13 +92,13 @@ def test_the_json_schema_in_the_repository_is_current() -> None:
     )
 
 
-def test_records_are_valid_by_the_schema_and_others_are_not(spec: Spec) -> None:
+def test_the_json_schema_accepts_records_and_refuses_others(spec: Spec) -> None:
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     plain = json.loads(record(spec).model_dump_json())
 
     jsonschema.validate(plain, schema)
-    for key in plain.keys() - {"launch"}:  # which a run of one process has not, nor a record from before there was one
+    for key in plain.keys() - {"launch"}:  # optional: missing in records from before it existed
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({name: value for name, value in plain.items() if name != key}, schema)
     with pytest.raises(jsonschema.ValidationError):
@@ -102,7 +106,7 @@ def test_records_are_valid_by_the_schema_and_others_are_not(spec: Spec) -> None:
 
 
 def without_floor(data: dict[str, Any]) -> None:
-    """As records were before floors: 6 N T, and the data sheet's peak or none."""
+    """Make `data` a record from before floors existed, with the estimate 6 N T and no peak."""
     data["efficiency"] = {
         "formula": "6 N T: N all parameters, T tokens gone through, padding among them",
         "flops": 7.2e7,
@@ -112,7 +116,7 @@ def without_floor(data: dict[str, Any]) -> None:
     }
 
 
-def test_a_record_from_before_floors_is_read_and_has_none(spec: Spec, tmp_path: Path) -> None:
+def test_read_record_accepts_a_record_from_before_floors_existed(spec: Spec, tmp_path: Path) -> None:
     path = edited(write_record(record(spec), tmp_path), without_floor)
     found = read_record(path)
 
@@ -121,7 +125,24 @@ def test_a_record_from_before_floors_is_read_and_has_none(spec: Spec, tmp_path: 
     jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
 
 
-def test_every_committed_record_is_read_and_valid_by_the_schema() -> None:
+def test_reading_a_record_needs_neither_torch_nor_the_extra_suite(spec: Spec, tmp_path: Path) -> None:
+    path = write_record(record(spec), tmp_path)
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'datasets', 'psutil', 'pynvml', 'scipy', 'pytest', 'hypothesis'):\n"
+        "    sys.modules[name] = None\n"
+        "from pathlib import Path\n"
+        "import touchstone\n"
+        "print(touchstone.read_record(Path(sys.argv[1])).seed)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env=environment(), capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_every_committed_record_can_be_read_and_fits_the_schema() -> None:
     schema = json.loads(SCHEMA.read_text())
     paths = sorted(RESULTS.rglob("*.seed*.json"))
 
@@ -131,7 +152,7 @@ def test_every_committed_record_is_read_and_valid_by_the_schema() -> None:
         jsonschema.validate(json.loads(path.read_text()), schema)
 
 
-def test_a_long_trajectory_is_thinned_and_says_so(spec: Spec) -> None:
+def test_a_long_trajectory_is_thinned_and_marked(spec: Spec) -> None:
     long = record(spec, run=training_run(steps=1001)).trajectory
     short = record(spec, run=training_run(steps=200)).trajectory
 
@@ -142,7 +163,7 @@ def test_a_long_trajectory_is_thinned_and_says_so(spec: Spec) -> None:
     assert (len(short.points), short.thinned) == (200, False)
 
 
-def test_step_times_leave_the_first_out_of_the_summary_and_keep_all(spec: Spec) -> None:
+def test_step_seconds_keep_all_steps_and_summarize_all_but_the_first(spec: Spec) -> None:
     run = training_run()
     run.step_seconds = [9.0, 1.0, 2.0, 3.0]
 
@@ -152,7 +173,7 @@ def test_step_times_leave_the_first_out_of_the_summary_and_keep_all(spec: Spec) 
     assert steps.seconds == (9.0, 1.0, 2.0, 3.0)
 
 
-def test_a_resumed_run_without_steps_has_no_summary(spec: Spec) -> None:
+def test_step_seconds_have_no_summary_without_steps(spec: Spec) -> None:
     run = training_run()
     run.step_seconds, run.trajectory = [], []
 
@@ -167,7 +188,7 @@ def break_write(monkeypatch: pytest.MonkeyPatch, *, at: str) -> None:
 
 
 @pytest.mark.parametrize("at", ["fsync", "replace"])
-def test_a_full_disk_is_told_and_leaves_the_old_record_and_no_litter(
+def test_write_record_reports_a_full_disk_and_keeps_the_old_record(
     spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     old = record(spec)
@@ -181,7 +202,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_record_and_no_litter(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_place_that_is_a_file_is_told(spec: Spec, tmp_path: Path) -> None:
+def test_write_record_reports_a_file_in_place_of_the_folder(spec: Spec, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
 
     with pytest.raises(RecordError, match="cannot be written"):
@@ -216,9 +237,15 @@ WRONG = {
         lambda d: d["efficiency"].update(peak_flops_per_second=None, peak_source=None, floor=None),
         "without flops or a peak: it must be null",
     ),
-    "a floor on a rate that nobody measured": (lambda d: d["efficiency"].update(memory=None), "it must be null"),
-    "a peak without its source": (lambda d: d["efficiency"].update(peak_source=None), "a peak and its source"),
-    "a floor that is not its parts": (lambda d: d["efficiency"]["floor"].update(seconds=5.0), "and its parts 0.6"),
+    "a floor without the rate of memory": (lambda d: d["efficiency"].update(memory=None), "it must be null"),
+    "a peak without its source": (
+        lambda d: d["efficiency"].update(peak_source=None),
+        "must both be given",
+    ),
+    "a floor that is not the sum of its parts": (
+        lambda d: d["efficiency"]["floor"].update(seconds=5.0),
+        "the parts of the floor add up to 0.6",
+    ),
     "an unknown key of the floor": (lambda d: d["efficiency"]["floor"].update(lowest=1), "efficiency.floor.lowest"),
     "a negative rate": (lambda d: d["efficiency"]["memory"].update(per_second=-1.0), "efficiency.memory.per_second"),
     "a time without a zone": (lambda d: d.update(started="2026-01-01T00:00:00"), "started = "),
@@ -227,7 +254,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("edit", "message"), WRONG.values(), ids=WRONG)
-def test_a_strangers_record_is_refused_with_file_and_key(spec: Spec, tmp_path: Path, edit: Any, message: str) -> None:
+def test_read_record_refuses_a_wrong_record(spec: Spec, tmp_path: Path, edit: Any, message: str) -> None:
     path = edited(write_record(record(spec), tmp_path), edit)
 
     with pytest.raises(RecordError) as caught:
@@ -243,13 +270,13 @@ def test_a_strangers_record_is_refused_with_file_and_key(spec: Spec, tmp_path: P
         ("", "is not the JSON of a record"),
         ("[]", "schema_version = None"),
         ('{"schema_version": 1, "schema_version": 1}', "occurs twice"),
-        ('{"schema_version": 1, "seed": NaN}', 'as the string "NaN"'),
+        ('{"schema_version": 1, "seed": NaN}', 'has the string "NaN"'),
         ("[" * 200_000, "is not the JSON of a record"),
         ("\udcff", "is not the JSON of a record"),
     ],
-    ids=["empty", "no object", "a key twice", "NaN", "nested too deep", "no UTF-8"],
+    ids=["empty", "not an object", "a key twice", "NaN", "nested too deep", "not UTF-8"],
 )
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_read_record_refuses_files_that_are_not_records(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.seed0.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
 
@@ -257,8 +284,8 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -
         read_record(path)
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "MAX_BYTES", 100)
+def test_read_record_refuses_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
     path = tmp_path / "x.seed0.json"
     path.write_text(" " * 101)
 
@@ -266,22 +293,22 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
         read_record(path)
 
 
-def test_places_without_records_are_told(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="no record"):
+def test_read_records_reports_folders_without_records(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="contains no record"):
         read_records(tmp_path)
     with pytest.raises(RecordError, match="no such file or folder"):
         read_records(tmp_path / "none")
 
 
-def test_a_record_says_how_many_processes_trained(spec: Spec, tmp_path: Path) -> None:
+def test_a_record_has_the_number_of_processes_in_its_name(spec: Spec, tmp_path: Path) -> None:
     alone, two = record(spec), record(spec, launch=launch(2))
 
     assert (alone.processes, two.processes) == (1, 2)
-    assert alone.file_name.replace(".seed", ".2-processes.seed") == two.file_name, "neither may overwrite the other"
+    assert alone.file_name.replace(".seed", ".2-processes.seed") == two.file_name, "one would overwrite the other"
     assert read_record(write_record(two, tmp_path)) == two
 
 
-def test_the_suites_commit_is_that_of_its_own_repository(tmp_path: Path) -> None:
+def test_suite_version_reads_the_commit_of_its_own_repository(tmp_path: Path) -> None:
     here = suite_version()
 
     assert here.commit is None or len(here.commit) == 40

@@ -1,4 +1,4 @@
-"""A job in its own process: whatever becomes of it, the parent hears the cause and no process is left."""
+"""Isolated jobs: the parent learns the cause of every failure, and no process is left."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from touchstone.runs import isolation as outcomes
-from touchstone.runs import isolation as running
+from tests.support.processes import Stopping, assert_gone
+from touchstone.runs import isolation
 from touchstone.runs.isolation import Outcome, run_isolated
 
 ROOT = Path(__file__).parents[2]
@@ -28,16 +26,6 @@ def run(job: str, log: Path, **keywords: Any) -> Outcome:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "job.log"
-
-
-def assert_gone(pids: list[int]) -> None:
-    """Within two seconds: a killed process is a zombie until init reaps it."""
-    deadline = time.monotonic() + 2
-    left = set(pids)
-    while left and time.monotonic() < deadline:
-        left = {pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE}
-        time.sleep(0.02)
-    assert left == set()
 
 
 def test_the_result_and_every_message_arrive_in_order(log: Path) -> None:
@@ -55,10 +43,10 @@ def test_output_goes_to_the_log_and_nowhere_else(log: Path, capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_job_finds_torch_imported_and_no_device_touched(
+def test_a_job_starts_with_torch_imported_and_no_device_touched(
     log: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run("look_around", log)  # the server is up
+    run("look_around", log)  # starts the server
     monkeypatch.setenv("TOUCHSTONE_TRIED", "yes")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -68,7 +56,7 @@ def test_a_job_finds_torch_imported_and_no_device_touched(
     assert seen["torch"]
     assert not seen["cuda"]
     assert not seen["pytest"], "the parent's main program ran again in the child"
-    assert seen["variable"] == "yes", "a job has its parent's environment, not the server's"
+    assert seen["variable"] == "yes", "a job gets its parent's environment, not the server's"
     assert seen["python_path"] is None
     assert str(tmp_path) == seen["directory"]
     assert seen["interrupt"]
@@ -77,7 +65,7 @@ def test_a_job_finds_torch_imported_and_no_device_touched(
 def test_a_job_starts_in_a_fraction_of_a_second_once_the_server_is_up(log: Path) -> None:
     run("answer", log, payload={"a": 2, "b": 3})
     seconds = min(run("answer", log, payload={"a": 2, "b": 3}).seconds for _ in range(3))
-    # 0.05 s here; importing torch and transformers alone takes 3 s and more: 1 s tells the two apart when busy, too.
+    # 0.05 s here; importing torch and transformers alone takes 3 s and more: 1 s separates the two.
     assert seconds < 1.0
 
 
@@ -89,7 +77,7 @@ def test_large_messages_and_results_arrive_whole(log: Path) -> None:
     assert [len(message["text"]) for message in messages] == [100_000] * 20
 
 
-def test_an_exception_is_told_with_its_cause_and_place(log: Path) -> None:
+def test_an_exception_is_reported_with_its_cause_and_place(log: Path) -> None:
     outcome = run("fail", log)
     assert outcome.value is None
     assert outcome.failure is not None
@@ -100,15 +88,15 @@ def test_an_exception_is_told_with_its_cause_and_place(log: Path) -> None:
     assert second.startswith("  caused by KeyError: 'tags'")
     assert "Traceback" in outcome.report()
     assert "step 3" in outcome.report()
-    assert "step 2" not in outcome.report(), "of a progress bar only the last state is shown"
+    assert "step 2" not in outcome.report(), "only the last state of a progress bar is shown"
 
 
-def test_what_cannot_be_done_as_asked_is_told_in_its_own_words_alone(log: Path) -> None:
+def test_a_refused_job_is_reported_with_its_message_alone(log: Path) -> None:
     outcome = run("refuse", log)
     assert outcome.failure is not None
     assert outcome.failure.kind == "refused"
     assert outcome.report() == "data.parquet has no column 'tags': it has words"
-    assert "Traceback" in log.read_text(), "who looks for the place finds it in the log"
+    assert "Traceback" in log.read_text(), "the place is in the log"
 
 
 def test_a_result_that_is_not_plain_data_is_an_error(log: Path) -> None:
@@ -123,39 +111,39 @@ def test_a_job_that_cannot_be_imported_is_an_error(log: Path) -> None:
     assert "no_such_job" in failure.cause
 
 
-@pytest.mark.parametrize(("job", "code"), [("leave", 3), ("leave_politely", 1)])
-def test_an_exit_without_a_result_is_told_with_its_code(log: Path, job: str, code: int) -> None:
+@pytest.mark.parametrize(("job", "code"), [("leave", 3), ("leave_by_sys_exit", 1)])
+def test_an_exit_without_a_result_is_reported_with_its_code(log: Path, job: str, code: int) -> None:
     failure = run(job, log).failure
     assert failure is not None
     assert failure.kind == "exit"
     assert f"exit code {code}" in failure.cause
 
 
-def test_a_killed_job_is_told_with_its_peak_memory(log: Path) -> None:
+def test_a_killed_job_is_reported_with_its_peak_memory(log: Path) -> None:
     outcome = run("kill_itself", log)
     assert outcome.failure is not None
     assert outcome.failure.kind == "signal"
-    assert "killed (SIGKILL), most likely for want of memory" in outcome.failure.cause
+    assert "killed (SIGKILL), most likely because memory ran out" in outcome.failure.cause
     assert outcome.peak_bytes > 300 << 20
 
 
-def test_a_crash_in_native_code_is_told_with_its_python_stack(log: Path) -> None:
+def test_a_crash_in_native_code_is_reported_with_its_python_stack(log: Path) -> None:
     outcome = run("crash", log)
     assert outcome.failure is not None
     assert "SIGSEGV" in outcome.failure.cause
     assert "in crash" in outcome.report()
 
 
-def test_python_running_out_of_memory_is_an_error_with_that_name(log: Path) -> None:
+def test_a_memory_error_is_reported_by_name(log: Path) -> None:
     failure = run("run_out_of_memory", log).failure
     assert failure is not None
     assert "MemoryError" in failure.cause
 
 
-def test_a_job_that_hangs_is_killed_with_its_children_and_tells_where(
+def test_a_job_that_hangs_is_killed_with_its_children_and_its_stack_is_shown(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(isolation, "GRACE_SECONDS", 0.3)
     messages: list[Any] = []
     outcome = run("hang", log, timeout=1.5, on_message=messages.append)
     assert outcome.failure is not None
@@ -165,31 +153,26 @@ def test_a_job_that_hangs_is_killed_with_its_children_and_tells_where(
     assert_gone(messages[0]["pids"])
 
 
-def test_what_a_finished_job_left_running_is_killed(log: Path) -> None:
+def test_children_that_a_finished_job_left_behind_are_killed(log: Path) -> None:
     outcome = run("leave_a_child_behind", log)
     assert outcome.value is not None
     assert_gone(outcome.value["pids"])
 
 
-def test_an_interrupt_stops_the_job_and_passes_on(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "GRACE_SECONDS", 0.3)
-    pids: list[int] = []
-
-    def interrupt(message: dict[str, Any]) -> None:
-        pids.extend(message["pids"])
-        raise KeyboardInterrupt
-
+def test_an_interrupt_stops_the_job_and_propagates(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "GRACE_SECONDS", 0.3)
+    interrupt = Stopping(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run("hang", log, on_message=interrupt)
-    assert len(pids) == 2
-    assert_gone(pids)
+    assert len(interrupt.pids) == 2
+    assert_gone(interrupt.pids)
 
 
 def test_a_job_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path; from touchstone.runs import isolation as running; running.PRELOAD = ();"
+        "from pathlib import Path; from touchstone.runs import isolation; isolation.PRELOAD = ();"
         "show = lambda message: print(message['pids'], flush=True);"
-        "running.run_isolated('tests.support.jobs:hang', payload={}, log=Path('log'), on_message=show)"
+        "isolation.run_isolated('tests.support.jobs:hang', payload={}, log=Path('log'), on_message=show)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -209,9 +192,9 @@ def test_a_fork_server_that_died_is_started_again(log: Path) -> None:
     assert run("answer", log, payload={"a": 2, "b": 3}).value == {"sum": 5}
 
 
-def test_an_empty_or_missing_log_has_no_tail(tmp_path: Path) -> None:
-    assert outcomes.log_tail(tmp_path / "none") == []
+def test_log_tail_of_an_empty_or_missing_log_is_empty(tmp_path: Path) -> None:
+    assert isolation.log_tail(tmp_path / "none") == []
     (tmp_path / "empty").write_bytes(b"")
-    assert outcomes.log_tail(tmp_path / "empty") == []
+    assert isolation.log_tail(tmp_path / "empty") == []
     (tmp_path / "odd").write_bytes(b"\xff\xfe\n" * 100)
-    assert len(outcomes.log_tail(tmp_path / "odd")) == outcomes.TAIL_LINES
+    assert len(isolation.log_tail(tmp_path / "odd")) == isolation.TAIL_LINES

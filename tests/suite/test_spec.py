@@ -1,4 +1,4 @@
-"""What a spec's file may say, what its hash names, and what one is told about a wrong one."""
+"""Specs: valid files, the hash, and the error messages for wrong files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.samples import OPEN, SPEC, open_spec, sample_spec, write_spec
-from touchstone.specs.fingerprint import measured_hash
+from touchstone.specs import measured_hash
 from touchstone.specs.spec import Spec, SpecError, available_specs, load_spec, profiles, variants
 
 EVERY = [(name, profile) for name in available_specs() for profile in profiles(name)]
@@ -24,13 +24,13 @@ def test_specs_that_come_with_the_suite_load_in_every_profile_and_variant(name: 
         assert Spec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_both_tasks_have_the_three_profiles() -> None:
+def test_specs_have_the_three_profiles() -> None:
     assert set(available_specs()) >= {"masked-lm", "token-classification"}
     for name in ("masked-lm", "token-classification"):
         assert profiles(name) == ["embedded", "small", "course"]
 
 
-def test_course_recipes_are_those_printed_in_the_course() -> None:
+def test_course_recipes_match_the_course() -> None:
     ner = load_spec("token-classification", profile="course")
     mlm = load_spec("masked-lm", profile="course")
 
@@ -72,7 +72,7 @@ def test_a_variant_overrides_options_and_changes_name_and_hash(tmp_path: Path) -
     assert main.hash != first.hash
 
 
-def test_a_variant_of_other_profiles_is_none_of_this_one(tmp_path: Path) -> None:
+def test_a_variant_is_available_only_in_the_profiles_it_lists(tmp_path: Path) -> None:
     other = SPEC[SPEC.index("[profiles.embedded") :].replace("profiles.embedded", "profiles.large")
     other = other.partition("[variants")[0]
     text = SPEC + "\n" + other + '\n[variants.slow]\nprofiles = ["large"]\n[variants.slow.recipe]\nepochs = 9\n'
@@ -80,20 +80,20 @@ def test_a_variant_of_other_profiles_is_none_of_this_one(tmp_path: Path) -> None
 
     assert (variants(path, profile="embedded"), variants(path, profile="large")) == (["first"], ["first", "slow"])
     assert load_spec(path, profile="large", variant="slow").recipe.epochs == 9
-    with pytest.raises(SpecError, match="has no variant 'slow' in profile embedded: it has first"):
+    with pytest.raises(SpecError, match="has no variant 'slow' in profile embedded: available are first"):
         load_spec(path, profile="embedded", variant="slow")
 
 
 @pytest.mark.parametrize("named", ['["embeded"]', "[]", '"embedded"', "[3]"])
-def test_a_variant_of_profiles_that_are_not_there_is_refused(tmp_path: Path, named: str) -> None:
+def test_a_variant_that_lists_unknown_profiles_is_refused(tmp_path: Path, named: str) -> None:
     path = write_spec(tmp_path, text=SPEC + f"\n[variants.slow]\nprofiles = {named}\n")
 
-    with pytest.raises(SpecError, match=r"variants.slow.profiles = .*: it must be a list of some of embedded"):
+    with pytest.raises(SpecError, match=r"variants.slow.profiles = .*: it must be a list of profiles from embedded"):
         load_spec(path, profile="embedded")
 
 
-def test_what_is_left_out_where_it_is_not_used_is_in_no_hash(tmp_path: Path) -> None:
-    """So that expectations measured before there were such keys still hold."""
+def test_the_hash_ignores_optional_keys_that_are_not_set(tmp_path: Path) -> None:
+    """Expectations measured before these keys existed must stay valid."""
     resolved = sample_spec(tmp_path).resolved
     assert "stop_after" not in resolved["recipe"]
     assert "validation_id" not in load_spec("masked-lm", profile="course").resolved["data"]
@@ -104,7 +104,7 @@ def test_what_is_left_out_where_it_is_not_used_is_in_no_hash(tmp_path: Path) -> 
     assert Spec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_a_variant_that_changes_nothing_measures_the_same(tmp_path: Path) -> None:
+def test_a_variant_that_changes_nothing_has_the_same_hash(tmp_path: Path) -> None:
     path = write_spec(tmp_path, text=SPEC + '\n[variants.again.options]\nstrategy = "all"\n')
 
     assert load_spec(path, profile="embedded").hash == load_spec(path, profile="embedded", variant="again").hash
@@ -118,10 +118,10 @@ def test_a_variant_that_changes_nothing_measures_the_same(tmp_path: Path) -> Non
         ('assert = ["f1"]', 'assert = ["recall"]'),
         ("profiles.embedded", "profiles.other"),
         ("epochs = 1", "epochs = 1.0"),
-        ("epochs = 1", "epochs = 1\naccumulation = 1"),  # the default, spelt out
+        ("epochs = 1", "epochs = 1\naccumulation = 1"),  # the default, written out
     ],
 )
-def test_what_is_not_measured_leaves_the_hash_alone(tmp_path: Path, old: str, new: str) -> None:
+def test_the_hash_ignores_what_is_not_measured(tmp_path: Path, old: str, new: str) -> None:
     changed = write_spec(tmp_path, text=SPEC.replace(old, new), name="changed")
 
     assert sample_spec(tmp_path).hash == load_spec(changed, profile=profiles(changed)[0]).hash
@@ -137,20 +137,20 @@ def test_what_is_not_measured_leaves_the_hash_alone(tmp_path: Path, old: str, ne
         ('strategy = "all"', 'strategy = "first"'),
     ],
 )
-def test_what_is_measured_changes_the_hash(tmp_path: Path, old: str, new: str) -> None:
+def test_the_hash_covers_what_is_measured(tmp_path: Path, old: str, new: str) -> None:
     changed = write_spec(tmp_path, text=SPEC.replace(old, new, 1), name="changed")
 
     assert sample_spec(tmp_path).hash != load_spec(changed, profile="embedded").hash
 
 
-def test_another_data_set_or_checkpoint_measures_something_else(tmp_path: Path) -> None:
+def test_overriding_the_data_set_or_checkpoint_changes_the_hash(tmp_path: Path) -> None:
     spec = sample_spec(tmp_path)
 
     assert spec.overridden().hash == spec.hash
     assert len({spec.hash, spec.overridden(dataset="d").hash, spec.overridden(checkpoint="d").hash}) == 3
 
 
-def test_the_hash_survives_other_json_writers() -> None:
+def test_the_hash_is_the_same_for_other_json_writers() -> None:
     plain = {"task": "t", "data": {"a": 3.0, "b": [1, 2.5]}, "checkpoint": {}, "options": {}, "recipe": {}}
     other = {"recipe": {}, "options": {}, "checkpoint": {}, "data": {"b": [1.0, 2.5], "a": 3}, "task": "t"}
 
@@ -158,7 +158,7 @@ def test_the_hash_survives_other_json_writers() -> None:
     assert len(measured_hash(plain)) == 64
 
 
-def test_the_hash_of_half_a_spec_is_refused() -> None:
+def test_measured_hash_refuses_an_incomplete_spec() -> None:
     with pytest.raises(ValueError, match="lacks data, checkpoint"):
         measured_hash({"task": "t", "options": {}, "recipe": {}})
 
@@ -167,14 +167,14 @@ WRONG = {
     "an unknown key at the top": (
         "schema = 1",
         "schema = 1\nauthor = 3",
-        "author is not a known key: known are schema",
+        "author is not a known key: known keys are schema",
     ),
     "no schema": ("schema = 1", "", "schema is missing: add schema = 1"),
     "another schema": ("schema = 1", "schema = 2", "schema = 2: this version of the suite reads 1"),
-    "a task that is none": (
+    "an unknown task": (
         'task = "token-classification"',
         'task = "ner"',
-        "task = 'ner': there is token-classification",
+        "task = 'ner': use one of token-classification",
     ),
     "no task": ('task = "token-classification"', "", "task is missing"),
     "a misspelt part": ("[profiles.embedded.recipe]", "[profiles.embedded.recipes]", "did you mean recipe?"),
@@ -206,20 +206,20 @@ WRONG = {
     ),
     "nothing asserted": ('assert = ["f1"]', "assert = []", "profiles.embedded.assert = []"),
     "no timeout": ("timeout_seconds = 60", "", "profiles.embedded.timeout_seconds is missing: add it"),
-    "an unknown source": ('source = "microworld"', 'source = "disk"', "data.source = 'disk': say microworld or hub"),
-    "no source": ('source = "microworld"\ntrain', "train", "data.source is missing: say microworld or hub"),
+    "an unknown source": ('source = "microworld"', 'source = "disk"', "data.source = 'disk': use microworld or hub"),
+    "no source": ('source = "microworld"\ntrain', "train", "data.source is missing: use microworld or hub"),
     "an unknown data key": (
         "train = 20",
         "trains = 20",
         "profiles.embedded.data.trains is not a known key: did you mean train?",
     ),
-    "an option that is none": ('strategy = "all"', 'strategy = "some"', "options.strategy = 'some'"),
+    "an unknown option value": ('strategy = "all"', 'strategy = "some"', "options.strategy = 'some'"),
     "an unknown option": (
         'strategy = "all"',
         "stategy = 1",
         "options.stategy is not a known key: did you mean strategy?",
     ),
-    "a part that is no table": ("[profiles.embedded.data]\n", "[profiles.embedded]\ndata = 3\n[x]\n", "TOML"),
+    "a part that is not a table": ("[profiles.embedded.data]\n", "[profiles.embedded]\ndata = 3\n[x]\n", "TOML"),
     "a variant with a timeout": (
         "[variants.first.options]",
         "[variants.first]\nminutes = 3\n[variants.first.options]",
@@ -228,14 +228,14 @@ WRONG = {
     "a profile with a bad name": (
         "profiles.embedded",
         'profiles."../up"',
-        "profiles.../up: name it with small letters",
+        "profiles.../up: use lower-case letters",
     ),
-    "no TOML": ("schema = 1", "schema =", "is not TOML"),
+    "not TOML": ("schema = 1", "schema =", "is not TOML"),
 }
 
 
 @pytest.mark.parametrize(("old", "new", "message"), WRONG.values(), ids=WRONG)
-def test_a_wrong_file_is_refused_with_file_key_value_and_remedy(
+def test_load_spec_refuses_a_wrong_file_with_file_key_value_and_remedy(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in SPEC
@@ -248,14 +248,14 @@ def test_a_wrong_file_is_refused_with_file_key_value_and_remedy(
     assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
 
 
-def test_a_wrong_variant_is_told_where_it_stands(tmp_path: Path) -> None:
+def test_load_spec_reports_a_wrong_variant_with_its_key_path(tmp_path: Path) -> None:
     path = write_spec(tmp_path, text=SPEC.replace('strategy = "first"', 'strategy = "last"'))
 
     with pytest.raises(SpecError, match=re.escape("variants.first.options.strategy = 'last'")):
         load_spec(path, profile="embedded", variant="first")
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_load_spec_reports_all_problems_at_once(tmp_path: Path) -> None:
     path = write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 0").replace("train = 20", "train = 0"))
 
     with pytest.raises(SpecError) as caught:
@@ -264,14 +264,14 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_unknown_names_are_told_with_the_known_ones(tmp_path: Path) -> None:
+def test_load_spec_reports_unknown_names_with_the_known_ones(tmp_path: Path) -> None:
     path = write_spec(tmp_path)
 
-    with pytest.raises(SpecError, match=r"no spec 'ner': there are .*masked-lm"):
+    with pytest.raises(SpecError, match=r"no spec 'ner': use one of .*masked-lm"):
         load_spec("ner", profile="embedded")
-    with pytest.raises(SpecError, match="no profile 'small': it has embedded"):
+    with pytest.raises(SpecError, match="no profile 'small': use one of embedded"):
         load_spec(path, profile="small")
-    with pytest.raises(SpecError, match="no variant 'last' in profile embedded: it has first"):
+    with pytest.raises(SpecError, match="no variant 'last' in profile embedded: available are first"):
         load_spec(path, profile="embedded", variant="last")
     with pytest.raises(SpecError, match="cannot be read: No such file"):
         load_spec(tmp_path / "none.toml", profile="embedded")
@@ -302,8 +302,8 @@ def test_the_open_division_trains_another_recipe_and_nothing_else(tmp_path: Path
     assert Spec.model_validate_json(fast.model_dump_json()) == fast
 
 
-def test_a_division_is_in_no_hash(tmp_path: Path) -> None:
-    """So that records and expectations of before there were divisions still hold."""
+def test_the_hash_ignores_the_division(tmp_path: Path) -> None:
+    """Records and expectations from before divisions existed must stay valid."""
     resolved = sample_spec(tmp_path).resolved
     before = {key: value for key, value in resolved.items() if key != "division"}
 
@@ -313,26 +313,26 @@ def test_a_division_is_in_no_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"open"', '"opened"', "variants.fast.division = 'opened': say closed or open"),
-        ('"open"', "true", "variants.fast.division = True: say closed or open"),
+        ('"open"', '"opened"', "variants.fast.division = 'opened': use closed or open"),
+        ('"open"', "true", "variants.fast.division = True: use closed or open"),
         (
             "[variants.fast.recipe]",
             '[variants.fast.options]\nstrategy = "first"\n[variants.fast.recipe]',
-            "variants.fast.options: the open division changes the recipe alone, so that it is judged by the same "
-            'metric on the same data: remove options, or division = "open"',
+            "variants.fast.options: the open division changes only the recipe, so that the same metric on "
+            'the same data judges it: remove options, or remove division = "open"',
         ),
         ("[variants.fast.recipe]", "[variants.fast.data]\ntrain = 40\n[variants.fast.recipe]", "remove data, or"),
         ("[variants.fast.recipe]", "[variants.fast.checkpoint]\nlayers = 9\n[variants.fast.recipe]", "remove check"),
         (
             "batch_size = 8\nlearning_rate = 2e-3",
             "batch_size = 4",
-            "variants.fast.recipe changes nothing of profiles.embedded.recipe: change it, or remove division",
+            "variants.fast.recipe is the same as profiles.embedded.recipe: change it, or remove division",
         ),
-        ("[variants.fast.recipe]\nbatch_size = 8\nlearning_rate = 2e-3", "", "variants.fast.recipe changes nothing"),
+        ("[variants.fast.recipe]\nbatch_size = 8\nlearning_rate = 2e-3", "", "variants.fast.recipe is the same as"),
         ("batch_size = 8", "batch_sise = 8", "variants.fast.recipe.batch_sise is not a known key: did you mean"),
     ],
 )
-def test_an_open_division_that_measures_something_else_is_refused(
+def test_load_spec_refuses_an_open_division_that_measures_something_else(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in OPEN

@@ -1,4 +1,4 @@
-"""The record of the engines' steps: what it computes, refuses, and that the committed ones can be read."""
+"""The record of the engines' steps: what it computes and refuses. The committed ones can be read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from touchstone.engines.work import ExampleCounter
 from touchstone.interface.display import as_text
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import FeatureRows
-from touchstone.records import timing as speed
 from touchstone.records.record import RecordError
-from touchstone.records.timing import Steps, TaskSpeed, json_schema, read_speed
+from touchstone.records.timing import Speed, Steps, TaskSpeed
 from touchstone.sources import Access, open_source
 from touchstone.specs.spec import load_spec
 from touchstone.suite.throughput import evaluation
@@ -33,7 +32,7 @@ def task(*engines: Steps) -> TaskSpeed:
     return TaskSpeed(task="masked-lm", spec_hash="0" * 64, steps_in_all=75, engines=engines)
 
 
-def test_the_ratio_is_of_medians_over_all_rounds_and_its_spread_of_single_ones() -> None:
+def test_ratio_compares_medians_and_spread_compares_rounds() -> None:
     fast = steps((1.0, 1.0, 9.0), (2.0, 2.0, 2.0), engine="packed")
     found = task(steps((4.0, 4.0, 4.0), (4.0, 4.0, 4.0)), fast)
 
@@ -42,18 +41,18 @@ def test_the_ratio_is_of_medians_over_all_rounds_and_its_spread_of_single_ones()
     assert fast.spread(found.engines[0]) == (2.0, 4.0)
 
 
-def test_the_floor_is_a_fraction_of_the_median_step_or_nothing() -> None:
+def test_fraction_of_floor_is_relative_to_the_median_step() -> None:
     assert steps((2.0, 2.0, 6.0), floor=0.5).fraction_of_floor == 0.25
     assert steps((2.0,)).fraction_of_floor is None
 
 
-def test_engines_with_another_number_of_rounds_were_not_run_in_turn() -> None:
-    with pytest.raises(ValidationError, match="not run in turn"):
+def test_task_speed_refuses_engines_with_different_numbers_of_rounds() -> None:
+    with pytest.raises(ValidationError, match="not timed in turn"):
         task(steps((1.0,)), steps((1.0,), (1.0,), engine="packed"))
 
 
 @pytest.mark.parametrize("task", ["token-classification", "causal-lm", "translation"])
-def test_every_way_evaluates_the_same_examples(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_reads_the_same_examples_for_every_engine(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "BATCHES", 1)
     found = {}
     for way in evaluation.EVALUATION_WAYS:
@@ -67,16 +66,16 @@ def test_every_way_evaluates_the_same_examples(task: str, monkeypatch: pytest.Mo
     assert load_spec(task, profile="embedded").eval_batch_size == size
     assert len({result["tokens"] for result in found.values()}) == 1
     first, *others = found.values()
-    if task == "translation":  # nobody knows how long a text will be
+    if task == "translation":  # the length of a generated text is not known in advance
         assert first["floor"] is None
     else:
         assert 0 < first["floor"] < first["seconds"][0]
-    assert [None] * len(others) == [result["floor"] for result in others], "counted where it was not asked for"
+    assert [None] * len(others) == [result["floor"] for result in others], "flops were counted without a request"
 
 
 @pytest.mark.parametrize("task", ["token-classification", "masked-lm", "causal-lm"])
 def test_the_floor_of_an_evaluation_counts_its_examples_and_labels(task: str) -> None:
-    """Eight more take a third of what training on them does, with as many labels as they have themselves."""
+    """Eight more examples take a third of the flops of training on them with the same number of labels."""
     spec = load_spec(task, profile="embedded")
     source = open_source(spec.data, spec.checkpoint, access=Access(mirror=None, dataset=None, checkpoint=None))
     pipeline = PIPELINES[task](source, options=spec.options, seed=1)
@@ -105,8 +104,8 @@ def test_the_table_shows_training_and_then_evaluation() -> None:
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_committed_records_can_be_read(path: Path) -> None:
-    record = read_speed(path)
+def test_committed_records_of_speed_can_be_read(path: Path) -> None:
+    record = Speed.read(path)
 
     assert path.name == record.file_name
     assert path.parent.name == record.hardware.folder
@@ -118,17 +117,9 @@ def test_committed_records_can_be_read(path: Path) -> None:
     [(lambda text: text[:-20], "speed"), (lambda text: text.replace('"profile"', '"prof"'), "prof")],
     ids=["cut short", "unknown key"],
 )
-def test_a_file_that_is_no_record_is_refused_by_name(tmp_path: Path, change: Any, says: str) -> None:
+def test_speed_read_refuses_a_wrong_file_by_name(tmp_path: Path, change: Any, says: str) -> None:
     path = tmp_path / "speed.small.json"
     path.write_text(change(COMMITTED[0].read_text(encoding="utf-8")), encoding="utf-8")
 
     with pytest.raises(RecordError, match=says):
-        read_speed(path)
-
-
-def test_the_schema_in_the_repository_is_that_of_the_types() -> None:
-    kept = Path(speed.__file__).with_name("speed.schema.json")
-
-    assert json_schema("speed") == kept.read_text(encoding="utf-8"), (
-        "python -m touchstone.records.timing speed > " + str(kept)
-    )
+        Speed.read(path)

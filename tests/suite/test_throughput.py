@@ -1,4 +1,4 @@
-"""`pytest suite/throughput`: what is timed does the same work, in turn, is judged by its goal, and recorded whole."""
+"""`pytest suite/throughput`: competitors do the same work, in turn; a goal judges them, and one record keeps all."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 import torch
 
-import touchstone.records.timing as module
 from tests.support.environment import environment
 from touchstone.interface.display import as_text
 from touchstone.records.machine import describe_hardware, describe_software, suite_version
@@ -26,9 +24,6 @@ from touchstone.records.timing import (
     Rounds,
     Stage,
     Throughput,
-    json_schema,
-    read_throughput,
-    write_throughput,
 )
 from touchstone.stages import (
     align_labels_batch,
@@ -45,7 +40,6 @@ from touchstone.suite.throughput.table import table
 from touchstone.suite.throughput.test_questions import labelled_windows
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = Path(module.__file__).with_name("throughput.schema.json")
 
 
 # The course's way does the same work ----------------------------------------------------------------------------------
@@ -159,19 +153,19 @@ def test_rounds_of_ours_and_theirs_take_turns(benchmark: Any, monkeypatch: pytes
     assert ["library", "copy", "ours"] * (len(calls) // 3) == calls[: len(calls) // 3 * 3]
 
 
-def test_a_stage_that_no_record_would_have_is_refused() -> None:
+def test_race_refuses_an_unknown_stage() -> None:
     with pytest.raises(ValueError, match="'chunks' is none of STAGES"):
         race(None, "chunks", ours=Way("", int, 1), peers={})
 
 
-def test_ratios_are_of_the_time_a_token_takes_and_their_spread_of_rounds_in_turn() -> None:
+def test_ratio_compares_times_per_token_and_spread_compares_rounds() -> None:
     # 3 s for 1000 tokens against 20 s for 500: 3 ms against 40 ms; by rounds 2 : 40, 4 : 40, 3 : 120
     assert stage().ratio("course") == pytest.approx(0.075)
     assert stage().spread("course") == pytest.approx((0.025, 0.1))
     assert stage().ours.ns_per_token == pytest.approx(3e6)
 
 
-def test_a_goal_is_missed_if_no_round_reached_it() -> None:
+def test_a_goal_is_missed_if_no_round_reaches_it() -> None:
     assert stage(most=0.03).reached
     assert not stage(most=0.02).reached
     assert problems(stage(most=0.03)) == []
@@ -189,7 +183,7 @@ def grown(*, times: tuple[float, ...], sizes: tuple[int, ...]) -> Stage:
     return stage().model_copy(update={"growth": growth, "goal": None})
 
 
-def test_cost_that_grows_faster_than_the_data_is_a_problem() -> None:
+def test_problems_reports_cost_that_grows_faster_than_the_data() -> None:
     flat = (8, 8, 8)
     assert problems(grown(times=(1e-6, 1e-6, 3e-6), sizes=flat)) == []  # what no longer fits a cache
     (line,) = problems(grown(times=(1e-7, 1e-6, 1e-5), sizes=flat))
@@ -198,7 +192,7 @@ def test_cost_that_grows_faster_than_the_data_is_a_problem() -> None:
     assert line == "chunk: a token needs 8.0 (of 100), 8.0 (of 1,000), 80.0 (of 10,000) bytes: not linear"
 
 
-def test_memory_is_what_is_allocated_at_most() -> None:
+def test_growth_measures_the_peak_of_allocated_memory() -> None:
     def at(tokens: int) -> tuple[Any, int]:
         return lambda: [np.zeros(tokens, np.int64) for _ in range(2)] and None, tokens
 
@@ -207,7 +201,7 @@ def test_memory_is_what_is_allocated_at_most() -> None:
     assert len(growth.seconds) == measuring.GROWTH_ROUNDS
 
 
-def test_the_table_says_ratio_spread_and_goal() -> None:
+def test_the_table_shows_ratio_spread_and_goal() -> None:
     text = as_text(table([stage(), stage(most=0.02)]), width=200, colour=False, encoding="utf-8")
     assert "13 (10-40)" in text
     assert "> 10x ok" in text
@@ -232,16 +226,10 @@ def record(**changes: Any) -> Throughput:
     return Throughput(**fields | changes)
 
 
-def test_a_record_of_throughput_comes_back_as_it_was(tmp_path: Path) -> None:
-    path = write_throughput(record(), tmp_path)
-    assert tmp_path / record().hardware.folder / "throughput.embedded.json" == path
-    assert record() == read_throughput(path)
-    jsonschema.validate(json.loads(path.read_text()), json.loads(SCHEMA.read_text()))
-
-
-def test_the_schema_in_the_repository_is_current() -> None:
-    wanted = "run: python -m touchstone.records.timing throughput > touchstone/records/throughput.schema.json"
-    assert json_schema("throughput") == SCHEMA.read_text(), wanted
+def test_throughput_read_returns_what_was_written(tmp_path: Path) -> None:
+    path = record().write(tmp_path)
+    assert path == tmp_path / record().hardware.folder / "throughput.embedded.json"
+    assert Throughput.read(path) == record()
 
 
 @pytest.mark.parametrize(
@@ -253,13 +241,13 @@ def test_the_schema_in_the_repository_is_current() -> None:
         (lambda plain: plain.update(schema_version=2), "schema_version"),
     ],
 )
-def test_what_is_no_record_of_throughput_is_refused_by_file_and_key(tmp_path: Path, change: Any, says: str) -> None:
-    path = write_throughput(record(), tmp_path)
+def test_throughput_read_refuses_a_wrong_record_with_file_and_key(tmp_path: Path, change: Any, says: str) -> None:
+    path = record().write(tmp_path)
     plain = json.loads(path.read_text())
     change(plain)
     path.write_text(json.dumps(plain))
     with pytest.raises(RecordError, match=says) as caught:
-        read_throughput(path)
+        Throughput.read(path)
     assert str(path) in str(caught.value)
 
 
@@ -273,14 +261,14 @@ def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_suite_times_nothing_unless_throughput_is_named() -> None:
+def test_pytest_suite_times_nothing_unless_throughput_is_named() -> None:
     assert "suite/throughput" not in run_pytest("suite/", "--collect-only", "-q").stdout
     named = run_pytest("suite/throughput", "--collect-only", "-q").stdout
     specs = [line for line in named.splitlines() if line.startswith("suite/throughput/") and "engines" not in line]
     assert len(STAGES) == len(specs)
 
 
-def test_a_part_is_shown_and_not_recorded(tmp_path: Path) -> None:
+def test_timings_of_some_stages_are_shown_and_not_recorded(tmp_path: Path) -> None:
     done = run_pytest("suite/throughput/test_pairs.py", "-k", "shifting", "--results", str(tmp_path), "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "shift " in done.stdout

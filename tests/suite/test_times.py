@@ -1,4 +1,4 @@
-"""Time to the expected metric: which runs are set side by side, and which have no such time."""
+"""`touchstone times`: how records are grouped into setups, and which setups have a time to the expected metric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.samples import (
     training_run,
     write_spec,
 )
-from touchstone.comparing.times import TaskTimes, Way, render_times, times_to_metric
+from touchstone.comparing.times import Setup, TaskTimes, render_times, times_to_metric
 from touchstone.records.record import Record, read_records
 from touchstone.specs.spec import Spec, load_spec
 from touchstone.specs.verdict import Verdict
@@ -42,7 +42,7 @@ def ended(status: Any) -> tuple[Verdict, ...]:
 
 
 def runs(spec: Spec, *, seconds: Sequence[float] = TIME, machine: dict[str, Any] | None = None, **changes: Any) -> Any:
-    """Of seeds 0, 1, ..., that ended as expected."""
+    """Records of seeds 0, 1, ..., which all reached the expected metric."""
     return [
         record(
             spec,
@@ -61,7 +61,7 @@ def only(records: Sequence[Record]) -> TaskTimes:
 
 
 def found_in(task: TaskTimes) -> dict[str, float | None]:
-    return {way.title: task.ratio(way) for way in task.ways}
+    return {setup.title: task.ratio(setup) for setup in task.setups}
 
 
 def text(times: Sequence[TaskTimes], *, width: int = 160, markdown: bool = False) -> str:
@@ -70,7 +70,7 @@ def text(times: Sequence[TaskTimes], *, width: int = 160, markdown: bool = False
     return out.getvalue()
 
 
-def test_engines_precisions_and_divisions_are_ways_to_one_metric(spec: Spec, tmp_path: Path) -> None:
+def test_engines_precisions_and_divisions_are_setups_of_one_task(spec: Spec, tmp_path: Path) -> None:
     task = only(
         [
             *runs(open_spec(tmp_path), engine="packed", precision="bf16", seconds=(4.0,)),
@@ -93,55 +93,55 @@ def test_engines_precisions_and_divisions_are_ways_to_one_metric(spec: Spec, tmp
     ]
 
 
-def test_without_the_trainer_the_slowest_is_first(spec: Spec) -> None:
+def test_the_slowest_setup_is_first_without_trainer(spec: Spec) -> None:
     found = found_in(only([*runs(spec, engine="packed", seconds=(5.0,)), *runs(spec, engine="loop", seconds=(10.0,))]))
     assert list(found.items()) == [("loop · fp32", 1.0), ("packed · fp32", 2.0)]
 
 
-def test_a_way_alone_is_as_fast_as_no_other(spec: Spec) -> None:
+def test_a_single_setup_has_no_ratio(spec: Spec) -> None:
     assert found_in(only(runs(spec))) == {"loop · fp32": None}
 
 
-def test_processes_are_a_way_of_their_own(spec: Spec) -> None:
+def test_another_number_of_processes_is_another_setup(spec: Spec) -> None:
     found = found_in(only([*runs(spec), *runs(spec, launch=launch(2), seconds=(12.0, 12.2))]))
     assert list(found) == ["loop · fp32", "loop · fp32 · 2 processes"]
 
 
 @pytest.mark.parametrize("changes", [{"machine": OTHER}, {"dataset_fingerprint": "x"}], ids=lambda c: next(iter(c)))
-def test_times_are_of_one_machine_and_data(spec: Spec, changes: dict[str, Any]) -> None:
+def test_setups_of_other_machines_or_data_are_not_grouped(spec: Spec, changes: dict[str, Any]) -> None:
     times = times_to_metric([*runs(spec), *runs(spec, engine="packed", **changes)])
-    assert [len(task.ways) for task in times] == [1, 1]
+    assert [len(task.setups) for task in times] == [1, 1]
 
 
-def test_times_are_of_one_task(spec: Spec, tmp_path: Path) -> None:
+def test_setups_of_other_tasks_are_not_grouped(spec: Spec, tmp_path: Path) -> None:
     changed = load_spec(write_spec(tmp_path, text=SPEC.replace("hidden = 8", "hidden = 10")), profile="embedded")
     variant = load_spec(write_spec(tmp_path), profile="embedded", variant="first")
     for other in (changed, variant):
-        assert [len(task.ways) for task in times_to_metric([*runs(spec), *runs(other, engine="packed")])] == [1, 1]
+        assert [len(task.setups) for task in times_to_metric([*runs(spec), *runs(other, engine="packed")])] == [1, 1]
 
 
-def test_of_several_recipes_the_newest_counts_and_of_one_seed_the_newest_run(spec: Spec, tmp_path: Path) -> None:
+def test_only_the_newest_recipe_and_the_newest_run_of_a_seed_count(spec: Spec, tmp_path: Path) -> None:
     before = load_spec(write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2")), profile="embedded")
     early, late = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
     old = [r.model_copy(update={"started": early, "finished": early}) for r in runs(spec, seconds=(99.0, 20.4))]
     new = [r.model_copy(update={"started": late, "finished": late}) for r in runs(spec, seconds=(20.0,))]
     other = [r.model_copy(update={"started": early, "finished": early}) for r in runs(before, engine="packed")]
-    (way,) = only([*new, *old, *other]).ways
+    (setup,) = only([*new, *old, *other]).setups
 
-    assert way.seconds.values == (20.0, 20.4)
+    assert setup.seconds.values == (20.0, 20.4)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"verdicts": ended("worse")}, "seeds 0, 1 did not end as expected"),
-        ({"verdicts": ended("better-than-expected")}, "seeds 0, 1 did not end as expected"),
-        ({"verdicts": ended("no-expectation")}, "nothing was expected"),
-        ({"verdicts": ()}, "nothing was expected"),
-        ({"software": software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})}, "runs beside others"),
+        ({"verdicts": ended("worse")}, "seeds 0, 1 did not reach the expected metric"),
+        ({"verdicts": ended("better-than-expected")}, "seeds 0, 1 did not reach the expected metric"),
+        ({"verdicts": ended("no-expectation")}, "no expectation"),
+        ({"verdicts": ()}, "no expectation"),
+        ({"software": software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})}, "other runs shared the machine"),
     ],
 )
-def test_what_ended_elsewhere_has_no_time_to_the_expected_metric(
+def test_a_setup_that_missed_its_metric_has_a_reason_instead_of_a_ratio(
     spec: Spec, changes: dict[str, Any], reason: str
 ) -> None:
     for sides in (
@@ -149,37 +149,37 @@ def test_what_ended_elsewhere_has_no_time_to_the_expected_metric(
         [*runs(spec, **changes), *runs(spec, engine="packed")],
     ):
         task = only(sides)
-        (told,) = filter(None, [way.reason for way in task.ways])
-        assert reason in told
+        (found,) = filter(None, [setup.reason for setup in task.setups])
+        assert reason in found
         assert None in found_in(task).values()
         assert reason in text([task])
 
 
-def test_one_seed_elsewhere_is_named(spec: Spec) -> None:
+def test_the_reason_names_the_seed_that_missed_its_metric(spec: Spec) -> None:
     good, bad = runs(spec), runs(spec, verdicts=ended("worse"))
-    (way,) = only([good[0], bad[1]]).ways
-    assert way.reason == "seed 1 did not end as expected"
+    (setup,) = only([good[0], bad[1]]).setups
+    assert setup.reason == "seed 1 did not reach the expected metric"
 
 
-def test_what_is_missing_is_not_made_up(spec: Spec) -> None:
+def test_figures_that_some_seeds_lack_are_not_shown(spec: Spec) -> None:
     bare = [r.model_copy(update={"efficiency": r.efficiency.model_copy(update={"floor": None})}) for r in runs(spec)]
     half = [bare[0].model_copy(update={"phase_seconds": {}}), bare[1]]
-    (way,) = only(bare).ways
-    assert (way.seconds.n, way.floor.n) == (2, 0)
-    (way,) = only([half[0], runs(spec)[1]]).ways
-    assert (way.seconds.n, way.floor.n) == (0, 0), "a mean over some of the seeds"
+    (setup,) = only(bare).setups
+    assert (setup.seconds.n, setup.floor.n) == (2, 0)
+    (setup,) = only([half[0], runs(spec)[1]]).setups
+    assert (setup.seconds.n, setup.floor.n) == (0, 0), "a mean over some of the seeds"
     assert found_in(only([*half, *runs(spec, engine="packed")])) == {"loop · fp32": None, "packed · fp32": 1.0}
 
 
-def test_metrics_are_those_that_runs_are_judged_by(spec: Spec) -> None:
-    def names(way: Way) -> list[str]:
-        return list(way.metrics)
+def test_metrics_are_the_asserted_ones_or_the_main_one(spec: Spec) -> None:
+    def names(setup: Setup) -> list[str]:
+        return list(setup.metrics)
 
     judged, unjudged = only(runs(spec)), only(runs(spec, verdicts=()))
-    assert [["f1"], [unjudged.ways[0].records[0].quality[0].name]] == [names(t.ways[0]) for t in (judged, unjudged)]
+    assert [["f1"], [unjudged.setups[0].records[0].quality[0].name]] == [names(t.setups[0]) for t in (judged, unjudged)]
 
 
-def test_the_table_fits_a_terminal_and_names_everything(spec: Spec) -> None:
+def test_the_table_fits_a_terminal_and_shows_everything(spec: Spec) -> None:
     times = times_to_metric([*runs(spec, engine="trainer"), *runs(spec, engine="packed", machine=OTHER)])
     shown = text(times)
     for part in ("xeon-2c-24g-012345", "epyc-8c-64g-fedcba", "trainer · fp32", "packed · fp32", "f1 0.90", "20.10"):
@@ -187,7 +187,7 @@ def test_the_table_fits_a_terminal_and_names_everything(spec: Spec) -> None:
     assert max(map(len, text(times, width=80).splitlines())) <= 80
 
 
-def test_markdown_is_a_table_of_as_many_columns(spec: Spec) -> None:
+def test_markdown_has_one_row_per_line(spec: Spec) -> None:
     times = times_to_metric([*runs(spec, engine="trainer"), *runs(spec, engine="packed", seconds=(5.0,))])
     lines = [line for line in text(times, markdown=True).splitlines() if line.startswith("|")]
     assert len(lines) == 4
@@ -195,8 +195,8 @@ def test_markdown_is_a_table_of_as_many_columns(spec: Spec) -> None:
     assert "|-" in lines[1]
 
 
-def test_the_readme_says_what_the_committed_records_say() -> None:
-    """Its table is what `touchstone times results --profile small --markdown` prints."""
+def test_the_readme_table_agrees_with_the_committed_records() -> None:
+    """The table in the README is the output of `touchstone times results --profile small --markdown`."""
     records = [record for record in read_records(ROOT / "results") if record.spec.profile == "small"]
     shown = text(times_to_metric(records), width=10_000, markdown=True)
     readme = [_squeezed(line) for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]

@@ -1,10 +1,11 @@
-"""The verdict: a prediction interval with the coverage it claims, in both directions."""
+"""Verdicts: the prediction interval has the coverage it claims, in both directions."""
 
 from __future__ import annotations
 
 import datetime
 import math
 import statistics
+import sys
 
 import numpy as np
 import pytest
@@ -64,7 +65,9 @@ def test_the_band_of_a_mean_narrows_with_the_runs() -> None:
         (False, 0.99, "worse"),
     ],
 )
-def test_both_directions_fail_and_are_told_apart(higher_is_better: bool, value: float, status: str) -> None:
+def test_values_below_and_above_the_band_fail_with_different_statuses(
+    higher_is_better: bool, value: float, status: str
+) -> None:
     verdict = judge([value], expectation=expected(*REFERENCE, higher_is_better=higher_is_better))
 
     assert verdict.status == status
@@ -73,9 +76,9 @@ def test_both_directions_fail_and_are_told_apart(higher_is_better: bool, value: 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
 @pytest.mark.parametrize(("n", "k"), [(2, 1), (3, 3), (10, 1), (10, 4)])
-def test_a_correct_pipeline_is_called_wrong_once_in_a_hundred(n: int, k: int, scale: str) -> None:
+def test_the_false_alarm_rate_is_one_in_a_hundred(n: int, k: int, scale: str) -> None:
     """10,000 draws of reference and runs from one distribution. The count of false alarms is binomial with p = 0.01;
-    the bound is passed by chance once in a million."""
+    the interval is left by chance once in a million."""
     trials = 10_000
     draws = np.random.default_rng(20261123).normal(1.0, 0.1, size=(trials, n + k))
     if scale == "log":
@@ -87,10 +90,9 @@ def test_a_correct_pipeline_is_called_wrong_once_in_a_hundred(n: int, k: int, sc
     assert low <= alarms <= high
 
 
-def test_a_shift_of_five_standard_deviations_is_found_nearly_always() -> None:
-    """With 10 reference values the band of one run is 3.4 standard deviations wide to a side: 5 are found in 19 of
-    20.
-    """
+def test_judge_finds_a_shift_of_five_standard_deviations() -> None:
+    """With 10 reference values, the band of one run extends 3.4 standard deviations to each side, so that 19 in 20
+    shifts of 5 are found."""
     rng = np.random.default_rng(7)
     found = sum(
         judge([float(rng.normal(-5))], expectation=expected(*rng.normal(size=10).tolist())).status == "worse"
@@ -100,7 +102,7 @@ def test_a_shift_of_five_standard_deviations_is_found_nearly_always() -> None:
     assert found >= 850
 
 
-def test_on_a_log_scale_the_band_is_that_of_the_logarithms() -> None:
+def test_the_band_on_a_log_scale_is_computed_from_logarithms() -> None:
     ppl = (10.0, 11.0, 12.0, 13.0)
     plain = judge([math.log(11.5)], expectation=expected(*map(math.log, ppl)))
     log = judge([11.5], expectation=expected(*ppl, scale="log"))
@@ -116,7 +118,7 @@ def test_on_a_log_scale_the_band_is_that_of_the_logarithms() -> None:
     ("scale", "value"),
     [("linear", math.nan), ("linear", math.inf), ("linear", -math.inf), ("log", math.nan), ("log", math.inf)],
 )
-def test_a_run_that_diverged_is_worse_whatever_the_direction(value: float, higher_is_better: bool, scale: str) -> None:
+def test_a_diverged_run_is_worse_for_either_direction(value: float, higher_is_better: bool, scale: str) -> None:
     assert (
         judge([value], expectation=expected(*REFERENCE, scale=scale, higher_is_better=higher_is_better)).status
         == "worse"
@@ -127,7 +129,7 @@ def test_infinities_of_both_signs_are_worse() -> None:
     assert judge([math.inf, -math.inf], expectation=expected(*REFERENCE)).status == "worse"
 
 
-def test_the_band_is_clipped_for_display_alone() -> None:
+def test_the_band_is_clipped_only_for_display() -> None:
     wide = expected(0.90, 0.99, 0.95, upper=1.0, lower=0.0)
 
     verdict = judge([0.95], expectation=wide)
@@ -138,7 +140,7 @@ def test_the_band_is_clipped_for_display_alone() -> None:
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
-def test_without_spread_an_equal_value_passes_and_any_other_fails_with_the_reason(scale: str) -> None:
+def test_without_spread_only_an_equal_value_passes(scale: str) -> None:
     constant = expected(0.7, 0.7, 0.7, scale=scale)
 
     assert judge([0.7], expectation=constant).status == "as-expected"
@@ -152,28 +154,35 @@ def test_without_spread_an_equal_value_passes_and_any_other_fails_with_the_reaso
 @pytest.mark.parametrize(
     ("expectation", "reason"), [(None, "calibrate"), (expected(0.8), "a single reference value has no spread")]
 )
-def test_without_a_usable_expectation_there_is_no_verdict(expectation: Expectation | None, reason: str) -> None:
+def test_judge_gives_no_verdict_without_a_usable_expectation(expectation: Expectation | None, reason: str) -> None:
     verdict = judge([0.8], expectation=expectation, metric="f1")
 
     assert (verdict.status, verdict.metric, verdict.failed) == ("no-expectation", "f1", False)
     assert reason in verdict.explanation
 
 
-def test_runs_of_one_seed_are_said_to_spread_less_than_seeds_do() -> None:
+def test_the_explanation_mentions_that_all_reference_runs_share_a_seed() -> None:
     published = Published(sources=tuple(Card(name=str(i), url="u") for i in range(5)))
     verdict = judge([0.81], expectation=expected(*REFERENCE, seeds=(42,) * 5, provenance=published))
 
     assert "all of seed 42" in verdict.explanation
 
 
-def test_nothing_to_judge_is_an_error() -> None:
+def test_judge_refuses_an_empty_list_and_a_wrong_confidence() -> None:
     with pytest.raises(ValueError, match="no values"):
         judge([], expectation=None)
     with pytest.raises(ValueError, match="confidence 1"):
         judge([0.8], expectation=expected(*REFERENCE), confidence=1)
 
 
-def test_a_verdict_survives_json() -> None:
+def test_judge_names_the_extra_that_installs_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+
+    with pytest.raises(ModuleNotFoundError, match=r'scipy is not installed: pip install "touchstone\[suite\]"'):
+        judge([0.8], expectation=expected(*REFERENCE))
+
+
+def test_a_verdict_is_the_same_after_json() -> None:
     for value in (0.8, math.inf, math.nan):
         verdict = judge([value], expectation=expected(*REFERENCE))
 
@@ -182,34 +191,34 @@ def test_a_verdict_survives_json() -> None:
 
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_a_target_is_the_worse_end_of_a_one_sided_interval_and_may_be_passed(higher_is_better: bool, k: int) -> None:
+def test_a_target_is_the_worse_end_of_a_one_sided_interval_and_may_be_exceeded(higher_is_better: bool, k: int) -> None:
     mean, sd = statistics.fmean(REFERENCE), statistics.stdev(REFERENCE)
     half = 2.131846786326649 * sd * math.sqrt(1 / k + 1 / 5)  # t of 4 degrees of freedom at 0.95: 2.132 in tables
     sign = 1 if higher_is_better else -1
     target = expected(*REFERENCE, higher_is_better=higher_is_better, target=True)
 
     def verdict(distance: float) -> Verdict:
-        """Of a value so far to the better side of the mean."""
+        """Judge a value at this distance from the mean, on the better side."""
         return judge([mean + sign * distance] * k, expectation=target)
 
     end = pytest.approx(mean - sign * half, rel=1e-10)
     assert ((verdict(0).low, verdict(0).high)) == (end, None) if higher_is_better else (None, end)
     assert [verdict(distance).status for distance in (0.5, 0, -0.999 * half)] == ["as-expected"] * 3
     assert verdict(-1.001 * half).status == "worse"
-    assert "the worse end of what the closed division reaches: one-sided 95%" in verdict(0).explanation
+    assert "the target from the closed division: one-sided 95%" in verdict(0).explanation
     assert Verdict.model_validate_json(verdict(0).model_dump_json()) == verdict(0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_a_run_that_diverged_reaches_no_target(value: float, higher_is_better: bool) -> None:
+def test_a_diverged_run_misses_its_target(value: float, higher_is_better: bool) -> None:
     target = expected(*REFERENCE, higher_is_better=higher_is_better, target=True)
 
     assert judge([value], expectation=target).status == "worse"
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
-def test_a_target_without_spread_is_reached_by_an_equal_value_and_by_a_better_one(scale: str) -> None:
+def test_equal_and_better_values_reach_a_target_without_spread(scale: str) -> None:
     constant = expected(0.7, 0.7, 0.7, scale=scale, target=True)
 
     assert [judge([value], expectation=constant).status for value in (0.7, 0.8, 0.69)] == [
@@ -222,8 +231,8 @@ def test_a_target_without_spread_is_reached_by_an_equal_value_and_by_a_better_on
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
 @pytest.mark.parametrize(("n", "k"), [(2, 1), (3, 3), (10, 1)])
-def test_the_closed_recipe_reaches_its_target_19_times_in_20(n: int, k: int, scale: str) -> None:
-    """10,000 draws; the bound is passed by chance once in a million."""
+def test_19_in_20_closed_runs_reach_the_target(n: int, k: int, scale: str) -> None:
+    """10,000 draws; the interval is left by chance once in a million."""
     draws = np.random.default_rng(5).normal(1.0, 0.1, size=(10_000, n + k))
     if scale == "log":
         draws = np.exp(draws)

@@ -1,4 +1,4 @@
-"""Jobs that go wrong in one way each, for `test_running`: they run in processes of their own."""
+"""Jobs for `test_running`, each of which goes wrong in one way. They run in separate processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def leave(payload: Message, send: Any) -> Message:
     os._exit(3)
 
 
-def leave_politely(payload: Message, send: Any) -> Message:
+def leave_by_sys_exit(payload: Message, send: Any) -> Message:
     sys.exit("that is enough")
 
 
@@ -91,7 +91,7 @@ def run_out_of_memory(payload: Message, send: Any) -> Message:
 
 
 def hang(payload: Message, send: Any) -> Message:
-    """With a child that ignores the polite signal, as does the job itself."""
+    """Hang with a child. Both ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen(
         [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
@@ -106,11 +106,11 @@ def leave_a_child_behind(payload: Message, send: Any) -> Message:
     return {"pids": [child.pid]}
 
 
-# What stands in for a training run, so that the suite around it can be tried in no time.
+# Jobs that replace a training run, so that tests of the suite are fast.
 
 
 def replay(payload: Message, send: Any) -> Message:
-    """The record of another run, as if this one had made it with its own seed."""
+    """Return the record of another run with this seed."""
     send({"phase": "train", "step": 1, "steps": 2, "loss": 1.5, "score": None})
     record = json.loads(Path(os.environ["REPLAYED"]).read_text(encoding="utf-8"))
     return {"record": record | {"seed": payload["seed"]}}
@@ -138,7 +138,7 @@ def second_hangs(payload: Message, send: Any) -> Message:
 
 
 def blocks_results(payload: Message, send: Any) -> Message:
-    """A file stands where the record's folder would be."""
+    """Put a file in the place of the record's folder."""
     result = replay(payload, send)
     results, hardware = Path(os.environ["RESULTS"]), result["record"]["hardware"]
     results.mkdir()

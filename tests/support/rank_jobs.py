@@ -1,4 +1,4 @@
-"""Jobs for several ranks, for `test_launching`: each rank runs them in a process that a launcher started."""
+"""Jobs for several ranks, for `test_launching`. Each rank runs in a process that a launcher started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Message = dict[str, Any]
 
 
 def talk(payload: Message, send: Any) -> Message:
-    """Everything that ranks say to each other, and then small runs."""
+    """Return the results of all kinds of communication between ranks, and then of small runs."""
     ranks = Ranks.current()
     send({"step": 1})
     talk = {
@@ -29,15 +29,15 @@ def talk(payload: Message, send: Any) -> Message:
         "seeds": ranks.each(ranks.seed(7)),
     }
     summaries = [summary(train(**case)) for case in payload["cases"]]
-    # A list: every rank must hear of all.
-    agreed = all([ranks.from_first(lambda told=told: told) == told for told in summaries])  # type: ignore[misc]  # noqa: C419
+    # A list, not a generator: every rank must take part in every call.
+    agreed = all([ranks.from_first(lambda own=own: own) == own for own in summaries])  # type: ignore[misc]  # noqa: C419
     return talk | {"runs": summaries, "all_know": [bool(one) for one in ranks.each(agreed)]}
 
 
 def train(
     *, engine: str, task: str, recipe: Message, train: int, dropout: float = 0.0, save: str = "", stop: bool = False
 ) -> TrainingRun:
-    """`stop`: it is interrupted on all ranks after the second epoch, when the first is saved."""
+    """Train; with `stop`, interrupt all ranks after the second epoch, when the first is saved."""
     evaluations = 0
 
     def report(progress: Progress) -> None:
@@ -60,7 +60,7 @@ def train(
 
 
 def summary(run: TrainingRun) -> Message:
-    """Plain data of a run, without times and memory."""
+    """Return a run as plain data, without times and memory."""
     weights = [] if run.model is None else [float(value.double().norm()) for value in run.model.state_dict().values()]
     return {
         "losses": [point.loss for point in run.trajectory],

@@ -1,4 +1,4 @@
-"""Small valid specs, records and machines, to be varied by tests."""
+"""Small valid specs, records and machines, which tests vary."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from touchstone.engines.training import Evaluation, Point, TrainingRun
+from touchstone.engines.training import Evaluation, Execution, Point, Precision, TrainingRun
 from touchstone.engines.work import Work
 from touchstone.pipelines.pipeline import Score
 from touchstone.records.efficiency import Efficiency, Rate, Rates, efficiency_of
-from touchstone.records.machine import Energy, Hardware, Software
-from touchstone.records.record import Launch, Record, SuiteVersion, make_record
+from touchstone.records.energy import Energy
+from touchstone.records.machine import Hardware, Software, SuiteVersion
+from touchstone.records.record import Finished, Launch, Record
 from touchstone.specs.spec import Spec, load_spec
 
 SPEC = """
@@ -56,7 +57,7 @@ division = "open"
 batch_size = 8
 learning_rate = 2e-3
 """
-"""A variant of the open division, to be added to `SPEC`."""
+"""A variant of the open division, to append to `SPEC`."""
 
 
 def write_spec(folder: Path, *, text: str = SPEC, name: str = "ner") -> Path:
@@ -70,7 +71,7 @@ def sample_spec(folder: Path, *, variant: str | None = None) -> Spec:
 
 
 def open_spec(folder: Path) -> Spec:
-    """Of the same file name as `sample_spec`, with a variant of the open division."""
+    """Return a variant of the open division, from a file with the name of `sample_spec`'s."""
     return load_spec(write_spec(folder, text=SPEC + OPEN), profile="embedded", variant="fast")
 
 
@@ -122,18 +123,18 @@ def training_run(*, f1: float = 0.9, seconds: float = 10.0, steps: int = 5) -> T
         padded_tokens=1200,
         host_bytes=[2**29],
         parameters=10_000,
-        probes={"before": [], "after": []},
+        sample_outputs={"before": [], "after": []},
     )
 
 
 def rates(**changes: Any) -> Rates:
-    """200 GFLOP/s of products, 50 GB/s of memory."""
+    """Return rates of 200 GFLOP/s for products and 50 GB/s for memory."""
     found: dict[str, Any] = {"gemm": (200e9, "512 x 512"), "attention": (100e9, "sdpa"), "memory": (50e9, "copy")}
     return Rates(**{name: Rate(per_second=value, source=source) for name, (value, source) in found.items()} | changes)
 
 
 def work(**changes: Any) -> Work:
-    """At these rates 0.5 s of arithmetic and 0.1 s of AdamW."""
+    """Return work of 0.5 s of arithmetic and 0.1 s of AdamW at the rates above."""
     return Work(**{"flops": 1e11, "optimizer_bytes": 5 * 10**9, "state_bytes": 160_000} | changes)
 
 
@@ -141,21 +142,22 @@ def efficiency(*, seconds: float = 10.0) -> Efficiency:
     return efficiency_of(work(), rates=rates(), train_seconds=seconds)
 
 
-def record(spec: Spec, *, seed: int = 0, run: TrainingRun | None = None, **changes: Any) -> Record:
+def record(
+    spec: Spec, *, seed: int = 0, run: TrainingRun | None = None, precision: Precision = "fp32", **changes: Any
+) -> Record:
+    """Return a record; `changes` are fields of `Finished`."""
+    run = run or training_run()
     fields: dict[str, Any] = {
-        "run": run or training_run(),
-        "seed": seed,
         "engine": "loop",
-        "implementation": "reference",
-        "precision": "fp32",
         "dataset_fingerprint": "sha256:abc",
         "verdicts": (),
-        "efficiency": efficiency(seconds=(run or training_run()).phases["train"]),
-        "energy": Energy(joules=None, source=None, reason="no counter"),
+        "efficiency": efficiency(seconds=run.phases["train"]),
+        "energy": Energy.unknown("no counter"),
         "hardware": hardware(),
         "software": software(),
         "suite": SuiteVersion(version="0.1.0", commit=None, dirty=None),
         "started": datetime(2026, 1, 1, 12, 0, tzinfo=UTC),
         "finished": datetime(2026, 1, 1, 12, 1, tzinfo=UTC),
     }
-    return make_record(spec, **(fields | changes))
+    execution = Execution(seed=seed, precision=precision)
+    return Record.of(Finished(spec=spec, run=run, execution=execution, **fields | changes))

@@ -1,4 +1,4 @@
-"""A source of short pairs of texts, and encoder-decoders that take milliseconds to train."""
+"""A source of short pairs of texts, and encoder-decoder models that train in milliseconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = list(dict.fromkeys([*ENGLISH, *FRENCH, ":", "sum"]))
 
 
 def pairs(n: int, *, offset: int = 0) -> tuple[list[str], list[str]]:
-    """n sentences of two to six words with their translations, without any generator."""
+    """Make n sentences of two to six words with their translations, without random numbers."""
     chosen = [[(i * 7 + k * (3 + i % 5)) % 10 for k in range(2 + i % 5)] + [10] for i in range(offset, offset + n)]
     return [" ".join(ENGLISH[k] for k in row) for row in chosen], [" ".join(FRENCH[k] for k in row) for row in chosen]
 
@@ -43,8 +43,10 @@ def tiny_tokenizer(*, ends: bool = True) -> PreTrainedTokenizerFast:
 
 
 class TinyPairs:
-    """`train` and `validation` of the given sizes, as sentences and translations or as documents (of four sentences)
-    and summaries (the first three words of each); `extra` pairs come first in validation.
+    """Splits of the given sizes: sentences with translations, and documents with summaries.
+
+    A document has four sentences; its summary is its first three words. `extra` pairs come first in the validation
+    split.
     """
 
     def __init__(

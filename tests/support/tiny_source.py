@@ -1,4 +1,4 @@
-"""A source of a handful of sentences, and a model that takes milliseconds to train."""
+"""A source of a few sentences, and a model that trains in milliseconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIECES = ["ada", "##lyn", "grace", "alan", "bar", "##bar", "##a", "paris", "##vi
 
 
 def sentences(n: int, *, offset: int = 0) -> tuple[list[list[str]], list[list[int]]]:
-    """n sentences of one to three clauses, without any generator."""
+    """Make n sentences of one to three clauses, without random numbers."""
     words: list[list[str]] = []
     tags: list[list[int]] = []
     for i in range(offset, offset + n):
@@ -36,7 +36,7 @@ def sentences(n: int, *, offset: int = 0) -> tuple[list[list[str]], list[list[in
 
 
 def questions(words: list[list[str]]) -> dict[str, list[Any]]:
-    """Of each sentence "PERSON VERB" as a question, and the place as the answer, both of one of its clauses."""
+    """Make a question and answer from one clause of each sentence: "PERSON VERB", and the place."""
     rows: dict[str, list[Any]] = {"question": [], "context": [], "answers": []}
     for i, sentence in enumerate(words):
         context = " ".join(sentence)
@@ -69,7 +69,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 class TinySource:
-    """`train` and `validation` of the given sizes; `extra` sentences (words, tags) come first in validation."""
+    """Splits of the given sizes. `extra` sentences (words, tags) come first in the validation split."""
 
     def __init__(
         self,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+DESCRIPTION = "Show how long each engine, precision and division trained to reach the expected metric, from records."
 EPILOG = """\
-what you see:
-  for every task of each machine the ways in which it was trained (engine,
-  precision, several processes, the open division's recipe), with the metric
-  that its runs are judged by and the seconds of training, as mean and standard
-  deviation over seeds; the floor (the least time in which the machine could do
-  that work) as a percentage of the seconds; and how many times as fast a way is
-  as the first: Trainer, where it was run, else the slowest.
+output:
+  One table for every machine. Each row is one way in which a task was trained:
+  an engine, a precision, a number of processes, or the recipe of the open
+  division. Columns:
+    expected metric  mean and standard deviation over seeds
+    training [s]     seconds of training, mean and standard deviation over seeds
+    of floor         the shortest time in which the machine could do the same
+                     work, as a percentage of the training time
+    x first          speed-up over the first row of the task, which is Trainer
+                     if it was run and the slowest row otherwise
 
-  Only runs that ended as expected, and alone on the machine, have a time to the
-  expected metric; of others it says why not. Nothing is judged: whether two
-  machines or engines differ by more than noise is what `compare` says.
+  A row has a speed-up only if all its runs reached the expected metric and had
+  the machine to themselves; otherwise the reason is shown. Nothing is judged:
+  use `touchstone compare` to see whether a difference is more than noise.
 
 examples:
   touchstone times results/xeon-2c-24g-1f3a9c
@@ -23,44 +28,29 @@ examples:
   touchstone times results/ --markdown > times.md
 
 exit codes:
-  0 shown; 2 there is no such record, or one cannot be read.
+  0 success; 2 a record does not exist or cannot be read.
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str) -> None:
-    parser = subparsers.add_parser(
-        name,
-        help="how long each engine trained to the expected metric",
-        description="Shows how long each way to train a task took to the expected metric, from records.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("records", metavar="RECORDS", nargs="+", help="records, or directories of records")
-    parser.add_argument("--profile", metavar="NAME", help="of this profile alone")
-    parser.add_argument("--markdown", action="store_true", help="write Markdown's tables")
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("records", metavar="RECORDS", nargs="+", help="record files, or directories of them")
+    parser.add_argument("--profile", metavar="NAME", help="show runs of this profile only")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
 
 
 def run(options: argparse.Namespace) -> int:
-    import sys
-    from pathlib import Path
-
-    from touchstone.cli.terminal import console
+    from touchstone.cli.shared import console
     from touchstone.comparing.times import render_times, times_to_metric
     from touchstone.records.record import RecordError, read_records
 
-    try:
-        records = [record for place in options.records for record in read_records(Path(place))]
-        profiles = sorted({record.spec.profile for record in records})
-        if options.profile is not None:
-            records = [record for record in records if record.spec.profile == options.profile]
-        if not records:
-            raise RecordError(f"no record is of profile {options.profile!r}: there are {', '.join(profiles)}")
-    except RecordError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    records = [record for place in options.records for record in read_records(Path(place))]
+    profiles = sorted({record.spec.profile for record in records})
+    if options.profile is not None:
+        records = [record for record in records if record.spec.profile == options.profile]
+    if not records:
+        raise RecordError(f"there is no record of profile {options.profile!r}; profiles found: {', '.join(profiles)}")
     output = console()
     if options.markdown:
-        output.width = 10_000  # a row is a line
+        output.width = 10_000  # keep each row on one line
     render_times(times_to_metric(records), output, markdown=options.markdown)
     return 0

@@ -1,1 +1,1 @@
-"""Two sets of records side by side."""
+"""Compare records: two sides (`compare`), and training times of all setups (`times`)."""

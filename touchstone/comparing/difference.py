@@ -1,13 +1,12 @@
-"""Is one sample of figures worse than another? Significance and a least effect, both: neither alone is worth a
-decision.
+"""Decide whether one sample of figures is worse than another, by significance and by the size of the effect.
 
-* Two samples of n >= 2 seeds each are compared by Welch's t-test (Welch 1947), two-sided: of times, memory and joules
-  by their logarithms, so that it is the ratio that is tested; of metrics as they are. With one seed on a side there is
-  no spread to test by, and no verdict.
-* A difference counts if p < 0.01 *and* it is large enough to matter: for costs more than 5 % and more than the spread
-  of single runs (one pooled standard deviation); for metrics more than one pooled standard deviation of the seeds,
-  since a smaller one is less than what another seed does.
-* Each verdict is a false alarm at most once in a hundred times; of many verdicts some will be.
+* Two samples of n >= 2 seeds each are compared by a two-sided Welch's t-test (Welch 1947). Times, memory and energy are
+  compared by their logarithms, so that the test is about their ratio; metrics are compared directly. With one seed on
+  a side the spread is unknown, so there is no verdict.
+* A difference counts if p < 0.01 *and* it is large enough to matter: for costs, more than 5% and more than the spread
+  of single runs (one pooled standard deviation); for metrics, more than one pooled standard deviation of the seeds,
+  because another seed changes a metric by as much.
+* Each verdict is a false alarm in at most 1 of 100 cases, so expect some among many verdicts.
 """
 
 from __future__ import annotations
@@ -19,28 +18,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
-
 ALPHA = 0.01
-LEAST_COST = 0.05
-"""Times of the same code on the same machine drift by this much from run to run (observ#181: 25 of 56 benchmarks by
-more).
-"""
+MIN_COST_CHANGE = 0.05
+"""Times of the same code on the same machine drift by this much (observ#181: 25 of 56 benchmarks drift by more)."""
 EQUAL = 1e-9
-"""Relative difference that is rounding, and no difference."""
+"""Relative difference below which two values count as equal."""
 
 Outcome = Literal["better", "worse", "same", "no verdict"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The figures of one side, one a seed, or none where it was not measured."""
+    """The figures of one side, one per seed; empty if the figure was not measured."""
 
     values: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Sample:
-        """None where a run lacks its value: a mean over some of the seeds would be of another set."""
+        """Build a sample. It is empty if any value is None, because a mean over some of the seeds is not comparable."""
         found = tuple(values)
         return cls(() if None in found else tuple(value for value in found if value is not None))
 
@@ -57,14 +52,17 @@ class Sample:
 
     @property
     def sd(self) -> float | None:
-        """None of fewer than two values, or where one is not finite."""
+        """The standard deviation; None for fewer than two values, or if a value is not finite."""
         return statistics.stdev(self.values) if self.n > 1 and all(map(math.isfinite, self.values)) else None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of B against A. `ratio` is B / A of the means, None where it has no meaning; `p` None where nothing could be
-    tested.
+    """The difference of B from A.
+
+    Attributes:
+        ratio: B / A of the means, or None if it is undefined.
+        p: p-value of the test, or None if nothing was tested.
     """
 
     outcome: Outcome
@@ -74,7 +72,7 @@ class Difference:
 
 
 def cost_difference(a: Sample, b: Sample) -> Difference:
-    """Of positive figures of which less is better: seconds, bytes, joules."""
+    """Compare positive figures for which less is better: seconds, bytes, joules."""
     ratio = b.mean / a.mean if a.values and b.values and a.mean > 0 else None
     if ratio is None or min(*a.values, *b.values) <= 0:
         return Difference("no verdict", "not measured on both sides", ratio, None)
@@ -85,12 +83,12 @@ def cost_difference(a: Sample, b: Sample) -> Difference:
     if p is None:
         return _without_spread(a, b, ratio)
     change = math.exp(abs(statistics.fmean(logs_b) - statistics.fmean(logs_a))) - 1
-    least = max(LEAST_COST, math.exp(spread) - 1)
+    least = max(MIN_COST_CHANGE, math.exp(spread) - 1)
     return _decide(p, change > least, worse=ratio > 1, ratio=ratio, least=f"{least:.0%}")
 
 
 def quality_difference(a: Sample, b: Sample, *, higher_is_better: bool) -> Difference:
-    """Of a metric. What is not finite on one side alone is worse there."""
+    """Compare a metric. If only one side has values that are not finite, that side is worse."""
     ratio = b.mean / a.mean if a.values and b.values and a.mean not in (0, math.inf) else None
     finite_a, finite_b = (all(map(math.isfinite, sample.values)) for sample in (a, b))
     if a.values and b.values and finite_a != finite_b:
@@ -109,32 +107,34 @@ def quality_difference(a: Sample, b: Sample, *, higher_is_better: bool) -> Diffe
 def _without_spread(a: Sample, b: Sample, ratio: float | None) -> Difference:
     if math.isclose(a.mean, b.mean, rel_tol=EQUAL):
         return Difference("same", "equal in all runs", ratio, None)
-    return Difference("no verdict", "no spread to test by", ratio, None)
+    return Difference("no verdict", "no spread, so no test is possible", ratio, None)
 
 
 def _decide(p: float, large: bool, *, worse: bool, ratio: float | None, least: str) -> Difference:
     chance = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
     if p >= ALPHA:
-        return Difference("same", f"{chance}: no difference shown", ratio, p)
+        return Difference("same", f"{chance}: not significant", ratio, p)
     if not large:
-        return Difference("same", f"{chance}, but less than {least}: too small to count", ratio, p)
-    return Difference("worse" if worse else "better", f"{chance}, more than {least}", ratio, p)
+        return Difference("same", f"{chance}, but the change is below {least}", ratio, p)
+    return Difference("worse" if worse else "better", f"{chance}, and the change is above {least}", ratio, p)
 
 
 def _too_few(a: Sample, b: Sample) -> str | None:
     if not a.n or not b.n:
         return "not measured on both sides"
-    return "n=1: no verdict" if min(a.n, b.n) == 1 else None
+    return "one seed: no verdict" if min(a.n, b.n) == 1 else None
 
 
 def _welch(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, float]:
-    """p and the pooled standard deviation; no p where neither side spreads beyond rounding."""
+    """Return p and the pooled standard deviation; p is None if neither side has a spread beyond rounding."""
     spread = math.sqrt(
         ((len(a) - 1) * statistics.variance(a) + (len(b) - 1) * statistics.variance(b)) / (len(a) + len(b) - 2)
     )
     if spread <= EQUAL * max(abs(value) for value in (*a, *b)):
         return None, spread
+    from scipy import stats  # part of touchstone[suite]; slow to import
+
     with warnings.catch_warnings():
-        # scipy warns when one side does not spread; the other one does, and that is enough for the test.
+        # SciPy warns if one side has no spread. The other side has, which is enough for the test.
         warnings.filterwarnings("ignore", message="Precision loss occurred", category=RuntimeWarning)
         return float(stats.ttest_ind(a, b, equal_var=False).pvalue), spread

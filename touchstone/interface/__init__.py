@@ -1,1 +1,1 @@
-"""A session of `pytest suite/`: its options, what it runs, what a person sees."""
+"""The user interface of a `pytest suite/` session: its options, its plan, and its output."""

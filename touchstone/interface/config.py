@@ -1,4 +1,4 @@
-"""What one `pytest suite/` session was asked for and what it has found so far."""
+"""The configuration of a `pytest suite/` session, and the results it has collected so far."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ import pytest
 from touchstone.interface import options
 from touchstone.interface.options import OptionError, Overrides
 
-if TYPE_CHECKING:  # both import torch, which a session of properties alone may not need
+if TYPE_CHECKING:  # slow to import, and a session that only runs properties does not need them
     from touchstone.runs.trials import Result, Trial
     from touchstone.specs.verdict import Verdict
 
 
 Mean: TypeAlias = "tuple[str, str, str, Verdict]"
-"""Of several seeds: the spec's name, the engine, the seeds in words, and what their mean says."""
+"""The verdict on the mean over several seeds: (spec name, engine, description of the seeds, verdict)."""
 
 
 @dataclass
 class SuiteConfig:
+    """The checked options of a session, its trials, and its results.
+
+    Attributes:
+        workers: number of pytest-xdist processes that run tests at the same time.
+        found: results of the runs that have finished.
+        means: verdicts on the means over seeds.
+        problem: an error in the options that was found when the specs were read.
+    """
+
     profile: str
     tasks: list[str]
     engines: list[str]
@@ -41,19 +50,21 @@ class SuiteConfig:
     push_to: str | None
     launcher: tuple[str, ...]
     workers: int
-    """Processes of pytest-xdist's that run tests at the same time."""
     found: list[Result] = field(default_factory=list)
     means: list[Mean] = field(default_factory=list)
     problem: str | None = None
-    """What is wrong with the options as far as only the specs can tell."""
     _trials: list[Trial] | None = None
     _logs: Path | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> SuiteConfig:
-        """Raises OptionError: a value that cannot be meant."""
+        """Check the options of a session.
+
+        Raises:
+            OptionError: a value is wrong.
+        """
         get = config.getoption
-        if not get("spec"):  # a spec of one's own may have profiles of its own
+        if not get("spec"):  # a user's spec may define other profiles
             options.one_of(get("profile"), options.PROFILES, option="--profile", what="profile")
         device = options.resolve_device(get("device"))
         files = [Path(file).expanduser().resolve() for file in get("spec")]
@@ -61,7 +72,7 @@ class SuiteConfig:
             raise OptionError(f"--spec {missing[0]}: there is no such file")
         save = get("save")
         if get("resume") and save is None:
-            raise OptionError("--resume: goes on from the checkpoints in --save DIR; name that directory too")
+            raise OptionError("--resume continues from the checkpoints in --save DIR; also give --save")
         results = get("results")
         return cls(
             profile=get("profile"),
@@ -84,10 +95,10 @@ class SuiteConfig:
         )
 
     def trials(self) -> list[Trial]:
-        """In a fixed order. Imports torch and reads the specs.
+        """Return the trials of this session in a fixed order. Imports torch and reads the specs.
 
         Raises:
-            OptionError: what is asked for does not exist.
+            OptionError: a task, variant, profile or engine does not exist, or a spec is not valid.
         """
         if self._trials is None:
             from touchstone.interface import plan
@@ -114,25 +125,20 @@ class SuiteConfig:
             except SpecError as error:
                 raise OptionError(str(error)) from error
             self._trials = plan.make_trials(
-                specs,
-                engines=plan.choose_engines(self.engines),
-                seeds=self.seeds,
-                named=self.tasks,
-                overrides=overrides,
-                conditions=conditions,
+                specs, engines=self.engines, seeds=self.seeds, overrides=overrides, conditions=conditions
             )
             if self.push_to is not None and (n := len(self._trials)) != 1:
                 raise OptionError(
-                    f"--push-to {self.push_to}: one repository holds one model, and this would train {n}; "
+                    f"--push-to {self.push_to}: a repository holds one model, but this session would train {n}; "
                     "choose one with --task, --engine and --seeds"
                 )
         return self._trials
 
     def check_directories(self) -> None:
-        """Hours of training must not end in a folder that takes no record, or no checkpoint.
+        """Check before training that records and checkpoints can be written.
 
         Raises:
-            OptionError: one that cannot be written to.
+            OptionError: a directory is not writable.
         """
         options.check_writable(self.results, option="--results", what="record")
         if self.save_dir is not None:
@@ -140,22 +146,23 @@ class SuiteConfig:
 
     @property
     def logs(self) -> Path:
-        """A directory for the output of this session's runs. Those of runs that went well are removed."""
+        """The directory for the output of runs. The output of successful runs is removed."""
         if self._logs is None:
             self._logs = Path(tempfile.mkdtemp(prefix="touchstone-"))
         return self._logs
 
     def remove_empty_logs(self) -> None:
-        """Leave nothing behind but the output of runs that failed."""
+        """Remove the directory unless it holds the output of failed runs."""
         if self._logs is not None and not any(self._logs.iterdir()):
             self._logs.rmdir()
 
     def divisions(self) -> list[str]:
-        """A line where something of the open division is to be trained; none before the specs are read."""
+        """Return a line that names the trials of the open division, if there are any. Empty before `trials()`."""
         names = dict.fromkeys(trial.spec.name for trial in self._trials or () if trial.spec.division == "open")
         return [f"open division (another recipe, to the same quality): {', '.join(names)}"] if names else []
 
     def header(self) -> str:
+        """Summarize the session in one line."""
         threads = os.environ.get("OMP_NUM_THREADS")
         seeds = ",".join(map(str, self.seeds))
         parts = [

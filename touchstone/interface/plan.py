@@ -1,4 +1,4 @@
-"""From options to trials: which specs, on which engines, with which seeds. It imports torch, the options do not."""
+"""Plan a session: turn its options into trials, which are specs on engines with seeds. Importing it imports torch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,27 @@ from touchstone.runs.trials import Conditions, Trial
 from touchstone.specs.spec import Spec, available_specs, load_spec, profiles, variants
 
 COURSE_ENGINES = ("trainer", "loop")
+SECOND_ENGINE_TASKS = ("token-classification", "translation")
+"""The tasks that both course engines train by default.
+
+The engines compute the same updates (suite/reproducibility proves it on small runs), so a default session does not
+train everything twice. These two cover both kinds of model and evaluation: an encoder that is scored by its logits, and
+an encoder-decoder that is scored by the text it generates. They are the cheapest tasks of each kind.
+"""
 
 
 def choose_specs(tasks: Sequence[str], *, profile: str, files: Sequence[Path] = ()) -> list[Spec]:
-    """The specs that are asked for, in a fixed order; all tasks and variants of the profile where none is named, but
-    not those of the open division, which are trained only where they are named.
+    """Return the chosen specs in a fixed order.
 
-    A task that is named without a variant means its main spec. With `files` only these are run, narrowed to `tasks`
-    where some are named.
+    Args:
+        tasks: names of specs. A task without a variant means its main spec. If empty, all specs and variants of the
+            profile are chosen except those of the open division, which are trained only if they are named.
+        profile: name of the profile.
+        files: spec files to use instead of the suite's own.
 
     Raises:
-        OptionError: there is no such task, variant or profile.
-        SpecError: a spec cannot be used.
+        OptionError: a task, variant or profile does not exist.
+        SpecError: a spec is not valid.
     """
     names: list[str | Path] = list(files) or list(available_specs())
     one_of(profile, dict.fromkeys(p for name in names for p in profiles(name)), option="--profile", what="profile")
@@ -76,19 +85,22 @@ def make_trials(
     *,
     engines: Sequence[str],
     seeds: Sequence[int],
-    named: Sequence[str],
     overrides: Overrides,
     conditions: Conditions,
 ) -> list[Trial]:
-    """Every spec on every engine with every seed, in this order.
+    """Return the trials of a session, ordered by spec, engine and seed.
 
     Args:
-        named: the specs that were asked for by name. Of the others a variant is trained by the first engine alone:
-            it differs from its task in what engines know nothing of.
+        engines: names of engines, each of which trains every spec. If empty, `trainer` trains every spec and `loop`
+            trains the main specs of `SECOND_ENGINE_TASKS`.
+
+    Raises:
+        OptionError: an engine does not exist.
     """
+    chosen = choose_engines(engines)
     return [
         Trial(spec.overridden(**overrides.given(spec.task)), engine, seed, conditions)
         for spec in specs
-        for engine in (engines[:1] if spec.variant and spec.name not in named else engines)
+        for engine in (chosen if engines or spec.name in SECOND_ENGINE_TASKS else chosen[:1])
         for seed in seeds
     ]

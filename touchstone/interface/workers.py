@@ -1,7 +1,7 @@
-"""`pytest suite/ -n N`: N runs at a time, each in a process of pytest-xdist's with its share of the machine's cores.
+"""Support for `pytest suite/ -n N`: N runs at a time in pytest-xdist workers, each with its share of the cores.
 
-What a worker finds, the session that prints hears of as an attribute of the test's report. Runs of one spec and engine
-stay with one worker, which judges their mean.
+Workers return their results to the main process as an attribute of the test report. All runs of one spec on one engine
+go to the same worker, which judges their mean.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import pytest
 
 from touchstone.runs.isolation import Message
 
-if TYPE_CHECKING:  # these import torch, which reads OMP_NUM_THREADS as it is loaded
+if TYPE_CHECKING:  # these import torch, which reads OMP_NUM_THREADS when it is loaded
     from touchstone.interface.config import Mean, SuiteConfig
     from touchstone.runs.trials import Result, Trial
 
 FOUND = pytest.StashKey[Message]()
-"""What a test found, in plain data: on the test's own stash, then in its report."""
+"""The result of a test as JSON data: first in the stash of the test item, then in its report."""
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -30,12 +30,12 @@ def is_worker(config: pytest.Config) -> bool:
 
 
 def distributes(config: pytest.Config) -> bool:
-    """Whether this session leaves its tests to workers."""
+    """Whether this is the main process of a session whose tests run in workers."""
     return not is_worker(config) and getattr(config.option, "dist", "no") != "no"
 
 
 def share_cores(config: pytest.Config) -> None:
-    """In a worker, before torch is loaded: two threads on one core wait for each other most of the time."""
+    """Limit the threads of a worker to its share of the cores. Call it before torch is imported."""
     if is_worker(config):
         from touchstone.records.machine import WORKERS, usable_threads
 
@@ -43,13 +43,13 @@ def share_cores(config: pytest.Config) -> None:
 
 
 def group_of(nodeid: str) -> str:
-    """Tests of one group are one worker's: the runs of a spec on an engine, and their mean. Others are their own."""
+    """Return the group of a test. A group runs in one worker: the runs of a spec on an engine, and their mean."""
     found = re.search(r"/test_training\.py::\w+\[(.+?)(-seed\d+)?\]$", nodeid)
     return nodeid if found is None else found[1]
 
 
-def plain(result: Result) -> Message:
-    """A result as data that passes between processes."""
+def to_json(result: Result) -> Message:
+    """Convert a result to JSON data, to pass it between processes."""
     outcome, failure = result.outcome, result.outcome.failure
     return {
         "trial": result.trial.name,
@@ -63,8 +63,8 @@ def plain(result: Result) -> Message:
     }
 
 
-def result_of(data: Message, trials: Sequence[Trial]) -> Result:
-    """The result that `plain` took apart, of one of these trials."""
+def from_json(data: Message, trials: Sequence[Trial]) -> Result:
+    """Restore a result from the data that `to_json` made. `trials` contains its trial."""
     from touchstone.records.record import Record
     from touchstone.runs.isolation import Failure, Outcome
     from touchstone.runs.trials import Result
@@ -80,36 +80,36 @@ def result_of(data: Message, trials: Sequence[Trial]) -> Result:
     )
 
 
-def plain_means(means: Sequence[Mean]) -> list[Message]:
+def means_to_json(means: Sequence[Mean]) -> list[Message]:
     return [{"of": list(of), "verdict": verdict.model_dump(mode="json")} for *of, verdict in means]
 
 
-def hear(session: SuiteConfig, data: Message) -> Result | None:
-    """Note what a worker found; the result, if it is one."""
+def receive(config: SuiteConfig, data: Message) -> Result | None:
+    """Add what a worker found to the session. Returns the result of a run, if the data holds one."""
     if not data:
         return None
     from touchstone.specs.verdict import Verdict
 
     for mean in data.get("means", []):
         name, engine, seeds = mean["of"]
-        session.means.append((name, engine, seeds, Verdict.model_validate(mean["verdict"])))
+        config.means.append((name, engine, seeds, Verdict.model_validate(mean["verdict"])))
     if "result" not in data:
         return None
-    result = result_of(data["result"], session.trials())
-    session.found.append(result)
+    result = from_json(data["result"], config.trials())
+    config.found.append(result)
     return result
 
 
 class Distributing:
-    """In a session that leaves its tests to workers: who gets which, and what they found, as they report it."""
+    """The pytest plugin of the main process: distributes tests to workers and collects their results."""
 
-    def __init__(self, config: pytest.Config, *, session: SuiteConfig) -> None:
+    def __init__(self, config: pytest.Config, *, suite: SuiteConfig) -> None:
         self.config = config
-        self.session = session
+        self.suite = suite
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """One group after the other to whoever is free. (pytest-xdist's marks of groups do nothing in pytest 9.)"""
+        """Give the next group to the next free worker. (pytest-xdist's own group marks have no effect in pytest 9.)"""
         if config.option.dist != "load":
             return None
         from xdist.scheduler import LoadScopeScheduling
@@ -121,11 +121,11 @@ class Distributing:
         return ByGroup(config, log)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        result = hear(self.session, getattr(report, "found", {}))
+        result = receive(self.suite, getattr(report, "found", {}))
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if result is None or reporter is None or self.config.get_verbosity() < 0:
             return
-        from touchstone.interface.display import as_text, columns, result_line
+        from touchstone.interface.display import as_text, result_line, terminal_width
 
         reporter.ensure_newline()
-        reporter.write_line(as_text(result_line(result), width=columns(reporter), colour=reporter.hasmarkup))
+        reporter.write_line(as_text(result_line(result), width=terminal_width(reporter), colour=reporter.hasmarkup))

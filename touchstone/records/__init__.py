@@ -1,1 +1,1 @@
-"""What goes to disk: records and what they say of the machine."""
+"""Records: what a run and its machine leave on disk."""

@@ -1,9 +1,9 @@
-"""How much of what the machine can do a run made use of: utilisation, and the floor that its time stands on.
+"""Efficiency: how much of the machine's speed a run used (utilisation), and the floor below its training time.
 
-The floor is the time that a run's necessary work takes at the rates measured on the machine itself: its arithmetic at
-the rate of matrix products, then, step by step, a pass of a dense AdamW over the whole state at the rate of memory. It
-leaves out all that might be hidden or avoided, so a run of the closed division takes longer; docs/speed.md says what a
-run that does not would have done otherwise.
+The floor is the time that the necessary work of a run takes at rates measured on the same machine: its arithmetic at
+the rate of matrix products, and one pass of a dense AdamW over the whole state for each step at the rate of memory.
+Everything that could be hidden or avoided is left out, so a run of the closed division takes longer. docs/speed.md
+explains what it means if a run is faster than its floor.
 """
 
 from __future__ import annotations
@@ -11,30 +11,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
-from touchstone.fields import Amount, Count, Line, printable
+from touchstone.fields import Amount, Count, FrozenModel, Line, printable
 
 if TYPE_CHECKING:  # reading a record needs no torch
     from touchstone.engines.work import Work
 
 
 NOT_COUNTED = "not counted"
+"""The `formula` of an efficiency without flops."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rate(_Model):
-    """A rate that was measured: FLOP/s or bytes/s, and how."""
+class Rate(FrozenModel):
+    """A measured rate in FLOP/s or bytes/s, and how it was measured."""
 
     per_second: Amount
     source: Line
 
 
-class Rates(_Model):
-    """What a probe found; `reason` says why it found nothing."""
+class Rates(FrozenModel):
+    """The measured rates of a machine; `reason` says why some are missing."""
 
     gemm: Rate | None = None
     attention: Rate | None = None
@@ -42,15 +39,15 @@ class Rates(_Model):
     reason: Line | None = None
 
 
-class Floor(_Model):
-    """Seconds that the necessary work takes at the rates measured.
+class Floor(FrozenModel):
+    """The seconds that the necessary work of a run takes at the measured rates.
 
     Attributes:
-        arithmetic_seconds: `flops` at the rate of matrix products.
-        optimizer_bytes: 28 for every trainable parameter and step.
-        optimizer_seconds: these at the rate of memory.
-        seconds: both, one after the other.
-        fraction: of the training's seconds; 1 would be a run that does nothing else, as fast as can be.
+        arithmetic_seconds: the time of `flops` at the rate of matrix products.
+        optimizer_bytes: 28 bytes for each trainable parameter and step.
+        optimizer_seconds: the time of these bytes at the rate of memory.
+        seconds: the sum of both times.
+        fraction: `seconds` as a fraction of the training time.
     """
 
     arithmetic_seconds: Amount
@@ -60,21 +57,23 @@ class Floor(_Model):
     fraction: Amount
 
     @model_validator(mode="after")
-    def _is_the_sum_of_its_parts(self) -> Self:
+    def _check_sum(self) -> Self:
         if not math.isclose(self.seconds, parts := self.arithmetic_seconds + self.optimizer_seconds, rel_tol=1e-6):
-            raise ValueError(f"the floor has {self.seconds} seconds, and its parts {parts}")
+            raise ValueError(f"seconds is {self.seconds}, but the parts of the floor add up to {parts}")
         return self
 
 
-class Efficiency(_Model):
-    """Attributes:
-    formula: what `flops` counts.
-    flops: floating-point operations of training, by `formula`; None where they could not be counted.
-    peak_flops_per_second: of the device in the precision used; None where it is not known for certain.
-    utilisation: `flops / train seconds / peak`; None where one of them is missing.
-    attention, memory: rates measured beside the peak. None in records from before they were.
-    floor: None where flops, peak or the memory's rate is not known, and in records from before it was made.
-    reason: why something is None, where there is one.
+class Efficiency(FrozenModel):
+    """The utilisation and the floor of a run, with what they were computed from.
+
+    Attributes:
+        formula: what `flops` counts.
+        flops: floating-point operations of training; None if they could not be counted.
+        peak_flops_per_second: the device's peak in the run's precision; None if it was not measured.
+        utilisation: `flops / training seconds / peak`; None if one of them is not known.
+        attention, memory: the other measured rates; None in records from before they were measured.
+        floor: None if flops, peak or the rate of memory is not known, and in records from before floors existed.
+        reason: why something is None.
     """
 
     formula: Line
@@ -88,25 +87,25 @@ class Efficiency(_Model):
     reason: Line | None = None
 
     @model_validator(mode="after")
-    def _nothing_is_made_of_what_is_not_known(self) -> Self:
+    def _check_inputs_are_known(self) -> Self:
         if (self.peak_flops_per_second is None) != (self.peak_source is None):
-            raise ValueError("a peak and its source go together")
+            raise ValueError("peak_flops_per_second and peak_source must both be given or both be null")
         known = self.peak_flops_per_second is not None and self.flops is not None
         if self.utilisation is not None and not known:
-            raise ValueError(f"utilisation {self.utilisation} without flops or a peak: it must be null")
+            raise ValueError(f"utilisation is {self.utilisation} without flops or a peak: it must be null")
         if self.floor is not None and not (known and self.memory is not None):
-            raise ValueError("a floor without flops, a peak or the memory's rate: it must be null")
+            raise ValueError("floor is given without flops, a peak or the rate of memory: it must be null")
         return self
 
 
 def efficiency_of(work: Work | None, *, rates: Rates, train_seconds: float, reason: str | None = None) -> Efficiency:
-    """Utilisation and floor of a run.
+    """Compute utilisation and floor of a run.
 
     Args:
-        work: that the run had to do; None where it could not be counted.
-        rates: of the run's device in its precision.
-        train_seconds: of training alone.
-        reason: why there is no work.
+        work: the necessary work of the run; None if it could not be counted.
+        rates: the measured rates of the run's device in its precision.
+        train_seconds: the time of training alone.
+        reason: why `work` is None.
     """
     gemm, memory = rates.gemm, rates.memory
     floor = utilisation = None

@@ -1,56 +1,52 @@
-"""Joules from a hardware counter, where there is one; never an estimate."""
+"""Energy in joules, read from a hardware counter. Where there is no counter there is a reason, never an estimate."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-import pynvml
-from pydantic import BaseModel, ConfigDict
-
-from touchstone.fields import Amount, Line, printable
-from touchstone.records.gpu import device_index, nvml_handle
+from touchstone.fields import Amount, FrozenModel, Line, optional_import, printable
+from touchstone.records.machine import device_index, gpu_uuid
 
 POWERCAP = Path("/sys/class/powercap")
 LOOK_SECONDS = 30.0
-"""How often a counter that wraps is looked at. RAPL's usual range of 262 kJ lasts a package of 400 W eleven minutes."""
+"""Seconds between two readings of a counter. A RAPL counter usually wraps around after 262 kJ, which a package of 400 W
+uses in eleven minutes; it must be read at least once in that time."""
 
 
-COUNTER_ERRORS = (OSError, ValueError, pynvml.NVMLError)
-"""How a counter fails: it is missing, may not be read, or says no number."""
-
-
-class Energy(BaseModel):
-    """Joules with their source; or, without any, the reason."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Energy(FrozenModel):
+    """Energy in joules with its source, or the reason why it is not known."""
 
     joules: Amount | None
     source: Line | None
     reason: Line | None
 
+    @classmethod
+    def unknown(cls, reason: str) -> Self:
+        """Return an energy that is not known."""
+        return cls(joules=None, source=None, reason=printable(reason))
+
 
 def total_energy(energies: Sequence[Energy]) -> Energy:
-    """Of a run that several counters measured, of a part each; no sum where one of them could not."""
+    """Return the sum of what several counters measured, each for a part of one run; unknown if one of them is."""
     if len(energies) == 1:
         return energies[0]
-    if (lacking := next((energy for energy in energies if energy.joules is None), None)) is not None:
-        return lacking
+    if (unknown := next((energy for energy in energies if energy.joules is None), None)) is not None:
+        return unknown
     joules = sum(energy.joules or 0.0 for energy in energies)
     return Energy(joules=round(joules, 3), source=f"{energies[0].source}; sum of {len(energies)}", reason=None)
 
 
-def shared_counter() -> Energy:
-    """Of a run beside others that the same session measures: what they used cannot be told apart."""
-    return Energy(joules=None, source=None, reason="no energy: other runs of this session used the same counter")
+class CounterError(Exception):
+    """An energy counter does not exist or cannot be read."""
 
 
 class Counter(Protocol):
-    """What an energy counter offers. `joules` counts up from an arbitrary start and may raise OSError or NVMLError."""
+    """An energy counter. `joules` starts at an arbitrary value and only grows; it may raise CounterError."""
 
     source: str
 
@@ -59,14 +55,22 @@ class Counter(Protocol):
 
 
 class EnergyMeter:
-    """`with EnergyMeter("cuda:0") as meter: ...`, then `meter.energy`.
+    """Measures the energy that a block of code uses.
 
-    On a GPU it is that GPU's energy (NVML's counter, Volta and newer), on the CPU that of all processor packages (Linux
-    RAPL), whoever uses them: other processes are counted, the rest of the machine (memory, fans, power supply) is not.
+    >>> with EnergyMeter("cpu") as meter:
+    ...     pass
+    >>> (meter.energy.joules is None) == (meter.energy.reason is not None)
+    True
+
+    On a GPU this is the energy of that GPU (NVML's counter, Volta and newer), on the CPU that of all processor packages
+    (Linux RAPL). Other processes on them are included; memory, fans and power supply are not.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`.
     """
 
     def __init__(self, device: str, *, powercap: Path = POWERCAP, look_seconds: float = LOOK_SECONDS) -> None:
-        self.energy = Energy(joules=None, source=None, reason="the measurement has not ended")
+        self.energy = Energy.unknown("the measurement has not ended")
         self._device = device
         self._powercap = powercap
         self._look_seconds = look_seconds
@@ -78,10 +82,10 @@ class EnergyMeter:
         try:
             self._counter = open_counter(self._device, powercap=self._powercap)
             self._start = self._counter.joules()
-        except COUNTER_ERRORS as error:
+        except CounterError as error:
             if self._counter is not None:
                 self._counter.close()
-            self._fail(error)
+            self.energy = Energy.unknown(f"no energy counter: {error}")
             return self
         self._watch = threading.Thread(target=self._look, name="energy", daemon=True)
         self._watch.start()
@@ -97,75 +101,93 @@ class EnergyMeter:
         try:
             used = self._counter.joules() - self._start
             self.energy = Energy(joules=round(used, 3), source=self._counter.source, reason=None)
-        except COUNTER_ERRORS as problem:
-            self._fail(problem)
+        except CounterError as problem:
+            self.energy = Energy.unknown(f"no energy counter: {problem}")
         self._counter.close()
 
     def _look(self) -> None:
+        """Read the counter now and then, so that no wrap-around is missed."""
         while not self._done.wait(self._look_seconds):
             try:
                 assert self._counter is not None
                 self._counter.joules()
-            except COUNTER_ERRORS:
-                return  # the last reading meets the same error and says so
-
-    def _fail(self, error: Exception) -> None:
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        self.energy = Energy(joules=None, source=None, reason=printable(f"no energy counter: {text}"))
+            except CounterError:
+                return  # the last reading meets the same error and reports it
 
 
 def open_counter(device: str, *, powercap: Path = POWERCAP) -> Counter:
-    """The counter that belongs to a device. Raises OSError, ValueError or NVMLError where there is none."""
+    """Return the energy counter of a device. Raises CounterError if there is none."""
     return Rapl.find(powercap) if device_index(device) is None else Nvml(device)
 
 
 class Nvml:
-    """The GPU's own counter of millijoules since its driver was loaded."""
+    """The energy counter of one GPU, which counts millijoules since the driver was loaded."""
+
+    source = "NVML total energy counter, this GPU alone"
 
     def __init__(self, device: str) -> None:
-        pynvml.nvmlInit()
         try:
-            self._handle = nvml_handle(device)
+            self._pynvml = optional_import("pynvml")
+        except ModuleNotFoundError as error:
+            raise CounterError(str(error)) from error
+        self._call(self._pynvml.nvmlInit)
+        try:
+            # By UUID: CUDA_VISIBLE_DEVICES renumbers torch's devices, but not NVML's.
+            self._handle = self._call(self._pynvml.nvmlDeviceGetHandleByUUID, gpu_uuid(device))
         except BaseException:
-            pynvml.nvmlShutdown()
+            self.close()
             raise
-        self.source = "NVML total energy counter, this GPU alone"
 
     def joules(self) -> float:
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+        return float(self._call(self._pynvml.nvmlDeviceGetTotalEnergyConsumption, self._handle)) / 1e3
 
     def close(self) -> None:
-        pynvml.nvmlShutdown()
+        self._pynvml.nvmlShutdown()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self._pynvml.NVMLError as error:
+            raise CounterError(str(error)) from error
 
 
 @dataclass
 class _Zone:
+    """The counter of one processor package, in microjoules.
+
+    Attributes:
+        range: the value after which the counter starts again at 0.
+        last: its last reading.
+        total: what it has counted since its first reading.
+    """
+
     folder: Path
     range: int
-    """Microjoules after which the counter starts again at 0."""
     last: int
     total: int = 0
 
 
 class Rapl:
-    """Linux's powercap counters of the processor packages (RAPL), in microjoules, which wrap around."""
+    """The energy counters of the processor packages (RAPL) in Linux's powercap interface, which wrap around."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._zones = [
-            _Zone(f, range=_number(f / "max_energy_range_uj"), last=_number(f / "energy_uj")) for f in folders
+            _Zone(folder, range=_number(folder / "max_energy_range_uj"), last=_number(folder / "energy_uj"))
+            for folder in folders
         ]
-        names = ", ".join((folder / "name").read_text().strip() for folder in folders)
+        names = ", ".join(_name(folder) for folder in folders)
         self.source = printable(f"Linux RAPL: {names}; whole processor packages, other processes counted")
 
     @classmethod
     def find(cls, powercap: Path) -> Rapl:
-        """The packages of this machine. Zones within a package (core, dram) are left out: they would be counted twice
-        or partly.
+        """Return the packages of this machine.
+
+        Zones inside a package (core, dram) and psys, which contains the packages, would be counted twice.
         """
         folders = sorted(powercap.glob("intel-rapl:*")) if powercap.is_dir() else []
         packages = [f for f in folders if f.name.count(":") == 1 and _name(f).startswith("package")]
         if not packages:
-            raise ValueError(f"no RAPL package in {powercap}")
+            raise CounterError(f"no RAPL package in {powercap}")
         return cls(packages)
 
     def joules(self) -> float:
@@ -190,4 +212,6 @@ def _number(path: Path) -> int:
     try:
         return int(path.read_text())
     except OSError as error:
-        raise OSError(error.errno, f"{path}: {error.strerror}") from error
+        raise CounterError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CounterError(f"{path}: {error}") from error

@@ -1,7 +1,8 @@
-"""The machine, as far as it changes a figure: described so that the same machine is the same tomorrow.
+"""The machine, the installed software and the suite's version, as a record keeps them.
 
-Only what stays is looked at: no host name, no address, no clock, no free memory (a hash with a boot-time value in it
-splits one machine into many, and comparisons then find regressions between it and itself: folo-rs/folo#429).
+The machine's id must be the same tomorrow, so it covers only what stays: no host name, no address, no clock, no free
+memory. (A hash with a boot-time value in it splits one machine into many, and comparisons then find regressions between
+the machine and itself: folo-rs/folo#429.)
 """
 
 from __future__ import annotations
@@ -13,34 +14,34 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from touchstone.fields import Line, printable
-from touchstone.records.energy import Energy, EnergyMeter
-from touchstone.records.gpu import find_gpu
-
-# Which version of the suite this is.
+from touchstone.fields import FrozenModel, Line, optional_import, printable
 
 
-class SuiteVersion(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class SuiteVersion(FrozenModel):
+    """The version of the suite.
+
+    Attributes:
+        commit: the commit of the suite's own repository; None if it does not run from one.
+        dirty: True if the working tree had uncommitted changes; None if there is no repository.
+    """
 
     version: Line
     commit: Line | None
     dirty: bool | None
-    """Whether the working tree had changes that no commit has; None where there is no repository."""
 
 
 def suite_version(root: Path | None = None) -> SuiteVersion:
-    """The version of the suite, and the commit of its own repository where it runs from one."""
+    """Return the version of the suite, with the commit if it runs from its own repository."""
     root = Path(__file__).parents[2] if root is None else root
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
-    # Records themselves are written while a suite runs; they are results, not the code that made them.
+    # The suite writes records while it runs. They are results, not code.
     status = _git(root, "status", "--porcelain", "--", ":!results") if commit else None
     try:
         number = version("touchstone")
@@ -59,9 +60,6 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-# What is installed and set, as far as it changes numbers or speed.
-
-
 PACKAGES = (
     "torch",
     "transformers",
@@ -77,7 +75,7 @@ PACKAGES = (
     "flash-attn",
 )
 WORKERS = "PYTEST_XDIST_WORKER_COUNT"
-"""Set where one session makes several runs at a time (`pytest suite/ -n N`)."""
+"""The variable that is set if one session makes several runs at a time (`pytest suite/ -n N`)."""
 VARIABLES = (
     "OMP_NUM_THREADS",
     "OMP_PROC_BIND",
@@ -100,22 +98,19 @@ VARIABLES = (
     "PYTHONHASHSEED",
     WORKERS,
 )
-"""Environment variables that are noted where they are set. A list, and not a pattern: no token may slip into a
-record.
-"""
+"""Environment variables that a record keeps. This is a list of names and not a pattern, so that no access token can get
+into a record."""
 
 
-class Software(BaseModel):
+class Software(FrozenModel):
     """Versions, flags and environment of a run.
 
     Attributes:
-        packages: installed ones among `PACKAGES`.
+        packages: the versions of the installed packages in `PACKAGES`.
         flags: torch's settings that change numerics or speed, as text.
-        environment: the set ones among `VARIABLES`.
-        attention: the attention implementation of the model, where one was given.
+        environment: the values of the variables in `VARIABLES` that are set.
+        attention: the attention implementation of the model, if there is a model.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     python: Line
     platform: Line
@@ -126,15 +121,15 @@ class Software(BaseModel):
 
 
 def runs_alone(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this run has the machine for itself, as far as the session that started it knows."""
+    """Return False if other runs of the same session share the machine with this run."""
     return environment.get(WORKERS, "1") == "1"
 
 
 def describe_software(model: Any = None, *, environment: Mapping[str, str] = os.environ) -> Software:
-    """The software of this process, as it is set now.
+    """Return the software of this process with its current settings.
 
     Args:
-        model: a transformers model, whose attention implementation is noted.
+        model: a transformers model; its attention implementation is kept.
     """
     return Software(
         python=platform.python_version(),
@@ -181,8 +176,6 @@ def _flags() -> dict[str, str]:
     return {name: str(value) for name, value in flags.items()}
 
 
-__all__ = ["Energy", "EnergyMeter", "Hardware", "Software", "describe_hardware", "describe_software"]
-
 GIB = 2**30
 VAGUE_CPU = re.compile(
     r"|-|unknown|.*(virtual|kvm|qemu|common).*"
@@ -190,27 +183,26 @@ VAGUE_CPU = re.compile(
     r"|(amd )?epyc(-\w+)? processor",
     re.IGNORECASE,
 )
-"""Model names that hypervisors make up, and that say next to nothing of the CPU beneath."""
+"""Model names that hypervisors invent, which do not identify the CPU."""
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx_vnni", "amx_bf16", "asimd", "sve", "bf16")
-"""Instruction sets that change how fast torch is."""
+"""Instruction sets that torch uses, and that therefore change its speed."""
 NOISE_WORDS = re.compile(
     r"\((r|tm|c)\)|@.*|\b(intel|amd|apple|nvidia|genuineintel|authenticamd|tesla|geforce|quadro|processor|cpu|graphics|core|gen|\d+-core|\d+th|hbm\w*)\b",
     re.I,
 )
 
 
-class Hardware(BaseModel):
-    """What is fixed while a machine stays the same machine.
+class Hardware(FrozenModel):
+    """The hardware of one machine.
 
     Attributes:
-        id: 16 hex digits of the CPU's and GPU's model, their counts and nominal memory.
-        name: for people, such as `xeon-2c-24g` or `h100-80gb-xeon-platinum-8480-16c-128g`.
-        device: what the run used, such as `cpu` or `cuda:0`. Not in the id: a machine has one id.
-        cpu_cores, cpu_threads, memory_bytes: what this process may use (affinity and control group counted).
-        gpu_count: GPUs that this process sees; the other entries are those of the device, or of the first GPU.
+        id: 16 hex digits of a hash over the models of CPU and GPU, their counts and their nominal memory.
+        name: a readable name, such as `xeon-2c-24g` or `h100-80gb-xeon-platinum-8480-16c-128g`.
+        device: the device of the run, such as `cpu` or `cuda:0`. It is not part of the id.
+        cpu_cores, cpu_threads, memory_bytes: what this process may use, within its affinity and control group.
+        gpu_count: the number of GPUs that this process sees. The other `gpu_` entries describe the device, or the first
+            GPU if the device is the CPU.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern="^[0-9a-f]{16}$")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=120)
@@ -227,12 +219,12 @@ class Hardware(BaseModel):
 
     @property
     def folder(self) -> str:
-        """Where its records lie: the name, and enough of the id that two machines of one name do not mix."""
+        """The folder of its records: the name and the start of the id, which separates machines of the same name."""
         return f"{self.name}-{self.id[:6]}"
 
 
 def describe_hardware(device: str) -> Hardware:
-    """The machine that this process runs on.
+    """Return the hardware that this process runs on.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
@@ -242,8 +234,8 @@ def describe_hardware(device: str) -> Hardware:
     """
     cpu_model = read_cpu_model()
     threads = usable_threads()
-    # Cores of a machine that this process has only a part of cannot be more than the threads it has.
-    cores = min(psutil.cpu_count(logical=False) or threads, threads)
+    # This process may be limited to fewer threads than the machine has cores.
+    cores = min(optional_import("psutil").cpu_count(logical=False) or threads, threads)
     memory = usable_memory()
     gpu_count, gpu = find_gpu(device)
     nominal = nominal_gib(memory)
@@ -275,11 +267,80 @@ def describe_hardware(device: str) -> Hardware:
     )
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as torch and NVML describe it."""
+
+    model: str
+    memory_bytes: int
+    compute_capability: str
+    driver: str | None
+
+
+def find_gpu(device: str) -> tuple[int, Gpu | None]:
+    """Return the number of GPUs that torch sees, and the GPU that `device` names (the first if it names none).
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    index = device_index(device)
+    if index is not None and index >= count:
+        raise ValueError(f"device {device!r}: torch sees {count} CUDA devices; use cpu or a lower number")
+    if count == 0:
+        return 0, None
+    properties = torch.cuda.get_device_properties(index or 0)
+    return count, Gpu(
+        model=printable(properties.name),
+        memory_bytes=properties.total_memory,
+        compute_capability=f"{properties.major}.{properties.minor}",
+        driver=driver_version(),
+    )
+
+
+def device_index(device: str) -> int | None:
+    """Return the number of a CUDA device, or None for the CPU.
+
+    Raises:
+        ValueError: the name is neither `cpu`, `cuda` nor `cuda:N`.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and (not number or number.isdecimal()):
+        return int(number or 0)
+    if device == "cpu":
+        return None
+    raise ValueError(f"device {device!r}: use cpu, cuda or cuda:N")
+
+
+def gpu_uuid(device: str) -> str:
+    """Return the UUID of a CUDA device, as NVML spells it."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device_index(device) or 0).uuid}"
+
+
+def driver_version() -> str | None:
+    """Return the version of NVIDIA's driver, or None if there is no driver."""
+    pynvml = optional_import("pynvml")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def read_cpu_model(root: Path = Path("/")) -> str:
-    """The CPU's model name; where that is vague or missing, with family, model and telling instruction sets added.
+    """Return the CPU's model name. A vague or missing name is completed with family, model and instruction sets.
 
     Args:
-        root: of the file system that `/proc` is read from.
+        root: the root of the file system that contains `/proc`.
     """
     try:
         text = (root / "proc/cpuinfo").read_text(errors="replace")
@@ -292,7 +353,7 @@ def read_cpu_model(root: Path = Path("/")) -> str:
     name = facts.get("model name", "")
     if not VAGUE_CPU.fullmatch(name):
         return printable(name)
-    if "cpu part" in facts:  # ARM's kernels give numbers instead of a name
+    if "cpu part" in facts:  # on ARM, Linux gives numbers instead of a name
         details = [f"implementer {facts.get('cpu implementer', '?')}", f"part {facts['cpu part']}"]
     else:
         details = [
@@ -305,7 +366,7 @@ def read_cpu_model(root: Path = Path("/")) -> str:
 
 
 def usable_threads(root: Path = Path("/")) -> int:
-    """Hardware threads that this process may use: its affinity, and no more than its control group's quota."""
+    """Return the number of hardware threads this process may use, within its affinity and its control group's quota."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota, period = _cgroup(root, "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
     if quota and period:
@@ -314,18 +375,20 @@ def usable_threads(root: Path = Path("/")) -> int:
 
 
 def usable_memory(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process may use: the machine's, and no more than its control group's limit."""
-    total = psutil.virtual_memory().total
+    """Return the bytes of memory this process may use: the machine's, or its control group's limit if that is less."""
+    total: int = optional_import("psutil").virtual_memory().total
     limit, _ = _cgroup(root, "memory.max", "memory/memory.limit_in_bytes", None)
     return min(total, limit) if limit else total
 
 
 def nominal_gib(size: int) -> int:
-    """The size on the box: what a system reports is less than it, by an amount that changes with kernel, driver and
-    firmware.
+    """Return the nominal size of a memory, in GiB.
 
-    Rounds up to 2^k, 1.25 * 2^k, 1.5 * 2^k or 1.75 * 2^k GiB, so that no usual size lies where it could fall either
-    way.
+    A system reports a little less, by an amount that depends on kernel, driver and firmware. The size is rounded up to
+    2^k, 1.25 * 2^k, 1.5 * 2^k or 1.75 * 2^k GiB: reported sizes of usual memories are not close to these steps.
+
+    >>> nominal_gib(int(31.1 * 2**30))
+    32
     """
     gib = size / GIB
     step = 1.0
@@ -335,13 +398,17 @@ def nominal_gib(size: int) -> int:
 
 
 def short_name(model: str) -> str:
-    """`Intel(R) Xeon(R) Platinum 8480+` is `xeon-platinum-8480`; `NVIDIA H100 80GB HBM3` is `h100-80gb`."""
+    """Shorten a model name so that it can be part of a folder's name.
+
+    >>> short_name("Intel(R) Xeon(R) Platinum 8480+"), short_name("NVIDIA H100 80GB HBM3")
+    ('xeon-platinum-8480', 'h100-80gb')
+    """
     words = NOISE_WORDS.sub(" ", model.partition(" (")[0] or model)
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:40].strip("-") or "unknown"
 
 
 def _cgroup(root: Path, v2: str, v1: str, v1_second: str | None) -> tuple[int | None, int | None]:
-    """The numbers of a control group's file, version 2 or 1; None for `max`, a negative number, or no such file."""
+    """Return the numbers in a control group's file (version 2 or 1); None for `max`, a negative number or no file."""
     base = root / "sys/fs/cgroup"
 
     def numbers(path: Path) -> list[int | None]:

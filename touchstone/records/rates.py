@@ -1,9 +1,10 @@
-"""How fast this machine is now, for this process: matrix products, attention and memory, each tried for a moment.
+"""Machine rates: how fast this machine is now, for this process, at matrix products, attention and memory access.
 
-What a data sheet promises is not what a power limit, a slice of a GPU, two threads of a shared CPU or an emulated
-bfloat16 give; so the peaks that a record's utilisation and floor are made of are measured, by the run's own process
-with its threads and flags, right after training. A neighbour can only make a try slower: of several short ones the
-fastest counts. Nothing here draws from torch's global generators or leaves a tensor behind.
+The rates on a data sheet are not reached under a power limit, on a slice of a GPU, with two threads of a shared CPU, or
+with emulated bfloat16. Therefore the process of each run measures them, with its own threads and flags, right after
+training; utilisation and floor are computed from them. Each measurement is a series of short tries of which the
+fastest counts, because other processes can only make a try slower. Measuring does not change torch's global random
+generators and keeps no memory.
 """
 
 from __future__ import annotations
@@ -24,48 +25,51 @@ from touchstone.records.efficiency import Rate, Rates
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIZES = {"cpu": (512, 768, 2048), "cuda": (2048, 4096, 8192)}
-"""Of square matrices: from what a cache holds to what keeps all units busy."""
+"""Sizes of the square matrices: from fitting into a cache to occupying all units of the device."""
 GEMM_SECONDS = 0.25
-"""Of a precision. All in all a probe takes about a second on a machine that is not slowed down."""
+"""Seconds of measuring matrix products in one precision. All measurements together take about a second."""
 ATTENTION_SECONDS = 0.1
 MEMORY_SECONDS = 0.15
-"""Of each of two ways to go over memory."""
-LEAST_TRIES = 3
-LEAST_SECONDS = 2e-3
-"""Of a try: many calls, where one takes less, so that starting them is not what is measured."""
+"""Seconds of measuring each of the two kinds of memory access."""
+MIN_TRIES = 3
+MIN_TRY_SECONDS = 2e-3
+"""Shortest try. A shorter call is repeated, so that the time to start it does not matter."""
 STATE_BYTES = (2**16, 2**28)
-"""The least and the most that the memory's rate is measured with. More than the most is as fast, or slower."""
+"""The smallest and largest state with which the rate of memory is measured. Larger states are not faster."""
 
 
 def measure_rates(device: str, *, precision: str, state_bytes: int) -> Rates:
-    """The rates of a device in a precision.
+    """Measure the rates of a device in a precision.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` or `fp16`. In half precision the products of float32 are tried, too: where a device is
-            faster at these, a run may use them.
-        state_bytes: what an optimizer goes over in a step. Memory's rate is that of going over so much: a small model's
-            state stays in a cache.
+        precision: `fp32`, `bf16` or `fp16`. In half precision, float32 products are measured as well, because a run may
+            use them if the device is faster at them.
+        state_bytes: the bytes that the optimizer passes over in one step. The rate of memory is measured with this
+            size, because the state of a small model stays in a cache.
+
+    Returns:
+        The rates; a device or precision without them has a `reason` instead.
     """
     where = torch.device(device)
     if where.type not in SIZES:
-        return Rates(reason=f"no probe for device {device}")
+        return Rates(reason=f"rates cannot be measured on device {device}")
     if where.type == "cpu" and precision == "fp16":
         return Rates(reason="fp16 is not trained on cpu")
     dtypes = [DTYPES[name] for name in dict.fromkeys((precision, "fp32"))]
     try:
-        with _undisturbing(where), torch.no_grad():
+        with _on_device(where), torch.no_grad():
             return Rates(
                 gemm=max((_gemm(where, dtype) for dtype in dtypes), key=lambda rate: rate.per_second),
                 attention=_attention(where, dtypes[0]),
                 memory=_memory(where, min(max(state_bytes, STATE_BYTES[0]), STATE_BYTES[1])),
             )
-    except (RuntimeError, MemoryError) as error:  # too little memory, a kernel that is not there
-        return Rates(reason=printable(f"the probe failed: {type(error).__name__}: {error}"))
+    except (RuntimeError, MemoryError) as error:  # too little memory, a missing kernel
+        return Rates(reason=printable(f"measuring the rates failed: {type(error).__name__}: {error}"))
 
 
-def together(rates: Rates, *, ranks: Ranks) -> Rates:
-    """Of all the processes that train one model: the sums of what each has measured, all at the same time."""
+def sum_over_ranks(rates: Rates, *, ranks: Ranks) -> Rates:
+    """Return the sums of what all ranks measured at the same time. Every rank must call this function."""
     if ranks.world == 1:
         return rates
     found = (rates.gemm, rates.attention, rates.memory)
@@ -77,17 +81,17 @@ def together(rates: Rates, *, ranks: Ranks) -> Rates:
         else None
         for rate, count, total in zip(found, known, sums, strict=True)
     )
-    missing = None if min(known) == ranks.world else rates.reason or "another rank has none"
+    missing = None if min(known) == ranks.world else rates.reason or "another rank has no rates"
     return Rates(gemm=gemm, attention=attention, memory=memory, reason=missing)
 
 
 def _gemm(device: torch.device, dtype: torch.dtype) -> Rate:
-    """FLOP/s of x W^T, as a linear layer has it: the best of the sizes."""
+    """Measure the FLOP/s of x W^T, the product of a linear layer: the best of `SIZES`."""
     best, size = 0.0, 0
     started = time.perf_counter()
     for n in SIZES[device.type]:
         left = GEMM_SECONDS - (time.perf_counter() - started)
-        if best and LEAST_TRIES * 2 * n**3 / best > left:  # a slow device: a larger one would take too long
+        if best and MIN_TRIES * 2 * n**3 / best > left:  # the device is slow: a larger product would take too long
             break
         x, w = _random(device, dtype, n, n), _random(device, dtype, n, n)
         rate = 2 * n**3 / _fastest(partial(linear, x, w), device, seconds=left / 2)
@@ -96,7 +100,7 @@ def _gemm(device: torch.device, dtype: torch.dtype) -> Rate:
 
 
 def _attention(device: torch.device, dtype: torch.dtype) -> Rate:
-    """FLOP/s of attention forward and backward, by its six products."""
+    """Measure the FLOP/s of attention, forward and backward, which are six matrix products."""
     rows, heads, length, width = (2, 12, 256, 64) if device.type == "cpu" else (32, 12, 512, 64)
     q, k, v = (_random(device, dtype, rows, heads, length, width).requires_grad_() for _ in range(3))
     gradient = _random(device, dtype, rows, heads, length, width)
@@ -113,8 +117,8 @@ def _attention(device: torch.device, dtype: torch.dtype) -> Rate:
 
 
 def _memory(device: torch.device, state_bytes: int) -> Rate:
-    """Bytes/s, read and written: the better of a copy and of a fused AdamW, both over `state_bytes`."""
-    # Four streams at addresses that differ by a power of two would get in each other's way in the caches.
+    """Measure the bytes/s read and written: the better of a copy and of a fused AdamW, both over `state_bytes`."""
+    # Four streams at addresses that differ by a power of two would evict each other from the caches.
     quarter = state_bytes // 2**14 * 2**10 + 272
     state = torch.ones(4 * quarter, device=device)
     half = state[: 2 * quarter]
@@ -135,19 +139,19 @@ def _memory(device: torch.device, state_bytes: int) -> Rate:
 
 
 def _fastest(call: Callable[[], Any], device: torch.device, *, seconds: float) -> float:
-    """Seconds of a call in the fastest of several tries, `LEAST_TRIES` and as many more as fit into `seconds`."""
-    call()  # what is set up at the first call
+    """Return the seconds of a call in its fastest try, of at least `MIN_TRIES` and as many as fit into `seconds`."""
+    call()  # the first call may include setup
     once = _timed(call, device, calls=1)
-    calls = min(max(math.ceil(LEAST_SECONDS / max(once, 1e-9)), 1), 1000)
+    calls = min(max(math.ceil(MIN_TRY_SECONDS / max(once, 1e-9)), 1), 1000)
     best, tries, end = math.inf, 0, time.perf_counter() + seconds
-    while tries < LEAST_TRIES or time.perf_counter() < end:
+    while tries < MIN_TRIES or time.perf_counter() < end:
         best = min(best, _timed(call, device, calls=calls))
         tries += 1
     return best
 
 
 def _timed(call: Callable[[], Any], device: torch.device, *, calls: int) -> float:
-    """Seconds of one of so many calls in a row."""
+    """Return the mean seconds of a call, over `calls` consecutive ones."""
     if device.type != "cuda":
         started = time.perf_counter()
         for _ in range(calls):
@@ -164,8 +168,8 @@ def _timed(call: Callable[[], Any], device: torch.device, *, calls: int) -> floa
 
 
 @contextmanager
-def _undisturbing(device: torch.device) -> Iterator[None]:
-    """On the device; memory that was taken for the probe is given back."""
+def _on_device(device: torch.device) -> Iterator[None]:
+    """Run the block on the device, and free the memory it used."""
     if device.type != "cuda":
         yield
         return
@@ -177,7 +181,7 @@ def _undisturbing(device: torch.device) -> Iterator[None]:
 
 
 def _random(device: torch.device, dtype: torch.dtype, *shape: int) -> torch.Tensor:
-    """Not zeros: a GPU multiplies these faster, for they draw less power."""
+    """Return random numbers. A GPU multiplies zeros faster, because they draw less power."""
     generator = torch.Generator(device).manual_seed(0)
     return torch.randn(shape, device=device, generator=generator).to(dtype)
 

@@ -1,68 +1,98 @@
-"""How fast the engines train on one machine: the steps of each, taken in turn, in one JSON file a profile.
+"""Records of timings: how fast the stages are (`Throughput`) and how fast the engines train (`Speed`).
 
-Raw figures are kept and everything else is computed from them. `python -m touchstone.records.timing speed` prints the
-JSON Schema (kept in `touchstone/records/speed.schema.json`).
+Each is one JSON file for a profile and a machine. It keeps raw timings, from which everything else is computed.
+Competitors were timed in turn: round i of all of them ran consecutively.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
-from touchstone.fields import Amount, Count, Line
-from touchstone.files import parse_stored, read_bytes, schema_of, write_stored
+from touchstone.fields import Amount, Count, Digest, FrozenModel, Line, Positive, Slug
+from touchstone.files import parse_json, read_bytes, write_json
 from touchstone.records.machine import Hardware, Software, SuiteVersion
-from touchstone.records.record import Digest, Slug
-
-# How fast the stages are on one machine: all rounds of all that was timed, in one JSON file a profile. Raw figures
-# are kept and everything else is computed from them. `python -m touchstone.records.timing` prints the JSON Schema
-# (kept in `touchstone/records/throughput.schema.json`).
-
 
 Peer = Literal["tokenizer", "course", "library", "copy"]
-"""What a stage is judged against: the bare tokenizer on the same text, the course's way to the same result, that of
-the installed libraries, and a copy of the result's bytes."""
+"""Peers that a stage is compared with: the bare tokenizer on the same text, the course's way to the same result, the
+installed libraries, and a copy of the result's bytes."""
+Seconds = Annotated[tuple[Amount, ...], Field(min_length=1, max_length=1000)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class TimedRecord(FrozenModel):
+    """The common part of both records. `kind` is the first part of the file name."""
+
+    kind: ClassVar[str]
+
+    schema_version: Literal[1] = 1
+    profile: Slug
+    hardware: Hardware
+    software: Software
+    suite: SuiteVersion
+    started: AwareDatetime
+    finished: AwareDatetime
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.kind}.{self.profile}.json"
+
+    def write(self, directory: Path) -> Path:
+        """Write the record to `directory/<machine>/<kind>.<profile>.json`, atomically.
+
+        Raises:
+            RecordError: it cannot be written. A record that was there is unchanged.
+        """
+        return write_json(self, directory / self.hardware.folder / self.file_name)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the record in a file.
+
+        Raises:
+            RecordError: no such file, too large, not JSON of this schema, an unknown or missing key, a value out of
+                range.
+        """
+        return parse_json(cls, read_bytes(path, kind=f"record of {cls.kind}"), path=path)
 
 
-class Rounds(_Model):
-    """One thing, timed several times. `tokens` is what one round goes through; those of slow peers go through less."""
+class Rounds(FrozenModel):
+    """Several timings of one competitor. `tokens` is the number of tokens in one round, fewer for slow peers."""
 
     what: Line
-    tokens: Annotated[int, Field(ge=1, lt=2**63)]
-    seconds: Annotated[tuple[Amount, ...], Field(min_length=1, max_length=1000)]
+    tokens: Positive
+    seconds: Seconds
 
     @property
     def ns_per_token(self) -> float:
-        """The median round."""
+        """Nanoseconds per token in the median round."""
         return statistics.median(self.seconds) / self.tokens * 1e9
 
 
-class Growth(_Model):
-    """The stage on more and more of the same data."""
+class Growth(FrozenModel):
+    """A stage on one of several sizes of the same data.
 
-    tokens: Annotated[int, Field(ge=1, lt=2**63)]
-    seconds: Annotated[tuple[Amount, ...], Field(min_length=1, max_length=1000)]
-    copy_seconds: Annotated[tuple[Amount, ...], Field(min_length=1, max_length=1000)]
-    """Rounds of copying as many int64, in turn with the stage's: memory that comes fresh from the system costs more."""
+    Attributes:
+        copy_seconds: rounds of copying the same number of int64, in turn with the stage. Memory that comes fresh from
+            the system takes longer.
+        peak_bytes: the largest amount that Python and NumPy allocated, without the input.
+    """
+
+    tokens: Positive
+    seconds: Seconds
+    copy_seconds: Seconds
     peak_bytes: Count
-    """Allocated by Python and NumPy at most, beside the input."""
 
     @property
     def ns_per_token(self) -> float:
-        """The best round: what is asked is how the work grows, not how quiet the machine is."""
+        """Nanoseconds per token in the best round, which other processes disturbed least."""
         return min(self.seconds) / self.tokens * 1e9
 
     @property
     def copies(self) -> float:
-        """The stage's time in copies of as many int64."""
+        """The stage's time in multiples of the time to copy the same number of int64."""
         return min(self.seconds) / max(min(self.copy_seconds), 1e-9)
 
     @property
@@ -70,15 +100,15 @@ class Growth(_Model):
         return self.peak_bytes / self.tokens
 
 
-class Goal(_Model):
-    """A stage takes at most `most` times what a peer takes for as many tokens."""
+class Goal(FrozenModel):
+    """A stage should take at most `most` times as long as a peer for the same number of tokens."""
 
     peer: Peer
     most: Amount
 
 
-class Stage(_Model):
-    """Rounds were run in turn: one of each peer, one of ours, and again. So round i of all belongs together."""
+class Stage(FrozenModel):
+    """The timings of one stage and its peers. Each round ran all peers and then the stage."""
 
     name: Slug
     ours: Rounds
@@ -87,11 +117,11 @@ class Stage(_Model):
     growth: tuple[Growth, ...]
 
     def ratio(self, peer: Peer) -> float:
-        """Our median time for a token to the peer's: below 1 is faster."""
+        """Return the stage's median time per token relative to the peer's: below 1 is faster."""
         return self.ours.ns_per_token / self.peers[peer].ns_per_token
 
     def spread(self, peer: Peer) -> tuple[float, float]:
-        """The least and the largest ratio of two rounds that were run one after the other."""
+        """Return the smallest and the largest ratio of two consecutive rounds."""
         other = self.peers[peer]
         pairs = zip(self.ours.seconds, other.seconds, strict=True)
         scale = other.tokens / self.ours.tokens
@@ -100,135 +130,83 @@ class Stage(_Model):
 
     @property
     def reached(self) -> bool | None:
-        """Whether any round reached the goal: a noisy machine makes all of them slower, a slow stage is so in each."""
+        """True if any round reached the goal: noise makes some rounds slower, a slow stage is slow in every round."""
         return None if self.goal is None else self.spread(self.goal.peer)[0] <= self.goal.most
 
 
-class Throughput(_Model):
-    schema_version: Literal[1] = 1
-    profile: Slug
+class Throughput(TimedRecord):
+    """How fast the stages are on one machine. `data` describes what was read for each task."""
+
+    kind: ClassVar[str] = "throughput"
+
     data: dict[Slug, Line]
-    """What was read for each task."""
     stages: tuple[Stage, ...]
-    hardware: Hardware
-    software: Software
-    suite: SuiteVersion
-    started: AwareDatetime
-    finished: AwareDatetime
-
-    @property
-    def file_name(self) -> str:
-        return f"throughput.{self.profile}.json"
 
 
-def write_throughput(record: Throughput, directory: Path) -> Path:
-    """Write it as `directory/<machine>/throughput.<profile>.json`; see `write_stored`."""
-    return write_stored(record, directory / record.hardware.folder / record.file_name)
-
-
-def read_throughput(path: Path) -> Throughput:
-    """The record in a file.
-
-    Raises:
-        RecordError: no such file, too large, not JSON of this schema, an unknown or missing key, a value out of range.
-    """
-    return parse_stored(Throughput, read_bytes(path, what="record of throughput"), path=path)
-
-
-Round = Annotated[tuple[Amount, ...], Field(min_length=1, max_length=1000)]
-
-
-class Steps(_Model):
-    """An engine's training steps.
+class Steps(FrozenModel):
+    """The timings of an engine's steps.
 
     Attributes:
-        rounds: seconds of each step, by round. Round i of all engines was run one after the other.
-        samples, tokens: of a step on average; real tokens.
-        floor_seconds: what the step's necessary work takes at the rates measured on the machine; see docs/speed.md.
+        rounds: the seconds of each step, by round.
+        samples, tokens: the average numbers of examples and real tokens in a step.
+        floor_seconds: the floor of a step; see docs/speed.md.
     """
 
     engine: Slug
     precision: Slug
-    rounds: Annotated[tuple[Round, ...], Field(min_length=1, max_length=100)]
+    rounds: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=100)]
     samples: Amount
     tokens: Amount
     floor_seconds: Amount | None
 
     @property
     def seconds(self) -> float:
-        """The median step of all rounds."""
+        """The seconds of the median step, over all rounds."""
         return statistics.median(second for each in self.rounds for second in each)
 
     @property
     def fraction_of_floor(self) -> float | None:
+        """The floor as a fraction of the median step."""
         return None if self.floor_seconds is None else self.floor_seconds / self.seconds
 
     def ratio(self, first: Steps) -> float:
-        """How many times faster than the first engine."""
+        """Return the speed-up over the first engine."""
         return first.seconds / self.seconds
 
     def spread(self, first: Steps) -> tuple[float, float]:
-        """The least and the largest ratio of two rounds that were run one after the other."""
+        """Return the smallest and the largest speed-up in two consecutive rounds."""
         pairs = zip(first.rounds, self.rounds, strict=True)
         ratios = [statistics.median(other) / max(statistics.median(own), 1e-9) for other, own in pairs]
         return min(ratios), max(ratios)
 
 
-class TaskSpeed(_Model):
-    """One task; the first engine is what the others are judged against."""
+class TaskSpeed(FrozenModel):
+    """The timings of one task. Others are compared with the first engine.
+
+    Attributes:
+        steps_in_all: the steps of the whole recipe, which is the same for all engines. Multiplied by the seconds of a
+            step, it is the time to train.
+        evaluation: timings of evaluating some validation examples, all of them in one step. The first is Trainer's own
+            evaluation.
+    """
 
     task: Slug
     spec_hash: Digest
-    steps_in_all: Annotated[int, Field(ge=1, lt=2**63)]
-    """Of the whole recipe: steps times seconds is the time to train, for all engines take the same steps."""
+    steps_in_all: Positive
     engines: Annotated[tuple[Steps, ...], Field(min_length=1, max_length=20)]
     evaluation: Annotated[tuple[Steps, ...], Field(max_length=20)] = ()
-    """Of some validation examples, all of them in one step; the first is Trainer's own evaluation."""
 
     @model_validator(mode="after")
-    def _as_many_rounds_of_each(self) -> TaskSpeed:
-        for raced in (self.engines, self.evaluation):
-            if len({len(steps.rounds) for steps in raced}) > 1:
-                raise ValueError("the engines differ in their number of rounds: they were not run in turn")
+    def _check_rounds(self) -> Self:
+        for competitors in (self.engines, self.evaluation):
+            if len({len(steps.rounds) for steps in competitors}) > 1:
+                raise ValueError("the engines have different numbers of rounds, so they were not timed in turn")
         return self
 
 
-class Speed(_Model):
-    schema_version: Literal[1] = 1
-    profile: Slug
+class Speed(TimedRecord):
+    """How fast the engines train on one machine."""
+
+    kind: ClassVar[str] = "speed"
+
     tasks: tuple[TaskSpeed, ...]
-    hardware: Hardware
-    software: Software
-    suite: SuiteVersion
-    started: AwareDatetime
-    finished: AwareDatetime
-
-    @property
-    def file_name(self) -> str:
-        return f"speed.{self.profile}.json"
-
-
-def write_speed(record: Speed, directory: Path) -> Path:
-    """Write it as `directory/<machine>/speed.<profile>.json`; see `write_stored`."""
-    return write_stored(record, directory / record.hardware.folder / record.file_name)
-
-
-def read_speed(path: Path) -> Speed:
-    """The record in a file.
-
-    Raises:
-        RecordError: no such file, too large, not JSON of this schema, an unknown or missing key, a value out of range.
-    """
-    return parse_stored(Speed, read_bytes(path, what="record of speed"), path=path)
-
-
-SCHEMAS: dict[str, type[BaseModel]] = {"throughput": Throughput, "speed": Speed}
-
-
-def json_schema(kind: str) -> str:
-    """The JSON Schema of a record of `throughput` or `speed`, as it is kept in the repository."""
-    return schema_of(SCHEMAS[kind])
-
-
-if __name__ == "__main__":
-    print(json_schema(sys.argv[1]), end="")

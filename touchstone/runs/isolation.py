@@ -1,11 +1,12 @@
-"""Runs one job in a process of its own, so that whatever happens to it happens to nobody else.
+"""Runs one job in a separate process, so that nothing that happens to the job can harm the caller.
 
-A fork server imports torch, transformers and the reference once (see `touchstone.runs.job`); each job is forked from it
-in a few milliseconds, as the leader of its own process group, with its output in a log file. The parent hears of it
-over a pipe that carries JSON and nothing else. A job that raises, is killed, exits, hangs or loses its parent leaves
-one `Failure` with its cause, and no process.
+A fork server imports torch, transformers and the engines once (see `touchstone.runs.job`). Each job is forked from it
+in a few milliseconds, leads its own process group, and writes its output to a log file. The parent receives messages as
+JSON through a pipe. A job that raises, is killed, exits, hangs or loses its parent ends as one `Failure` with its
+cause, and leaves no process behind.
 
-Posix only: there is no fork server elsewhere.
+The order of this module: the child's side, the outcome, the parent's side. It works on Posix systems only, because
+others have no fork server.
 """
 
 from __future__ import annotations
@@ -30,28 +31,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import psutil
-
-# The inside of an isolated process: calls one job and tells the parent (`touchstone.runs.isolation`) how it ended.
-
+from touchstone.fields import optional_import
 
 Message = dict[str, Any]
-"""Plain data: what `json` can write."""
+"""Plain data that JSON can represent."""
 Send = Callable[[Message], None]
 
 
-class ToldError(Exception):
-    """Its text is the whole cause, where it happened included: this is only where it was heard of."""
+Job = Callable[[Message, Send], Message]
+
+# The child's side: calls the job and reports how it ended. ----------------------------------------------------------
+
+
+class ReportedError(Exception):
+    """An error of another process. Its text is the complete cause; the traceback of this exception is irrelevant."""
 
 
 class Refused(Exception):
-    """What a job raises where what it was asked for cannot be had: the message says all that a person needs."""
+    """Raised by a job that cannot do what was requested. The message is all that the user needs."""
 
 
-def job_of(target: str) -> Callable[[Message, Send], Message]:
-    """What "package.module:function" names."""
+def load_job(target: str) -> Job:
+    """Return the function that "package.module:function" names."""
     module, _, name = target.partition(":")
-    found: Callable[[Message, Send], Message] = getattr(importlib.import_module(module), name)
+    found: Job = getattr(importlib.import_module(module), name)
     return found
 
 
@@ -62,6 +65,7 @@ def serve(
     log: str,
     environment: Mapping[str, str],
 ) -> None:
+    """Call the job in this process; send its messages and its result, or the cause of its failure, to the parent."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -82,15 +86,14 @@ def serve(
         post({"kind": "message", "message": message})
 
     try:
-        final = {"kind": "result", "value": job_of(target)(json.loads(payload), send)}
-        post(final)
+        post({"kind": "result", "value": load_job(target)(json.loads(payload), send)})
     except Refused as error:
         traceback.print_exc()
         post({"kind": "refused", "cause": str(error)})
     except Exception as error:
-        if not isinstance(error, ToldError):
+        if not isinstance(error, ReportedError):
             traceback.print_exc()
-        post({"kind": "error", "cause": describe(error)})
+        post({"kind": "error", "cause": describe_error(error)})
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -114,9 +117,9 @@ def _die_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def describe(error: BaseException) -> str:
-    """An exception with what caused it, each with the place that raised it: one line a link."""
-    if isinstance(error, ToldError | Refused):
+def describe_error(error: BaseException) -> str:
+    """Describe an exception and its causes, one line for each, with the place that raised it."""
+    if isinstance(error, ReportedError | Refused):
         return str(error)
     lines: list[str] = []
     link: BaseException | None = error
@@ -129,39 +132,46 @@ def describe(error: BaseException) -> str:
     return "\n".join(lines)
 
 
-# What became of a job that ran in its own process, and how a person is told.
-
+# The outcome of a job. ----------------------------------------------------------------------------------------------
 
 TAIL_LINES = 15
 STACK_SECONDS = 0.3
-"""Silence in a log after which a process is taken to have written its whole stack: it writes word by word."""
+"""A process writes its stack piece by piece. It is complete if nothing was added to the log for this long."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job has no result."""
+    """Why a job has no result.
+
+    Attributes:
+        kind: `refused` if the request cannot be fulfilled, for example because data is missing.
+        cause: one or a few lines for the user.
+    """
 
     kind: Literal["error", "refused", "signal", "exit", "timeout"]
-    """`refused`: what was asked for cannot be had (data that is not there, say), and `cause` says all."""
     cause: str
-    """One or a few lines, for a person."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `value` is its result, or None where there is a `failure`."""
+    """The result of a job, or its failure.
+
+    Attributes:
+        value: the result; None if there is a `failure`.
+        peak_bytes: the peak resident memory of the job and its children, sampled every `POLL_SECONDS`.
+        hung: the end of the log at the moment of a timeout. What is written later, while processes are stopped, is less
+            helpful.
+    """
 
     value: Message | None
     failure: Failure | None
     seconds: float
     peak_bytes: int
-    """The most resident memory the job and its workers were seen to hold, looked at every `POLL_SECONDS`."""
     log: Path
     hung: tuple[str, ...] = ()
-    """The end of the log when time was up: what is stopped then may say more, and less to the point."""
 
     def report(self) -> str:
-        """The failure's cause, then the end of the log, unless the cause says all."""
+        """Return the failure's cause and the end of the log. For a refused job, the cause alone."""
         cause = "" if self.failure is None else self.failure.cause
         refused = self.failure is not None and self.failure.kind == "refused"
         tail = [] if refused else self.hung or log_tail(self.log)
@@ -171,25 +181,25 @@ class Outcome:
 
 
 def explain_exit(exit_code: int | None, peak_bytes: int) -> Failure:
-    """Why a process that left no result ended, as far as its exit code and its peak memory tell."""
+    """Explain why a process ended without a result, from its exit code and its peak memory."""
     if exit_code is None or exit_code >= 0:
         code = "unknown" if exit_code is None else exit_code
-        return Failure("exit", f"the process ended without a result (exit code {code}): something called exit")
+        return Failure("exit", f"the process ended without a result (exit code {code}): something in it called exit")
     name = signal.Signals(-exit_code).name
     if -exit_code == signal.SIGKILL:
-        total = psutil.virtual_memory().total
+        total = optional_import("psutil").virtual_memory().total
         return Failure(
             "signal",
-            "killed (SIGKILL), most likely for want of memory: "
+            "killed (SIGKILL), most likely because memory ran out: "
             f"its peak was at least {_gib(peak_bytes)} of this machine's {_gib(total)}",
         )
     if -exit_code in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL):
-        return Failure("signal", f"crashed in native code ({name}): the Python stack is in its output")
-    return Failure("signal", f"ended by {name} from outside")
+        return Failure("signal", f"crashed in native code ({name}): its output has the Python stack")
+    return Failure("signal", f"ended by {name} from another process")
 
 
 def log_tail(log: Path, *, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log, none where there is no log; of an overwritten line (a progress bar) its last state."""
+    """Return the last lines of a log, an empty list if there is no log. A progress bar counts as its last state."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
@@ -200,8 +210,11 @@ def log_tail(log: Path, *, lines: int = TAIL_LINES) -> list[str]:
     return [row for row in rows if row][-lines:]
 
 
-def wait_until_said(log: Path, *, start: int, quiet: float, limit: float = 10.0) -> None:
-    """Wait until the log has grown beyond `start` bytes and then not for `quiet` seconds; no longer than `limit`."""
+def wait_for_output(log: Path, *, start: int, quiet: float, limit: float = 10.0) -> None:
+    """Wait until the log has grown beyond `start` bytes and has then been unchanged for `quiet` seconds.
+
+    Gives up after `limit` seconds.
+    """
     end = time.monotonic() + limit
     size, since = start, math.inf
     while (now := time.monotonic()) < end and now - since < quiet:
@@ -211,7 +224,7 @@ def wait_until_said(log: Path, *, start: int, quiet: float, limit: float = 10.0)
 
 
 def log_size(log: Path) -> int:
-    """In bytes; 0 where there is no log yet."""
+    """Return the size of a log in bytes, 0 if there is none yet."""
     return log.stat().st_size if log.exists() else 0
 
 
@@ -219,19 +232,21 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+# The parent's side: starts the job, watches it and ends it. ---------------------------------------------------------
+
 PRELOAD = ("touchstone.runs.job",)
-"""What the fork server imports. It must start no thread and touch no device: both do not survive a fork."""
+"""Modules that the fork server imports. They must start no thread and touch no device: neither survives a fork."""
 GRACE_SECONDS = 3.0
-"""Between asking a job to end and killing it."""
+"""Seconds between SIGTERM and SIGKILL."""
 POLL_SECONDS = 0.2
-"""How often the parent looks at the clock and at the job's memory."""
+"""Seconds between two checks of the deadline and of the job's memory."""
 
 
 def start_server() -> None:
-    """Start the fork server, which imports in the background while the caller goes on; nothing if it runs already."""
+    """Start the fork server unless it is running. It imports in the background while the caller continues."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOAD))
-    # The server imports before it is told our `sys.path` (CPython 3.11): its environment tells it. A look for GPUs must
-    # go through NVML there, since a CUDA context cannot be forked. A job gets its parent's environment.
+    # The server imports before it receives our `sys.path` (CPython 3.11), so PYTHONPATH carries it. The server must
+    # look for GPUs through NVML, since a CUDA context cannot be forked. Jobs get the environment of their parent.
     path = os.pathsep.join(dict.fromkeys(os.path.abspath(entry) for entry in sys.path))
     with _environment(PYTHONPATH=path, PYTORCH_NVML_BASED_CUDA_CHECK="1"), _interrupts_ignored():
         multiprocessing.forkserver.ensure_running()
@@ -245,16 +260,17 @@ def run_isolated(
     timeout: float | None = None,
     on_message: Callable[[Message], None] | None = None,
 ) -> Outcome:
-    """Call `target` ("package.module:function") as `function(payload, send)` in its own process and wait for it.
+    """Call a job in a separate process and wait for it.
 
     Args:
-        target: must be importable by name; it gets `payload` and a function that sends the parent a message, and
-            returns plain data.
-        log: the job's stdout and stderr, native code's too, go to this file.
-        timeout: seconds after which the job is asked to end, then killed with all its children.
-        on_message: is called with every message as it comes. What it raises (an interrupt among them) stops the job and
-            passes on.
+        target: "package.module:function". The function is called as `function(payload, send)`, where `send` passes a
+            message to the parent, and returns plain data.
+        log: the file for the job's stdout and stderr, including those of native code.
+        timeout: seconds after which the job is stopped with all its children: by SIGTERM, then by SIGKILL.
+        on_message: called with every message of the job. An exception that it raises, including KeyboardInterrupt,
+            stops the job and propagates.
     """
+    optional_import("psutil")  # if it is missing, fail before the job starts
     context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
@@ -271,7 +287,7 @@ def run_isolated(
         timed_out, final = True, None
         hung = _where_it_hangs(process, log)
     except (ConnectionError, EOFError) as error:
-        final = {"kind": "error", "cause": f"the fork server is gone ({type(error).__name__}: {error})"}
+        final = {"kind": "error", "cause": f"the fork server died ({type(error).__name__}: {error})"}
     finally:
         receiver.close()
         exit_code = _end(process, patient=not timed_out and sys.exc_info()[0] is None)
@@ -292,7 +308,7 @@ class _TimedOut(Exception):
 
 
 class _Watch:
-    """What the parent keeps an eye on between messages: the clock and the job's memory."""
+    """The deadline and the memory of a job, which the parent checks between messages."""
 
     def __init__(self, *, deadline: float | None) -> None:
         self.deadline = deadline
@@ -309,7 +325,7 @@ class _Watch:
 
 
 def _start(process: Any) -> None:
-    """Fork the job from the server, or from a new one if it is dead (the kernel may have killed it for its memory)."""
+    """Fork the job from the server, or from a new one if the server is dead (the kernel may have killed it)."""
     for attempts_left in (1, 0):
         start_server()
         try:
@@ -319,7 +335,7 @@ def _start(process: Any) -> None:
         except (ConnectionError, EOFError):
             if not attempts_left:
                 raise
-            time.sleep(0.2)  # until its end can be waited for
+            time.sleep(0.2)  # until the dead server can be reaped
 
 
 def _listen(
@@ -328,13 +344,13 @@ def _listen(
     watch: _Watch,
     on_message: Callable[[Message], None] | None,
 ) -> Message | None:
-    """Pass messages on until the job's last one, or None if it ends without it."""
+    """Pass messages on and return the job's last one; None if the job ends without it."""
     while True:
         ready = multiprocessing.connection.wait([receiver, process.sentinel], timeout=POLL_SECONDS)
         if receiver in ready:
             try:
                 message = cast(Message, json.loads(receiver.recv_bytes()))
-            except (EOFError, OSError):  # the end, or a message cut short by the job's death
+            except (EOFError, OSError):  # the job ended, perhaps in the middle of a message
                 return None
             if message["kind"] in ("result", "error", "refused"):
                 return message
@@ -346,7 +362,7 @@ def _listen(
 
 
 def _end(process: Any, *, patient: bool) -> int | None:
-    """See to it that neither the job nor anything it started is left; its exit code."""
+    """End the job and everything it started; return its exit code."""
     if process.pid is None:
         return None
     if patient:
@@ -356,7 +372,7 @@ def _end(process: Any, *, patient: bool) -> int | None:
             _signal_group(process, number)
             process.join(GRACE_SECONDS)
     exit_code = cast("int | None", process.exitcode)
-    _signal_group(process, signal.SIGKILL)  # workers may outlive the leader of their group
+    _signal_group(process, signal.SIGKILL)  # children may outlive the leader of their group
     if exit_code is not None:
         process.close()
     return exit_code
@@ -366,32 +382,33 @@ def _signal_group(process: Any, number: signal.Signals) -> None:
     try:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):
-        # No such group: either all is over, or the job has not come so far as to found it.
+        # No such group: everything has ended, or the job has not yet created its group.
         if process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
 
 def _where_it_hangs(process: Any, log: Path) -> list[str]:
-    """The end of the job's log, after faulthandler has written the Python stacks of all its processes to it."""
+    """Make the job write its Python stacks to the log, and return the end of the log."""
     start = log_size(log)
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGUSR1)
-        wait_until_said(log, start=start, quiet=3 * STACK_SECONDS)
+        wait_for_output(log, start=start, quiet=3 * STACK_SECONDS)
     if not log.exists():
         return []
     with log.open("rb") as file:
         file.seek(start)
-        said = file.read().count(b"\n")
-    return log_tail(log, lines=max(said, TAIL_LINES))
+        added = file.read().count(b"\n")
+    return log_tail(log, lines=max(added, TAIL_LINES))
 
 
 def _resident_bytes(pid: int) -> int:
-    """Of the process and its descendants; 0 if it is gone."""
+    """Return the resident memory of a process and its descendants; 0 if it has ended."""
+    psutil = optional_import("psutil")
     total = 0
     with contextlib.suppress(psutil.Error):
         leader = psutil.Process(pid)
-        total = leader.memory_info().rss
+        total = int(leader.memory_info().rss)
         for child in leader.children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 total += child.memory_info().rss
@@ -414,7 +431,7 @@ def _environment(**values: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """A server started within does not hear Ctrl-C: it must outlive it to report how its jobs ended."""
+    """Let a server started in this block ignore Ctrl-C: it must live on to report how its jobs ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -427,7 +444,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Jobs are named by module and function: a child must not first run the parent's main program again."""
+    """Keep the child from running the parent's main program again, which multiprocessing would do."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:

@@ -1,4 +1,4 @@
-"""One trial: a spec on an engine with a seed. It runs isolated, and its record is on the disk first of all."""
+"""One trial: a spec on an engine with a seed. It runs in a separate process, and its record is written immediately."""
 
 from __future__ import annotations
 
@@ -23,23 +23,28 @@ JOB = "touchstone.runs.job:train"
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and how trials run: the same for all of a session."""
+    """Where and how all trials of a session run.
+
+    Attributes:
+        mirror: a folder with copies of the hub's files.
+        timeout: seconds; None for the spec's timeout.
+        push_to: the hub repository to upload the model to.
+        launcher: the command that starts the processes that train together; empty for a single process.
+    """
 
     device: str = "cpu"
     precision: str = "fp32"
     mirror: Path | None = None
     timeout: float | None = None
-    """Seconds; None leaves it to the spec."""
     save_dir: Path | None = None
     resume: bool = False
     push_to: str | None = None
     launcher: tuple[str, ...] = ()
-    """The command that starts the processes that train together; none: one process trains."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`spec` knows already what data set or checkpoint the user gave in its stead."""
+    """A spec, with the user's overrides, on an engine with a seed."""
 
     spec: Spec
     engine: str
@@ -57,7 +62,7 @@ class Trial:
         return f"{self.group}-seed{self.seed}"
 
     def payload(self) -> Message:
-        """For the job, in plain data."""
+        """Return the arguments of `touchstone.runs.job.train` as plain data."""
         conditions, overrides = self.conditions, self.spec.overrides
         return {
             "spec": str(self.spec.path),
@@ -80,14 +85,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial left: a record and where it lies, or an outcome that says why not."""
+    """The record of a trial and its path, or an outcome with the reason why there is none.
+
+    Attributes:
+        problems: what went wrong after training: the record could not be written, or the model not be published.
+    """
 
     trial: Trial
     outcome: Outcome
     record: Record | None = None
     path: Path | None = None
     problems: tuple[str, ...] = ()
-    """What went wrong after training: the record could not be written, the model not be published."""
 
 
 def run_trial(
@@ -97,8 +105,12 @@ def run_trial(
     log: Path,
     on_message: Callable[[Message], None] | None = None,
 ) -> Result:
-    """Run it isolated, in one process or in those of its launcher, and write its record below `results` (None: do not
-    keep it).
+    """Run a trial in a separate process, or in the processes of its launcher, and write its record.
+
+    Args:
+        results: the folder below which the record is written; None to write no record.
+        log: the file for the output of the processes.
+        on_message: called with every message of the job.
     """
     launcher = trial.conditions.launcher
     run = partial(run_launched, launcher) if launcher else run_isolated
@@ -121,7 +133,9 @@ def run_trial(
     except (RecordError, OSError) as error:
         path = Path(tempfile.mkdtemp(prefix="touchstone-record-")) / record.file_name
         write_atomically(path, record.model_dump_json(indent=2) + "\n")
-        return Result(trial, outcome, record, path, (*problems, f"{error}\nThe record of this run is kept at {path}"))
+        return Result(
+            trial, outcome, record, path, (*problems, f"{error}\nThe record of this run was written to {path} instead")
+        )
 
 
 def _text(path: Path | None) -> str | None:

@@ -1,1 +1,1 @@
-"""What the course shows when it looks at its data, for any data: samples, tokens, labels, batches, statistics."""
+"""Show the data of each task as the model receives it (`touchstone show`)."""

@@ -1,114 +1,50 @@
-"""What every task shows alike: the data's columns, a padded batch, and statistics of its tokens."""
+"""Parts that all tasks show: columns of the data, a padded batch, token statistics and sample outputs."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel
 from rich import box
-from rich.cells import cell_len, set_cell_size
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from touchstone.pipelines.pipeline import Batch, FeatureRows, Pipeline
-from touchstone.stages.ragged import Array, Ragged
+from touchstone.show.columns import set_in_columns, visible
+from touchstone.stages.ragged import IGNORED, Array, Ragged
 
-# Rows of short texts set in columns, so that each word stands above its label, whatever script it is written in.
-
-
-GAP = 2
-LEFT_TO_RIGHT_MARK = "\u200e"
-LONGEST_CELL = 60
-"""Terminal cells of one column. A word can be a thousand letters long; a line cannot."""
+SPLITS = ("train", "validation")
+SHOWN_BATCH_ROWS = 4
+SHOWN_CHARACTERS = 600
+"""Characters shown of a long text."""
 
 
-def visible(text: str) -> str:
-    """Safe to print: every character that moves the cursor, reorders the line or is not seen is spelt out."""
-    return "".join(_visible(character) for character in text)
+@dataclass(frozen=True)
+class View:
+    """How much of the data is shown.
 
-
-def _visible(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)  # the Unicode picture of the control character
-    if code == 0x7F:
-        return "\u2421"
-    if character in "\u200d\ufe0e\ufe0f":  # they make one emoji of several characters
-        return character
-    if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"):
-        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-    return character
-
-
-def cell(text: str) -> str:
-    """A text as it stands in a column: visible, short enough, not drawing right-to-left neighbours out of theirs."""
-    text = visible(text) or "''"
-    if cell_len(text) > LONGEST_CELL:
-        text = set_cell_size(text, LONGEST_CELL - 1) + "\u2026"
-    if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in text):
-        text = LEFT_TO_RIGHT_MARK + text + LEFT_TO_RIGHT_MARK
-    return text
-
-
-def set_in_columns(
-    rows: Sequence[Sequence[str]], *, width: int, styles: Sequence[Sequence[str]] | None = None, indent: int = 2
-) -> list[Text]:
-    """R rows of N texts, column i of each row beneath the others.
-
-    Where the width ends all rows go on below, a blank line between. Trailing blanks are left out.
-
-    Args:
-        rows: R sequences of the same length N.
-        width: terminal cells a line (a single column that is wider stands alone).
-        styles: of the same shape, a rich style for each text.
-
-    Raises:
-        ValueError: rows that differ in length.
+    Attributes:
+        samples: number of examples.
+        seed: chooses the examples, and the rows of the batch.
+        width: terminal cells per line.
     """
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError(f"rows differ in length: {[len(row) for row in rows]}")
-    cells = [[cell(text) for text in row] for row in rows]
-    widths = [
-        max(cell_len(text.replace(LEFT_TO_RIGHT_MARK, "")) for text in column) for column in zip(*cells, strict=True)
-    ]
-    lines: list[Text] = []
-    for start, end in _breaks(widths, room=width - indent):
-        if lines:
-            lines.append(Text())
-        for r, row in enumerate(cells):
-            line = Text(" " * indent)
-            for i in range(start, end):
-                text = row[i]
-                line.append(text, style=styles[r][i] if styles else "")
-                line.append(" " * (widths[i] - cell_len(text.replace(LEFT_TO_RIGHT_MARK, "")) + GAP))
-            line.rstrip()
-            lines.append(line)
-    return lines
 
+    samples: int
+    seed: int
+    width: int
 
-def _breaks(widths: Sequence[int], *, room: int) -> list[tuple[int, int]]:
-    """Where each line's columns begin and end."""
-    breaks: list[tuple[int, int]] = []
-    start, used = 0, 0
-    for i, width in enumerate(widths):
-        if i > start and used + width > room:
-            breaks.append((start, i))
-            start, used = i, 0
-        used += width + GAP
-    if start < len(widths):
-        breaks.append((start, len(widths)))
-    return breaks
-
-
-IGNORED = -100
-SHOWN_OF_BATCH = 4
-"""Rows of a batch: more say nothing new."""
+    def rows(self, size: int, *, count: int | None = None) -> list[int]:
+        """Draw `count` different rows out of `size` (by default `samples`), or all rows if there are fewer."""
+        count = self.samples if count is None else count
+        chosen = np.random.default_rng(self.seed).choice(size, size=min(count, size), replace=False)
+        return [int(row) for row in chosen]
 
 
 def heading(text: str) -> Text:
@@ -119,10 +55,16 @@ def lines(*texts: str) -> list[RenderableType]:
     return [Text(f"  {text}") for text in texts]
 
 
+def paragraph(text: str, *, below: int = 0) -> RenderableType:
+    """Show the beginning of a text, indented, with `below` blank lines after it."""
+    shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " ..."
+    return Padding(Text(visible(shown)), (0, 0, below, 2))
+
+
 def features(pipeline: Pipeline, *, columns: tuple[str, ...]) -> list[RenderableType]:
-    """The source's columns with their types, and how many rows each split has."""
+    """Show the columns of the source with their types, and the number of rows of each split."""
     shown: list[RenderableType] = [heading("Data")]
-    for split in ("train", "validation"):
+    for split in SPLITS:
         data = pipeline.source.examples(split, columns=columns)
         shown += lines(f"{split}: {len(data):,} rows")
         if split == "train":
@@ -132,71 +74,69 @@ def features(pipeline: Pipeline, *, columns: tuple[str, ...]) -> list[Renderable
 
 
 def ragged(pipeline: Pipeline, split: str, name: str) -> Ragged:
-    """A column that has one sequence an example."""
+    """Return a column that holds one sequence per example."""
     column = pipeline.columns(split)[name]
     assert isinstance(column, Ragged)
     return column
 
 
-def sample(size: int, *, count: int, seed: int) -> list[int]:
-    """`count` different rows of `size`, drawn by the seed (all of them, if there are fewer)."""
-    chosen = np.random.default_rng(seed).choice(size, size=min(count, size), replace=False)
-    return [int(row) for row in chosen]
-
-
 def tokens_of(pipeline: Pipeline, ids: Array) -> list[str]:
-    """The tokenizer's own spelling: `##ing`, `\u0120the`, `\u2581the`."""
+    """Return the tokens as the tokenizer spells them: `##ing`, `\u0120the`, `\u2581the`."""
     return list(pipeline.tokenizer.convert_ids_to_tokens([int(index) for index in ids]))
 
 
 def token_count(pipeline: Pipeline, text: str) -> int:
-    """Tokens of a text of any length, special tokens left out."""
+    """Return the number of tokens of a text of any length, without special tokens."""
     return len(pipeline.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def style_of(label: str) -> str:
-    """A colour for each kind of entity, none for O and for what is ignored."""
+    """Return a colour for each type of entity; O and ignored labels have none."""
     kind = label.partition("-")[2]
-    if label.startswith("-100"):
+    if label == str(IGNORED):
         return "dim"
     colours = ("cyan", "magenta", "yellow", "green", "blue", "red")
     return f"bold {colours[sum(kind.encode()) % len(colours)]}" if kind else ""
 
 
-def padded_batch(pipeline: Pipeline, rows: Sequence[int], *, split: str = "train", width: int) -> list[RenderableType]:
-    """The first rows of a batch as the model gets it, every tensor of it."""
-    data = FeatureRows(pipeline.columns(split))
-    batch: Batch = pipeline.collate([data[0, row] for row in rows], train=True)
-    size = batch["size"]
+def padded_batch(pipeline: Pipeline, *, size: int, batch_size: int, view: View) -> list[RenderableType]:
+    """Show every tensor of a training batch as the model receives it. `size` is the number of training features."""
+    data = FeatureRows(pipeline.columns("train"))
+    batch: Batch = pipeline.collate([data[0, row] for row in view.rows(size, count=batch_size)], train=True)
+    numbers = batch["size"]
     shape = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items() if name != "size")
-    shown: list[RenderableType] = [heading(f"A padded batch of {size.examples}")]
+    shown: list[RenderableType] = [heading(f"A padded batch of {numbers.examples}")]
     shown += lines(
         shape,
-        f"{size.padded_tokens} positions, {size.tokens} of them tokens "
-        f"({share(size.padded_tokens - size.tokens, size.padded_tokens)} padding), {size.items} with a label",
+        f"{numbers.padded_tokens} positions: {numbers.tokens} tokens and "
+        f"{share(numbers.padded_tokens - numbers.tokens, numbers.padded_tokens)} padding; {numbers.items} with a label",
     )
     for name, value in batch.items():
         if name == "size" or value.ndim != 2:
             continue
         shown += lines(f"{name}:")
-        for row in value[:SHOWN_OF_BATCH].tolist():
-            text = " ".join(str(number) for number in row)
-            shown.append(Text(f"    {text if len(text) <= width - 4 else text[: width - 8] + ' ...'}", no_wrap=True))
+        for row in value[:SHOWN_BATCH_ROWS].tolist():
+            text = " ".join(str(entry) for entry in row)
+            shown.append(
+                Text(f"    {text if len(text) <= view.width - 4 else text[: view.width - 8] + ' ...'}", no_wrap=True)
+            )
     return shown
 
 
 def token_statistics(
     pipeline: Pipeline, *, batch_size: int, column: str = "input_ids", of: str | None = None
 ) -> list[RenderableType]:
-    """Lengths, the share that padding takes, and how much of the text the tokenizer does not know.
+    """Show lengths, the share of padding, and the share of unknown tokens.
 
-    `column` is the pipeline's; `of` says what it holds, where a pipeline has more than one.
+    Args:
+        column: a column of the pipeline that holds token ids.
+        of: name of what the column holds, for pipelines with more than one such column.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("  split")
     for name in ("examples", "tokens", "shortest", "median", "mean", "95%", "longest", "padding", "unknown"):
         table.add_column(name, justify="right")
-    for split in ("train", "validation"):
+    for split in SPLITS:
         ids = ragged(pipeline, split, column)
         lengths, values = ids.lengths, ids.values
         unknown = pipeline.tokenizer.unk_token_id
@@ -207,17 +147,15 @@ def token_statistics(
             *(f"{figure:.0f}" for figure in (lengths.min(), np.median(lengths))),
             f"{lengths.mean():.1f}",
             *(f"{figure:.0f}" for figure in (np.percentile(lengths, 95), lengths.max())),
-            share_of(padding_share(lengths, batch_size=batch_size)),
+            share_text(padding_share(lengths, batch_size=batch_size)),
             "-" if unknown is None else share(int((values == unknown).sum()), len(values)),
         )
-    title = heading(
-        f"Tokens{'' if of is None else f' of each {of}'} (padding: of batches of {batch_size} in the data's order)"
-    )
-    return [title, table]
+    whose = "" if of is None else f" of each {of}"
+    return [heading(f"Tokens{whose} (padding: in batches of {batch_size}, in the order of the data)"), table]
 
 
 def padding_share(lengths: Array, *, batch_size: int) -> float:
-    """Share of positions that are padding if batches are padded to their longest row."""
+    """Return the share of positions that are padding if each batch is padded to its longest row."""
     padded = sum(
         int(batch.max()) * len(batch)
         for batch in (lengths[i : i + batch_size] for i in range(0, len(lengths), batch_size))
@@ -226,7 +164,7 @@ def padding_share(lengths: Array, *, batch_size: int) -> float:
 
 
 def counts(pairs: Iterable[tuple[str, Counter[str]]], *, of: str) -> list[RenderableType]:
-    """Counters side by side, one row a key."""
+    """Show counters side by side, one row per key."""
     columns = list(pairs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"  {of}")
@@ -242,30 +180,30 @@ def counts(pairs: Iterable[tuple[str, Counter[str]]], *, of: str) -> list[Render
 
 
 def in_columns(rows: Sequence[Sequence[str]], *, width: int, labels: int) -> list[RenderableType]:
-    """Texts above texts; row number `labels` decides the colour of its column."""
+    """Set rows of texts in columns. Row number `labels` decides the colour of each column."""
     styles = [[style_of(label) for label in rows[labels]] for _ in rows]
     return list(set_in_columns(rows, width=width, styles=styles))
 
 
-def probe(pipeline: Pipeline, *, seed: int) -> list[RenderableType]:
-    """What the checkpoint's model makes of the task's probe; what is untrained of it is drawn by the seed."""
+def sample_outputs(pipeline: Pipeline, *, seed: int) -> list[RenderableType]:
+    """Show what the checkpoint's model produces for the task's sample inputs. The seed draws untrained weights."""
     torch.manual_seed(seed)
     model = pipeline.model()
     model.train(False)
-    written = pipeline.sample_outputs(model)
-    shown: list[RenderableType] = [heading("What the checkpoint's model makes of the probe")]
-    return shown + (lines(*map(visible, written)) if written else lines("(this task has none)"))
+    outputs = pipeline.sample_outputs(model)
+    shown: list[RenderableType] = [heading("Sample outputs of the checkpoint's model")]
+    return shown + (lines(*map(visible, outputs)) if outputs else lines("(this task has none)"))
 
 
 def settings(declared: BaseModel) -> str:
-    """A spec's settings on one line, without what is left open."""
+    """Format the settings of a spec on one line, without those that are not set."""
     given = declared.model_dump(exclude_none=True).items()
     return "  ".join(f"{name}={value!r}" for name, value in given if value != {})
 
 
 def share(part: int, whole: int) -> str:
-    return share_of(part / whole) if whole else "-"
+    return share_text(part / whole) if whole else "-"
 
 
-def share_of(value: float) -> str:
+def share_text(value: float) -> str:
     return f"{value:.2%}" if 0 < value < 0.01 else f"{value:.1%}"

@@ -1,4 +1,4 @@
-"""What a metric should be: the values of earlier runs with where they come from, never a hand-written tolerance."""
+"""Expectations: the values a metric had in earlier runs, with their provenance. No tolerance is written by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from touchstone.fields import Finite, of_validation
+from touchstone.fields import Digest, Finite, FrozenModel, key_names, validation_problems
 from touchstone.files import write_atomically
 
 if TYPE_CHECKING:
@@ -17,32 +17,28 @@ if TYPE_CHECKING:
 
 
 class ExpectationError(Exception):
-    """A file of expectations cannot be used: names file and key."""
+    """A file of expectations cannot be used. The message names file and key."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Measured(_Model):
-    """This suite measured the values (`touchstone calibrate`)."""
+class Measured(FrozenModel):
+    """The values were measured with this suite (`touchstone calibrate`)."""
 
     kind: Literal["measured"] = "measured"
     hardware: str
-    """The machine's human name and id."""
+    """The machine's name and id."""
     software: dict[str, str]
-    """Package to version."""
+    """Versions by package."""
     engine: str
     processes: int = Field(default=1, gt=0, exclude_if=lambda value: value == 1)
-    """That trained each run together."""
+    """The number of processes that trained each run."""
     precision: str
     date: datetime.date
     commit: str | None = None
     dataset_fingerprint: str
-    """Of the rows that were read: the spec names a data set, this says what was in it."""
+    """Fingerprint of the rows that were read. The spec only names the data set."""
 
 
-class Card(_Model):
+class Card(FrozenModel):
     """One published run."""
 
     name: str
@@ -50,25 +46,25 @@ class Card(_Model):
     note: str = ""
 
 
-class Published(_Model):
-    """Others published the values; one source a value."""
+class Published(FrozenModel):
+    """The values were published by others; there is one source for each value."""
 
     kind: Literal["published"] = "published"
     sources: tuple[Card, ...]
     note: str = ""
 
 
-class Expectation(_Model):
-    """The values of one metric, one a run.
+class Expectation(FrozenModel):
+    """The values of one metric, one for each run.
 
     Attributes:
-        seeds: of each value's run; all the same where the runs differ in machine and versions alone.
-        spec_hash: what was measured. With another spec the expectation is not applied.
-        scale: on which the values are taken as normally distributed.
-        lower, upper: what the metric can be at all.
-        stale: why it must not be applied, or None. Not in the file: `load_expectations` finds it out.
-        target: whether it judges a run of the open division, which has to reach it and may pass it. Not in the file
-            either: it depends on who asks.
+        seeds: the seed of each run. All seeds are equal if the runs differ only in machine and versions.
+        spec_hash: hash of the spec that was measured. The expectation does not apply to other specs.
+        scale: the scale on which the values are assumed to be normally distributed.
+        lower, upper: the range of the metric.
+        stale: why the expectation must not be applied, or None. Not in the file: `load_expectations` sets it.
+        target: True if it judges a run of the open division, which must reach it and may exceed it. Not in the file:
+            `load_expectations` sets it.
     """
 
     metric: str = Field(min_length=1)
@@ -78,7 +74,7 @@ class Expectation(_Model):
     scale: Literal["linear", "log"] = "linear"
     lower: Finite | None = None
     upper: Finite | None = None
-    spec_hash: str = Field(pattern="^[0-9a-f]{64}$")
+    spec_hash: Digest
     provenance: Annotated[Measured | Published, Field(discriminator="kind")]
     stale: str | None = Field(default=None, exclude=True)
     target: bool = Field(default=False, exclude=True)
@@ -89,18 +85,18 @@ class Expectation(_Model):
 
     @property
     def one_seed(self) -> bool:
-        """Whether the runs share their seed, so that their spread is that of machines and versions and not of seeds."""
+        """True if all runs have the same seed: their spread then comes from machines and versions, not from seeds."""
         return len(self.seeds) > 1 and len(set(self.seeds)) == 1
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if len(self.seeds) != len(self.values):
-            raise ValueError(f"{len(self.values)} values and {len(self.seeds)} seeds: give one seed a value")
+            raise ValueError(f"{len(self.values)} values and {len(self.seeds)} seeds: give one seed for each value")
         if isinstance(self.provenance, Measured) and len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} repeat: a measured value needs a seed of its own")
+            raise ValueError(f"seeds {list(self.seeds)} repeat: measure each value with a different seed")
         if isinstance(self.provenance, Published) and len(self.provenance.sources) != len(self.values):
             raise ValueError(
-                f"{len(self.values)} values and {len(self.provenance.sources)} sources: give one source a value"
+                f"{len(self.values)} values and {len(self.provenance.sources)} sources: give one source for each value"
             )
         if self.scale == "log" and min(self.values) <= 0:
             raise ValueError(f"the value {min(self.values)} has no logarithm: use scale linear")
@@ -110,7 +106,7 @@ class Expectation(_Model):
         return self
 
 
-class _File(_Model):
+class _File(FrozenModel):
     schema_version: Literal[1]
     name: str
     profile: str
@@ -118,15 +114,16 @@ class _File(_Model):
 
 
 def expectations_path(spec: Spec) -> Path:
-    """Beside the spec's file: `expectations/NAME.PROFILE.json`; of the open division that of the closed one."""
+    """Return `expectations/NAME.PROFILE.json` next to the spec's file; for an open spec, the closed spec's path."""
     return spec.path.parent / "expectations" / f"{spec.closed_spec.name}.{spec.profile}.json"
 
 
 def load_expectations(spec: Spec, *, dataset_fingerprint: str | None = None) -> dict[str, Expectation]:
-    """Metric to expectation; empty where there is no file.
+    """Return the expectations of a spec by metric; an empty dict if there is no file.
 
-    One that was measured with another spec, or on other data than `dataset_fingerprint` names, comes with `stale` set,
-    and `judge` gives no verdict by it. A spec of the open division is judged by those of its `closed_spec`, as targets.
+    An expectation that was measured with another spec, or on data with another fingerprint than `dataset_fingerprint`,
+    has `stale` set, and `judge` gives no verdict from it. A spec of the open division gets the expectations of its
+    `closed_spec`, as targets.
 
     Raises:
         ExpectationError: the file cannot be read or has an unknown, missing or wrong key.
@@ -137,38 +134,42 @@ def load_expectations(spec: Spec, *, dataset_fingerprint: str | None = None) -> 
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise ExpectationError(f"{path}: {error.strerror}") from error
+        raise ExpectationError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise ExpectationError("\n".join(of_validation(error, where=str(path), known=_File.model_fields))) from error
+        problems = validation_problems(error, where=str(path), known=key_names(_File))
+        raise ExpectationError("\n".join(problems)) from error
     if (file.name, file.profile) != (own.name, own.profile):
         raise ExpectationError(
-            f"{path}: is for {file.name}, profile {file.profile}: rename it, "
-            f"or calibrate {own.name} --profile {own.profile}"
+            f"{path}: belongs to {file.name}, profile {file.profile}: rename the file, "
+            f"or run touchstone calibrate {own.name} --profile {own.profile}"
         )
     metrics = [expectation.metric for expectation in file.expectations]
     if repeated := sorted({metric for metric in metrics if metrics.count(metric) > 1}):
-        raise ExpectationError(f"{path}: expectations of {', '.join(repeated)} occur twice: keep one of each")
+        raise ExpectationError(f"{path}: expectations of {', '.join(repeated)} occur twice: keep one for each metric")
     target = spec.division == "open"
-    checked = {e.metric: _checked(e, own, dataset_fingerprint) for e in file.expectations}
-    return {metric: e.model_copy(update={"target": target}) for metric, e in checked.items()}
+    return {
+        e.metric: e.model_copy(update={"target": target, "stale": _stale(e, own, dataset_fingerprint)})
+        for e in file.expectations
+    }
 
 
 def save_expectations(spec: Spec, expectations: Iterable[Expectation]) -> Path:
-    """Write them, all of the spec's, where `load_expectations` looks, atomically.
+    """Write all expectations of a spec to the file that `load_expectations` reads, atomically.
 
     Raises:
-        ExpectationError: one was measured with another spec, the spec is of the open division and is judged by that of
-            another, or the file cannot be written.
+        ExpectationError: an expectation was measured with another spec, the spec belongs to the open division (the
+            closed spec's expectations judge it), or the file cannot be written.
     """
     if spec.division == "open":
         raise ExpectationError(
-            f"{spec.name}: is of the open division and has no expectation of its own: calibrate {spec.closed_spec.name}"
+            f"{spec.name} belongs to the open division, which has no expectations: calibrate {spec.closed_spec.name}"
         )
     chosen = tuple(expectations)
     for expectation in chosen:
         if expectation.spec_hash != spec.hash:
             raise ExpectationError(
-                f"{expectation.metric}: is of spec {expectation.spec_hash[:12]}, and {spec.name} is {spec.hash[:12]}"
+                f"{expectation.metric} was measured with spec {expectation.spec_hash[:12]}, "
+                f"but {spec.name} is {spec.hash[:12]}: calibrate again"
             )
     path = expectations_path(spec)
     file = _File(schema_version=1, name=spec.name, profile=spec.profile, expectations=chosen)
@@ -179,13 +180,12 @@ def save_expectations(spec: Spec, expectations: Iterable[Expectation]) -> Path:
     return path
 
 
-def _checked(expectation: Expectation, spec: Spec, dataset_fingerprint: str | None) -> Expectation:
-    verb = "measured" if expectation.kind == "measured" else "published"
-    stale = None
+def _stale(expectation: Expectation, spec: Spec, dataset_fingerprint: str | None) -> str | None:
+    """Return why the expectation does not apply, or None if it does."""
     if expectation.spec_hash != spec.hash:
-        stale = f"stale: {verb} with another spec ({expectation.spec_hash[:12]}, and this is {spec.hash[:12]})"
-    elif dataset_fingerprint is not None and isinstance(expectation.provenance, Measured):
+        return f"stale: {expectation.kind} with another spec ({expectation.spec_hash[:12]}, this is {spec.hash[:12]})"
+    if dataset_fingerprint is not None and isinstance(expectation.provenance, Measured):
         measured = expectation.provenance.dataset_fingerprint
         if measured != dataset_fingerprint:
-            stale = f"stale: measured on other data ({measured[:19]}, and this is {dataset_fingerprint[:19]})"
-    return expectation.model_copy(update={"stale": stale})
+            return f"stale: measured on other data ({measured[:19]}, this is {dataset_fingerprint[:19]})"
+    return None

@@ -1,26 +1,29 @@
-"""A spec: what is trained on what, from which checkpoint, how, and which metrics are asserted. One TOML file a task.
+"""A spec: the task, the data, the checkpoint, the recipe, and the metrics that are asserted.
+
+Each task has one TOML file:
 
     schema = 1
     task = "token-classification"
 
-    [options]                               # of the task, for all profiles
+    [options]                               # task options, for all profiles
 
-    [profiles.small]                        # one for each size of input
+    [profiles.small]                        # one table for each size of input
     assert = ["f1"]                         # the metrics that must be as expected
     timeout_seconds = 3600
-    [profiles.small.data]                   # where examples come from
+    [profiles.small.data]                   # where the examples come from
     [profiles.small.checkpoint]             # where model and tokenizer come from
     [profiles.small.recipe]                 # hyper-parameters
     [profiles.small.options]                # overrides [options]
 
-    [variants.first.options]                # overrides the profile's, whichever it is; likewise the other three parts
     [variants.first]
-    profiles = ["small"]                    # of these profiles only; of all where it is not said
+    profiles = ["small"]                    # the profiles that have this variant; default: all
+    [variants.first.options]                # overrides the profile's options; likewise the other three parts
     [variants.fast]
-    division = "open"                       # another recipe (and nothing else) to the quality that the main spec's
-    [variants.fast.recipe]                  # expectation says; it has no expectation of its own
+    division = "open"                       # another recipe (and nothing else), trained to the quality that the main
+    [variants.fast.recipe]                  # spec's expectation gives; it has no expectation itself
 
-Unknown keys are refused, and so is a value of another type than its key's: nothing is guessed.
+The four parts (data, checkpoint, recipe, options) are each merged from the layers options < profile < variant. Unknown
+keys and values of a wrong type are errors.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
 from touchstone.engines.training import Recipe
-from touchstone.fields import key_path, of_validation, shown, unknown_key
+from touchstone.fields import FrozenModel, key_names, key_path, shown, unknown_key, validation_problems
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Options
 from touchstone.sources import (
@@ -48,37 +51,30 @@ from touchstone.sources import (
     MicroworldCheckpoint,
     MicroworldData,
 )
-from touchstone.specs.fingerprint import measured_hash
-
-# The frame of a spec's file: where it is found, and which keys, profiles and variants it may have. What stands in a
-# profile's parts (data, checkpoint, recipe, options) is looked into by `touchstone.specs.spec`.
-
+from touchstone.specs import measured_hash
 
 SPECS = (Path(__file__).parents[1] / "suite" / "specs").resolve()
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
-"""Of a spec, profile or variant: it becomes part of file names."""
+"""The names of specs, profiles and variants, which become parts of file names."""
 PARTS = ("data", "checkpoint", "recipe", "options")
 VARIANT_KEYS = ("profiles", "division", *PARTS)
 DIVISIONS = ("closed", "open")
-"""Of a variant. MLPerf's words: the closed division trains the recipe as it is, the open one another to the same
-quality."""
+"""MLPerf's terms: the closed division trains the given recipe, the open division another recipe to the same quality."""
 PROFILE_KEYS = ("assert", "timeout_seconds", "minutes", "eval_batch_size", *PARTS)
 Table = dict[str, Any]
 
 
 class SpecError(Exception):
-    """A spec cannot be used: one line a problem, each with file, key, value and remedy."""
+    """A spec cannot be used. The message has one line for each problem, with file, key, value and remedy."""
 
 
 def available_specs() -> list[str]:
-    """The names of the specs that come with the suite."""
+    """Return the names of the specs that come with the suite."""
     return sorted(path.stem for path in SPECS.glob("*.toml"))
 
 
-class SpecFile(BaseModel):
-    """A spec's file, its tables not yet looked into."""
-
-    model_config = ConfigDict(frozen=True)
+class SpecFile(FrozenModel):
+    """A spec's file with valid top-level keys, profile names and variant names. Its parts are not validated yet."""
 
     path: Path
     task: str
@@ -88,6 +84,11 @@ class SpecFile(BaseModel):
 
     @classmethod
     def read(cls, name_or_path: str | Path) -> Self:
+        """Read a spec by name or path.
+
+        Raises:
+            SpecError: there is no such file, it is not TOML, or a key outside the parts is wrong.
+        """
         path = _find(name_or_path)
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -106,29 +107,27 @@ class SpecFile(BaseModel):
         )
 
     def variants_of(self, profile: str) -> dict[str, Table]:
-        """The variants that a profile has: all but those that are of other profiles alone."""
+        """Return the variants of a profile: those that list it, and those that list no profiles."""
         if profile not in self.profiles:
             return {}
         return {name: entry for name, entry in self.variants.items() if profile in entry.get("profiles", (profile,))}
 
 
 def _find(name_or_path: str | Path) -> Path:
-    """A string that could be a name is one; with a suffix or a folder it is a path."""
+    """Return the path of a spec. A string that has the form of a name is a name, anything else is a path."""
     if isinstance(name_or_path, str) and re.fullmatch(NAME, name_or_path):
         if name_or_path not in available_specs():
-            there_are = ", ".join(available_specs())
-            raise SpecError(
-                f"there is no spec {name_or_path!r}: there are {there_are}, or give the path of a TOML file"
-            )
+            names = ", ".join(available_specs())
+            raise SpecError(f"there is no spec {name_or_path!r}: use one of {names}, or the path of a TOML file")
         return SPECS / f"{name_or_path}.toml"
     return Path(name_or_path)
 
 
 def _problems(table: Table, *, path: Path) -> Iterator[str]:
-    """What is wrong with the file's frame: top level, names and keys of all profiles and variants."""
+    """Yield the problems outside the parts: top-level keys, names and keys of all profiles and variants."""
     where = str(path)
     if not re.fullmatch(NAME, path.stem):
-        yield f"{where}: the file's name names the spec: use small letters, digits and single hyphens"
+        yield f"{where}: the file's name is the spec's name: use lower-case letters, digits and single hyphens"
     if "schema" not in table:
         yield f"{where}: schema is missing: add schema = 1"
     elif table["schema"] != 1 or table["schema"] is True:
@@ -138,7 +137,7 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
     if "task" not in table:
         yield f"{where}: task is missing: add one of {', '.join(PIPELINES)}"
     elif table["task"] not in list(PIPELINES):
-        yield f"{where}: task = {shown(table['task'])}: there is {', '.join(PIPELINES)}"
+        yield f"{where}: task = {shown(table['task'])}: use one of {', '.join(PIPELINES)}"
     if not isinstance(table.get("options", {}), dict):
         yield f"{where}: options = {shown(table['options'])}: it must be a table"
     if "profiles" not in table or table["profiles"] == {}:
@@ -151,7 +150,7 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
         for name, entry in entries.items():
             within = f"{group}.{name}"
             if not re.fullmatch(NAME, name):
-                yield f"{where}: {within}: name it with small letters, digits and single hyphens"
+                yield f"{where}: {within}: use lower-case letters, digits and single hyphens"
             if not isinstance(entry, dict):
                 yield f"{where}: {within} = {shown(entry)}: it must be a table"
                 continue
@@ -162,7 +161,8 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
             if group == "variants" and "profiles" in entry:
                 of, there = entry["profiles"], list(table.get("profiles", {}))
                 if not isinstance(of, list) or not of or not all(profile in there for profile in of):
-                    yield f"{where}: {within}.profiles = {shown(of)}: it must be a list of some of {', '.join(there)}"
+                    names = ", ".join(there)
+                    yield f"{where}: {within}.profiles = {shown(of)}: it must be a list of profiles from {names}"
             if group == "variants" and "division" in entry:
                 yield from _problems_of_division(entry, where=where, within=within)
     for location, value in _leaves(table):
@@ -171,20 +171,21 @@ def _problems(table: Table, *, path: Path) -> Iterator[str]:
 
 
 def _problems_of_division(entry: Table, *, where: str, within: str) -> Iterator[str]:
-    """The open division trains otherwise on the same data to the same metric: what is measured stays."""
+    """Yield the problems of a variant's division. The open division may change only the recipe."""
     if (division := entry["division"]) not in list(DIVISIONS):
-        yield f"{where}: {within}.division = {shown(division)}: say {' or '.join(DIVISIONS)}"
+        yield f"{where}: {within}.division = {shown(division)}: use {' or '.join(DIVISIONS)}"
     if division != "open":
         return
     for part in PARTS:
         if part != "recipe" and part in entry:
             yield (
-                f"{where}: {within}.{part}: the open division changes the recipe alone, so that it is judged by the "
-                f'same metric on the same data: remove {part}, or division = "open"'
+                f"{where}: {within}.{part}: the open division changes only the recipe, so that the same metric on the "
+                f'same data judges it: remove {part}, or remove division = "open"'
             )
 
 
 def _leaves(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[tuple[int | str, ...], Any]]:
+    """Yield the key path and value of everything in a table that is neither a table nor a list."""
     match value:
         case Mapping():
             for key, item in value.items():
@@ -196,28 +197,24 @@ def _leaves(value: Any, location: tuple[int | str, ...] = ()) -> Iterator[tuple[
             yield location, value
 
 
-__all__ = ["SPECS", "Spec", "SpecError", "available_specs", "load_spec", "profiles", "variants"]
-
 BY_SOURCE: dict[str, dict[str, type[BaseModel]]] = {
     "data": {"microworld": MicroworldData, "hub": HubData, "installed-code": InstalledCode},
     "checkpoint": {"microworld": MicroworldCheckpoint, "hub": HubCheckpoint},
 }
-Model = TypeVar("Model", bound=BaseModel)
+Part = TypeVar("Part", bound=BaseModel)
 
 
-class Spec(BaseModel):
-    """One profile (and variant) of a spec, resolved: nothing is left to look up.
+class Spec(FrozenModel):
+    """One profile (and variant) of a spec, fully resolved.
 
     Attributes:
-        path: the TOML file. Expectations lie beside it.
-        division: `closed` trains the task's recipe as it is, and is judged by its own expectation; `open` trains a
-            recipe of its own, and is judged by the expectation of `closed_spec`.
-        overrides: `dataset` and `checkpoint` that the user gave in the spec's stead.
-        assertions: names of the metrics that must be as expected.
-        minutes: what it takes, roughly, on a machine that the profile is meant for.
+        path: the TOML file. The expectations are in a folder next to it.
+        division: `closed` trains the task's recipe and is judged by its expectation; `open` trains another recipe and
+            is judged by the expectation of `closed_spec`.
+        overrides: the `dataset` and `checkpoint` with which the user replaced the spec's own.
+        assertions: the names of the metrics that must be as expected.
+        minutes: the approximate time on a machine that the profile is meant for.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     task: str
@@ -228,7 +225,7 @@ class Spec(BaseModel):
     checkpoint: CheckpointSettings
     options: SerializeAsAny[Options]
     recipe: Recipe
-    overrides: dict[Literal["dataset", "checkpoint"], str] = {}
+    overrides: dict[Literal["dataset", "checkpoint"], str] = Field(default_factory=dict)
     eval_batch_size: int
     assertions: tuple[str, ...]
     timeout_seconds: float
@@ -237,94 +234,79 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _options_are_the_tasks(cls, fields: Any) -> Any:
-        """So that a spec can be had back from its JSON."""
+        """Validate the options with the task's own type, so that a spec can be read back from its JSON."""
         if isinstance(fields, dict) and isinstance(fields.get("options"), dict) and fields.get("task") in PIPELINES:
             return fields | {"options": PIPELINES[fields["task"]].Options.model_validate(fields["options"])}
         return fields
 
     @property
     def name(self) -> str:
-        """`token-classification`, or `token-classification+first` of a variant: the file's name, and the variant's."""
+        """The file's name, with the variant's if there is one: `token-classification+first`."""
         return self.path.stem if self.variant is None else f"{self.path.stem}+{self.variant}"
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """All of it as plain JSON values, but for where the file lies."""
+        """The spec as plain JSON values, without the path."""
         return self.model_dump(mode="json", exclude={"path"})
 
     @property
     def hash(self) -> str:
-        """Names what is measured: see `touchstone.specs.fingerprint`."""
+        """The hash of what is measured: see `touchstone.specs.measured_hash`."""
         return measured_hash(self.resolved)
 
     @property
     def closed_spec(self) -> Spec:
-        """Whose expectation judges this one: itself, or of the open division the profile's main spec.
+        """The spec whose expectation judges this one: itself, or for the open division the profile's main spec.
 
         Raises:
-            SpecError: its file was changed and cannot be used any more.
+            SpecError: the file was changed since and is no longer valid.
         """
         return self if self.division == "closed" else load_spec(self.path, profile=self.profile)
 
     def overridden(self, *, dataset: str | None = None, checkpoint: str | None = None) -> Self:
-        """The spec on another data set or checkpoint: it measures something else, and so its hash is another."""
+        """Return this spec with another data set or checkpoint. It measures something else, so its hash differs."""
         given = {"dataset": dataset, "checkpoint": checkpoint}
         return self.model_copy(update={"overrides": {key: value for key, value in given.items() if value is not None}})
 
 
 def profiles(name_or_path: str | Path) -> list[str]:
-    """The profiles of a spec, in the file's order."""
+    """Return the profiles of a spec, in the file's order."""
     return list(SpecFile.read(name_or_path).profiles)
 
 
 def variants(name_or_path: str | Path, *, profile: str) -> list[str]:
-    """The variants that one profile of a spec has, in the file's order; none if the spec lacks the profile."""
+    """Return the variants of one profile of a spec, in the file's order; an empty list for an unknown profile."""
     return list(SpecFile.read(name_or_path).variants_of(profile))
 
 
 def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = None) -> Spec:
-    """Read one profile of a spec, by the name of one that comes with the suite or by the path of a TOML file.
+    """Read one profile of a spec, by the name of a spec that comes with the suite or by the path of a TOML file.
 
     Raises:
-        SpecError: no such spec, profile or variant; an unknown or missing key; a value that is not of its type or out
-            of its range.
+        SpecError: there is no such spec, profile or variant, a key is unknown or missing, or a value has the wrong type
+            or is out of range.
     """
     file = SpecFile.read(name_or_path)
-    where = str(file.path)
     if profile not in file.profiles:
-        raise SpecError(f"{where}: has no profile {profile!r}: it has {', '.join(file.profiles)}")
-    if variant is not None and variant not in (of_profile := file.variants_of(profile)):
-        has = ", ".join(of_profile) or "none"
-        raise SpecError(f"{where}: has no variant {variant!r} in profile {profile}: it has {has}")
-    profile_table = file.profiles[profile]
-    variant_table = file.variants[variant] if variant is not None else {}
+        raise SpecError(f"{file.path}: has no profile {profile!r}: use one of {', '.join(file.profiles)}")
+    if variant is not None and variant not in (known := file.variants_of(profile)):
+        names = ", ".join(known) or "none"
+        raise SpecError(f"{file.path}: has no variant {variant!r} in profile {profile}: available are {names}")
+    own = file.profiles[profile]
+    changes = file.variants[variant] if variant is not None else {}
     problems: list[str] = []
-
-    def part(name: str) -> Any:
+    parts = {}
+    for part in PARTS:
         layers = [
-            ("options", file.options if name == "options" else {}),
-            (f"profiles.{profile}.{name}", profile_table.get(name, {})),
-            (f"variants.{variant}.{name}", variant_table.get(name, {})),
+            ("options", file.options if part == "options" else {}),
+            (f"profiles.{profile}.{part}", own.get(part, {})),
+            (f"variants.{variant}.{part}", changes.get(part, {})),
         ]
-        merged, origin = _merged(layers)
-        kind: type[BaseModel] = Recipe if name == "recipe" else PIPELINES[file.task].Options
-        if name in BY_SOURCE:
-            source = merged.get("source")
-            if source not in list(BY_SOURCE[name]):
-                given = "is missing" if source is None else f"= {shown(source)}"
-                choice = " or ".join(BY_SOURCE[name])
-                problems.append(f"{where}: {origin.get('source', layers[1][0])}.source {given}: say {choice}")
-                return None
-            kind = BY_SOURCE[name][source]
-        return _validated(
-            kind, merged, where=where, within=lambda key: origin.get(key, layers[1][0]), problems=problems
-        )
-
-    parts = {name: part(name) for name in PARTS}
+        parts[part] = _resolved(part, layers, file=file, problems=problems)
     settings = _validated(
         _Settings,
-        {key: value for key, value in profile_table.items() if key not in PARTS},
-        where=where,
+        {key: value for key, value in own.items() if key not in PARTS},
+        where=str(file.path),
         within=lambda key: f"profiles.{profile}",
         problems=problems,
     )
@@ -335,7 +317,7 @@ def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = N
         path=file.path,
         task=file.task,
         variant=variant,
-        division=variant_table.get("division", "closed"),
+        division=changes.get("division", "closed"),
         profile=profile,
         eval_batch_size=settings.eval_batch_size,
         assertions=settings.assertions,
@@ -345,16 +327,14 @@ def load_spec(name_or_path: str | Path, *, profile: str, variant: str | None = N
     )
     if spec.division == "open" and spec.hash == spec.closed_spec.hash:
         raise SpecError(
-            f"{where}: variants.{variant}.recipe changes nothing of profiles.{profile}.recipe: change it, "
+            f"{file.path}: variants.{variant}.recipe is the same as profiles.{profile}.recipe: change it, "
             'or remove division = "open"'
         )
     return spec
 
 
-class _Settings(BaseModel):
-    """What a profile says beside its parts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Settings(FrozenModel):
+    """The keys of a profile that are not parts."""
 
     assertions: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(alias="assert", min_length=1)
     timeout_seconds: float = Field(gt=0)
@@ -362,9 +342,26 @@ class _Settings(BaseModel):
     eval_batch_size: int = Field(default=64, gt=0)
 
 
+def _resolved(part: str, layers: Sequence[tuple[str, Table]], *, file: SpecFile, problems: list[str]) -> Any:
+    """Merge and validate one part of a spec; None, and a line in `problems` for each problem, if it is not valid."""
+    where, home = str(file.path), layers[1][0]
+    merged, origin = _merged(layers)
+    kind: type[BaseModel] = Recipe if part == "recipe" else PIPELINES[file.task].Options
+    if part in BY_SOURCE:
+        source = merged.get("source")
+        if source not in list(BY_SOURCE[part]):
+            value = "is missing" if source is None else f"= {shown(source)}"
+            choice = " or ".join(BY_SOURCE[part])
+            problems.append(f"{where}: {origin.get('source', home)}.source {value}: use {choice}")
+            return None
+        kind = BY_SOURCE[part][source]
+    return _validated(kind, merged, where=where, within=lambda key: origin.get(key, home), problems=problems)
+
+
 def _merged(layers: Sequence[tuple[str, Table]]) -> tuple[Table, dict[str, str]]:
-    """Later tables over earlier ones, and where each key comes from. Another `source` replaces the whole table: its
-    keys are others.
+    """Merge tables, later ones over earlier ones; return the result and, for each key, the table it comes from.
+
+    A table with another `source` replaces the earlier ones completely, because its keys are different.
     """
     merged: Table = {}
     origin: dict[str, str] = {}
@@ -377,14 +374,14 @@ def _merged(layers: Sequence[tuple[str, Table]]) -> tuple[Table, dict[str, str]]
 
 
 def _validated(
-    model: type[Model], table: Table, *, where: str, within: Callable[[str], str], problems: list[str]
-) -> Model | None:
-    """As strictly as JSON is read: no text for a number, no number for text, but lists for tuples. Appends to
-    `problems`.
+    model: type[Part], table: Table, *, where: str, within: Callable[[str], str], problems: list[str]
+) -> Part | None:
+    """Validate a table; None, and a line in `problems` for each problem, if it is not valid.
+
+    As strict as JSON: no text for a number, no number for text, but lists for tuples.
     """
     try:
         return model.model_validate_json(json.dumps(table, default=str), strict=True)
     except ValidationError as error:
-        known = [field.alias or name for name, field in model.model_fields.items()]
-        problems.extend(of_validation(error, where=where, known=known, within=within))
+        problems.extend(validation_problems(error, where=where, known=key_names(model), within=within))
         return None

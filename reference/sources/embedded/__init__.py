@@ -1,6 +1,6 @@
 """The embedded data: six small data sets that are installed with the package, so that any machine has them offline.
 
-The files beside this module are gzipped JSON lines, one file for each data set and split. `tools/microworld` generated
+The files in this folder are gzipped JSON lines, one file for each data set and split. `tools/microworld` generated
 them: toy English with French translations, questions, headlines and Python programs. No name of the validation split
 occurs in the training split; the other words occur in both.
 
@@ -68,7 +68,7 @@ def embedded_examples(data: MicroworldData, split: str, *, columns: tuple[str, .
     Calls with equal arguments return the same object, so do not change its format.
 
     Raises:
-        SourceError: the split is neither `train` nor `validation`, there is no such column, or `data` declares more
+        SourceError: the split is neither `train` nor `validation`, a column does not exist, or `data` declares more
             rows than are stored.
     """
     if split not in ("train", "validation"):
