@@ -91,7 +91,7 @@ class CausalLM(Pipeline):
         tokenizer = self.source.tokenizer()
         if tokenizer.eos_token_id is None:
             raise SourceError(
-                "the tokenizer has no end-of-text token, which causal-lm needs: take a checkpoint of a causal language "
+                "the tokenizer has no end-of-text token, which causal-lm needs: use a checkpoint of a causal language "
                 "model"
             )
         if tokenizer.pad_token_id is None:  # as in the course; labels use the mask to find padding, not this id

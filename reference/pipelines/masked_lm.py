@@ -93,7 +93,7 @@ class MaskedLM(Pipeline):
         tokenizer = self.source.tokenizer()
         if tokenizer.mask_token_id is None:
             raise SourceError(
-                "the tokenizer has no mask token, which masked-lm needs: take a checkpoint of a masked language model"
+                "the tokenizer has no mask token, which masked-lm needs: use a checkpoint of a masked language model"
             )
         return tokenizer
 
