@@ -216,7 +216,7 @@ def test_a_model_that_cannot_be_counted_still_has_its_record(monkeypatch: pytest
     def fail(*_: Any, **__: Any) -> Any:
         raise KeyError("last_hidden_state")
 
-    monkeypatch.setattr(job, "necessary_work", fail)
+    monkeypatch.setattr(job, "minimum_work", fail)
     monkeypatch.setattr(job, "measure_rates", lambda *_, **__: rates())
     found = job.efficiency(pipeline(), training_run(), Execution(seed=1))
 

@@ -31,7 +31,7 @@ PROVED = 64
 """Examples among which two are sought that differ in length."""
 ROUNDING = 1e-4
 """Sums in another order differ by 1e-6 of a loss; rows that see each other change it by more than a hundredth."""
-TOGETHER = 4
+EVAL_BATCHES_MERGED = 4
 """Evaluation's batches that are predicted as one: without padding and logits they fill no more memory than one of the
 other engines', and their texts are written in two thirds of the time."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -60,7 +60,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             unpadded.record(recorder, rows=recipe.batch_size)
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
-            session.evaluate(unpadded, together=TOGETHER)
+            session.evaluate(unpadded, batches_merged=EVAL_BATCHES_MERGED)
         else:
             weights.optimizer.load_state_dict(load_state(session.start[0], "optimizer.pt"))
             schedule.load_state_dict(load_state(session.start[0], "scheduler.pt"))
@@ -88,9 +88,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     schedule.step()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
-                    session.evaluate(unpadded, together=TOGETHER)
+                    session.evaluate(unpadded, batches_merged=EVAL_BATCHES_MERGED)
                     if execution.save_dir is not None and session.ranks.first:
-                        session.saving()
                         states = {
                             "optimizer.pt": weights.optimizer.state_dict(),
                             "scheduler.pt": schedule.state_dict(),
@@ -115,7 +114,7 @@ def evaluate(pipeline: Pipeline, model: PreTrainedModel, *, execution: Execution
             pipeline,
             model=unpadded,
             device=device,
-            batch_size=TOGETHER * execution.eval_batch_size,
+            batch_size=EVAL_BATCHES_MERGED * execution.eval_batch_size,
             workers=execution.workers,
         )
     finally:

@@ -19,7 +19,7 @@ from touchstone.engines import EngineError, engine_names, engine_slug, load_engi
 from touchstone.engines.publishing import Provenance, PublishingError, publish
 from touchstone.engines.ranks import Ranks
 from touchstone.engines.training import Execution, Progress, Report, TrainingRun
-from touchstone.engines.work import necessary_work
+from touchstone.engines.work import minimum_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Pipeline, Score
 from touchstone.records.efficiency import Efficiency, efficiency_of
@@ -135,7 +135,7 @@ def efficiency(pipeline: Pipeline, run: TrainingRun, execution: Execution) -> Ef
     neither is in the way of the training or in its figures."""
     work, reason = None, None
     try:
-        work = necessary_work(pipeline, run, seed=execution.seed)
+        work = minimum_work(pipeline, run, seed=execution.seed)
     except Exception as error:  # what was trained and measured is worth its record all the same
         reason = describe(error)
         print(f"the run's arithmetic could not be counted: {reason}")
