@@ -18,7 +18,7 @@ from touchstone.packed.attention import NAME
 from touchstone.packed.layout import Rounding, rounded, unrounded
 from touchstone.packed.modules import Head, Lookup
 from touchstone.packed.unpadded import Unpadded
-from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import losses_and_hits_at_positions, losses_at_positions
 
 VOCABULARY, POSITIONS, PAD = 50, 40, 1
 LENGTHS = [5, 1, 30, 17, 30]  # more tokens in total than positions
@@ -140,7 +140,7 @@ class Case:
     """(B, T), of the rows with logits: the target of an encoder-decoder."""
 
     @property
-    def places(self) -> torch.Tensor:
+    def real_positions(self) -> torch.Tensor:
         """Some of the real positions, shuffled."""
         real = self.mask.flatten().nonzero()[:, 0]
         return real[torch.randperm(len(real), generator=torch.Generator().manual_seed(3))[: 2 * len(real) // 3]]
@@ -248,7 +248,7 @@ def test_unpadded_has_the_logits_and_gradients_of_the_padded_model(name: str, si
 @pytest.mark.parametrize("name", with_vocabulary)
 @pytest.mark.parametrize("everywhere", [False, True], ids=["some positions", "all positions"])
 @every_rounding
-def test_losses_at_has_the_losses_and_gradients_of_the_padded_model(
+def test_losses_at_positions_has_the_losses_and_gradients_of_the_padded_model(
     name: str, everywhere: bool, rounding: Rounding
 ) -> None:
     plain = model_of(name)
@@ -256,9 +256,11 @@ def test_losses_at_has_the_losses_and_gradients_of_the_padded_model(
     unpadded = Unpadded(ours)
     unpadded.rounding = rounding
     batch = case(plain)
-    places = None if everywhere else batch.places
-    labels = batch.labels if places is None else batch.labels[places]
-    expected, got = (losses_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded))
+    positions = None if everywhere else batch.real_positions
+    labels = batch.labels if positions is None else batch.labels[positions]
+    expected, got = (
+        losses_at_positions(model, positions, labels=labels, **batch.inputs) for model in (plain, unpadded)
+    )
 
     assert tuple(got.shape) == (len(labels),)
     assert got.dtype == torch.float32
@@ -273,7 +275,7 @@ def test_losses_at_has_the_losses_and_gradients_of_the_padded_model(
 @pytest.mark.parametrize("everywhere", [False, True], ids=["some positions", "all positions"])
 @pytest.mark.parametrize("headless", [False, True], ids=["head", "output layer not replaced"])
 @every_rounding
-def test_losses_and_hits_at_has_those_of_the_padded_model(
+def test_losses_and_hits_at_positions_has_those_of_the_padded_model(
     name: str, everywhere: bool, headless: bool, rounding: Rounding
 ) -> None:
     plain = model_of(name).eval()
@@ -282,14 +284,14 @@ def test_losses_and_hits_at_has_those_of_the_padded_model(
     if headless:
         unpadded._head = None
     batch = case(plain)
-    places = None if everywhere else batch.places
+    positions = None if everywhere else batch.real_positions
     labels = batch.labels
     with torch.no_grad():  # half of all labels are the model's own predictions
         real = batch.mask.flatten().nonzero()[::2, 0]
         labels[real] = outputs_of(plain, batch).logits.argmax(-1).flatten()[real]
-    labels = labels if places is None else labels[places]
+    labels = labels if positions is None else labels[positions]
     (losses, hits), (got_losses, got_hits) = (
-        losses_and_hits_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
+        losses_and_hits_at_positions(model, positions, labels=labels, **batch.inputs) for model in (plain, unpadded)
     )
 
     assert (got_losses.dtype, got_hits.dtype, got_losses.requires_grad) == (torch.float32, torch.bool, False)
@@ -300,11 +302,11 @@ def test_losses_and_hits_at_has_those_of_the_padded_model(
 
 
 @pytest.mark.parametrize("name", ["bert", "modernbert", "gpt2", "t5"])
-def test_losses_at_no_positions_are_empty_and_have_zero_gradients(name: str) -> None:
+def test_losses_at_no_positions_are_empty_with_zero_gradients(name: str) -> None:
     ours = model_of(name)
     unpadded = Unpadded(ours)
     none = torch.zeros(0, dtype=torch.int64)
-    losses = losses_at(unpadded, none, labels=none, **case(ours).inputs)
+    losses = losses_at_positions(unpadded, none, labels=none, **case(ours).inputs)
     losses.sum().backward()
 
     assert tuple(losses.shape) == (0,)
@@ -414,7 +416,9 @@ def test_restore_undoes_all_changes(name: str) -> None:
     before, expected = anatomy(model), padded_outputs(model, batch)
     unpadded = Unpadded(model)
     if name in with_vocabulary:
-        losses_at(unpadded, batch.places, labels=batch.labels[batch.places], **batch.inputs).sum().backward()
+        losses_at_positions(
+            unpadded, batch.real_positions, labels=batch.labels[batch.real_positions], **batch.inputs
+        ).sum().backward()
     got = unpadded.restore()
 
     assert got is model

@@ -24,7 +24,7 @@ from touchstone.packed.attention import NAME
 from touchstone.packed.generation import generate
 from touchstone.packed.layout import Layout, Rounding, Segments, current_layout, unrounded, use_layout
 from touchstone.packed.modules import DROPOUT_MASKS, Head, Lookup, fast_dropout, is_large_table
-from touchstone.pipelines.vocabulary import before_head, losses_and_hits
+from touchstone.pipelines.vocabulary import hidden_state_hook, losses_and_hits
 from touchstone.stages.ragged import IGNORED
 
 OUTPUTS = ("logits", "start_logits", "end_logits")
@@ -71,14 +71,16 @@ class Unpadded(nn.Module):
                 output[name] = layout.predicted.pad(packed[0])
         return output
 
-    def losses_at(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
-        """Compute the losses of labels; see `touchstone.pipelines.vocabulary`."""
-        return self._score_labels(places, hits=False, **given)[:, 0]
+    def losses_at_positions(self, positions: torch.Tensor | None, **given: Any) -> torch.Tensor:
+        """Compute the losses of labels; see `touchstone.pipelines.vocabulary.ScoresPositions`."""
+        return self._score_labels(positions, hits=False, **given)[:, 0]
 
-    def losses_and_hits_at(self, places: torch.Tensor | None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute losses and top-1 hits of labels; see `touchstone.pipelines.vocabulary`."""
+    def losses_and_hits_at_positions(
+        self, positions: torch.Tensor | None, **given: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute losses and top-1 hits of labels; see `touchstone.pipelines.vocabulary.ScoresPositions`."""
         with torch.no_grad():
-            losses, hits = self._score_labels(places, hits=True, **given).unbind(1)
+            losses, hits = self._score_labels(positions, hits=True, **given).unbind(1)
         return losses, hits > 0
 
     @torch.no_grad()
@@ -99,7 +101,7 @@ class Unpadded(nn.Module):
 
     def _score_labels(
         self,
-        places: torch.Tensor | None,
+        positions: torch.Tensor | None,
         *,
         hits: bool,
         labels: torch.Tensor,
@@ -112,16 +114,16 @@ class Unpadded(nn.Module):
         layout = self._layout_of(input_ids, attention_mask, decoder_mask)
         segments = layout.predicted
         packed_labels = labels
-        if places is None and segments.has_padding:
+        if positions is None and segments.has_padding:
             packed_labels = labels.index_select(0, segments.padded_index)
         # Round the number of scored tokens up, with ignored labels.
         count = len(packed_labels)
-        rounded = segments.tokens if places is None else self.rounding(count)
+        rounded = segments.tokens if positions is None else self.rounding(count)
         packed_labels = pad(packed_labels, (0, rounded - count), value=IGNORED)
         with ExitStack() as stack:
-            if places is not None:
-                places = torch.cat([places, places[:1].expand(rounded - count)])
-                stack.enter_context(self._select_before_head(places, segments))
+            if positions is not None:
+                positions = torch.cat([positions, positions[:1].expand(rounded - count)])
+                stack.enter_context(self._select_before_head(positions, segments))
             if self._head is not None:
                 bias = self._move_logits_bias(stack)
                 stack.enter_context(self._head.scoring(packed_labels, hits=hits, extra_bias=bias))
@@ -135,7 +137,7 @@ class Unpadded(nn.Module):
             losses = cross_entropy(logits.float(), packed_labels, ignore_index=IGNORED, reduction="none")
             scores = losses[:, None]
         scores = scores[:count]
-        if places is None and segments.has_padding:
+        if positions is None and segments.has_padding:
             zeros = scores.new_zeros(len(labels), scores.shape[1])
             scores = zeros.index_copy(0, segments.padded_index, scores)
         return scores
@@ -166,10 +168,10 @@ class Unpadded(nn.Module):
         with use_layout(layout), fast_dropout(DROPOUT_MASKS):
             return self.module(**inputs)
 
-    def _select_before_head(self, places: torch.Tensor, segments: Segments) -> AbstractContextManager[None]:
+    def _select_before_head(self, positions: torch.Tensor, segments: Segments) -> AbstractContextManager[None]:
         """Make the model's body pass only these positions of the flattened padded batch to the head."""
-        selected = segments.packed_index.index_select(0, places) if segments.has_padding else places
-        return before_head(self.module, lambda hidden: hidden.index_select(1, selected))
+        selected = segments.packed_index.index_select(0, positions) if segments.has_padding else positions
+        return hidden_state_hook(self.module, lambda hidden: hidden.index_select(1, selected))
 
     def _move_logits_bias(self, stack: ExitStack) -> torch.Tensor | None:
         """Return the bias that Marian and BART add to the logits after their head, (V,), for the head to add.
