@@ -42,11 +42,14 @@ def predict_share(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
-    each: Callable[[int], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> dict[int, Any]:
-    """Predictions by example of the share of validation that falls to `rank` of `world`.
+    """Return the predictions of one rank's share of the validation split, by example.
 
-    The model is put into evaluation mode and back. `each` hears the number of examples after every batch.
+    Args:
+        model: put into evaluation mode, and back into its own afterwards.
+        rank, world: which share, of how many.
+        on_batch: called after every batch with the number of examples so far.
     """
     loader, indices = evaluation_batches(
         pipeline, batch_size=batch_size, workers=workers, pinned=device.type == "cuda", rank=rank, world=world
@@ -55,8 +58,8 @@ def predict_share(
     with evaluating(model):
         for batch in loader:
             predictions += pipeline.predict(model, to_device(batch, device))
-            if each is not None:
-                each(len(predictions))
+            if on_batch is not None:
+                on_batch(len(predictions))
     return dict(zip(indices, predictions, strict=True))
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from touchstone.engines.checkpoint import load_state
 from touchstone.engines.evaluation import to_device
-from touchstone.engines.session import Session, divisor
+from touchstone.engines.session import Session, divisor, parameter_groups
 from touchstone.engines.training import Execution, Recipe, Report, TrainingRun
 from touchstone.pipelines.pipeline import Pipeline
 
@@ -31,7 +31,16 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
     session = Session(pipeline, engine="loop", recipe=recipe, execution=execution, report=report)
     with session.open() as model:
         accelerator = _accelerator(execution)
-        inner, optimizer = accelerator.prepare(model, _optimizer(model, recipe))
+        inner, optimizer = accelerator.prepare(
+            model,
+            AdamW(
+                parameter_groups(model, recipe),
+                lr=recipe.learning_rate,
+                betas=recipe.betas,
+                eps=recipe.epsilon,
+                fused=True,
+            ),
+        )
         schedule = session.schedule(optimizer.optimizer)
         if session.start is None:
             session.evaluate(model)
@@ -62,7 +71,6 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                 with session.between_epochs():
                     session.evaluate(model)
                     if execution.save_dir is not None:
-                        session.saving()
                         _save(session, model, optimizer=optimizer, schedule=schedule, accelerator=accelerator)
         accelerator.unwrap_model(inner, keep_fp32_wrapper=False)
     return session.run
@@ -78,16 +86,6 @@ def _accelerator(execution: Execution) -> Accelerator:
         # As Trainer has it: a head may leave parameters of its body unused.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-
-
-def _optimizer(model: PreTrainedModel, recipe: Recipe) -> AdamW:
-    """AdamW that decays matrices only: biases and the gains of normalization are vectors."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True)
 
 
 def _save(

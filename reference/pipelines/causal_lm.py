@@ -32,7 +32,12 @@ from touchstone.pipelines.pipeline import (
     to_batch,
 )
 from touchstone.pipelines.tokenizing import SLICE
-from touchstone.pipelines.vocabulary import ChunkPrediction, language_model_scores, losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import (
+    ChunkPrediction,
+    language_model_scores,
+    losses_and_hits_at_positions,
+    losses_at_positions,
+)
 from touchstone.sources.source import SourceError
 from touchstone.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
 from touchstone.stages.ragged import IGNORED, MISSING, Array, Ragged
@@ -91,7 +96,7 @@ class CausalLM(Pipeline):
         tokenizer = self.source.tokenizer()
         if tokenizer.eos_token_id is None:
             raise SourceError(
-                "the tokenizer has no end-of-text token, which causal-lm needs: take a checkpoint of a causal language "
+                "the tokenizer has no end-of-text token, which causal-lm needs: use a checkpoint of a causal language "
                 "model"
             )
         if tokenizer.pad_token_id is None:  # as in the course; labels use the mask to find padding, not this id
@@ -200,14 +205,14 @@ class CausalLM(Pipeline):
         return model
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        losses = losses_at(model, None, labels=_targets(batch).flatten(), **_inputs(batch))  # (B * T,)
+        losses = losses_at_positions(model, None, labels=_targets(batch).flatten(), **_inputs(batch))  # (B * T,)
         if "weights" in batch:
             losses = losses.view_as(batch["labels"]).sum(1) * batch["weights"]  # (B,)
         return losses.sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[ChunkPrediction]:
         targets = _targets(batch)
-        losses, hits = losses_and_hits_at(model, None, labels=targets.flatten(), **_inputs(batch))  # (B * T,)
+        losses, hits = losses_and_hits_at_positions(model, None, labels=targets.flatten(), **_inputs(batch))  # (B * T,)
         sums = (losses.double(), hits.double(), (targets != IGNORED).flatten().double())
         rows = torch.stack([each.view_as(targets).sum(1) for each in sums], 1).cpu().tolist()
         return [ChunkPrediction(loss, int(right), int(items)) for loss, right, items in rows]

@@ -30,7 +30,12 @@ from touchstone.pipelines.pipeline import (
     to_batch,
 )
 from touchstone.pipelines.tokenizing import tokenize
-from touchstone.pipelines.vocabulary import ChunkPrediction, language_model_scores, losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import (
+    ChunkPrediction,
+    language_model_scores,
+    losses_and_hits_at_positions,
+    losses_at_positions,
+)
 from touchstone.sources.source import SourceError
 from touchstone.stages.chunking import chunk_batch
 from touchstone.stages.masking import mask_tokens_batch
@@ -93,7 +98,7 @@ class MaskedLM(Pipeline):
         tokenizer = self.source.tokenizer()
         if tokenizer.mask_token_id is None:
             raise SourceError(
-                "the tokenizer has no mask token, which masked-lm needs: take a checkpoint of a masked language model"
+                "the tokenizer has no mask token, which masked-lm needs: use a checkpoint of a masked language model"
             )
         return tokenizer
 
@@ -183,10 +188,10 @@ class MaskedLM(Pipeline):
         return self.source.model(AutoModelForMaskedLM)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return losses_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
+        return losses_at_positions(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[ChunkPrediction]:
-        found = losses_and_hits_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch))
+        found = losses_and_hits_at_positions(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch))
         losses, hits = (each.double().cpu().numpy() for each in found)  # (M,)
         rows, width = batch["labels"].shape
         row_of = batch["hidden"].cpu().numpy() // width

@@ -63,6 +63,9 @@ Here is a complete task, the classification of reviews as bad (0) or good (1)::
                 Score("accuracy", right / n, n, True, "accuracy"),
                 Score("loss", loss / n, n, False, "nll|unit:nat", upper=None),
             ]
+
+To train it, pass an instance to `load_engine("loop").train`, as the example in `token_classification.py` does. Specs
+can name only the tasks in `touchstone.pipelines.PIPELINES`.
 """
 
 from __future__ import annotations

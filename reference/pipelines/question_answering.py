@@ -324,7 +324,7 @@ def pair_template(tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
     if not tokens or tokenizer.pad_token_id is None:
         raise SourceError(
             "the tokenizer has no padding token, or adds no special token to a pair of texts that could mean no "
-            "answer; question answering needs both: take a checkpoint whose tokenizer has them, such as BERT"
+            "answer; question answering needs both: use a checkpoint whose tokenizer has them, such as BERT"
         )
     cls = tokenizer.cls_token_id if tokenizer.cls_token_id in tokens else tokens[0]
     return PairTemplate(tuple(pieces), [what for what, _ in pieces].index(cls))

@@ -16,7 +16,7 @@ import torch
 
 from touchstone.engines import load_engine
 from touchstone.engines.training import Execution, Recipe, TrainingRun
-from touchstone.engines.work import WorkError, necessary_work
+from touchstone.engines.work import WorkError, minimum_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
 from touchstone.records.efficiency import efficiency_of
@@ -95,7 +95,7 @@ def _steps_of(recipe: Recipe, *, examples: int) -> int:
 def _floor(pipeline: Pipeline, run: TrainingRun, *, execution: Execution) -> float | None:
     """Seconds of a step's necessary work on this machine, if these can be told."""
     try:
-        work = necessary_work(pipeline, run, seed=execution.seed)
+        work = minimum_work(pipeline, run, seed=execution.seed)
     except WorkError:
         return None
     rates = measure_rates("cpu", precision=execution.precision, state_bytes=work.state_bytes)

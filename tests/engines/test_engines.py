@@ -21,9 +21,9 @@ from touchstone.engines.checkpoint import checkpoints
 from touchstone.engines.device import resolve_device
 from touchstone.engines.engine import Train
 from touchstone.engines.evaluation import predict_share, score_shares
-from touchstone.engines.loop import _optimizer
 from touchstone.engines.order import EpochOrder
-from touchstone.engines.session import Clock, StepTimer
+from touchstone.engines.progress import Clock, StepTimer
+from touchstone.engines.session import parameter_groups
 from touchstone.engines.training import EngineError, Execution, Progress, Recipe, TrainingRun
 from touchstone.pipelines import PIPELINES, Pipeline, TokenClassification
 from touchstone.pipelines.pipeline import Batch, FeatureRows
@@ -130,7 +130,7 @@ def test_engines_decay_the_same_parameters() -> None:
     decayed = set(trainer.get_decay_parameter_names(model))
     names = {parameter: name for name, parameter in model.named_parameters()}
 
-    assert {names[parameter] for parameter in _optimizer(model, recipe()).param_groups[0]["params"]} == decayed
+    assert {names[parameter] for parameter in parameter_groups(model, recipe())[0]["params"]} == decayed
 
 
 def ragged() -> TinySource:
@@ -519,7 +519,7 @@ def test_resuming_another_run_is_refused(engine: Train, change: dict[str, Any], 
 def test_a_directory_with_checkpoints_is_not_overwritten(engine: Train, tmp_path: Path) -> None:
     execution = Execution(seed=5, save_dir=tmp_path)
     engine(pipeline(), recipe=recipe(epochs=1), execution=execution)
-    with pytest.raises(EngineError, match="is there already"):
+    with pytest.raises(EngineError, match="exists already"):
         engine(pipeline(), recipe=recipe(epochs=1), execution=execution)
 
 

@@ -21,7 +21,7 @@ from touchstone.engines.work import (
     EXACT,
     ExampleCounter,
     WorkError,
-    necessary_work,
+    minimum_work,
     pairs,
     times_trained,
 )
@@ -213,7 +213,7 @@ def test_the_work_of_a_run_is_that_of_its_examples_labels_and_steps() -> None:
     hidden = sum(
         pipe.collate([rows[epoch, i]], train=True)["size"].items for epoch in range(2) for i in range(len(rows))
     )
-    work = necessary_work(pipe, run, seed=5)
+    work = minimum_work(pipe, run, seed=5)
 
     assert hidden == run.items > 0
     assert counter.total(rows, times=np.full(len(rows), 2), items=hidden) == work.flops
@@ -228,7 +228,7 @@ def test_parameters_that_are_not_trained_cost_the_optimizer_nothing() -> None:
     frozen = sum(p.numel() for p in run.model.parameters() if not p.requires_grad)
 
     assert frozen > 0
-    assert necessary_work(pipe, run, seed=5).state_bytes == 16 * (run.parameters - frozen)
+    assert minimum_work(pipe, run, seed=5).state_bytes == 16 * (run.parameters - frozen)
 
 
 # In nobody's way, and no guesses --------------------------------------------------------------------------------------
@@ -278,10 +278,10 @@ def test_attention_that_cannot_be_counted_is_told(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(type(model), "set_attn_implementation", refuse)
 
-    with pytest.raises(WorkError, match=r"BertForTokenClassification has attention of its own.*not this one"):
+    with pytest.raises(WorkError, match=r"BertForTokenClassification does not use .* interface.*not this one"):
         ExampleCounter(pipe, model)
 
 
 def test_a_run_without_steps_has_no_work() -> None:
     with pytest.raises(WorkError, match="no step"):
-        necessary_work(pipeline("token-classification"), TrainingRun(), seed=0)
+        minimum_work(pipeline("token-classification"), TrainingRun(), seed=0)

@@ -18,7 +18,7 @@ from touchstone.packed.attention import NAME
 from touchstone.packed.layout import Rounding, rounded, unrounded
 from touchstone.packed.modules import Head, Lookup
 from touchstone.packed.unpadded import Unpadded
-from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import losses_and_hits_at_positions, losses_at_positions
 
 VOCABULARY, POSITIONS, PAD = 50, 40, 1
 LENGTHS = [5, 1, 30, 17, 30]  # more tokens in total than positions
@@ -258,7 +258,7 @@ def test_losses_at_has_the_losses_and_gradients_of_the_padded_model(
     batch = case(plain)
     places = None if everywhere else batch.places
     labels = batch.labels if places is None else batch.labels[places]
-    expected, got = (losses_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded))
+    expected, got = (losses_at_positions(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded))
 
     assert tuple(got.shape) == (len(labels),)
     assert got.dtype == torch.float32
@@ -289,7 +289,7 @@ def test_losses_and_hits_at_has_those_of_the_padded_model(
         labels[real] = outputs_of(plain, batch).logits.argmax(-1).flatten()[real]
     labels = labels if places is None else labels[places]
     (losses, hits), (got_losses, got_hits) = (
-        losses_and_hits_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
+        losses_and_hits_at_positions(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
     )
 
     assert (got_losses.dtype, got_hits.dtype, got_losses.requires_grad) == (torch.float32, torch.bool, False)
@@ -304,7 +304,7 @@ def test_losses_at_no_positions_are_empty_and_have_zero_gradients(name: str) -> 
     ours = model_of(name)
     unpadded = Unpadded(ours)
     none = torch.zeros(0, dtype=torch.int64)
-    losses = losses_at(unpadded, none, labels=none, **case(ours).inputs)
+    losses = losses_at_positions(unpadded, none, labels=none, **case(ours).inputs)
     losses.sum().backward()
 
     assert tuple(losses.shape) == (0,)
@@ -414,7 +414,7 @@ def test_restore_undoes_all_changes(name: str) -> None:
     before, expected = anatomy(model), padded_outputs(model, batch)
     unpadded = Unpadded(model)
     if name in with_vocabulary:
-        losses_at(unpadded, batch.places, labels=batch.labels[batch.places], **batch.inputs).sum().backward()
+        losses_at_positions(unpadded, batch.places, labels=batch.labels[batch.places], **batch.inputs).sum().backward()
     got = unpadded.restore()
 
     assert got is model

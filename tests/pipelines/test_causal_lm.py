@@ -70,7 +70,7 @@ def causal(source: Any = None, *, seed: int = 0, **options: Any) -> CausalLM:
 @pytest.mark.parametrize("remainder", ["drop", "keep", "join"])
 def test_columns_equal_the_plain_chunks_of_each_program(remainder: str) -> None:
     pipeline = causal(Programs(TEXTS * 300), remainder=remainder)  # more than one call of the tokenizer
-    ids = [tokenizer()(text)["input_ids"] for text in TEXTS * 300]
+    ids = [tokenizer()(text)["input_ids"] for text in TEXTS] * 300
     eos = {"eos_id": tokenizer().eos_token_id} if remainder == "join" else {}
 
     expected = chunk_documents(ids, length=8, remainder=remainder, **eos)

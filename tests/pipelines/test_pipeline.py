@@ -48,7 +48,8 @@ class Reviews(TinySource):
 
 def example_task() -> type[Pipeline]:
     """The task in the docstring of the module."""
-    _, _, code = str(pipeline.__doc__).partition("::\n")
+    _, _, rest = str(pipeline.__doc__).partition("::\n")
+    code, _, _ = rest.partition("\nTo train it")
     names: dict[str, Any] = {
         **vars(pipeline),
         "AutoModelForSequenceClassification": AutoModelForSequenceClassification,

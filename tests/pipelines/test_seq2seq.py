@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any, Literal
 
 import pytest
@@ -19,7 +20,6 @@ from tests.support.tiny_pipelines import (
 from tests.support.tiny_seq2seq_source import TinyPairs, tiny_tokenizer
 from touchstone.engines import engine_names, load_engine
 from touchstone.engines.training import Execution, Recipe
-from touchstone.pipelines.pipeline import Pipeline
 from touchstone.pipelines.seq2seq import Seq2Seq, TextPrediction
 from touchstone.sources.source import SourceError
 from touchstone.stages import bleu, rouge
@@ -107,7 +107,7 @@ def test_loss_equals_that_of_the_models_own_head(architecture: Architecture) -> 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_predict_gives_the_same_for_a_batch_as_for_single_examples(architecture: Architecture, num_beams: int) -> None:
     pipeline = tiny_translation(TinyPairs(architecture=architecture, validation=8), num_beams=num_beams)
-    model = trained(pipeline)
+    model = trained(architecture)
     with torch.inference_mode():
         together = pipeline.predict(model, batch_of(pipeline, range(8), split="validation"))
         alone = [pipeline.predict(model, batch_of(pipeline, [i], split="validation"))[0] for i in range(8)]
@@ -120,8 +120,10 @@ def test_predict_gives_the_same_for_a_batch_as_for_single_examples(architecture:
         assert got.loss == pytest.approx(expected.loss, abs=1e-4)
 
 
-def trained(pipeline: Pipeline, *, epochs: int = 6) -> torch.nn.Module:
-    recipe = Recipe(epochs=epochs, batch_size=8, learning_rate=1e-2)
+@cache
+def trained(architecture: Architecture) -> torch.nn.Module:
+    pipeline = tiny_translation(TinyPairs(architecture=architecture, validation=1))
+    recipe = Recipe(epochs=6, batch_size=8, learning_rate=1e-2)
     run = load_engine("loop").train(pipeline, recipe=recipe, execution=Execution(seed=0))
     assert run.model is not None
     return run.model.eval()
@@ -260,7 +262,7 @@ def test_score_refuses_predictions_that_do_not_match_the_examples() -> None:
 @pytest.mark.parametrize("make", [tiny_translation, tiny_summarization])
 def test_pipelines_train_on_every_engine(engine: str, make: Any) -> None:
     pipeline = make(TinyPairs(train=64))
-    recipe = Recipe(epochs=4, batch_size=8, learning_rate=1e-2)
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=1e-2)
     run = load_engine(engine).train(pipeline, recipe=recipe, execution=Execution(seed=1, eval_batch_size=4))
     losses = [{s.name: s.value for s in evaluation.scores}["loss"] for evaluation in run.evaluations]
     assert losses[-1] < losses[0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from touchstone.pipelines import vocabulary
-from touchstone.pipelines.vocabulary import losses_and_hits, losses_and_hits_at
+from touchstone.pipelines.vocabulary import losses_and_hits, losses_and_hits_at_positions
 
 LABELS = torch.tensor([2, -100, 0, 1, 4])
 LOGITS = torch.tensor(
@@ -48,15 +48,15 @@ def test_losses_and_hits_equal_the_definition_in_slices_of_any_size(size: int, m
     assert hits.tolist() == RIGHT
 
 
-def test_losses_and_hits_at_gives_the_same_at_all_places_and_at_some() -> None:
-    everywhere = losses_and_hits_at(Plain(), None, labels=LABELS)
-    places = torch.tensor([4, 0])
-    some = losses_and_hits_at(Plain(), places, labels=LABELS[places])
+def test_losses_and_hits_at_positions_gives_the_same_at_all_positions_and_at_some() -> None:
+    everywhere = losses_and_hits_at_positions(Plain(), None, labels=LABELS)
+    positions = torch.tensor([4, 0])
+    some = losses_and_hits_at_positions(Plain(), positions, labels=LABELS[positions])
 
     assert everywhere[1].tolist() == RIGHT
     assert not everywhere[0].requires_grad
     for whole, part in zip(everywhere, some, strict=True):
-        assert torch.equal(whole[places], part)
+        assert torch.equal(whole[positions], part)
 
 
 def test_losses_and_hits_computes_in_float32() -> None:

@@ -53,7 +53,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         weights = _take_over_weights(unpadded, recipe=recipe, dtype=dtype)
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
-            session.evaluate(unpadded, together=EVAL_BATCHES_MERGED)
+            session.evaluate(unpadded, batches_merged=EVAL_BATCHES_MERGED)
         else:
             weights.optimizer.load_state_dict(load_state(session.start[0], "optimizer.pt"))
             schedule.load_state_dict(load_state(session.start[0], "scheduler.pt"))
@@ -81,9 +81,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     schedule.step()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
-                    session.evaluate(unpadded, together=EVAL_BATCHES_MERGED)
+                    session.evaluate(unpadded, batches_merged=EVAL_BATCHES_MERGED)
                     if execution.save_dir is not None and session.ranks.first:
-                        session.saving()
                         states = {
                             "optimizer.pt": weights.optimizer.state_dict(),
                             "scheduler.pt": schedule.state_dict(),

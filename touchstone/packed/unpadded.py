@@ -24,7 +24,7 @@ from touchstone.packed.attention import NAME
 from touchstone.packed.generation import generate
 from touchstone.packed.layout import Layout, Rounding, Segments, current_layout, unrounded, use_layout
 from touchstone.packed.modules import DROPOUT_MASKS, Head, Lookup, fast_dropout, is_large_table
-from touchstone.pipelines.vocabulary import before_head, losses_and_hits
+from touchstone.pipelines.vocabulary import hidden_state_hook, losses_and_hits
 from touchstone.stages.ragged import IGNORED
 
 OUTPUTS = ("logits", "start_logits", "end_logits")
@@ -71,11 +71,13 @@ class Unpadded(nn.Module):
                 output[name] = layout.predicted.pad(packed[0])
         return output
 
-    def losses_at(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
+    def losses_at_positions(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
         """Compute the losses of labels; see `touchstone.pipelines.vocabulary`."""
         return self._score_labels(places, hits=False, **given)[:, 0]
 
-    def losses_and_hits_at(self, places: torch.Tensor | None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def losses_and_hits_at_positions(
+        self, places: torch.Tensor | None, **given: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute losses and top-1 hits of labels; see `touchstone.pipelines.vocabulary`."""
         with torch.no_grad():
             losses, hits = self._score_labels(places, hits=True, **given).unbind(1)
@@ -169,7 +171,7 @@ class Unpadded(nn.Module):
     def _select_before_head(self, places: torch.Tensor, segments: Segments) -> AbstractContextManager[None]:
         """Make the model's body pass only these positions of the flattened padded batch to the head."""
         selected = segments.packed_index.index_select(0, places) if segments.has_padding else places
-        return before_head(self.module, lambda hidden: hidden.index_select(1, selected))
+        return hidden_state_hook(self.module, lambda hidden: hidden.index_select(1, selected))
 
     def _move_logits_bias(self, stack: ExitStack) -> torch.Tensor | None:
         """Return the bias that Marian and BART add to the logits after their head, (V,), for the head to add.

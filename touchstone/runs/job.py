@@ -20,7 +20,7 @@ from touchstone.engines import EngineError, engine_names, engine_slug, load_engi
 from touchstone.engines.publishing import Provenance, PublishingError, publish
 from touchstone.engines.ranks import Ranks
 from touchstone.engines.training import Execution, Progress, Report, TrainingRun
-from touchstone.engines.work import necessary_work
+from touchstone.engines.work import minimum_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Pipeline
 from touchstone.records.efficiency import Efficiency, efficiency_of
@@ -160,7 +160,7 @@ def measure_efficiency(pipeline: Pipeline, run: TrainingRun, execution: Executio
     """
     work, reason = None, None
     try:
-        work = necessary_work(pipeline, run, seed=execution.seed)
+        work = minimum_work(pipeline, run, seed=execution.seed)
     except Exception as error:  # the rest of the record is still valid
         reason = describe_error(error)
         print(f"the flops of the run could not be counted: {reason}")
