@@ -46,10 +46,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss
             that is not finite.
     """
-    if execution.precision not in DTYPES:
-        raise EngineError(
-            f"the engine packed has no precision {execution.precision}: take fp32 or bf16, or another engine"
-        )
+    _check_precision(execution)
     session = Session(pipeline, engine="packed", recipe=recipe, execution=execution, report=report)
     keep_freed_memory()
     with session.open() as model:
@@ -103,6 +100,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
 
 def evaluate(pipeline: Pipeline, model: PreTrainedModel, *, execution: Execution) -> list[Any]:
     """Predict the validation split without padding; see `touchstone.engines.engine.Evaluate`."""
+    _check_precision(execution)
     device = resolve_device(execution.device, precision=execution.precision)
     keep_freed_memory()
     unpadded = Unpadded(model.to(device))  # type: ignore[arg-type]
@@ -133,6 +131,13 @@ def computing(unpadded: Unpadded, *, recipe: Recipe, dtype: torch.dtype) -> Weig
     if weights.master.device.type == "cpu" and dtype == torch.bfloat16:
         unpadded.size = rounded
     return weights
+
+
+def _check_precision(execution: Execution) -> None:
+    if execution.precision not in DTYPES:
+        raise EngineError(
+            f"engine 'packed' does not support {execution.precision}: use fp32 or bf16, or another engine"
+        )
 
 
 def _prove(session: Session, unpadded: Unpadded) -> None:
