@@ -90,7 +90,8 @@ def keep_freed_memory() -> None:
 
     By default glibc maps each block beyond 32 MiB from the system and unmaps it when it is freed. The system fills
     every new page with zeros, so allocating an activation of 250 MB takes longer than computing it. Besides, a
-    processor caches the addresses of only some thousand pages, which are 4 KiB by default. The settings hold until the process ends.
+    processor caches the addresses of only some thousand pages, which are 4 KiB by default. The settings hold until the
+    process ends.
     """
     if not sys.platform.startswith("linux"):
         return
