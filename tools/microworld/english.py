@@ -1,4 +1,4 @@
-"""The microworld in English: a sentence as words with entity spans, and as running text."""
+"""Write sentences in English, as words with entity spans and as running text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECENT = ("last week", "last year", "yesterday", "this month")
 
 @dataclass(frozen=True)
 class Span:
-    """Words `start` to `end` (not included) name an entity."""
+    """An entity: the words from `start` up to and without `end`."""
 
     start: int
     end: int
@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Told:
-    """Words `start` to `end` (not included) tell what fills a slot of the sentence's clause number `clause`."""
+    """The words, from `start` up to and without `end`, that fill a slot of the clause with number `clause`."""
 
     start: int
     end: int
@@ -34,7 +34,7 @@ class Told:
 
 @dataclass
 class Telling:
-    """Words, the spans among them that are names, and where each slot is told."""
+    """A sentence in words, with the spans of its names and of its slots."""
 
     words: list[str] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Telling:
         self.spans.append(Span(start, len(self.words), mention.entity.type))
 
     def tags(self) -> list[int]:
-        """(words,) index into `TAGS`, IOB2."""
+        """Return the IOB2 tag of each word, as an index into `TAGS`."""
         tags = [0] * len(self.words)
         for span in self.spans:
             begin = TAGS.index(f"B-{span.type}")
@@ -58,7 +58,7 @@ class Telling:
 
 
 def tell(sentence: Sentence) -> Telling:
-    """A sentence in words. Every style has at least one word."""
+    """Return a sentence in words. Every style has at least one word."""
     telling = Telling()
     match sentence.style:
         case "foreign":
@@ -66,7 +66,7 @@ def tell(sentence: Sentence) -> Telling:
             return telling
         case "listing":
             for position, mention in enumerate(sentence.names):
-                if position % 3 == 2:  # every third follows its neighbour directly: adjacent entities of one type
+                if position % 3 == 2:  # the other names follow without a comma: adjacent entities of one type
                     telling.say(",")
                 telling.name(mention)
             return telling
@@ -97,7 +97,7 @@ def tell(sentence: Sentence) -> Telling:
 
 
 def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None, number: int = 0) -> None:
-    """A clause by its frame's English, or by another pattern in the same notation."""
+    """Add a clause to a sentence, by its frame's English or by another pattern in the same notation."""
     fillers = dict(clause.slots)
     subject: Filler = None
     for word in (pattern or clause.frame.english).split():
@@ -122,7 +122,7 @@ def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None,
 
 
 def can_act(filler: Filler) -> bool:
-    """Not the `striker` and not the `Norlandian` of "Norlandian striker Miller"."""
+    """Return whether a filler can be a subject. `Norlandian` and `striker` in "Norlandian striker Miller" cannot."""
     return isinstance(filler, Phrase) or (isinstance(filler, Mention) and filler.entity.role != "people")
 
 
@@ -177,9 +177,9 @@ class Page:
     """Sentences as running text.
 
     Attributes:
-        text: all of it.
+        text: the whole text.
         tellings: each sentence in words.
-        words: for each sentence its words' (start, end) in `text`, in characters.
+        words: for each sentence, the (start, end) of its words in `text`, in characters.
     """
 
     text: str
@@ -188,7 +188,7 @@ class Page:
 
 
 def page(document: Iterable[Sentence]) -> Page:
-    """A document, or any sentences, as one writes them: sentences in a row, punctuation attached."""
+    """Return a document, or any sentences, as a page."""
     pieces: list[str] = []
     tellings: list[Telling] = []
     places: list[list[tuple[int, int]]] = []
@@ -213,12 +213,12 @@ def page(document: Iterable[Sentence]) -> Page:
 
 
 def running_text(document: Iterable[Sentence]) -> str:
-    """A document, or any sentences, as text."""
+    """Return a document, or any sentences, as text."""
     return page(document).text
 
 
 def joined(words: Iterable[str]) -> str:
-    """Words as text, punctuation attached."""
+    """Return words as text, without a space before punctuation."""
     text, glue = "", True
     for word in words:
         text += word if glue or word in NO_SPACE_BEFORE else f" {word}"

@@ -1,14 +1,13 @@
-"""The microworld's questions: one on a passage of each document, answered by a span of it.
+"""Write a question about a passage of a document. A span of the passage answers it.
 
-A frame asks for its slots ("? person: who <did> {club} sign from {club2}"), in the notation of frames, and
+The questions of a frame ("? person: who <did> {club} sign from {club2}") are in the notation of frames, with
 
-    <did>   did, does or do, as the tense and the slot that follows have it; <did+> where that is plural, <did->
-            where it is singular
+    <did>   did, does or do, by the tense and the number of the next slot; <did+> for a plural, <did-> for a singular
     <was>   was, is, were or are, in the same way
 
-Names in a question are full or short, whatever they are in the text. No other sentence of the passage answers the
-question differently, as long as such a question is found. Rows of training have one answer, as SQuAD's have; those of
-validation have every way the text gives the answer: the full and the short name, "98 percent" and "98".
+Names in a question are full or short, independent of the text. If possible, the other sentences of the passage do not
+answer the question differently. Rows of the training split have one answer, as in SQuAD. Rows of the validation split
+have every form of the answer in the text: the full and the short name, "98 percent" and "98".
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from tools.microworld.frames import Question
 from tools.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
 ATTEMPTS = 12
-"""Questions drawn until one is unambiguous; then the last is asked."""
+"""Questions to draw until one is unambiguous. Otherwise the last one is used."""
 
 PASSAGE = 3
-"""Sentences of a context at most: short enough that a tiny model learns to look the answer up in seconds."""
+"""The most sentences of a context: few, so that a tiny model learns in seconds to find the answer."""
 WHOLE = 25
-"""Of so many documents one is asked about as a whole, however long it is: more than one window."""
+"""The context of one in this many documents is the whole document, which may be longer than a window."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`start` is the first character's index in the context."""
+    """An answer. `start` is the index of its first character in the context."""
 
     text: str
     start: int
@@ -43,12 +42,12 @@ class Asked:
     question: str
     context: str
     answers: tuple[Answer, ...]
-    """The first is told in the sentence that the question is about."""
+    """The first is in the sentence that the question is about."""
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A question to clause `number` of sentence `position`."""
+    """A question about clause `number` of sentence `position`."""
 
     position: int
     number: int
@@ -56,7 +55,7 @@ class _Candidate:
 
 
 def asked(document: Document) -> Asked:
-    """A question on a document, and its answers."""
+    """Return a question about a document, and its answers."""
     return _Asking(document).asked()
 
 
@@ -100,7 +99,7 @@ class _Asking:
         return self.sentences[position].clauses[number]
 
     def _contradicting(self, candidate: _Candidate) -> Iterator[_Candidate]:
-        """Where the same question has another answer."""
+        """Yield the clauses that answer the same question differently."""
         clause, question = self._clause(candidate.position, candidate.number), candidate.question
         own = dict(clause.slots)
         given = [slot for slot in own if f"{{{slot}}}" in question.pattern]
@@ -132,7 +131,7 @@ class _Asking:
         return filler
 
     def _answers(self, candidate: _Candidate) -> Iterator[Answer]:
-        """The slot as told in its clause, then in other words and elsewhere."""
+        """Yield the answer in its clause, then its other forms in the clause and elsewhere."""
         telling = self.page.tellings[candidate.position]
         slot = candidate.question.slot
         told = next(told for told in telling.slots if (told.clause, told.slot) == (candidate.number, slot))
@@ -161,7 +160,7 @@ class _Asking:
         return Answer(self.page.text[first:last], first)
 
     def _about_names(self) -> Asked:
-        """Nothing happens here: lists of names, or foreign script."""
+        """Return a question about a passage without clauses: only lists of names or foreign script."""
         for position, telling in enumerate(self.page.tellings):
             if telling.spans:
                 answer = self._span(position, telling.spans[0].start, telling.spans[0].end)
@@ -170,7 +169,7 @@ class _Asking:
 
 
 def passage(document: Document) -> list[Sentence]:
-    """A few neighbouring sentences, and of one document in `WHOLE` all of them."""
+    """Return a few neighbouring sentences, or all of them for one document in `WHOLE`."""
     draws = Draws("passage", document.seed, document.split, document.index)
     sentences = list(document)
     if draws.below(WHOLE) == 0:
@@ -181,7 +180,7 @@ def passage(document: Document) -> list[Sentence]:
 
 
 def _same(one: Filler, other: Filler) -> bool:
-    """What a reader cannot tell apart. Who is left out (no time given) may be anything; a name may be short."""
+    """Return whether a reader cannot distinguish two fillers. A missing filler may be anything, a name may be short."""
     if one is None or other is None:
         return True
     if isinstance(one, Mention) and isinstance(other, Mention):
