@@ -101,25 +101,25 @@ class ClauseInFrench:
         self.says_his_of = next(acting, None) if "<his>" in clause.frame.english else None
 
     def words(self) -> list[str]:
-        told: list[str] = []
+        words: list[str] = []
         subject: str | None = None
         for part in _parts(self.clause.frame.french):
             if part.startswith("{"):
-                head = self._slot(part[1:-1].split(), told)
+                head = self._slot(part[1:-1].split(), words)
                 if subject is None and head is not None:
                     subject = head
             elif part.startswith("["):
                 infinitive, _, agreed = part[1:-1].partition(":")
                 verb = VERBS[infinitive]
                 agreement = self._agreement(*(agreed or str(subject)).split(","))
-                told += (verb.past(agreement) if self.clause.past else verb.present(agreement)).split()
+                words += (verb.past(agreement) if self.clause.past else verb.present(agreement)).split()
             else:
                 if part == "que":
                     subject = None
-                told.append(part)
-        return told
+                words.append(part)
+        return words
 
-    def _slot(self, parts: list[str], told: list[str]) -> str | None:
+    def _slot(self, parts: list[str], words: list[str]) -> str | None:
         """Add a slot to the words, and return its name if it can be a subject."""
         determiner = parts.pop(0) if parts[0] in DETERMINERS else ""
         head, *others = parts
@@ -129,21 +129,21 @@ class ClauseInFrench:
                 agreement = self._agreement(others[0])
                 form = nationality(entity.full[0]).agreeing(agreement)
                 # With an article it is a noun, which has a capital: la Norlandienne.
-                told += _determined(determiner, agreement, form.capitalize() if determiner else form)
+                words += _determined(determiner, agreement, form.capitalize() if determiner else form)
             case Mention():
-                told += _named(filler, determiner or "the")
+                words += _named(filler, determiner or "the")
                 return head
             case Phrase():
-                told += self._phrase(filler, determiner, others)
+                words += self._phrase(filler, determiner, others)
                 return head
             case Term(word) if word in JOBS and head != "adjective":
                 agreement = self._agreement(others[0])
                 adjectives = [self._adjective(other) for other in others[1:]]
-                told += _nominal(determiner, agreement, JOBS[word][agreement.feminine], adjectives)
+                words += _nominal(determiner, agreement, JOBS[word][agreement.feminine], adjectives)
             case Term(word):
-                told += ADJECTIVES[word].agreeing(self._agreement(others[0])).split()
+                words += ADJECTIVES[word].agreeing(self._agreement(others[0])).split()
             case Value():
-                told += _value(filler)
+                words += _value(filler)
         return None
 
     def _adjective(self, slot: str) -> FrenchAdjective:

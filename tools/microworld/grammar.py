@@ -106,7 +106,7 @@ class Document:
         if not 0 <= position < self.length:
             raise IndexError(f"sentence {position} of {self.length}")
         draws = Draws("sentence", self.seed, self.split, self.index, position)
-        return _Telling(self, draws, opening=position == 0).sentence()
+        return _SentenceMaker(self, draws, opening=position == 0).sentence()
 
     def __iter__(self) -> Iterator[Sentence]:
         return (self.sentence(position) for position in range(self.length))
@@ -146,7 +146,7 @@ def slots_of(frame: Frame) -> tuple[str, ...]:
     return tuple(word[1:-1] for word in frame.english.split() if word.startswith("{"))
 
 
-class _Telling:
+class _SentenceMaker:
     """Draws one sentence of a document."""
 
     def __init__(self, document: Document, draws: Draws, *, opening: bool) -> None:

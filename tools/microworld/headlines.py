@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from tools.microworld.draws import Draws
-from tools.microworld.english import Telling, joined, page, tell, tell_clause
+from tools.microworld.english import Wording, add_clause, in_english, joined, page
 from tools.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
 REPORT = (2, 3)
@@ -30,15 +30,15 @@ LEAD = 9
 
 
 @dataclass(frozen=True)
-class Headlined:
+class HeadlineRow:
     document: str
     summary: str
 
 
-def headlined(document: Document) -> Headlined:
+def make_headline(document: Document) -> HeadlineRow:
     """Return the text of a document and the headline of its biggest news."""
     sentences = report(document)
-    return Headlined(page(sentences).text, _summary(document, sentences[:LEAD]))
+    return HeadlineRow(page(sentences).text, _summary(document, sentences[:LEAD]))
 
 
 def report(document: Document) -> list[Sentence]:
@@ -51,7 +51,7 @@ def report(document: Document) -> list[Sentence]:
 def _summary(document: Document, lead: list[Sentence]) -> str:
     clauses = [clause for sentence in lead for clause in sentence.clauses]
     if not clauses:  # only lists of names and foreign script: take the first words
-        words = tell(lead[0]).words
+        words = in_english(lead[0]).words
         return joined(words[:3]) if len(words) > 3 else words[0].rstrip("。")
     frames = document.topic.frames
     return headline(min(clauses, key=lambda clause: frames.index(clause.frame)))
@@ -60,9 +60,9 @@ def _summary(document: Document, lead: list[Sentence]) -> str:
 def headline(clause: Clause) -> str:
     """Return a clause as a headline: "Miller wins Weston Cup"."""
     brief = tuple((slot, _brief(filler)) for slot, filler in clause.slots)
-    telling = Telling()
-    tell_clause(replace(clause, past=False, slots=brief), telling, pattern=headline_pattern(clause.frame.english))
-    text = joined(telling.words)
+    wording = Wording()
+    add_clause(replace(clause, past=False, slots=brief), wording, pattern=headline_pattern(clause.frame.english))
+    text = joined(wording.words)
     return text[:1].upper() + text[1:]
 
 

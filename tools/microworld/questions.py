@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tools.microworld.draws import Draws
-from tools.microworld.english import Page, Telling, joined, page, tell_clause
+from tools.microworld.english import Page, Wording, add_clause, joined, page
 from tools.microworld.frames import Question
 from tools.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionRow:
     question: str
     context: str
     answers: tuple[Answer, ...]
@@ -54,19 +54,19 @@ class _Candidate:
     question: Question
 
 
-def asked(document: Document) -> Asked:
+def make_question(document: Document) -> QuestionRow:
     """Return a question about a document, and its answers."""
-    return _Asking(document).asked()
+    return _QuestionMaker(document).row()
 
 
-class _Asking:
+class _QuestionMaker:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.draws = Draws("question", document.seed, document.split, document.index)
         self.sentences: list[Sentence] = passage(document)
         self.page: Page = page(self.sentences)
 
-    def asked(self) -> Asked:
+    def row(self) -> QuestionRow:
         places = [
             (position, number)
             for position, sentence in enumerate(self.sentences)
@@ -87,7 +87,7 @@ class _Asking:
                 answers += self._answers(other)
         distinct = {answer.text: answer for answer in reversed(answers)}
         texts = dict.fromkeys(answer.text for answer in answers)
-        return Asked(self._wording(candidate), self.page.text, tuple(distinct[text] for text in texts))
+        return QuestionRow(self._text(candidate), self.page.text, tuple(distinct[text] for text in texts))
 
     def _candidate(self, position: int, number: int) -> _Candidate:
         clause = self._clause(position, number)
@@ -116,13 +116,13 @@ class _Asking:
                 ):
                     yield _Candidate(position, number, question)
 
-    def _wording(self, candidate: _Candidate) -> str:
+    def _text(self, candidate: _Candidate) -> str:
         clause = self._clause(candidate.position, candidate.number)
         slots = tuple((slot, self._otherwise_named(slot, filler)) for slot, filler in clause.slots)
-        telling = Telling()
+        wording = Wording()
         pattern = _with_auxiliaries(candidate.question.pattern, clause)
-        tell_clause(replace(clause, slots=slots), telling, pattern=pattern)
-        text = joined([*telling.words, "?"])
+        add_clause(replace(clause, slots=slots), wording, pattern=pattern)
+        text = joined([*wording.words, "?"])
         return text[:1].upper() + text[1:]
 
     def _otherwise_named(self, slot: str, filler: Filler) -> Filler:
@@ -132,40 +132,40 @@ class _Asking:
 
     def _answers(self, candidate: _Candidate) -> Iterator[Answer]:
         """Yield the answer in its clause, then its other forms in the clause and elsewhere."""
-        telling = self.page.tellings[candidate.position]
+        wording = self.page.wordings[candidate.position]
         slot = candidate.question.slot
-        told = next(told for told in telling.slots if (told.clause, told.slot) == (candidate.number, slot))
+        span = next(span for span in wording.slots if (span.clause, span.slot) == (candidate.number, slot))
         filler = dict(self._clause(candidate.position, candidate.number).slots)[slot]
-        words = telling.words[told.start : told.end]
-        following = telling.words[told.end : told.end + 1]
+        words = wording.words[span.start : span.end]
+        following = wording.words[span.end : span.end + 1]
         if words[0].lower() in ("on", "in"):  # on Friday, in July
-            yield self._span(candidate.position, told.start + 1, told.end)
+            yield self._span(candidate.position, span.start + 1, span.end)
         if [word.lower() for word in following] == ["percent"]:
-            yield self._span(candidate.position, told.start, told.end + 1)
-        yield self._span(candidate.position, told.start, told.end)
+            yield self._span(candidate.position, span.start, span.end + 1)
+        yield self._span(candidate.position, span.start, span.end)
         if isinstance(filler, Mention):
             yield from self._other_mentions(filler)
 
     def _other_mentions(self, mention: Mention) -> Iterator[Answer]:
-        for position, (sentence, telling) in enumerate(zip(self.sentences, self.page.tellings, strict=True)):
+        for position, (sentence, wording) in enumerate(zip(self.sentences, self.page.wordings, strict=True)):
             fillers = [dict(clause.slots) for clause in sentence.clauses]
-            for told in telling.slots:
-                other = fillers[told.clause][told.slot]
+            for span in wording.slots:
+                other = fillers[span.clause][span.slot]
                 if isinstance(other, Mention) and other.entity == mention.entity:
-                    yield self._span(position, told.start, told.end)
+                    yield self._span(position, span.start, span.end)
 
     def _span(self, position: int, start: int, end: int) -> Answer:
         places = self.page.words[position]
         first, last = places[start][0], places[end - 1][1]
         return Answer(self.page.text[first:last], first)
 
-    def _about_names(self) -> Asked:
+    def _about_names(self) -> QuestionRow:
         """Return a question about a passage without clauses: only lists of names or foreign script."""
-        for position, telling in enumerate(self.page.tellings):
-            if telling.spans:
-                answer = self._span(position, telling.spans[0].start, telling.spans[0].end)
-                return Asked("Which name stands first?", self.page.text, (answer,))
-        return Asked("What stands here first?", self.page.text, (self._span(0, 0, 1),))
+        for position, wording in enumerate(self.page.wordings):
+            if wording.spans:
+                answer = self._span(position, wording.spans[0].start, wording.spans[0].end)
+                return QuestionRow("Which name stands first?", self.page.text, (answer,))
+        return QuestionRow("What stands here first?", self.page.text, (self._span(0, 0, 1),))
 
 
 def passage(document: Document) -> list[Sentence]:
