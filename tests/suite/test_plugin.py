@@ -255,7 +255,7 @@ def test_throughput_refuses_workers(spec: Path) -> None:
         timeout=240,
     )
     assert process.returncode == 4, process.stdout + process.stderr
-    assert "leave -n away" in process.stdout + process.stderr
+    assert "omit -n" in process.stdout + process.stderr
 
 
 def record_of(finished: Finished, *, engine: str, seed: int) -> Record:
