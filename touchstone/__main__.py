@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import touchstone
@@ -17,6 +18,10 @@ COMMANDS = {
     "times": "show how long each engine trained to the expected metric",
 }
 """Each command and its summary. The module `touchstone.cli.NAME` holds DESCRIPTION, EPILOG, add_arguments and run."""
+DESCRIPTION = """\
+Touchstone tests and times the six NLP training pipelines of the Hugging Face
+course. The suite itself is run by pytest (pytest suite/); these commands
+inspect its parts."""
 EPILOG = """\
 your first hour:
   pytest suite/                               test the stages, then train all
@@ -72,8 +77,7 @@ def _parser(*, chosen: str | None) -> argparse.ArgumentParser:
     """Build the parser. Only the chosen command's module is imported, so that `--help` does not wait for torch."""
     parser = argparse.ArgumentParser(
         prog="touchstone",
-        description="Touchstone tests and times the six NLP training pipelines of the Hugging Face course. The suite "
-        "itself is run by pytest (pytest suite/); these commands inspect its parts.",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -86,7 +90,7 @@ def _parser(*, chosen: str | None) -> argparse.ArgumentParser:
                 module = importlib.import_module(f"touchstone.cli.{name}")
             except ModuleNotFoundError as error:
                 command.exit(2, f"error: {_missing_package(error)}\n")
-            command.description, command.epilog = module.DESCRIPTION, module.EPILOG
+            command.description, command.epilog = textwrap.fill(module.DESCRIPTION, 80), module.EPILOG
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

@@ -1,1 +1,1 @@
-"""How fast each stage is, beside what it is judged against: `pytest suite/throughput`."""
+"""Measure how fast each stage is, compared with other implementations: `pytest suite/throughput`."""

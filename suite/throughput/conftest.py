@@ -1,4 +1,4 @@
-"""The data, the stopwatch, and at the end one table and one record."""
+"""Fixtures of the throughput tests: the data and the timer. At the end of the session, a table and a record."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from touchstone.interface.config import CONFIG
 from touchstone.records.machine import describe_hardware, describe_software, suite_version
 from touchstone.records.timing import Speed, Stage, TaskSpeed, Throughput
 from touchstone.suite.throughput.data import Data
-from touchstone.suite.throughput.measuring import STAGES, problems, race
+from touchstone.suite.throughput.measuring import STAGES, problems, time_in_turns
 
 DATA = pytest.StashKey[Data]()
 FOUND = pytest.StashKey[list[Stage]]()
 SPEEDS = pytest.StashKey[list[TaskSpeed]]()
 STARTED = pytest.StashKey[datetime]()
 
-Timed = Callable[..., None]
+TimeStage = Callable[..., None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One table is enough: pytest-benchmark's own is shown where it is asked for (`--benchmark-verbose`)."""
+    """Hide the table of pytest-benchmark (`--benchmark-verbose` shows it), and refuse to run in parallel."""
     config.option.benchmark_quiet = True
     if workers.distributes(config) or workers.is_worker(config):
-        raise pytest.UsageError("suite/throughput with -n: timings beside other tests mean nothing: leave -n away")
+        raise pytest.UsageError("suite/throughput: cannot measure times while other tests run in parallel; omit -n")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("touchstone").addoption(
-        "--rounds", type=int, default=3, metavar="N", help="of training steps of each engine in turn (default: 3)"
+        "--rounds", type=int, default=3, metavar="N", help="number of rounds of training steps per engine (default: 3)"
     )
 
 
@@ -48,19 +48,19 @@ def started(pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def data(pytestconfig: pytest.Config) -> Data:
-    """What the profile's specs declare."""
+    """The data that the specs of the profile declare."""
     datasets.disable_progress_bars()
-    session = pytestconfig.stash[CONFIG]
-    pytestconfig.stash[DATA] = Data(session.profile, mirror=session.mirror)
+    suite = pytestconfig.stash[CONFIG]
+    pytestconfig.stash[DATA] = Data(suite.profile, mirror=suite.mirror)
     return pytestconfig.stash[DATA]
 
 
 @pytest.fixture
-def timed(benchmark: Any, pytestconfig: pytest.Config) -> Timed:
-    """`race`, whose result is kept for the table and judged."""
+def time_stage(benchmark: Any, pytestconfig: pytest.Config) -> TimeStage:
+    """Time a stage, keep the result for the table, and check it."""
 
     def run(name: str, **arguments: Any) -> None:
-        stage = race(benchmark, name, **arguments)
+        stage = time_in_turns(benchmark, name, **arguments)
         pytestconfig.stash.setdefault(FOUND, []).append(stage)
         if found := problems(stage):
             pytest.fail("\n".join(found), pytrace=False)
@@ -93,23 +93,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _record_speeds(speeds: list[TaskSpeed], *, config: pytest.Config) -> str:
-    """Writes them, and says where, or why not."""
+    """Write the record of the engines' speed. Returns a line that says where it is, or why there is none."""
     record = Speed(tasks=tuple(speeds), **_circumstances(config))
     return _written(lambda: record.write(_results(config)))
 
 
 def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
-    """Writes it, and says where, or why not."""
+    """Write the record of the stages. Returns a line that says where it is, or why there is none."""
     if missing := [name for name in STAGES if name not in {stage.name for stage in stages}]:
-        return f"not recorded: a record has all stages, and {', '.join(missing)} were not timed"
+        return f"not recorded: a record needs all stages; not timed: {', '.join(missing)}"
     if any(len(stage.ours.seconds) < 2 for stage in stages):
-        return "not recorded: benchmarks were disabled, and nothing was timed"
+        return "not recorded: benchmarks are disabled, so nothing was timed"
     record = Throughput(data=data.read, stages=tuple(stages), **_circumstances(config))
     return _written(lambda: record.write(_results(config)))
 
 
 def _circumstances(config: pytest.Config) -> dict[str, Any]:
-    """What was timed where, when and with what."""
+    """Return the fields that both records share: profile, machine, software and times."""
     return {
         "profile": config.stash[CONFIG].profile,
         "hardware": describe_hardware("cpu"),

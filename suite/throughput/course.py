@@ -1,7 +1,8 @@
-"""The Hugging Face course's way (chapter 7), written anew: what most pipelines in the world look like.
+"""The stages as the Hugging Face course (chapter 7) implements them, rewritten here for comparison.
 
-`Dataset.map` over batches of 1,000, loops over tokens in Python, `sum(lists, [])`, twenty starts times twenty ends. It
-does what the stages here do, on what it can do: one order of label ids, one answer a question, remainders by batch.
+`Dataset.map` over batches of 1,000, loops over tokens in Python, `sum(lists, [])`, and twenty starts times twenty ends.
+The code gives the same results as the stages within its limits: one order of label ids, one answer per question, and
+remainders dropped per batch.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ MAX_ANSWER = 30
 
 
 def mapped(function: Callable[[Batch], Mapping[str, Any]], data: datasets.Dataset) -> datasets.Dataset:
-    """`map` as the course calls it, in memory and from no cache."""
+    """Call `map` as the course does, but in memory and without a cache."""
     return data.map(
         function,
         batched=True,
         remove_columns=data.column_names,
         load_from_cache_file=False,
         keep_in_memory=True,
-        new_fingerprint="0" * 16,  # or it is made of all that the function holds, the tokenizer among it
+        new_fingerprint="0" * 16,  # otherwise it hashes all that the function holds, tokenizer included
     )
 
 
@@ -37,7 +38,7 @@ def mapped(function: Callable[[Batch], Mapping[str, Any]], data: datasets.Datase
 
 
 def continued_labels(labels: Sequence[int], word_ids: Sequence[int | None]) -> list[int]:
-    """Odd ids are B tags, and the id after one is its I tag."""
+    """Give each token the label of its word. Odd ids are B tags, and the next id is the I tag of the same type."""
     result = []
     current = None
     for word_id in word_ids:
@@ -61,7 +62,7 @@ def tokenize_and_align(examples: Batch, tokenizer: Any) -> Mapping[str, Any]:
 def names_of_labels(
     predictions: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], names: Sequence[str]
 ) -> tuple[list[list[str]], list[list[str]]]:
-    """(B, T) padded: what has a label, as names."""
+    """Convert padded predictions and labels (B, T) to names, without ignored positions."""
     gold = [[names[label] for label in row if label != -100] for row in labels]
     guessed = [
         [names[guess] for guess, label in zip(prediction, row, strict=True) if label != -100]
@@ -115,7 +116,7 @@ def mask_whole_words(features: Sequence[dict[str, Any]], *, mask_id: int, rate: 
 
 
 def cleaned(sequences: np.ndarray[Any, Any], *, pad_id: int) -> list[list[int]]:
-    """-100 become padding, for the tokenizer to skip."""
+    """Replace -100 by padding, which the tokenizer skips."""
     rows: list[list[int]] = np.where(sequences != -100, sequences, pad_id).tolist()
     return rows
 
@@ -195,7 +196,7 @@ def best_answers(
     windows_of: Mapping[int, Sequence[int]],
     contexts: Sequence[str],
 ) -> list[str]:
-    """Of (W, T) padded logits: the best of the twenty likeliest starts with the twenty likeliest ends."""
+    """Find the best answer for each example among the 20 best starts and 20 best ends of padded logits (W, T)."""
     texts = []
     for example, context in enumerate(contexts):
         answers = []

@@ -1,4 +1,4 @@
-"""What the stages are timed on: the data and tokenizers of the profile's specs, read and tokenized when asked for."""
+"""The data that stages are timed on: from the specs of the profile, read and tokenized at first use."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from touchstone.specs.spec import load_spec
 from touchstone.stages.ragged import Array, Ragged
 
 SENTENCES, REVIEWS, PROGRAMS, QUESTIONS, PAIRS, REPORTS = 14_041, 25_000, 400, 3_000, 4_000, 300
-"""Rows at most: what the real sets have to train on, or enough to time."""
+"""Maximum numbers of rows: all training rows of the real data sets, or enough for timing."""
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Of token classification: N lists of words with a label each."""
+    """Data of token classification: N lists of words, with a label for each word."""
 
     data: datasets.Dataset
     tokenizer: Any
@@ -36,7 +36,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Texts:
-    """Of language modelling: N documents."""
+    """Data of language modelling: N documents."""
 
     data: datasets.Dataset
     tokenizer: Any
@@ -49,7 +49,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Questions:
-    """N questions, the distinct contexts they share, and where their answers are."""
+    """Data of question answering: N questions, their distinct contexts, and the positions of their answers."""
 
     data: datasets.Dataset
     tokenizer: Any
@@ -71,7 +71,7 @@ class Questions:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Of translation and summarization: N sources and targets."""
+    """Data of translation and summarization: N sources and targets."""
 
     tokenizer: Any
     sources: list[str]
@@ -79,22 +79,22 @@ class Pairs:
 
     @cached_property
     def columns(self) -> dict[str, Ragged]:
-        """Cut to 128 tokens, as in the course."""
+        """Token ids, truncated to 128 tokens as in the course."""
         given = {"input_ids": self.sources, "labels": self.targets}
         return {name: token_ids(self.tokenizer, texts, max_length=128) for name, texts in given.items()}
 
 
 class Data:
-    """All of it, of one profile."""
+    """All data of one profile."""
 
     def __init__(self, profile: str, *, mirror: Path | None) -> None:
         self.profile = profile
         self.access = Access(mirror=mirror)
         self.read: dict[str, str] = {}
-        """Task to what was read for it, for the record."""
+        """Task to a description of the data that was read for it, for the record."""
 
     def source(self, task: str) -> Source:
-        """As the task's spec declares it, but with all rows that there are."""
+        """Open the source that the task's spec declares, without its limit on the number of rows."""
         spec = load_spec(task, profile=self.profile)
         data = spec.data
         if isinstance(data, HubData):
@@ -157,14 +157,14 @@ class Data:
 
     @cached_property
     def reports(self) -> tuple[list[str], list[str]]:
-        """Documents and summaries, as texts."""
+        """The texts of documents and summaries."""
         source = self.source("summarization")
         data = self._rows("summarization", source, columns=("document", "summary"), most=REPORTS)
         return list(data["document"]), list(data["summary"])
 
 
 def repeated(columns: dict[str, Ragged], tokens: int) -> dict[str, Ragged]:
-    """The same rows again and again (or only some of them), until there are so many tokens."""
+    """Repeat or drop rows until there are about as many tokens as `tokens`."""
     first = next(iter(columns.values()))
     each = max(len(first.values) / max(len(first), 1), 1e-9)
     rows = np.resize(np.arange(len(first)), max(round(tokens / each), 1))
@@ -172,7 +172,7 @@ def repeated(columns: dict[str, Ragged], tokens: int) -> dict[str, Ragged]:
 
 
 def batches(columns: dict[str, Ragged], *, size: int, most: int) -> list[list[dict[str, Array]]]:
-    """The first `most` batches of features, as a data loader has them."""
+    """Return the first `most` batches of features, in the form a data loader passes them to a collator."""
     count = min(len(next(iter(columns.values()))) // size, most)
     return [
         [{name: column[row] for name, column in columns.items()} for row in range(batch * size, (batch + 1) * size)]

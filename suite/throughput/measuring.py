@@ -1,4 +1,4 @@
-"""Timing in turn: one round of each peer, one of ours, and again, so that a machine's moods fall on all alike."""
+"""Time a stage and its peers in turns, so that changes in the speed of the machine affect all of them alike."""
 
 from __future__ import annotations
 
@@ -21,68 +21,69 @@ STAGES = (
     "pad-pairs", "shift", "clean", "bleu", "rouge",
     "pack", "pack-batches",
 )  # fmt: skip
-"""What is timed, and in a record: all of it, or there is none."""
+"""The stages that are timed. A record is written only if all of them were."""
 ROUNDS = 5
 WARM_UP = 1
 SCALES = (1, 10, 100)
 GROWTH_TOKENS = 20_000
-"""Tokens at scale 1: little enough that scale 100 takes no time, and enough that the calls' own cost is none."""
+"""Tokens at scale 1: few enough for scale 100 to be fast, and enough for the overhead of the calls not to matter."""
 GROWTH_ROUNDS = 3
-MOST_TIME = 4.0
-"""A token may cost so many times as much at scale 100 as at 10 or 1, in copies of the data: what is quadratic costs ten
-times as much. In copies, for from some size on memory comes fresh from the system, which makes all of it dearer."""
-MOST_MEMORY = 1.3
-"""The same for memory at scale 100 and 10. It is counted, not measured: only what is rounded up differs."""
+MAX_TIME_GROWTH = 4.0
+"""How much the time per token may grow from scale 1 or 10 to scale 100. A quadratic stage grows by a factor of 10.
 
-Run = Callable[[], object]
-AtScale = Callable[[int], tuple[Run, int]]
-"""Tokens wanted to the stage on so many, and how many they are in fact."""
+Time is measured relative to copying the data, because above some size fresh memory makes everything slower."""
+MAX_MEMORY_GROWTH = 1.3
+"""How much the memory per token may grow from scale 10 to scale 100. Memory is counted exactly, up to rounding."""
+
+Call = Callable[[], object]
+AtScale = Callable[[int], tuple[Call, int]]
+"""From a number of tokens to a call of the stage on about as many, and their exact number."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to do it.
+class Method:
+    """One implementation of a stage, or what it is compared with.
 
     Attributes:
-        what: in words, for the record.
-        run: does it once.
-        tokens: that it goes through.
+        what: description for the record.
+        run: calls it once.
+        tokens: the number of tokens that one call processes.
     """
 
     what: str
-    run: Run
+    run: Call
     tokens: int
 
 
-def race(
+def time_in_turns(
     benchmark: Any,
     name: str,
     *,
-    ours: Way,
-    peers: dict[Peer, Way],
+    ours: Method,
+    peers: dict[Peer, Method],
     goal: Goal | None = None,
     growth: AtScale | None = None,
 ) -> Stage:
-    """Rounds of ours by pytest-benchmark, and before each of them one of every peer.
+    """Time rounds of our stage with pytest-benchmark, each after one round of every peer.
 
     Args:
-        benchmark: the fixture. Where benchmarks are disabled all is run once, and nothing timed.
+        benchmark: the fixture. If benchmarks are disabled, everything is called once and not timed.
         name: one of `STAGES`.
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is not in `STAGES`.
     """
     if name not in STAGES:
-        raise ValueError(f"{name!r} is none of STAGES: add it there")
+        raise ValueError(f"{name!r} is not in STAGES; add it")
     seconds: dict[Peer, list[float]] = {peer: [] for peer in peers}
 
     def run_peers() -> None:
-        for peer, way in peers.items():
-            seconds[peer].append(_time(way.run))
+        for peer, method in peers.items():
+            seconds[peer].append(_time(method.run))
         gc.collect()
 
     gc.collect()
-    gc.freeze()  # what the data holds is not to be walked through on somebody's time
+    gc.freeze()  # keep the garbage collector away from the data while timing
     try:
         benchmark.group = name
         benchmark.pedantic(ours.run, setup=run_peers, rounds=ROUNDS, warmup_rounds=WARM_UP)
@@ -92,8 +93,8 @@ def race(
             name=name,
             ours=Rounds(what=ours.what, tokens=ours.tokens, seconds=tuple(own)),
             peers={
-                peer: Rounds(what=way.what, tokens=way.tokens, seconds=tuple(seconds[peer][-len(own) :]))
-                for peer, way in peers.items()
+                peer: Rounds(what=method.what, tokens=method.tokens, seconds=tuple(seconds[peer][-len(own) :]))
+                for peer, method in peers.items()
             },
             goal=goal,
             growth=() if growth is None else tuple(_grow(growth, tokens=GROWTH_TOKENS * scale) for scale in SCALES),
@@ -106,20 +107,20 @@ def race(
 
 
 def problems(stage: Stage) -> list[str]:
-    """What is wrong with it: a goal that no round reached, cost that grows faster than the data."""
+    """Return the problems of a stage: a goal that no round reached, or a cost that grows faster than the data."""
     found = []
     if stage.reached is False:
         assert stage.goal is not None
         least, largest = stage.spread(stage.goal.peer)
         found.append(
             f"{stage.name} takes {least:.3g} to {largest:.3g} times as long as {stage.peers[stage.goal.peer].what}, "
-            f"and {stage.goal.most:g} is the goal"
+            f"but the goal is {stage.goal.most:g}"
         )
     if stage.growth:
         *smaller, last = stage.growth
-        if last.copies > MOST_TIME * max(each.copies for each in smaller):
+        if last.copies > MAX_TIME_GROWTH * max(each.copies for each in smaller):
             found.append(f"{stage.name} takes as long as {_by_scale(stage.growth, 'copies')} copies: not linear")
-        if last.bytes_per_token > MOST_MEMORY * smaller[-1].bytes_per_token:
+        if last.bytes_per_token > MAX_MEMORY_GROWTH * smaller[-1].bytes_per_token:
             found.append(f"{stage.name}: a token needs {_by_scale(stage.growth, 'bytes_per_token')} bytes: not linear")
     return found
 
@@ -128,7 +129,7 @@ def _by_scale(growth: Sequence[Growth], name: str) -> str:
     return ", ".join(f"{getattr(each, name):.1f} (of {each.tokens:,})" for each in growth)
 
 
-def _time(run: Run) -> float:
+def _time(run: Call) -> float:
     gc.collect()
     start = time.perf_counter()
     run()

@@ -1,4 +1,4 @@
-"""The stages beside what they are judged against, as a table."""
+"""Tables of the throughput tests: stages compared with their peers, and engines compared with Trainer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from touchstone.records.timing import Peer, Stage, TaskSpeed
 
 PEERS: tuple[Peer, ...] = get_args(Peer)
 HEADINGS = {"tokenizer": "of tokenizer", "course": "x course", "library": "x library", "copy": "copies"}
-"""The tokenizer and the copy say how much time the stage adds, the others how many times faster it is."""
+"""Column headings. For tokenizer and copy, the time of the stage relative to them; for the others, its speed-up."""
 
 
 def table(stages: Sequence[Stage]) -> Table:
-    """Ratios are of medians; in brackets the least and the largest of two rounds run in turn."""
+    """Build the table of stages. Ratios are of medians; brackets show the range of ratios of adjacent rounds."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     shown.add_column("stage", no_wrap=True)
     for heading in ("ns/token", *(HEADINGS[peer] for peer in PEERS), "at 1, 10, 100x", "bytes"):
@@ -36,18 +36,21 @@ def table(stages: Sequence[Stage]) -> Table:
 
 
 def speed_table(speeds: Sequence[TaskSpeed]) -> Table:
-    """Each engine's median step, and how many times faster that is than the first's; in brackets the least and the
-    largest of two rounds run in turn. Then its evaluation, likewise."""
+    """Build the table of engines, for training and evaluation steps.
+
+    It shows each engine's median step and its speed-up over the first engine. Brackets show the smallest and largest
+    speed-up of adjacent rounds.
+    """
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for heading in ("task", "what", "engine", "precision"):
         shown.add_column(heading, no_wrap=True)
     for heading in ("step", "tokens/s", "all steps", "x trainer", "of floor"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for speed in speeds:
-        for what, raced in (("training", speed.engines), ("evaluation", speed.evaluation)):
-            for steps in raced:
-                first = steps is raced[0]
-                least, largest = steps.spread(raced[0])
+        for what, measured in (("training", speed.engines), ("evaluation", speed.evaluation)):
+            for steps in measured:
+                first = steps is measured[0]
+                least, largest = steps.spread(measured[0])
                 fraction = steps.fraction_of_floor
                 in_all = steps.seconds * speed.steps_in_all
                 shown.add_row(
@@ -58,9 +61,9 @@ def speed_table(speeds: Sequence[TaskSpeed]) -> Table:
                     f"{1e3 * steps.seconds:,.0f} ms",
                     f"{steps.tokens / steps.seconds:,.0f}",
                     f"{in_all:,.0f} s" if what == "training" else "",
-                    "" if first else f"{steps.ratio(raced[0]):.2f} ({least:.2f}-{largest:.2f})",
+                    "" if first else f"{steps.ratio(measured[0]):.2f} ({least:.2f}-{largest:.2f})",
                     "" if fraction is None else f"{100 * fraction:.0f}%",
-                    end_section=steps is raced[-1] and raced is (speed.evaluation or speed.engines),
+                    end_section=steps is measured[-1] and measured is (speed.evaluation or speed.engines),
                 )
     return shown
 
@@ -85,5 +88,5 @@ def _goal(stage: Stage) -> Text:
 
 
 def number(value: float) -> str:
-    """Two digits, or all those before the point."""
+    """Format a number with two significant digits, or without decimals from 10 on."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"

@@ -1,4 +1,4 @@
-"""Masked and causal language modelling: text to chunks, chunks to masked or weighed batches."""
+"""Throughput of language modelling: chunks of texts, masked batches, and weights of chunks."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from touchstone.stages import (
 )
 from touchstone.stages.ragged import Array, Ragged
 from touchstone.suite.throughput import course
-from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.conftest import TimeStage
 from touchstone.suite.throughput.data import Data, Texts, repeated
-from touchstone.suite.throughput.measuring import Run, Way
+from touchstone.suite.throughput.measuring import Call, Method
 from touchstone.suite.throughput.test_words import copy
 
 LENGTH = 128
 BATCH = 32
 MASKED_BATCHES = 20
 TOKENIZED = 1_000
-"""Texts that the tokenizer is timed on."""
+"""Number of texts that the tokenizer is timed on."""
 COURSE_ROWS = 1_000
-"""Documents that the course's `group_texts` goes through: one batch of its `map`, and all are alike."""
+"""Number of documents for the course's `group_texts`: one batch of its `map`; all batches cost the same."""
 
 
-def tokenizer_on(texts: Texts, *, rows: int) -> Way:
+def tokenizer_on(texts: Texts, *, rows: int) -> Method:
     chosen = texts.texts[:rows]
     rust = texts.tokenizer.backend_tokenizer
 
@@ -44,20 +44,20 @@ def tokenizer_on(texts: Texts, *, rows: int) -> Way:
         rust.no_padding()
         return rust.encode_batch(chosen)
 
-    return Way("Tokenizer.encode_batch", bare, int(texts.columns["input_ids"].offsets[len(chosen)]))
+    return Method("Tokenizer.encode_batch", bare, int(texts.columns["input_ids"].offsets[len(chosen)]))
 
 
-def test_tokenizing_text(timed: Timed, data: Data) -> None:
+def test_tokenize_text(time_stage: TimeStage, data: Data) -> None:
     reviews = data.reviews
     rows = min(TOKENIZED, len(reviews.texts))
     texts, tokenizer = reviews.texts[:rows], reviews.tokenizer
     bare = tokenizer_on(reviews, rows=rows)
-    timed(
+    time_stage(
         "tokenize-text",
-        ours=Way("tokenize", lambda: tokenize(tokenizer, texts, pretokenized=False, max_length=None), bare.tokens),
+        ours=Method("tokenize", lambda: tokenize(tokenizer, texts, pretokenized=False, max_length=None), bare.tokens),
         peers={
             "tokenizer": bare,
-            "course": Way(
+            "course": Method(
                 "Dataset.map of tokenize_text",
                 lambda: course.mapped(
                     lambda batch: course.tokenize_text(batch, tokenizer), reviews.data.select(range(rows))
@@ -68,8 +68,8 @@ def test_tokenizing_text(timed: Timed, data: Data) -> None:
     )
 
 
-def test_chunking(timed: Timed, data: Data) -> None:
-    """All documents at once; the course's way, whose cost grows with the batch of a `map`, on some whole batches."""
+def test_chunk(time_stage: TimeStage, data: Data) -> None:
+    """Chunk all documents at once. The course's code, whose cost grows with the batch of `map`, gets one full batch."""
     reviews = data.reviews
     columns = reviews.columns
     rows = min(COURSE_ROWS, len(reviews.texts))
@@ -77,20 +77,20 @@ def test_chunking(timed: Timed, data: Data) -> None:
         {name: column.take(np.arange(rows)).to_lists() for name, column in columns.items()}
     )
 
-    def at(tokens: int) -> tuple[Run, int]:
+    def at(tokens: int) -> tuple[Call, int]:
         more = repeated(reviews.columns, tokens)
         return lambda: chunk_batch(more, length=LENGTH), len(more["input_ids"].values)
 
-    timed(
+    time_stage(
         "chunk",
-        ours=Way(
+        ours=Method(
             f"chunk_batch of {len(reviews.texts):,} documents",
             lambda: chunk_batch(reviews.columns, length=LENGTH),
             len(reviews.columns["input_ids"].values),
         ),
         peers={
             "tokenizer": tokenizer_on(reviews, rows=min(TOKENIZED, len(reviews.texts))),
-            "course": Way(
+            "course": Method(
                 f"Dataset.map of group_texts, {rows:,} documents",
                 lambda: course.mapped(partial(course.group_texts, length=LENGTH), tokenized),
                 int(columns["input_ids"].offsets[rows]),
@@ -117,8 +117,8 @@ def _mask(
     )
 
 
-def masking(timed: Timed, data: Data, *, whole: bool) -> None:
-    """In batches, as a data loader asks for them."""
+def masking(time_stage: TimeStage, data: Data, *, whole: bool) -> None:
+    """Mask batches of the size that a data loader requests."""
     reviews = data.reviews
     chunks = chunk_batch(reviews.columns, length=LENGTH)
     count = min(len(chunks["input_ids"]) // BATCH, MASKED_BATCHES)
@@ -130,7 +130,7 @@ def masking(timed: Timed, data: Data, *, whole: bool) -> None:
         _mask, mask_id=tokenizer.mask_token_id, vocabulary=np.arange(5, len(tokenizer), dtype=np.int64), whole=whole
     )
 
-    def at(wanted: int) -> tuple[Run, int]:
+    def at(wanted: int) -> tuple[Call, int]:
         more = repeated(chunks, wanted)
         examples = np.arange(len(more["input_ids"]))
         return lambda: mask(more, examples=examples), len(more["input_ids"].values)
@@ -153,39 +153,39 @@ def masking(timed: Timed, data: Data, *, whole: bool) -> None:
         made: list[Any] = [[{name: list(row) for name, row in f.items()} for f in batch] for batch in lists]
         return [course.mask_whole_words(batch, mask_id=tokenizer.mask_token_id) for batch in made]
 
-    peers: dict[Peer, Way] = {"tokenizer": tokenizer_on(reviews, rows=min(TOKENIZED, len(reviews.texts)))}
+    peers: dict[Peer, Method] = {"tokenizer": tokenizer_on(reviews, rows=min(TOKENIZED, len(reviews.texts)))}
     if whole:
-        peers["course"] = Way("whole_word_masking_data_collator", by_course, tokens)
+        peers["course"] = Method("whole_word_masking_data_collator", by_course, tokens)
     else:
-        peers["library"] = Way(
+        peers["library"] = Method(
             "DataCollatorForLanguageModeling", lambda: [collator(batch) for batch in tensors], tokens
         )
     ids = [part["input_ids"].values for part in parts]
-    peers["copy"] = Way("two copies of the tokens", lambda: [(row.copy(), row.copy()) for row in ids], tokens)
+    peers["copy"] = Method("two copies of the tokens", lambda: [(row.copy(), row.copy()) for row in ids], tokens)
 
     def ours() -> object:
         pairs = zip(parts, groups, strict=True)
         return [mask(part, examples=group) for part, group in pairs]
 
-    timed(
+    time_stage(
         "mask-words" if whole else "mask-tokens",
-        ours=Way(f"mask_tokens_batch, batches of {BATCH}", ours, tokens),
+        ours=Method(f"mask_tokens_batch, batches of {BATCH}", ours, tokens),
         peers=peers,
         goal=Goal(peer="tokenizer", most=0.1) if whole else None,
         growth=at,
     )
 
 
-def test_masking_tokens(timed: Timed, data: Data) -> None:
-    masking(timed, data, whole=False)
+def test_mask_tokens(time_stage: TimeStage, data: Data) -> None:
+    masking(time_stage, data, whole=False)
 
 
-def test_masking_whole_words(timed: Timed, data: Data) -> None:
-    masking(timed, data, whole=True)
+def test_mask_words(time_stage: TimeStage, data: Data) -> None:
+    masking(time_stage, data, whole=True)
 
 
-def test_programs_to_chunks(timed: Timed, data: Data) -> None:
-    """From text on, for the course cuts within the tokenizer."""
+def test_tokenize_and_cut(time_stage: TimeStage, data: Data) -> None:
+    """From text to chunks, because the course truncates inside the tokenizer."""
     programs = data.programs
     tokenizer, texts = programs.tokenizer, programs.texts
     tokens = len(programs.columns["input_ids"].values)
@@ -197,26 +197,26 @@ def test_programs_to_chunks(timed: Timed, data: Data) -> None:
         cut = partial(course.tokenize_code, tokenizer=tokenizer, length=LENGTH)
         return course.mapped(lambda batch: cut(batch), programs.data)
 
-    timed(
+    time_stage(
         "tokenize-and-cut",
-        ours=Way("tokenize_parts, chunk_documents_batch", ours, tokens),
+        ours=Method("tokenize_parts, chunk_documents_batch", ours, tokens),
         peers={
             "tokenizer": tokenizer_on(programs, rows=len(texts)),
-            "course": Way("Dataset.map of tokenize_code", by_course, tokens),
+            "course": Method("Dataset.map of tokenize_code", by_course, tokens),
         },
     )
 
 
-def test_cutting_documents(timed: Timed, data: Data) -> None:
+def test_cut_documents(time_stage: TimeStage, data: Data) -> None:
     documents = data.programs.columns["input_ids"]
 
-    def at(tokens: int) -> tuple[Run, int]:
+    def at(tokens: int) -> tuple[Call, int]:
         more = repeated({"input_ids": documents}, tokens)["input_ids"]
         return lambda: chunk_documents_batch(more, length=LENGTH), len(more.values)
 
-    timed(
+    time_stage(
         "cut-documents",
-        ours=Way(
+        ours=Method(
             "chunk_documents_batch", lambda: chunk_documents_batch(documents, length=LENGTH), len(documents.values)
         ),
         peers={
@@ -227,7 +227,7 @@ def test_cutting_documents(timed: Timed, data: Data) -> None:
     )
 
 
-def test_causal_labels(timed: Timed, data: Data) -> None:
+def test_causal_labels(time_stage: TimeStage, data: Data) -> None:
     chunks = chunk_documents_batch(data.programs.columns["input_ids"], length=LENGTH)
     count = len(chunks) // BATCH * BATCH
     ids = chunks.values[: count * LENGTH].reshape(-1, BATCH, LENGTH)
@@ -241,33 +241,33 @@ def test_causal_labels(timed: Timed, data: Data) -> None:
     def by_library() -> object:
         return [collator(batch) for batch in lists]
 
-    timed(
+    time_stage(
         "causal-labels",
-        ours=Way(
+        ours=Method(
             f"causal_labels, batches of {BATCH}",
             lambda: [causal_labels(batch, attention_mask=ones) for batch in ids],
             ids.size,
         ),
-        peers={"library": Way("DataCollatorForLanguageModeling(mlm=False)", by_library, ids.size)},
+        peers={"library": Method("DataCollatorForLanguageModeling(mlm=False)", by_library, ids.size)},
     )
 
 
-def test_key_weights(timed: Timed, data: Data) -> None:
+def test_key_weights(time_stage: TimeStage, data: Data) -> None:
     chunks = chunk_documents_batch(data.programs.columns["input_ids"], length=LENGTH)
     count = len(chunks) // BATCH * BATCH
     ids = chunks.values[: count * LENGTH].reshape(-1, BATCH, LENGTH)
     keys = [int(token) for token in np.unique(ids)[:8]]
     tensors = [torch.from_numpy(batch) for batch in ids]
 
-    timed(
+    time_stage(
         "key-weights",
-        ours=Way(
+        ours=Method(
             f"key_token_weights, batches of {BATCH}",
             lambda: [key_token_weights(batch, key_ids=keys) for batch in ids],
             ids.size,
         ),
         peers={
-            "course": Way(
+            "course": Method(
                 "a stack of comparisons", lambda: [course.key_weights(batch, keys) for batch in tensors], ids.size
             )
         },

@@ -1,4 +1,4 @@
-"""Question answering: contexts to windows with answers, logits back to text, text to scores."""
+"""Throughput of question answering: windows with answer positions, answers from logits, and scores."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from touchstone.stages import (
 )
 from touchstone.stages.ragged import Array, Ragged
 from touchstone.suite.throughput import course
-from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.conftest import TimeStage
 from touchstone.suite.throughput.data import Data, Questions
-from touchstone.suite.throughput.measuring import Run, Way
+from touchstone.suite.throughput.measuring import Call, Method
 from touchstone.suite.throughput.test_words import copy
 
 MAX_LENGTH, STRIDE = 384, 128
 COURSE_EXAMPLES = 200
-"""Examples whose answers the course's loop looks for: it takes some ten milliseconds for each."""
+"""Number of examples for the course's loop over answers, which takes about ten milliseconds per example."""
 
 
-def tokenizer_on(questions: Questions) -> Way:
-    """Every question with its context, as the course hands them over, but not cut."""
+def tokenizer_on(questions: Questions) -> Method:
+    """Tokenize every question with its context, as the course does, but without truncation."""
     pairs = [
         (question, questions.contexts[context])
         for question, context in zip(questions.questions, questions.context_of.tolist(), strict=True)
@@ -43,22 +43,24 @@ def tokenizer_on(questions: Questions) -> Way:
         rust.no_padding()
         return rust.encode_batch(pairs)
 
-    return Way("Tokenizer.encode_batch of the pairs", bare, pair_tokens(questions))
+    return Method("Tokenizer.encode_batch of the pairs", bare, pair_tokens(questions))
 
 
 def pair_tokens(questions: Questions) -> int:
-    """Tokens of all questions, each with its context."""
+    """Count the tokens of all questions with their contexts."""
     contexts = questions.context_tokens["input_ids"].lengths[questions.context_of]
     return int(contexts.sum() + questions.question_tokens.lengths.sum())
 
 
-def windows_of(questions: Questions, asked: Ragged, context_of: Array, *, length: int = MAX_LENGTH) -> dict[str, Any]:
+def windows_of(
+    questions: Questions, question_tokens: Ragged, context_of: Array, *, length: int = MAX_LENGTH
+) -> dict[str, Any]:
     tokens = questions.context_tokens
     result: dict[str, Any] = make_windows_batch(
         tokens["input_ids"],
         starts=tokens["starts"],
         ends=tokens["ends"],
-        questions=asked,
+        questions=question_tokens,
         context_of=context_of,
         template=pair_template(questions.tokenizer).pieces,
         max_length=length,
@@ -67,9 +69,9 @@ def windows_of(questions: Questions, asked: Ragged, context_of: Array, *, length
     return result
 
 
-def labelled_windows(questions: Questions, asked: Ragged, rows: Array) -> dict[str, Any]:
-    """Windows of these questions, with the places of their answers."""
-    windows = windows_of(questions, asked, questions.context_of[rows])
+def labelled_windows(questions: Questions, question_tokens: Ragged, rows: Array) -> dict[str, Any]:
+    """Make the windows of these questions, with the positions of their answers."""
+    windows = windows_of(questions, question_tokens, questions.context_of[rows])
     chosen = rows[windows["example"]]
     first, last = answer_positions_batch(
         questions.answer_starts.take(chosen),
@@ -81,25 +83,25 @@ def labelled_windows(questions: Questions, asked: Ragged, rows: Array) -> dict[s
     return {**windows, "start": first, "end": last}
 
 
-def test_questions_to_labelled_windows(timed: Timed, data: Data) -> None:
-    """From text on."""
+def test_tokenize_and_window(time_stage: TimeStage, data: Data) -> None:
+    """From text to labelled windows."""
     questions = data.questions
     tokenizer = questions.tokenizer
     rows = np.arange(len(questions.questions))
 
     def ours() -> object:
         tokens = tokenize_parts(tokenizer, questions.contexts, offsets=True)
-        asked = tokenize_parts(tokenizer, questions.questions, offsets=False)["input_ids"]
+        question_tokens = tokenize_parts(tokenizer, questions.questions, offsets=False)["input_ids"]
         assert len(tokens["input_ids"]) == len(questions.contexts)
-        return labelled_windows(questions, asked, rows)
+        return labelled_windows(questions, question_tokens, rows)
 
     prepare = partial(course.prepare_training, tokenizer=tokenizer, max_length=MAX_LENGTH, stride=STRIDE)
-    timed(
+    time_stage(
         "tokenize-and-window",
-        ours=Way("tokenize_parts, make_windows_batch, answer_positions_batch", ours, pair_tokens(questions)),
+        ours=Method("tokenize_parts, make_windows_batch, answer_positions_batch", ours, pair_tokens(questions)),
         peers={
             "tokenizer": tokenizer_on(questions),
-            "course": Way(
+            "course": Method(
                 "Dataset.map of prepare_training",
                 lambda: course.mapped(lambda batch: prepare(batch), questions.data),
                 pair_tokens(questions),
@@ -108,24 +110,24 @@ def test_questions_to_labelled_windows(timed: Timed, data: Data) -> None:
     )
 
 
-def test_windowing(timed: Timed, data: Data) -> None:
+def test_window(time_stage: TimeStage, data: Data) -> None:
     questions = data.questions
-    asked = questions.question_tokens
+    question_tokens = questions.question_tokens
     rows = np.arange(len(questions.questions))
-    windows = labelled_windows(questions, asked, rows)
+    windows = labelled_windows(questions, question_tokens, rows)
     each = pair_tokens(questions) / len(rows)
 
-    def at(tokens: int) -> tuple[Run, int]:
+    def at(tokens: int) -> tuple[Call, int]:
         some = np.resize(rows, max(round(tokens / each), 1))
-        more = asked.take(some)
+        more = question_tokens.take(some)
         contexts = questions.context_tokens["input_ids"].lengths[questions.context_of[some]]
         return lambda: labelled_windows(questions, more, some), int(contexts.sum() + more.lengths.sum())
 
-    timed(
+    time_stage(
         "window",
-        ours=Way(
+        ours=Method(
             "make_windows_batch, answer_positions_batch",
-            lambda: labelled_windows(questions, asked, rows),
+            lambda: labelled_windows(questions, question_tokens, rows),
             pair_tokens(questions),
         ),
         peers={
@@ -150,11 +152,11 @@ def answers_of(
     )
 
 
-def test_logits_to_answers(timed: Timed, data: Data) -> None:
+def test_answer(time_stage: TimeStage, data: Data) -> None:
     questions = data.questions
-    asked = questions.question_tokens
+    question_tokens = questions.question_tokens
     rows = np.arange(len(questions.questions))
-    windows = labelled_windows(questions, asked, rows)
+    windows = labelled_windows(questions, question_tokens, rows)
     contexts = [questions.contexts[index] for index in questions.context_of.tolist()]
     generator = np.random.default_rng(0)
     logits = tuple(generator.normal(size=(2, len(windows["starts"].values))).astype(np.float32))
@@ -178,23 +180,23 @@ def test_logits_to_answers(timed: Timed, data: Data) -> None:
         of_example[example].append(window)
     examples = min(COURSE_EXAMPLES, len(rows))
 
-    def at(tokens: int) -> tuple[Run, int]:
+    def at(tokens: int) -> tuple[Call, int]:
         chosen = np.resize(rows, max(round(tokens / max(len(windows["starts"].values) / len(rows), 1)), 1))
-        more = labelled_windows(questions, asked.take(chosen), chosen)
+        more = labelled_windows(questions, question_tokens.take(chosen), chosen)
         own = tuple(generator.normal(size=(2, len(more["starts"].values))).astype(np.float32))
         texts = [contexts[row] for row in chosen.tolist()]
         return lambda: answers_of(questions, more, own, texts), len(more["starts"].values)
 
-    timed(
+    time_stage(
         "answer",
-        ours=Way(
+        ours=Method(
             "best_spans_batch, pick_answer_batch",
             lambda: answers_of(questions, windows, logits, contexts),
             len(windows["starts"].values),
         ),
         peers={
             "tokenizer": tokenizer_on(questions),
-            "course": Way(
+            "course": Method(
                 f"20 starts times 20 ends, {examples} examples",
                 lambda: course.best_answers(
                     flat[0], flat[1], offsets=places, windows_of=of_example, contexts=contexts[:examples]
@@ -207,14 +209,14 @@ def test_logits_to_answers(timed: Timed, data: Data) -> None:
     )
 
 
-def test_scoring_answers(timed: Timed, data: Data) -> None:
-    """A token is one of the context here, as for the other stages."""
+def test_score_answers(time_stage: TimeStage, data: Data) -> None:
+    """Tokens are counted as for the other stages: those of questions and contexts."""
     questions = data.questions
     texts = [row[0] if row else "" for row in questions.answers]
     predictions = [text if number % 2 else f"the {text} of it" for number, text in enumerate(texts)]
-    timed(
+    time_stage(
         "score-answers",
-        ours=Way(
+        ours=Method(
             "squad_scores", lambda: squad_scores(predictions, references=questions.answers), pair_tokens(questions)
         ),
         peers={"tokenizer": tokenizer_on(questions)},

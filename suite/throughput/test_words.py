@@ -1,4 +1,4 @@
-"""Token classification: words to labelled tokens, and back to scored entities."""
+"""Throughput of token classification: labels of tokens, padding, labels of words, and scores of entities."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from touchstone.records.timing import Goal
 from touchstone.stages import align_labels_batch, merge_labels_batch, pad_batch, score_entities
 from touchstone.stages.ragged import Ragged
 from touchstone.suite.throughput import course
-from touchstone.suite.throughput.conftest import Timed
+from touchstone.suite.throughput.conftest import TimeStage
 from touchstone.suite.throughput.data import Data, batches, repeated
-from touchstone.suite.throughput.measuring import Run, Way
+from touchstone.suite.throughput.measuring import Call, Method
 
 BATCH = 16
 
 
-def copy(columns: dict[str, Ragged]) -> Way:
-    """What writing down the result costs at least."""
+def copy(columns: dict[str, Ragged]) -> Method:
+    """Copy the columns: the least that producing them can cost."""
     arrays = [column.values for column in columns.values()]
-    return Way("a copy of the columns", lambda: [array.copy() for array in arrays], len(arrays[0]))
+    return Method("a copy of the columns", lambda: [array.copy() for array in arrays], len(arrays[0]))
 
 
-def test_words_to_labelled_tokens(timed: Timed, data: Data) -> None:
-    """The whole way from lists of words to tokens with labels; the tokenizer alone makes its own encodings."""
+def test_tokenize_and_align(time_stage: TimeStage, data: Data) -> None:
+    """From lists of words to tokens with labels. The bare tokenizer only makes its own encodings."""
     sentences = data.sentences
     tokenizer, words, names = sentences.tokenizer, sentences.words, sentences.names
     tokens = len(sentences.columns["input_ids"].values)
@@ -39,40 +39,40 @@ def test_words_to_labelled_tokens(timed: Timed, data: Data) -> None:
         rust.no_padding()
         return rust.encode_batch(words, is_pretokenized=True)
 
-    timed(
+    time_stage(
         "tokenize-and-align",
-        ours=Way("tokenize, align_labels_batch", ours, tokens),
+        ours=Method("tokenize, align_labels_batch", ours, tokens),
         peers={
-            "tokenizer": Way("Tokenizer.encode_batch", bare, tokens),
-            "course": Way(
+            "tokenizer": Method("Tokenizer.encode_batch", bare, tokens),
+            "course": Method(
                 "Dataset.map of tokenize_and_align",
                 lambda: course.mapped(lambda rows: course.tokenize_and_align(rows, tokenizer), sentences.data),
                 tokens,
             ),
             "copy": copy(sentences.columns),
         },
-        goal=Goal(peer="tokenizer", most=1 / 0.9),  # nine tenths of its rate
+        goal=Goal(peer="tokenizer", most=1 / 0.9),  # at least nine tenths of its speed
     )
 
 
-def test_labels_to_tokens(timed: Timed, data: Data) -> None:
+def test_align(time_stage: TimeStage, data: Data) -> None:
     sentences = data.sentences
     gold, words, names = sentences.gold, sentences.columns["word_ids"], sentences.names
     lists, ids = gold.to_lists(), [[None if word < 0 else word for word in row] for row in words.to_lists()]
     tokens = len(words.values)
 
-    def at(tokens: int) -> tuple[Run, int]:
+    def at(tokens: int) -> tuple[Call, int]:
         rows = repeated({"word_ids": words}, tokens)["word_ids"]
         labels = gold.take(np.resize(np.arange(len(gold)), len(rows)))
         return lambda: align_labels_batch(labels, word_ids=rows, names=names), len(rows.values)
 
-    timed(
+    time_stage(
         "align",
-        ours=Way(
+        ours=Method(
             "align_labels_batch", lambda: align_labels_batch(gold, word_ids=words, names=names), len(words.values)
         ),
         peers={
-            "course": Way(
+            "course": Method(
                 "a loop over tokens",
                 lambda: [course.continued_labels(row, of) for row, of in zip(lists, ids, strict=True)],
                 tokens,
@@ -83,13 +83,13 @@ def test_labels_to_tokens(timed: Timed, data: Data) -> None:
     )
 
 
-def test_labels_back_to_words(timed: Timed, data: Data) -> None:
+def test_merge(time_stage: TimeStage, data: Data) -> None:
     sentences = data.sentences
     gold, words, names = sentences.gold, sentences.columns["word_ids"], sentences.names
     labels = align_labels_batch(gold, word_ids=words, names=names)
     padded = pad_batch([{"labels": row} for row in labels], pad_id=0)["labels"]
 
-    def at(tokens: int) -> tuple[Run, int]:
+    def at(tokens: int) -> tuple[Call, int]:
         columns = repeated({"word_ids": words, "labels": labels}, tokens)
         counts = np.resize(gold.lengths, len(columns["labels"]))
         rows = columns["word_ids"]
@@ -97,22 +97,24 @@ def test_labels_back_to_words(timed: Timed, data: Data) -> None:
             rows.values
         )
 
-    timed(
+    time_stage(
         "merge",
-        ours=Way(
+        ours=Method(
             "merge_labels_batch",
             lambda: merge_labels_batch(labels, word_ids=words, n_words=gold.lengths, names=names),
             len(labels.values),
         ),
         peers={
-            "course": Way("lists of names", lambda: course.names_of_labels(padded, padded, names), len(labels.values)),
+            "course": Method(
+                "lists of names", lambda: course.names_of_labels(padded, padded, names), len(labels.values)
+            ),
             "copy": copy({"labels": labels}),
         },
         growth=at,
     )
 
 
-def test_padding(timed: Timed, data: Data) -> None:
+def test_pad(time_stage: TimeStage, data: Data) -> None:
     sentences = data.sentences
     labels = align_labels_batch(sentences.gold, word_ids=sentences.columns["word_ids"], names=sentences.names)
     columns = {"input_ids": sentences.columns["input_ids"], "labels": labels}
@@ -127,41 +129,47 @@ def test_padding(timed: Timed, data: Data) -> None:
     tokens = sum(len(feature["input_ids"]) for batch in made for feature in batch)
     padded = [pad_batch(batch, pad_id=pad_id) for batch in ones]
 
-    timed(
+    time_stage(
         "pad",
-        ours=Way(f"pad_batch, batches of {BATCH}", lambda: [pad_batch(batch, pad_id=pad_id) for batch in ones], tokens),
+        ours=Method(
+            f"pad_batch, batches of {BATCH}", lambda: [pad_batch(batch, pad_id=pad_id) for batch in ones], tokens
+        ),
         peers={
-            "library": Way(
+            "library": Method(
                 "DataCollatorForTokenClassification",
                 lambda: [collator([dict(feature) for feature in batch]) for batch in lists],
                 tokens,
             ),
-            "copy": Way(
+            "copy": Method(
                 "a copy of the batches", lambda: [[a.copy() for a in batch.values()] for batch in padded], tokens
             ),
         },
     )
 
 
-def test_scoring_entities(timed: Timed, data: Data) -> None:
+def test_score_entities(time_stage: TimeStage, data: Data) -> None:
     from seqeval.metrics import classification_report
 
     sentences = data.sentences
     names, gold = sentences.names, sentences.gold
-    guessed = gold.with_values(np.where(np.arange(len(gold.values)) % 7 == 0, 0, gold.values))  # one in seven is O
+    guessed = gold.with_values(
+        np.where(np.arange(len(gold.values)) % 7 == 0, 0, gold.values)
+    )  # every seventh label is O
     guesses, golds = guessed.to_lists(), gold.to_lists()
     spelled = [[[names[label] for label in row] for row in rows] for rows in (golds, guesses)]
 
-    def at(tokens: int) -> tuple[Run, int]:
-        columns = repeated({"guess": guessed, "gold": gold}, tokens // 10)  # sets of entities, in Python
+    def at(tokens: int) -> tuple[Call, int]:
+        columns = repeated(
+            {"guess": guessed, "gold": gold}, tokens // 10
+        )  # fewer tokens, because it builds Python sets
         lists = columns["guess"].to_lists(), columns["gold"].to_lists()
         return lambda: score_entities(lists[0], references=lists[1], names=names), len(columns["gold"].values)
 
-    timed(
+    time_stage(
         "score-entities",
-        ours=Way("score_entities", lambda: score_entities(guesses, references=golds, names=names), len(gold.values)),
+        ours=Method("score_entities", lambda: score_entities(guesses, references=golds, names=names), len(gold.values)),
         peers={
-            "library": Way(
+            "library": Method(
                 "seqeval's classification_report",
                 lambda: classification_report(*spelled, output_dict=True, zero_division=0),
                 len(gold.values),

@@ -1,7 +1,7 @@
 """A second correct implementation of every stage, written from `docs/contract.md` alone.
 
-It shares no line and no idea with `reference/stages`: where the two disagree, the contract is unclear or one of them is
-wrong.
+It shares no code and no algorithm with `reference/stages`. Where the two disagree, the contract is unclear or one of
+them is wrong.
 
     pytest suite/properties --implementation tests.independent
 

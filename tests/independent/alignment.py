@@ -1,7 +1,8 @@
-"""Word labels to token labels and back: tokens are first gathered by word, then each word is spelt as a whole."""
+"""Alignment by word: the tokens of each word are collected first, then the word is spelt as a whole."""
 
 from collections.abc import Sequence
 
+from tests.independent.ignored import IGNORED
 from tests.independent.tags import Tag, check_ids, name_of, read_names
 
 
@@ -21,7 +22,7 @@ def align_labels(
     if strategy not in ("all", "first"):
         raise ValueError(f"strategy {strategy!r} is neither 'all' nor 'first'")
 
-    result = [-100] * len(word_ids)
+    result = [IGNORED] * len(word_ids)
     for word, positions in positions_of_words(word_ids, sequence_ids, sequence, len(label_of_word)).items():
         label = label_of_word[word]
         if strategy == "first" or len(positions) == 1:
@@ -60,11 +61,11 @@ def merge_labels(
     result = [outside] * n_words
     for word, positions in positions_of_words(word_ids, sequence_ids, sequence, n_words).items():
         first, last = token_label[positions[0]], token_label[positions[-1]]
-        if first == -100:
+        if first == IGNORED:
             continue
         result[word] = first
         head = tags[first]
-        if scheme == "IOB2" or head is None or last == -100:
+        if scheme == "IOB2" or head is None or last == IGNORED:
             continue
         tail = tags[last]
         begins = head[0] in "BS"
@@ -78,7 +79,7 @@ def merge_labels(
 def positions_of_words(
     word_ids: Sequence[int | None], sequence_ids: Sequence[int | None] | None, sequence: int, n_words: int
 ) -> dict[int, list[int]]:
-    """The positions of the tokens of each word of this sequence, in order."""
+    """Return the positions of the tokens of each word of this sequence, in order."""
     if sequence_ids is not None and len(sequence_ids) != len(word_ids):
         raise ValueError(f"{len(word_ids)} word_ids but {len(sequence_ids)} sequence_ids")
     positions: dict[int, list[int]] = {}
@@ -92,6 +93,7 @@ def positions_of_words(
 
 
 def id_of(tag: Tag, tags: list[Tag], scheme: str, why: str) -> int:
+    """Return the id of a tag, or raise ValueError; `why` explains where the tag is needed."""
     if tag not in tags:
         raise ValueError(f"{why}: {name_of(tag, scheme)!r} is not among the names")
     return tags.index(tag)

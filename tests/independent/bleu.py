@@ -1,4 +1,4 @@
-"""BLEU over character scanning: 13a's rules read off one character at a time, n-grams as joined strings in lists."""
+"""BLEU by scanning characters: the rules of 13a are applied to one character at a time, n-grams are joined strings."""
 
 import math
 from collections.abc import Sequence
@@ -53,11 +53,12 @@ def bleu(predictions: Sequence[str], *, references: Sequence[Any]) -> dict[str, 
 
 
 def grams(tokens: list[str], order: int) -> list[str]:
+    """Return all n-grams of this order, each joined by blanks."""
     return [" ".join(tokens[start : start + order]) for start in range(len(tokens) - order + 1)]
 
 
 def tokenize(text: str) -> list[str]:
-    """13a: punctuation is a token of its own; periods and commas are unless digits stand on both sides."""
+    """Tokenize as 13a does: punctuation is a separate token, and so are periods and commas not between digits."""
     text = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in ENTITIES:
         text = text.replace(entity, character)

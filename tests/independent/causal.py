@@ -1,8 +1,10 @@
-"""Causal language modelling token by token: a chunk is handed out as soon as it is full or its document ends."""
+"""Causal language modelling token by token: a chunk ends as soon as it is full or its document ends."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
+
+from tests.independent.ignored import IGNORED
 
 
 def chunk_documents(
@@ -12,9 +14,11 @@ def chunk_documents(
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
     if remainder not in ("drop", "keep", "join"):
-        raise ValueError(f"remainder {remainder!r} is none of 'drop', 'keep', 'join'")
+        raise ValueError(f"remainder {remainder!r} is not 'drop', 'keep' or 'join'")
     if (eos_id is not None) != (remainder == "join"):
-        raise ValueError(f"eos_id is for remainder 'join' and needed there, got {eos_id} with {remainder!r}")
+        raise ValueError(
+            f"eos_id is required for remainder 'join' and not allowed otherwise, got {eos_id} with {remainder!r}"
+        )
 
     chunks: list[list[int]] = []
     filling: list[int] = []
@@ -30,7 +34,7 @@ def chunk_documents(
 
 
 def stream(documents: Sequence[Sequence[int]], eos_id: int | None) -> Iterator[int | None]:
-    """Every token; after each document its end of text, or `None` where there is none."""
+    """Yield every token, and after each document its end of text, or `None` without one."""
     for document in documents:
         yield from (int(token) for token in document)
         yield eos_id
@@ -43,11 +47,11 @@ def causal_labels(input_ids: Sequence[Sequence[int]], *, attention_mask: Sequenc
         raise ValueError(f"input_ids {tuple(ids.shape)} and attention_mask {tuple(mask.shape)} differ in shape")
     for place in torch.nonzero(mask * (mask - 1)).tolist():
         raise ValueError(f"attention_mask at {place} is {int(mask[tuple(place)])}, neither 0 nor 1")
-    return ids.masked_fill(mask.logical_not(), -100)
+    return ids.masked_fill(mask.logical_not(), IGNORED)
 
 
 def rectangle(rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    """(B, T); of lists of other lengths torch says ValueError."""
+    """Return (B, T). torch raises ValueError for lists of different lengths."""
     tensor = torch.tensor([[int(cell) for cell in row] if hasattr(row, "__len__") else int(row) for row in rows])
     if tensor.dim() != 2:
         raise ValueError(f"a batch is (B, T), got {tuple(tensor.shape)}")
@@ -59,7 +63,7 @@ def key_token_weights(
 ) -> torch.Tensor:
     """See `docs/contract.md`."""
     if alpha < 0 or alpha != alpha:
-        raise ValueError(f"alpha {alpha} is no weight")
+        raise ValueError(f"alpha {alpha} is not a weight")
     for key in key_ids:
         if key < 0:
             raise ValueError(f"key id {key} is negative")

@@ -1,4 +1,4 @@
-"""Concatenate and cut, as one pass of an iterator over all tokens: a batch boundary is not even visible to it."""
+"""Chunking with one iterator over all tokens, which does not see where batches end."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,7 +21,7 @@ def chunk_batches(
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
     if tail not in ("drop", "keep", "pad"):
-        raise ValueError(f"tail {tail!r} is none of 'drop', 'keep', 'pad'")
+        raise ValueError(f"tail {tail!r} is not 'drop', 'keep' or 'pad'")
     batches = list(batches)
     names = list(batches[0]) if batches else []
     for index, batch in enumerate(batches):
@@ -44,7 +44,7 @@ def chunk_batches(
 
 
 def rows(batches: list[Columns], names: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Every token of every document as one row of cells, word ids already shifted."""
+    """Yield every token of every document as one row of cells, with shifted word ids."""
     shift = 0
     for batch in batches:
         for document in zip(*(batch[name] for name in names), strict=True):
@@ -60,12 +60,14 @@ def rows(batches: list[Columns], names: list[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def fill_of(name: str, pad: Mapping[str, Any] | None) -> Any:
+    """Return the pad value of a column, or raise ValueError."""
     if pad is None or name not in pad:
         raise ValueError(f"tail='pad' needs pad[{name!r}]")
     return pad[name]
 
 
 def check_congruent(batch: Columns, names: list[str]) -> None:
+    """Raise ValueError unless all columns have documents of the same number and lengths."""
     for name in names:
         documents, first = batch[name], batch[names[0]]
         if len(documents) != len(first):

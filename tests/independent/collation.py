@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-FILL = {"labels": -100, "attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1, "word_ids": -1}
+from tests.independent.ignored import IGNORED
+
+FILL = {"labels": IGNORED, "attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1, "word_ids": -1}
 
 
 def pad_batch(
@@ -44,7 +46,7 @@ def pad_batch(
         if "attention_mask" not in columns and "input_ids" in ragged and sizes[-1]:
             end = row["input_ids"][-1 if side == "right" else 0]
             if end == pad_id:
-                raise ValueError(f"feature {index} ends in pad_id {pad_id} and has no attention_mask: hand it over")
+                raise ValueError(f"feature {index} ends in pad_id {pad_id} and has no attention_mask: pass it")
         if ragged and "attention_mask" not in columns:
             row["attention_mask"] = [1] * sizes[-1]
     if ragged and "attention_mask" not in columns:
@@ -71,6 +73,7 @@ def pad_batch(
 
 
 def integer(value: Any, index: int, name: str) -> int:
+    """Return a value as a Python integer, or raise ValueError."""
     if value is None or int(value) != value:
         raise ValueError(f"feature {index}: column {name!r} holds {value!r}, not an integer")
     return int(value)

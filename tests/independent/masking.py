@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from random import Random
 
+from tests.independent.ignored import IGNORED
+
 
 def mask_tokens(
     input_ids: Sequence[int],
@@ -28,11 +30,11 @@ def mask_tokens(
     if len(replacement) != 3 or not all(p >= 0 for p in replacement) or not math.isclose(sum(replacement), 1):
         raise ValueError(f"replacement {replacement} is not three probabilities with sum 1")
     if replacement[1] > 0 and rate > 0 and len(vocabulary) == 0:
-        raise ValueError("vocabulary is empty, but random tokens are wanted")
+        raise ValueError("vocabulary is empty, but random tokens are needed")
 
     random = Random(f"{int(seed)} {int(epoch)} {int(example)}")
     masked = [int(token) for token in input_ids]
-    labels = [-100] * n
+    labels = [IGNORED] * n
     for unit in units(special, word_ids):
         if random.random() >= rate:
             continue
@@ -47,7 +49,7 @@ def mask_tokens(
 
 
 def units(special: Sequence[bool], word_ids: Sequence[int | None] | None) -> list[list[int]]:
-    """What is chosen as one: single tokens, or runs of neighbours with one word id."""
+    """Return the positions that are chosen together: single tokens, or runs of neighbours with one word id."""
     if word_ids is None:
         return [[position] for position, never in enumerate(special) if not never]
     runs: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Packing token by token: every token is written down with its row, and all else is read off that."""
+"""Packing token by token: positions and offsets are appended together with each row's tokens."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -23,7 +23,7 @@ def pack(
     columns = list(features[0])
     for name in ("position_ids", "offsets"):
         if name in columns:
-            raise ValueError(f"feature 0 has a column {name!r}, which is made here")
+            raise ValueError(f"feature 0 has a column {name!r}, which packing adds")
     flat = [name for name in columns if np.ndim(features[0][name])]
     if not flat:
         raise ValueError("no column is a sequence")
@@ -41,7 +41,7 @@ def pack(
             values = feature[name] if name in flat else [feature[name]]
             tokens[name] += [-1 if v is None and name == "word_ids" else integer(v, index, name) for v in values]
         if any(int(flag) != 1 for flag in feature.get("attention_mask", ())):
-            raise ValueError(f"feature {index}: attention_mask hides tokens, which packing cannot")
+            raise ValueError(f"feature {index}: attention_mask hides tokens, but packed rows have no mask")
         positions += range(first_position, first_position + lengths[flat[0]])
         ends.append(len(positions))
 
@@ -79,7 +79,7 @@ def assign_bins(lengths: Sequence[int], *, capacity: int) -> list[list[int]]:
     waiting = list(enumerate(int(length) for length in lengths))
     bins: list[list[int]] = []
     while waiting:
-        # Whatever first fit puts into its first bin does not depend on the other bins: fill one, then the next.
+        # What first fit puts into its first bin does not depend on the other bins: fill one, then the next.
         chosen, room = [], capacity
         for number, length in sorted(waiting, key=lambda pair: (-pair[1], pair[0])):
             if length <= room:

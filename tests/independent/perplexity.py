@@ -1,4 +1,4 @@
-"""Perplexity in exact rational arithmetic up to the exponential."""
+"""Perplexity in exact rational arithmetic, except for the exponential."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def perplexity(losses: Sequence[float], *, tokens: Sequence[int]) -> float:
         else:
             total += Fraction(float(loss)) * int(n)
     if count == 0:
-        raise ValueError("no token at all")
+        raise ValueError("there are no tokens")
     try:
         return math.inf if infinite else math.exp(total / count)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""ROUGE by crossing off: n-grams as positions, common subsequences from the places where words match."""
+"""ROUGE by removing matched words from a list; common subsequences are built from the places where words match."""
 
 import itertools
 from bisect import bisect_left
@@ -35,11 +35,13 @@ def rouge(predictions: Sequence[str], *, references: Sequence[str], newline: str
 
 
 def f1(hits: int, found: int, wanted: int) -> float:
+    """Return the harmonic mean of precision and recall."""
     precision, recall = hits / max(found, 1), hits / max(wanted, 1)
     return 2 * precision * recall / (precision + recall) if hits else 0.0
 
 
 def shared(found: Sequence[Any], wanted: Sequence[Any]) -> int:
+    """Return the size of the intersection of two bags."""
     left = list(wanted)
     for item in found:
         if item in left:
@@ -48,7 +50,7 @@ def shared(found: Sequence[Any], wanted: Sequence[Any]) -> int:
 
 
 def common(sentence: Sequence[str], other: Sequence[str]) -> set[int]:
-    """Places in `sentence` of one longest common subsequence (Hunt and Szymanski 1977)."""
+    """Return the places in `sentence` of one longest common subsequence (Hunt and Szymanski 1977)."""
     ends: list[int] = []  # the least place in `other` where a common subsequence of this length ends
     chains: list[tuple[Any, int]] = []
     for place, word in enumerate(sentence):
@@ -65,12 +67,14 @@ def common(sentence: Sequence[str], other: Sequence[str]) -> set[int]:
 
 
 def words(text: str) -> list[str]:
+    """Return the stemmed words of a text."""
     kept = "".join(letter if letter in LETTERS else " " for letter in text.lower())
     return [stem(word) if len(word) > 3 else word for word in kept.split()]
 
 
 @cache
 def stem(word: str) -> str:
+    """Return the Porter stem of a word."""
     return str(PorterStemmer().stem(word))
 
 
@@ -80,6 +84,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def cut(text: str) -> Iterator[str]:
+    """Yield the sentences of a text, with surrounding blanks."""
     part, ended, initial = "", False, False
     for before, letter in zip(" " + text, text + " ", strict=True):
         if letter.splitlines() == [""] or (ended and not initial and letter.isspace()):
@@ -100,5 +105,5 @@ def cut(text: str) -> Iterator[str]:
 def lead(text: str, *, sentences: int = 3) -> str:
     """See `docs/contract.md`."""
     if sentences < 1:
-        raise ValueError(f"{sentences} sentences are no lead")
+        raise ValueError(f"a lead of {sentences} sentences is empty")
     return "\n".join(sentence for sentence, _ in zip(split_sentences(text), range(sentences), strict=False))

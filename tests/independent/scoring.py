@@ -1,8 +1,9 @@
-"""Entity scores without seqeval: entities are read left to right, then counted as multisets."""
+"""Entity scores without seqeval: entities are read from left to right, then counted."""
 
 from collections import Counter
 from collections.abc import Sequence
 
+from tests.independent.ignored import IGNORED
 from tests.independent.tags import Tag, check_ids, read_names
 
 Entity = tuple[int, int, int, str]  # sentence, first position, last position, type
@@ -29,7 +30,7 @@ def score_entities(
     for sentence, (predicted, reference) in enumerate(zip(predictions, references, strict=True)):
         if len(predicted) != len(reference):
             raise ValueError(f"sentence {sentence}: {len(predicted)} predictions but {len(reference)} references")
-        kept = [position for position, label in enumerate(reference) if label != -100]
+        kept = [position for position, label in enumerate(reference) if label != IGNORED]
         true = check_ids([reference[p] for p in kept], len(tags), f"references[{sentence}]")
         guess = check_ids([predicted[p] for p in kept], len(tags), f"predictions[{sentence}]")
         equal += sum(a == b for a, b in zip(true, guess, strict=True))
@@ -51,6 +52,7 @@ def score_entities(
 
 
 def rates(right: int, found: int, gold: int) -> dict[str, float]:
+    """Return precision, recall, F1 and the number of gold entities."""
     return {
         "precision": right / found if found else 0.0,
         "recall": right / gold if gold else 0.0,
@@ -60,7 +62,7 @@ def rates(right: int, found: int, gold: int) -> dict[str, float]:
 
 
 def strict_spans(tags: list[Tag], scheme: str) -> list[tuple[int, int, str]]:
-    """IOB2: B and all the I of its type that follow. IOBES, BILOU: S alone, or B, any I, E of one type."""
+    """Return well-formed entities. IOB2: B and all following I of its type. Else: S, or B, any I and E of one type."""
     spans = []
     for start, tag in enumerate(tags):
         if tag is None or tag[0] not in "BS":
@@ -79,7 +81,7 @@ def strict_spans(tags: list[Tag], scheme: str) -> list[tuple[int, int, str]]:
 
 
 def lenient_spans(tags: list[Tag], scheme: str) -> list[tuple[int, int, str]]:
-    """conlleval: every tag but O is in an entity, and I or E goes on with a B or I of its type before it."""
+    """Return entities as conlleval does: every tag except O is in one, and I or E continues a B or I of its type."""
     spans: list[tuple[int, int, str]] = []
     for position, tag in enumerate(tags):
         if tag is None:

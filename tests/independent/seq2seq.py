@@ -1,4 +1,4 @@
-"""Source and target through torch's own padding, rows read backwards where they are padded at the left."""
+"""Source and target padded by torch, with rows reversed for padding on the left."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from tests.independent.collation import pad_batch
+from tests.independent.ignored import IGNORED
 
 
 def pad_seq2seq(
@@ -35,7 +36,7 @@ def pad_seq2seq(
             raise ValueError(f"feature {index}: decoder_attention_mask and its {size} labels differ in length")
         if label_length is not None and size > label_length:
             raise ValueError(f"feature {index} has {size} labels, label_length is {label_length}")
-    for name, fill in {"labels": -100, "decoder_attention_mask": 0}.items():
+    for name, fill in {"labels": IGNORED, "decoder_attention_mask": 0}.items():
         if name == "labels" or masked:
             rows = [torch.tensor([int(cell) for cell in f[name]], dtype=torch.int64) for f in features]
             batch[name] = stack(rows, fill, label_side, multiple_of or 1, label_length)
@@ -43,11 +44,12 @@ def pad_seq2seq(
 
 
 def stack(rows: list[torch.Tensor], fill: int, side: str, multiple: int, least: int | None) -> torch.Tensor:
+    """Pad rows to one width and stack them; `least` is the width, None for the longest row."""
     width = max([row.numel() for row in rows] if least is None else [least])
     width += -width % multiple
     backwards = side == "left"
     rows = [row.flip(0) if backwards else row for row in rows]
-    ruler = torch.zeros(width, dtype=torch.int64)  # as wide as the batch has to be
+    ruler = torch.zeros(width, dtype=torch.int64)  # makes the batch as wide as needed
     padded = pad_sequence([*rows, ruler], batch_first=True, padding_value=fill)[:-1]
     return (padded.flip(1) if backwards else padded).clone()
 
@@ -63,12 +65,12 @@ def shift_right(labels: Sequence[Sequence[int]], *, pad_id: int, start_id: int |
         if len(row) != len(labels[0]):
             raise ValueError(f"row {index} has {len(row)} labels, row 0 has {len(labels[0])}")
         for cell in row:
-            if cell < 0 and cell != -100:
+            if cell < 0 and cell != IGNORED:
                 raise ValueError(f"row {index} holds {cell}")
-        row = [pad_id if cell == -100 else int(cell) for cell in row]
+        row = [pad_id if cell == IGNORED else int(cell) for cell in row]
         tokens = [cell for cell in row if cell != pad_id]
         if tokens and row[0] == pad_id:
-            raise ValueError(f"row {index} begins with padding: pad labels at the right")
+            raise ValueError(f"row {index} begins with padding: pad labels on the right")
         if start_id is None and not tokens:
             raise ValueError(f"row {index} has no token to begin with")
         read = [tokens[-1] if start_id is None else start_id, *row]

@@ -1,4 +1,4 @@
-"""Spans by length: all of one token, all of two tokens, and so on, then sorted."""
+"""Spans by length: all spans of one token, all of two tokens, and so on, then sorted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def best_spans(
                 if usable[first] and usable[last]:
                     found.append((float(starts[first]) + float(ends[last]), window, first, last))
     found.sort(key=lambda item: item[1:])
-    found.sort(key=lambda item: item[0], reverse=True)  # a stable sort: equal scores stay as they are
+    found.sort(key=lambda item: item[0], reverse=True)  # a stable sort keeps the order of equal scores
     return [(window, first, last, score) for score, window, first, last in found[:n_best]]
 
 

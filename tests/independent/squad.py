@@ -1,4 +1,4 @@
-"""SQuAD's scores with sorted lists of words in place of counters."""
+"""SQuAD's scores with sorted lists of words instead of counters."""
 
 import re
 from collections.abc import Sequence
@@ -28,14 +28,15 @@ def squad_scores(predictions: Sequence[str], *, references: Sequence[Sequence[st
 
 
 def words(text: str) -> list[str]:
+    """Return the words of a normalized text."""
     bare = "".join("" if letter in PUNCTUATION else letter for letter in text.lower())
-    pieces = re.split(r"(\w+)", bare)  # odd ones are words
+    pieces = re.split(r"(\w+)", bare)  # pieces at odd indices are words
     kept = [" " if index % 2 and piece in ("a", "an", "the") else piece for index, piece in enumerate(pieces)]
     return "".join(kept).split()
 
 
 def bag_f1(ours: list[str], theirs: list[str]) -> float:
-    """Both sorted: a merge counts what they have in common."""
+    """Return the F1 of two sorted bags of words. A merge counts the words that they share."""
     if not ours or not theirs:
         return 1.0 if ours == theirs else 0.0
     i = j = same = 0

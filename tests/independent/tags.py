@@ -1,6 +1,8 @@
-"""Names of tags as (role, type), the same four roles for every scheme: B begins, I inside, E ends, S single."""
+"""Tags as (role, type), with the same four roles in every scheme: B begins, I inside, E ends, S single."""
 
 from collections.abc import Sequence
+
+from tests.independent.ignored import IGNORED
 
 ROLES = {
     "IOB2": {"B": "B", "I": "I"},
@@ -11,9 +13,9 @@ Tag = tuple[str, str] | None  # None is O
 
 
 def read_names(names: Sequence[str], scheme: str) -> list[Tag]:
-    """The tag of each id; `ValueError` for an unknown scheme and for a name that is no tag of it."""
+    """Return the tag of each id, or raise ValueError for an unknown scheme or a name that is not a tag of it."""
     if scheme not in ROLES:
-        raise ValueError(f"scheme {scheme!r} is none of {sorted(ROLES)}")
+        raise ValueError(f"scheme {scheme!r} is not one of {sorted(ROLES)}")
     tags: list[Tag] = []
     for index, name in enumerate(names):
         prefix, hyphen, kind = str(name).partition("-")
@@ -27,6 +29,7 @@ def read_names(names: Sequence[str], scheme: str) -> list[Tag]:
 
 
 def name_of(tag: Tag, scheme: str) -> str:
+    """Return the name of a tag in a scheme."""
     if tag is None:
         return "O"
     [prefix] = [letter for letter, role in ROLES[scheme].items() if role == tag[0]]
@@ -34,9 +37,9 @@ def name_of(tag: Tag, scheme: str) -> str:
 
 
 def check_ids(ids: Sequence[int], count: int, what: str, *, ignored: bool = False) -> list[int]:
-    """The ids as Python integers; `ValueError` for one outside range(count), -100 apart if `ignored`."""
+    """Return the ids as Python integers, or raise ValueError for one outside range(count); `ignored` allows -100."""
     result = [int(i) for i in ids]
     for index, i in enumerate(result):
-        if not (0 <= i < count or (ignored and i == -100)):
+        if not (0 <= i < count or (ignored and i == IGNORED)):
             raise ValueError(f"{what}[{index}] = {i} is not in range({count})")
     return result

@@ -1,4 +1,4 @@
-"""Windows peeled off the front of what is left of the context; answers looked up in a map of characters to tokens."""
+"""Windows cut off the front of the remaining context; answers looked up in a map of characters to tokens."""
 
 from collections.abc import Sequence
 from typing import Any

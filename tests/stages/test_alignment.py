@@ -1,4 +1,4 @@
-"""Word labels to token labels and back: the re-spelling table by hand, real tokenizers, and the twin."""
+"""Alignment and merging: the re-spelling table by hand, real tokenizers, and the batched versions."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_the_strategy_first_labels_only_the_first_token_with_the_label_of_its_wo
 
 
 def test_align_labels_gives_the_same_names_for_ids_in_alphabetical_order() -> None:
-    """The course continues a word by `label + 1` where the id is odd: right for its own order of ids alone."""
+    """The course continues a word with `label + 1` if the id is odd, which is right only for its order of ids."""
     for names in (
         ["O", "B-X", "I-X", "B-Y", "I-Y"],
         ["B-X", "B-Y", "I-X", "I-Y", "O"],
@@ -252,7 +252,7 @@ def test_batches_with_different_numbers_of_rows_are_refused() -> None:
 @pytest.mark.parametrize("scheme", PREFIXES)
 @pytest.mark.parametrize("pairs", [False, True])
 def test_the_batched_versions_equal_the_plain_stages_on_random_input(scheme: str, pairs: bool) -> None:
-    """Word ids out of order, repeated after a gap and missing are among them: the contract goes by id, not by run."""
+    """Word ids may be out of order, repeated after a gap, or missing: words are identified by id, not by run."""
     random = np.random.default_rng(7)
     names = list(random.permutation(names_of(scheme, "X", "Y-Z", "B-X")))
     n_words = random.integers(0, 9, size=300)

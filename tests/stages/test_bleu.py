@@ -1,4 +1,4 @@
-"""BLEU against sacreBLEU's own interface, torchmetrics, and by hand."""
+"""BLEU against sacreBLEU's command line, torchmetrics, and a count by hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXACT = 1e-9
 
 
 def test_bleu_equals_sacrebleus_command_line(tmp_path: Path) -> None:
-    """With two files of references; the line is what people paste into papers."""
+    """There are two files of references; the signature is the one that papers quote."""
     texts = {"first": [row[0] for row in REFERENCES], "second": [row[1] for row in REFERENCES], "out": PREDICTIONS}
     for name, lines in texts.items():
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
@@ -44,12 +44,12 @@ def test_bleu_agrees_with_torchmetrics() -> None:
     references = [list(texts) for texts in REFERENCES]
     expected = 100 * sacre_bleu_score(PREDICTIONS, references).item()
 
-    # float32, and no smoothing there: so the texts must have a 4-gram in common
+    # torchmetrics uses float32 and no smoothing, so the texts must share a 4-gram
     assert expected == pytest.approx(bleu(PREDICTIONS, references=REFERENCES)["bleu"], rel=1e-5)
 
 
 def test_bleu_equals_a_count_by_hand() -> None:
-    """5 of 6 words, 4 of 5 pairs, 3 of 4 triples, 2 of 3 quadruples, as long as the reference."""
+    """5 of 6 words, 4 of 5 pairs, 3 of 4 triples and 2 of 3 quadruples match; the lengths are equal."""
     came = bleu(["a b c d e x"], references=["a b c d e f"])
 
     assert came["precisions"] == pytest.approx([100 * 5 / 6, 80, 75, 100 * 2 / 3], rel=EXACT)

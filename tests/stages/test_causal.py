@@ -1,4 +1,4 @@
-"""Chunks, labels and weights by hand, against the course's own code, and the twin."""
+"""Chunks, labels and weights by hand and against the course's code, and the batched version."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def test_documents_shorter_than_a_chunk_give_no_chunk(documents: list[list[int]]
 
 
 def test_chunks_equal_those_of_the_course() -> None:
-    """`return_overflowing_tokens` and `if length == context_length`, chapter 7, section 6."""
+    """The course uses `return_overflowing_tokens` and `if length == context_length` (chapter 7, section 6)."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -120,7 +120,7 @@ def test_key_token_weights_adds_one_for_each_key_token() -> None:
 
 
 def test_key_token_weights_equal_those_of_the_courses_loss() -> None:
-    """`keytoken_weighted_loss` of chapter 7, section 6, on key ids that are all different."""
+    """The course's code is `keytoken_weighted_loss` (chapter 7, section 6); all key ids differ here."""
     inputs = torch.from_numpy(np.random.default_rng(1).integers(0, 20, size=(8, 30)))
     keys = [3, 5, 8]
     expected = 2.0 * (1.0 + torch.stack([(inputs == key).float() for key in keys]).sum(axis=[0, 2]))  # type: ignore[call-overload]

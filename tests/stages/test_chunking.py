@@ -1,4 +1,4 @@
-"""Chunks by hand, against the course's quadratic code, and the twin."""
+"""Chunks by hand and against the course's quadratic code, and the batched version."""
 
 import time
 import tracemalloc
@@ -17,7 +17,7 @@ DOCUMENTS = {
     "word_ids": [[None, 0, None], [], [2, 2], [None, 0, 1, 1, None]],
 }
 SHIFTED = [None, 0, None, 3, 3, None, 4, 5, 5, None]
-"""The word ids in a row: document 0 takes one id, the empty one none, the third three (0, 1, 2)."""
+"""Renumbered word ids: document 0 uses one id, the empty document none, the third document three (0, 1, 2)."""
 
 
 def test_chunk_cuts_at_the_length_and_renumbers_word_ids() -> None:
@@ -70,7 +70,7 @@ def test_the_chunks_do_not_depend_on_how_documents_are_batched(cut: list[int]) -
 
 
 def test_chunks_equal_those_of_the_course_when_it_maps_all_documents_at_once() -> None:
-    """`group_texts` of chapter 7, section 3: concatenate with `sum`, drop the tail."""
+    """The course's code is `group_texts` (chapter 7, section 3): concatenate with `sum`, drop the tail."""
     random = np.random.default_rng(3)
     documents = [random.integers(100, size=size).tolist() for size in random.integers(0, 30, size=50)]
     flat: list[int] = sum(documents, [])  # noqa: RUF017 (quadratic, as the course has it)
@@ -152,8 +152,8 @@ def test_chunk_batch_equals_chunk_on_random_input(tail: str, length: int) -> Non
 
 
 def test_chunking_is_not_quadratic_in_the_number_of_documents() -> None:
-    """Against the quadratic code itself, in CPU time, so that neither the machine nor its load matters. Here it takes
-    about 60 times as long as linear code; a quarter of that lies far from both."""
+    """The quadratic code is timed too, in CPU time, so that neither the machine nor its load matters. It takes about 60
+    times as long as linear code; the bound is a quarter of that, far from both."""
     documents = [[1] * 50] * 3_000
 
     def seconds(work: Callable[[], object]) -> float:
@@ -166,7 +166,7 @@ def test_chunking_is_not_quadratic_in_the_number_of_documents() -> None:
 
 
 def test_chunk_batch_needs_little_more_memory_than_its_result() -> None:
-    """The result takes 8 MB; the bound of 3 times that leaves room for one temporary, not for a copy a document."""
+    """The result takes 8 MB. A bound of 3 times that allows one temporary, but not a copy per document."""
     ragged = Ragged.from_lengths(np.zeros(1_000_000, np.int64), lengths=np.full(10_000, 100))
     tracemalloc.start()
     chunk_batch({"input_ids": ragged}, length=128)

@@ -1,4 +1,4 @@
-"""Padding by hand, against transformers' collator, and what it refuses."""
+"""Padding by hand and against transformers' collator, and refused input."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Masks by hand, the generator against published numbers and chance, and the twin."""
+"""Masks by hand, the generator against published numbers and chance, and the batched version."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def mask(input_ids: list[int], **options: Any) -> tuple[list[int], list[int]]:
 
 
 def test_the_generator_is_splitmix64() -> None:
-    """The first outputs for the seed 1234567, as others' implementations have them (rosettacode.org, "SplitMix64")."""
+    """The expected values are the published outputs for the seed 1234567 (rosettacode.org, "SplitMix64")."""
     published = [
         6457827717110365317,
         3203168211198807973,
@@ -38,7 +38,7 @@ def test_the_generator_is_splitmix64() -> None:
 
 
 def test_draws_equal_recorded_values() -> None:
-    """Records name their masks by a seed: another generator, or another way of mixing, would make them incomparable."""
+    """Records identify their masks by a seed, so another generator would make them incomparable."""
     assert key_of(42, 0, 7) == 13090017725586151217
     masked, labels = mask(list(range(2000, 2020)), rate=0.5)
     expected = {0: 103, 1: 1051, 3: 103, 5: 103, 12: 103, 14: 103}
@@ -72,8 +72,8 @@ def test_numpy_integers_give_the_same_key_as_python_integers() -> None:
 
 @pytest.mark.parametrize("axis", ["position", "example", "epoch", "seed", "stream"])
 def test_draws_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> None:
-    """Draws are fixed, so this passes for ever or fails for ever. A good generator's p is uniform in [0, 1]: 1e-4 for
-    each of 5 axes and 3 tests leaves a chance of 0.15 % that a good one would have been refused."""
+    """Draws are fixed, so this test always passes or always fails. A good generator's p is uniform in [0, 1]: a bound
+    of 1e-4 for each of 5 axes and 3 tests refuses a good generator with probability 0.15 %."""
     n = 200_000
     zeros = np.zeros(n, np.int64)
     moving = np.arange(n)
@@ -129,7 +129,7 @@ def test_an_empty_vocabulary_is_accepted_if_nothing_is_drawn_from_it() -> None:
 
 
 def test_rates_and_shares_are_those_of_bert() -> None:
-    """Draws are fixed: the bounds, 5 standard deviations, are met for ever or never (6e-7 for a good generator)."""
+    """Draws are fixed. The bounds are 5 standard deviations (missed by a good generator with probability 6e-7)."""
     n = 200_000
     ids = Ragged.from_lengths(np.full(n, 5), lengths=np.full(2000, 100))
     masked, labels = batch(ids)

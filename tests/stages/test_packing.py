@@ -1,4 +1,4 @@
-"""Packing by hand, against transformers' collator, and bins against the fewest possible."""
+"""Packing by hand and against transformers' collator, and bins against the smallest possible number."""
 
 from itertools import permutations
 from typing import Any
@@ -103,7 +103,7 @@ def test_pack_equals_transformers_except_for_the_first_label_of_each_row() -> No
 
 
 def test_assign_bins_puts_the_longest_first_into_the_first_bin_with_room() -> None:
-    # 7 | 6 | 5 5 | 4 in the second (6 + 4) | 3 in the first (7 + 3) | 1 nowhere else but a new bin
+    # 7 | 6 | 5 5 | 4 fits the second (6 + 4) | 3 fits the first (7 + 3) | 1 needs a new bin
     assert assign_bins([6, 5, 7, 4, 5, 3, 1], capacity=10) == [[2, 5], [0, 3], [1, 4], [6]]
 
 
@@ -114,7 +114,7 @@ def test_assign_bins_accepts_sequences_without_tokens() -> None:
 
 
 def fewest(lengths: list[int], capacity: int) -> int:
-    """The fewest bins possible: some order fills them one after the other."""
+    """Return the smallest possible number of bins: some order fills them one after the other."""
 
     def in_order(order: tuple[int, ...]) -> int:
         bins, room = 0, 0
@@ -130,7 +130,7 @@ def fewest(lengths: list[int], capacity: int) -> int:
 @pytest.mark.parametrize("seed", range(20))
 def test_assign_bins_opens_few_more_bins_than_needed(seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(1, 11, size=7).tolist()
-    # 11/9 of the fewest and 6/9 more is the bound proved for first fit decreasing (Dosa 2007)
+    # the proved bound of first fit decreasing: 11/9 of the smallest number, plus 6/9 (Dosa 2007)
     assert len(assign_bins(lengths, capacity=10)) <= 11 / 9 * fewest(lengths, 10) + 6 / 9
 
 

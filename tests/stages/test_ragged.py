@@ -1,4 +1,4 @@
-"""Ragged arrays: rows in, rows out, by every door."""
+"""Ragged arrays: rows from lists, arrays and Arrow columns, and back."""
 
 import numpy as np
 import pyarrow as pa

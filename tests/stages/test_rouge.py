@@ -17,7 +17,7 @@ EXACT = 1e-9
 
 
 def test_rouge_agrees_with_torchmetrics() -> None:
-    """All but ROUGE-Lsum: there torchmetrics splits sentences with NLTK, which downloads a model for it."""
+    """ROUGE-Lsum is left out: torchmetrics splits sentences with NLTK, which downloads a model for it."""
     from torchmetrics.functional.text import rouge_score
 
     keys = KINDS[:3]
@@ -32,7 +32,7 @@ def test_rouge_agrees_with_torchmetrics() -> None:
 
 
 def test_rouge_equals_a_count_by_hand() -> None:
-    """`cats` and `cat` are one stem. 3 of 4 and 3 of 6 words; 1 of 3 and 1 of 5 pairs; in order: cat, sat."""
+    """`cats` and `cat` share a stem. 3 of 4 and 3 of 6 words match, 1 of 3 and 1 of 5 pairs; in order: cat, sat."""
     came = rouge(["The cats sat mat"], references=["A cat sat there on mats"])
 
     assert pytest.approx(came["rouge1"], rel=EXACT) == 100 * 2 * 3 / (4 + 6)
@@ -97,7 +97,7 @@ def test_a_text_is_split_into_sentences(text: str, sentences: list[str]) -> None
 
 
 def test_long_runs_of_marks_are_split_in_linear_time() -> None:
-    """Quadratic, it would take minutes; a second is a hundred times what it takes."""
+    """A quadratic split would take minutes. The bound of a second is a hundred times the usual time."""
     assert len(split_sentences("." * 300_000 + "x")) == 1
     assert len(split_sentences("A. " * 100_000)) == 1
 

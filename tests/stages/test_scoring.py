@@ -1,4 +1,4 @@
-"""Scores by hand, against seqeval's own report, and where seqeval alone would be wrong."""
+"""Scores by hand and against seqeval's report, and cases that seqeval alone gets wrong."""
 
 import math
 import socket
@@ -129,7 +129,7 @@ def test_bilou_scores_equal_iobes_scores(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
 def test_types_that_differ_by_a_hyphen_are_different_types(mode: str) -> None:
-    """seqeval's strict mode takes `X`, `-X` and `X-` for one type."""
+    """seqeval's strict mode reads `X`, `-X` and `X-` as one type."""
     names = names_of("IOB2", "X", "-X", "X-", "B-X", "_")
     for kind in ("-X", "X-", "B-X", "_"):
         scores = score_names([f"B-X O B-{kind}"], [f"B-{kind} O B-{kind}"], names=names, mode=mode)
@@ -210,7 +210,7 @@ def test_arrays_are_scored_like_lists_and_not_changed() -> None:
 
 
 def test_seqeval_still_misreads_what_score_entities_corrects() -> None:
-    """If one of these fails, seqeval was mended and reference/stages/scoring.py can be simpler."""
+    """If one of these fails, seqeval has been fixed and reference/stages/scoring.py can be simplified."""
     assert _quietly(lambda: get_entities(["U-X", "U-X"])) == [("X", 0, 1)]
     assert _quietly(lambda: get_entities(["B-X", "L-X", "B-X", "L-X"])) == [("X", 2, 3)]
     assert seqeval_schemes.Entities([["B-X-"]], seqeval_schemes.IOB2).entities[0][0].tag == "X"
@@ -268,10 +268,10 @@ def test_perplexity_refuses_invalid_losses(losses: list[float], tokens: list[int
 
 @pytest.fixture(params=[True, False], ids=["memory", "file"])
 def buffer(request: pytest.FixtureRequest, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """How a metric keeps its examples; and whoever asks the network for something fails."""
+    """Return how a metric buffers its examples; network access fails."""
 
     def refuse(*_: object) -> None:
-        raise AssertionError("a metric wants the network")
+        raise AssertionError("a metric needs the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return {"keep_in_memory": request.param, "cache_dir": str(tmp_path)}

@@ -31,7 +31,7 @@ def test_best_spans_returns_all_spans_if_there_are_fewer_than_n_best() -> None:
 
 
 def test_the_twenty_likeliest_starts_and_ends_would_miss_the_best_span() -> None:
-    """The likeliest starts all stand behind the likeliest ends, where the course finds no answer at all."""
+    """The likeliest starts all come after the likeliest ends, so the course's code finds no answer."""
     size = 60
     start = [[0.0] * 30 + [5.0] * 30]
     end = [[5.0] * 30 + [0.0] * 30]
@@ -113,7 +113,7 @@ def test_the_batched_versions_equal_a_count_by_hand() -> None:
 @pytest.mark.parametrize("longest", [1, 2, 7, 30])
 @pytest.mark.parametrize("grain", [None, 1.0])
 def test_best_spans_batch_equals_best_spans_on_random_input(longest: int, grain: float | None) -> None:
-    """`grain` rounds the logits, so that many scores tie."""
+    """`grain` rounds the logits, so that many scores are equal."""
     random = np.random.default_rng(longest)
     offsets: list[list[Any]] = []
     for size in random.integers(1, 40, size=50):

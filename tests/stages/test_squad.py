@@ -70,7 +70,7 @@ def test_squad_scores_equal_those_of_torchmetrics() -> None:
     draw = random.Random(4)
     words = ["the", "a", "an", "cat", "Cat", "U.S.", "theatre", "“the”", "3.14", "—", "dog", "answer,"]
     texts = [[" ".join(draw.choices(words, k=draw.randint(1, 5))) for _ in range(4)] for _ in range(300)]
-    # Its copy is of v1.1, which knows no example without an answer; texts without a word are left to the cases above.
+    # torchmetrics copies v1.1, where every example has an answer; texts without words are covered by the cases above.
     rows = [row for row in texts if all(normalize_answer(text) for text in row)]
     predictions = [{"id": str(i), "prediction_text": row[0]} for i, row in enumerate(rows)]
     target = [{"id": str(i), "answers": {"text": row[1:], "answer_start": [0] * 3}} for i, row in enumerate(rows)]
@@ -78,6 +78,6 @@ def test_squad_scores_equal_those_of_torchmetrics() -> None:
     came = squad_scores([row[0] for row in rows], references=[row[1:] for row in rows])
 
     assert len(rows) > 200
-    # Theirs are sums in single precision of some 300 terms of up to 1, in percent.
+    # torchmetrics sums some 300 terms of up to 1 in single precision, in percent.
     assert came["exact_match"] == pytest.approx(float(expected["exact_match"]), rel=1e-5)
     assert came["f1"] == pytest.approx(float(expected["f1"]), rel=1e-5)

@@ -15,7 +15,7 @@ CLS, SEP = 2, 3
 BERT = ((CLS, 0), ("question", 0), (SEP, 0), ("context", 1), (SEP, 1))
 XLNET = (("context", 0), (SEP, 0), ("question", 1), (SEP, 1), (CLS, 2))
 OFFSETS = [(0, 3), (4, 8), (8, 9), (10, 12), (12, 15)]
-"""Of `The cats! slept` or some such: five tokens, the second and third, and the last two, without a blank between."""
+"""Characters of five tokens, such as those of `The cats! slept`: some neighbours have no blank between them."""
 
 
 def windows(**changes: Any) -> dict[str, list[Any]]:
@@ -47,7 +47,7 @@ def test_the_last_window_is_the_first_that_reaches_the_end() -> None:
 
 
 def test_stride_plus_one_tokens_are_whole_in_a_window_and_stride_plus_two_need_not_be() -> None:
-    """The bound of the contract is exact: with a stride of 1, tokens 1 to 3 of five are in no window of three."""
+    """The contract's bound is exact: with a stride of 1, no window of three holds tokens 1 to 3 of five."""
     held = [set(range(first, first + 3)) for first in windows()["first"]]
     assert all(any({token, token + 1} <= window for window in held) for token in range(4))
     assert not any({1, 2, 3} <= window for window in held)

@@ -255,7 +255,7 @@ def test_throughput_refuses_workers(spec: Path) -> None:
         timeout=240,
     )
     assert process.returncode == 4, process.stdout + process.stderr
-    assert "leave -n away" in process.stdout + process.stderr
+    assert "omit -n" in process.stdout + process.stderr
 
 
 def record_of(finished: Finished, *, engine: str, seed: int) -> Record:
@@ -517,7 +517,7 @@ def test_a_run_resumes_from_its_checkpoint(spec: Path) -> None:
     (before,) = read_records(first.results)
     again = run(spec, "--save", str(saved))
     assert again.code == 1, "checkpoints are not overwritten"
-    assert "is there already" in again.text
+    assert "exists already" in again.text
     resumed = run(spec, "--save", str(saved), "--resume")
     assert resumed.code == 0, resumed.text
     (after,) = read_records(resumed.results)

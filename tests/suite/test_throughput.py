@@ -1,4 +1,4 @@
-"""`pytest suite/throughput`: competitors do the same work, in turn; a goal judges them, and one record keeps all."""
+"""`pytest suite/throughput`: the course's code agrees with the stages, which are timed, judged and recorded."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from touchstone.stages import (
 from touchstone.stages.ragged import Ragged
 from touchstone.suite.throughput import course, measuring
 from touchstone.suite.throughput.data import Data, repeated
-from touchstone.suite.throughput.measuring import STAGES, Way, problems, race
+from touchstone.suite.throughput.measuring import STAGES, Method, problems, time_in_turns
 from touchstone.suite.throughput.table import table
 from touchstone.suite.throughput.test_questions import labelled_windows
 
 ROOT = Path(__file__).parents[2]
 
 
-# The course's way does the same work ----------------------------------------------------------------------------------
+# The course's code does the same work --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def data() -> Data:
     return Data("embedded", mirror=None)
 
 
-def test_the_course_aligns_as_the_stage_does(data: Data) -> None:
+def test_course_alignment_agrees_with_align_labels(data: Data) -> None:
     sentences = data.sentences
     rows = sentences.data[:300]
     expected = course.tokenize_and_align(rows, sentences.tokenizer)
@@ -59,7 +59,7 @@ def test_the_course_aligns_as_the_stage_does(data: Data) -> None:
     assert align_labels_batch(gold, word_ids=words, names=sentences.names).to_lists() == expected["labels"]
 
 
-def test_the_course_groups_as_the_stage_chunks(data: Data) -> None:
+def test_course_group_texts_agrees_with_chunk(data: Data) -> None:
     reviews = data.reviews
     some = {name: column.take(np.arange(100)) for name, column in reviews.columns.items() if name != "word_ids"}
     expected = course.group_texts({name: column.to_lists() for name, column in some.items()}, length=64)
@@ -69,7 +69,7 @@ def test_the_course_groups_as_the_stage_chunks(data: Data) -> None:
     assert some["input_ids"].to_lists() == tokenized["input_ids"]
 
 
-def test_the_course_cuts_programs_as_the_stage_does(data: Data) -> None:
+def test_course_tokenize_code_agrees_with_chunk_documents(data: Data) -> None:
     programs = data.programs
     expected = course.tokenize_code(programs.data[:50], programs.tokenizer, length=32)["input_ids"]
     documents = Ragged.from_lists(programs.tokenizer(programs.texts[:50], add_special_tokens=False)["input_ids"])
@@ -77,14 +77,14 @@ def test_the_course_cuts_programs_as_the_stage_does(data: Data) -> None:
     assert chunk_documents_batch(documents, length=32).to_lists() == expected
 
 
-def test_the_course_weighs_as_the_stage_does() -> None:
+def test_course_key_weights_agree_with_key_token_weights() -> None:
     ids = np.random.default_rng(0).integers(0, 9, size=(6, 20))
     keys = [1, 4, 7]
     expected = course.key_weights(torch.from_numpy(ids), keys).tolist()
     assert key_token_weights(ids, key_ids=keys).tolist() == expected
 
 
-def test_the_course_makes_the_windows_and_positions_that_the_stage_makes(data: Data) -> None:
+def test_course_windows_agree_with_make_windows(data: Data) -> None:
     questions = data.questions
     rows = np.arange(200)
     prepare = partial(course.prepare_training, tokenizer=questions.tokenizer, max_length=384, stride=128)
@@ -95,7 +95,7 @@ def test_the_course_makes_the_windows_and_positions_that_the_stage_makes(data: D
     assert came["end"].tolist() == expected["end_positions"]
 
 
-def test_the_course_finds_the_answer_that_the_stage_finds() -> None:
+def test_course_answers_agree_with_pick_answer() -> None:
     context = "abcdefghij"
     offsets = [None, *((place, place + 1) for place in range(10))]
     start, end = (np.random.default_rng(seed).normal(size=(1, 11)) for seed in (0, 1))  # 11 tokens: all among the 20
@@ -104,7 +104,7 @@ def test_the_course_finds_the_answer_that_the_stage_finds() -> None:
     assert [answer["text"]] == expected
 
 
-def test_the_course_masks_whole_words_only(data: Data) -> None:
+def test_course_masking_masks_whole_words(data: Data) -> None:
     ids = list(range(100, 120))
     words = [None, *[place // 3 for place in range(18)], None]
     feature = {"input_ids": list(ids), "labels": list(ids), "word_ids": words}
@@ -115,13 +115,13 @@ def test_the_course_masks_whole_words_only(data: Data) -> None:
     assert batch["input_ids"][0].tolist() == [3 if flag else token for flag, token in zip(hidden, ids, strict=True)]
 
 
-def test_rows_are_repeated_until_there_are_enough_tokens() -> None:
+def test_repeated_repeats_or_drops_rows() -> None:
     columns = {"input_ids": Ragged.from_lists([[1, 2], [3, 4]])}
     assert repeated(columns, 6)["input_ids"].to_lists() == [[1, 2], [3, 4], [1, 2]]
     assert repeated(columns, 1)["input_ids"].to_lists() == [[1, 2]]
 
 
-# Timing in turn -------------------------------------------------------------------------------------------------------
+# Timing in turns -----------------------------------------------------------------------------------------------------
 
 
 def stage(
@@ -136,16 +136,16 @@ def stage(
     )
 
 
-def test_rounds_of_ours_and_theirs_take_turns(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_in_turns_alternates_stage_and_peers(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(measuring, "ROUNDS", 3)
-    found = race(
+    found = time_in_turns(
         benchmark,
         "shift",
-        ours=Way("ours", lambda: calls.append("ours"), 10),
+        ours=Method("ours", lambda: calls.append("ours"), 10),
         peers={
-            "library": Way("theirs", lambda: calls.append("library"), 10),
-            "copy": Way("a copy", lambda: calls.append("copy"), 10),
+            "library": Method("theirs", lambda: calls.append("library"), 10),
+            "copy": Method("a copy", lambda: calls.append("copy"), 10),
         },
     )
     rounds = len(found.ours.seconds)
@@ -153,24 +153,24 @@ def test_rounds_of_ours_and_theirs_take_turns(benchmark: Any, monkeypatch: pytes
     assert ["library", "copy", "ours"] * (len(calls) // 3) == calls[: len(calls) // 3 * 3]
 
 
-def test_race_refuses_an_unknown_stage() -> None:
-    with pytest.raises(ValueError, match="'chunks' is none of STAGES"):
-        race(None, "chunks", ours=Way("", int, 1), peers={})
+def test_time_in_turns_refuses_an_unknown_stage() -> None:
+    with pytest.raises(ValueError, match="'chunks' is not in STAGES"):
+        time_in_turns(None, "chunks", ours=Method("", int, 1), peers={})
 
 
-def test_ratio_compares_times_per_token_and_spread_compares_rounds() -> None:
+def test_ratios_compare_times_per_token_and_spreads_compare_rounds() -> None:
     # 3 s for 1000 tokens against 20 s for 500: 3 ms against 40 ms; by rounds 2 : 40, 4 : 40, 3 : 120
     assert stage().ratio("course") == pytest.approx(0.075)
     assert stage().spread("course") == pytest.approx((0.025, 0.1))
     assert stage().ours.ns_per_token == pytest.approx(3e6)
 
 
-def test_a_goal_is_missed_if_no_round_reaches_it() -> None:
+def test_a_goal_is_missed_only_if_no_round_reached_it() -> None:
     assert stage(most=0.03).reached
     assert not stage(most=0.02).reached
     assert problems(stage(most=0.03)) == []
     (line,) = problems(stage(most=0.02))
-    assert line == "chunk takes 0.025 to 0.1 times as long as group_texts, and 0.02 is the goal"
+    assert line == "chunk takes 0.025 to 0.1 times as long as group_texts, but the goal is 0.02"
 
 
 def grown(*, times: tuple[float, ...], sizes: tuple[int, ...]) -> Stage:
@@ -185,14 +185,14 @@ def grown(*, times: tuple[float, ...], sizes: tuple[int, ...]) -> Stage:
 
 def test_problems_reports_cost_that_grows_faster_than_the_data() -> None:
     flat = (8, 8, 8)
-    assert problems(grown(times=(1e-6, 1e-6, 3e-6), sizes=flat)) == []  # what no longer fits a cache
+    assert problems(grown(times=(1e-6, 1e-6, 3e-6), sizes=flat)) == []  # the data no longer fits in a cache
     (line,) = problems(grown(times=(1e-7, 1e-6, 1e-5), sizes=flat))
     assert line == "chunk takes as long as 10.0 (of 100), 100.0 (of 1,000), 1000.0 (of 10,000) copies: not linear"
     (line,) = problems(grown(times=(1e-6, 1e-6, 1e-6), sizes=(8, 8, 80)))
     assert line == "chunk: a token needs 8.0 (of 100), 8.0 (of 1,000), 80.0 (of 10,000) bytes: not linear"
 
 
-def test_growth_measures_the_peak_of_allocated_memory() -> None:
+def test_memory_growth_is_the_peak_of_allocations() -> None:
     def at(tokens: int) -> tuple[Any, int]:
         return lambda: [np.zeros(tokens, np.int64) for _ in range(2)] and None, tokens
 
@@ -226,7 +226,7 @@ def record(**changes: Any) -> Throughput:
     return Throughput(**fields | changes)
 
 
-def test_throughput_read_returns_what_was_written(tmp_path: Path) -> None:
+def test_a_throughput_record_survives_writing_and_reading(tmp_path: Path) -> None:
     path = record().write(tmp_path)
     assert path == tmp_path / record().hardware.folder / "throughput.embedded.json"
     assert Throughput.read(path) == record()
@@ -251,7 +251,7 @@ def test_throughput_read_refuses_a_wrong_record_with_file_and_key(tmp_path: Path
     assert str(path) in str(caught.value)
 
 
-# As users meet it -----------------------------------------------------------------------------------------------------
+# End to end --------------------------------------------------------------------------------------------------------
 
 
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -268,9 +268,9 @@ def test_pytest_suite_times_nothing_unless_throughput_is_named() -> None:
     assert len(STAGES) == len(specs)
 
 
-def test_timings_of_some_stages_are_shown_and_not_recorded(tmp_path: Path) -> None:
-    done = run_pytest("suite/throughput/test_pairs.py", "-k", "shifting", "--results", str(tmp_path), "-q")
+def test_a_partial_session_is_shown_but_not_recorded(tmp_path: Path) -> None:
+    done = run_pytest("suite/throughput/test_pairs.py", "-k", "shift", "--results", str(tmp_path), "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "shift " in done.stdout
-    assert "not recorded: a record has all stages, and tokenize-and-align, align" in done.stdout
+    assert "not recorded: a record needs all stages; not timed: tokenize-and-align, align" in done.stdout
     assert list(tmp_path.rglob("*.json")) == []

@@ -1,4 +1,4 @@
-"""The microworld in English: a sentence as words with entity spans, and as running text."""
+"""Write sentences in English, as words with entity spans and as running text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECENT = ("last week", "last year", "yesterday", "this month")
 
 @dataclass(frozen=True)
 class Span:
-    """Words `start` to `end` (not included) name an entity."""
+    """An entity: the words from `start` up to and without `end`."""
 
     start: int
     end: int
@@ -23,8 +23,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Words `start` to `end` (not included) tell what fills a slot of the sentence's clause number `clause`."""
+class SlotSpan:
+    """The words, from `start` up to and without `end`, that fill a slot of the clause with number `clause`."""
 
     start: int
     end: int
@@ -33,12 +33,12 @@ class Told:
 
 
 @dataclass
-class Telling:
-    """Words, the spans among them that are names, and where each slot is told."""
+class Wording:
+    """A sentence in words, with the spans of its names and of its slots."""
 
     words: list[str] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
-    slots: list[Told] = field(default_factory=list)
+    slots: list[SlotSpan] = field(default_factory=list)
 
     def say(self, words: str) -> None:
         self.words += words.split()
@@ -49,7 +49,7 @@ class Telling:
         self.spans.append(Span(start, len(self.words), mention.entity.type))
 
     def tags(self) -> list[int]:
-        """(words,) index into `TAGS`, IOB2."""
+        """Return the IOB2 tag of each word, as an index into `TAGS`."""
         tags = [0] * len(self.words)
         for span in self.spans:
             begin = TAGS.index(f"B-{span.type}")
@@ -57,47 +57,47 @@ class Telling:
         return tags
 
 
-def tell(sentence: Sentence) -> Telling:
-    """A sentence in words. Every style has at least one word."""
-    telling = Telling()
+def in_english(sentence: Sentence) -> Wording:
+    """Return a sentence in words. Every style has at least one word."""
+    wording = Wording()
     match sentence.style:
         case "foreign":
-            telling.say(sentence.foreign)
-            return telling
+            wording.say(sentence.foreign)
+            return wording
         case "listing":
             for position, mention in enumerate(sentence.names):
-                if position % 3 == 2:  # every third follows its neighbour directly: adjacent entities of one type
-                    telling.say(",")
-                telling.name(mention)
-            return telling
+                if position % 3 == 2:  # the other names follow without a comma: adjacent entities of one type
+                    wording.say(",")
+                wording.name(mention)
+            return wording
     if sentence.place is not None:
         if sentence.style == "dateline":
-            telling.name(sentence.place)
-            telling.say(f", {MONTHS[sentence.day % 12]} {sentence.day} -")
+            wording.name(sentence.place)
+            wording.say(f", {MONTHS[sentence.day % 12]} {sentence.day} -")
         else:
-            telling.say("In")
-            telling.name(sentence.place)
-            telling.say(",")
+            wording.say("In")
+            wording.name(sentence.place)
+            wording.say(",")
     for position, clause in enumerate(sentence.clauses):
         if position:
-            telling.words[-1:] = [",", str(sentence.connective)]
-        tell_clause(clause, telling, number=position)
-    if sentence.speaker is not None and telling.words[-1] == ".":
-        telling.words[-1] = ","
-        telling.name(sentence.speaker)
-        telling.say("said .")
+            wording.words[-1:] = [",", str(sentence.connective)]
+        add_clause(clause, wording, number=position)
+    if sentence.speaker is not None and wording.words[-1] == ".":
+        wording.words[-1] = ","
+        wording.name(sentence.speaker)
+        wording.say("said .")
     if sentence.emoji is not None:
-        telling.say(sentence.emoji)
+        wording.say(sentence.emoji)
     if sentence.style == "headline":
-        telling.words = [word.upper() for word in telling.words if word != "."]
-    telling.words[0] = telling.words[0][:1].upper() + telling.words[0][1:]
+        wording.words = [word.upper() for word in wording.words if word != "."]
+    wording.words[0] = wording.words[0][:1].upper() + wording.words[0][1:]
     if sentence.stray:
-        telling.words.append("\u200f")
-    return telling
+        wording.words.append("\u200f")
+    return wording
 
 
-def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None, number: int = 0) -> None:
-    """A clause by its frame's English, or by another pattern in the same notation."""
+def add_clause(clause: Clause, wording: Wording, *, pattern: str | None = None, number: int = 0) -> None:
+    """Add a clause to a sentence, by its frame's English or by another pattern in the same notation."""
     fillers = dict(clause.slots)
     subject: Filler = None
     for word in (pattern or clause.frame.english).split():
@@ -105,24 +105,24 @@ def tell_clause(clause: Clause, telling: Telling, *, pattern: str | None = None,
             filler = fillers[word[1:-1]]
             if subject is None and can_act(filler):
                 subject = filler
-            start = len(telling.words)
-            _tell_filler(filler, telling)
+            start = len(wording.words)
+            _add_filler(filler, wording)
             if filler is not None:
-                telling.slots.append(Told(start, len(telling.words), number, word[1:-1]))
+                wording.slots.append(SlotSpan(start, len(wording.words), number, word[1:-1]))
         elif word.startswith("["):
             plural = word.endswith("+]") or (isinstance(subject, Phrase) and subject.plural and not word.endswith("-]"))
             verb = word.strip("[+-]")
-            telling.say(past(verb, plural=plural) if clause.past else present(verb, plural=plural))
+            wording.say(past(verb, plural=plural) if clause.past else present(verb, plural=plural))
         elif word == "<his>":
-            telling.say(_possessive(subject))
+            wording.say(_possessive(subject))
         else:
             if word == "that":
                 subject = None
-            telling.say(word)
+            wording.say(word)
 
 
 def can_act(filler: Filler) -> bool:
-    """Not the `striker` and not the `Norlandian` of "Norlandian striker Miller"."""
+    """Return whether a filler can be a subject. `Norlandian` and `striker` in "Norlandian striker Miller" cannot."""
     return isinstance(filler, Phrase) or (isinstance(filler, Mention) and filler.entity.role != "people")
 
 
@@ -134,19 +134,19 @@ def _possessive(subject: Filler) -> str:
     return "its"
 
 
-def _tell_filler(filler: Filler, telling: Telling) -> None:
+def _add_filler(filler: Filler, wording: Wording) -> None:
     match filler:
         case Mention():
-            telling.name(filler)
+            wording.name(filler)
         case Phrase():
             noun = filler.noun.plural if filler.plural else filler.noun.singular
             words = f"{filler.adjective} {noun}" if filler.adjective else noun
             article = "an" if filler.article == "a" and words[0] in "aeiou" else filler.article
-            telling.say(f"{article} {words}")
+            wording.say(f"{article} {words}")
         case Term():
-            telling.say(filler.word)
+            wording.say(filler.word)
         case Value():
-            telling.say(_value(filler))
+            wording.say(_value(filler))
 
 
 def _value(value: Value) -> str:
@@ -177,27 +177,27 @@ class Page:
     """Sentences as running text.
 
     Attributes:
-        text: all of it.
-        tellings: each sentence in words.
-        words: for each sentence its words' (start, end) in `text`, in characters.
+        text: the whole text.
+        wordings: each sentence in words.
+        words: for each sentence, the (start, end) of its words in `text`, in characters.
     """
 
     text: str
-    tellings: list[Telling]
+    wordings: list[Wording]
     words: list[list[tuple[int, int]]]
 
 
 def page(document: Iterable[Sentence]) -> Page:
-    """A document, or any sentences, as one writes them: sentences in a row, punctuation attached."""
+    """Return a document, or any sentences, as a page."""
     pieces: list[str] = []
-    tellings: list[Telling] = []
+    wordings: list[Wording] = []
     places: list[list[tuple[int, int]]] = []
     length = 0
     for sentence in document:
-        telling = tell(sentence)
+        wording = in_english(sentence)
         within: list[tuple[int, int]] = []
         glue = True
-        for word in telling.words:
+        for word in wording.words:
             if not glue and word not in NO_SPACE_BEFORE:
                 pieces.append(" ")
                 length += 1
@@ -207,18 +207,18 @@ def page(document: Iterable[Sentence]) -> Page:
             glue = word in NO_SPACE_AFTER
         pieces.append(" ")
         length += 1
-        tellings.append(telling)
+        wordings.append(wording)
         places.append(within)
-    return Page("".join(pieces).rstrip(" "), tellings, places)
+    return Page("".join(pieces).rstrip(" "), wordings, places)
 
 
 def running_text(document: Iterable[Sentence]) -> str:
-    """A document, or any sentences, as text."""
+    """Return a document, or any sentences, as text."""
     return page(document).text
 
 
 def joined(words: Iterable[str]) -> str:
-    """Words as text, punctuation attached."""
+    """Return words as text, without a space before punctuation."""
     text, glue = "", True
     for word in words:
         text += word if glue or word in NO_SPACE_BEFORE else f" {word}"

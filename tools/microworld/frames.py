@@ -1,20 +1,20 @@
-"""What a topic is made of: nouns, sentence frames, and how English words inflect.
+"""The parts of a topic: nouns and sentence frames. Also the inflection of English words.
 
 A frame is a pattern of words, separated by spaces:
 
-    {slot}      a name or a phrase: its kind, with a digit where a frame has two of a kind
-    [verb]      a verb in the clause's tense, agreeing in number with its subject: the first slot, or after "that" the
-    first slot there
-    [verb+]     the same where the subject is plural whatever its slot ("{person} and {person2} [meet+]")
-    [verb-]     the same where it is singular
-    <his>       his, her, its or their: the subject's
+    {slot}      a name or a phrase, by its kind; a digit tells apart two of a kind
+    [verb]      a verb in the clause's tense that agrees in number with its subject, which is the first slot, or the
+                first slot after "that"
+    [verb+]     the same with a plural subject ("{person} and {person2} [meet+]")
+    [verb-]     the same with a singular subject
+    <his>       his, her, its or their, by the subject
 
-`{noun}` is a noun phrase of the topic, `{bare}` the same without article, `{nouns}` in the plural without article,
-`{job}` what a person does. `{anyone}` is whoever may act: a person, a company, a club, a body or a country, by its
-short name, so that the context leaves open what it is.
+`{noun}` is a noun phrase of the topic, `{bare}` is one without an article, `{nouns}` is one in the plural without an
+article, and `{job}` is a profession. `{anyone}` is a person, a company, a club, a body or a country by its short name,
+so that the context does not decide which.
 
-Below its English a frame stands in French (`=`, in the notation of `french`) and as questions (`?`, each with the slot
-that answers it, in the notation of `questions`). A topic's frames stand in the order of how newsworthy they are.
+The English of a frame is followed by its French (`=`, in the notation of `french`) and its questions (`?`, each with
+the slot that answers it, in the notation of `questions`). The frames of a topic are sorted from big news to small.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Question:
-    """A pattern that asks for what fills `slot`."""
+    """A pattern of a question whose answer is the filler of `slot`."""
 
     slot: str
     pattern: str
@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Frame:
-    """A clause with open slots, in each of its tellings."""
+    """A clause with open slots, in English, in French and as questions."""
 
     english: str
     french: str
@@ -46,7 +46,7 @@ class Frame:
 
     @property
     def is_sentence(self) -> bool:
-        """Not a line of a table ("Weston 3-1 Harlow")."""
+        """False for a line of a table, such as "Weston 3-1 Harlow"."""
         return self.english.endswith(".")
 
 

@@ -1,23 +1,21 @@
-"""The microworld in French.
+"""Write sentences in French.
 
-A frame's French is a pattern of words as its English is:
+The French of a frame is a pattern of words:
 
-    {slot}                 a name or a phrase, with the article it has
-    {the slot}             with this article: `the`, `a`, `some` (indefinite plural), `his`, `their`, `no`
-    {the nouns people}     with adjectives of further slots, in agreement (a people is a nationality)
-    {the job person}       a profession as the person's gender has it; `job` may be a profession's English word
-    {adjective noun}       an adjective alone that agrees with a slot, or with `m`, `f`
-    {in town} {from town}  with the place's preposition: à Weston, en Norlia, au Dalstan; de Norlia, du Dalstan
-    [verb]                 in the clause's tense, agreeing with the first slot that can act, after `que` the first there
-    [verb:slot,slot]       agreeing with these slots, or with `ms`, `fs`, `mp`, `fp`
+    {slot}                 a name or a phrase with its article
+    {the slot}             with another article: `the`, `a`, `some` (indefinite plural), `his`, `their`, `no`
+    {the nouns people}     with adjectives from further slots, in agreement (a people is a nationality)
+    {the job person}       a profession in the gender of the person; `job` may be the English word of a profession
+    {adjective noun}       an adjective that agrees with a slot, or with `m`, `f`
+    {in town} {from town}  with the preposition of a place: à Weston, en Norlia, au Dalstan; de Norlia, du Dalstan
+    [verb]                 a verb in the clause's tense that agrees with the first slot that can act, or with the first
+                           one after `que`
+    [verb:slot,slot]       a verb that agrees with these slots, or with `ms`, `fs`, `mp`, `fp`
 
-Then the words of the whole sentence are joined as French joins them (`french_joining`).
-Names stay as they are, but for what is translated in them (the Bank of Norlia: la Banque de Norlia).
-
-What English leaves open is open here too: who is named by surname alone is told in the masculine, unless the sentence
-says `her`. Past is the passé composé, and the imperfect for states.
-
-Punctuation: a plain space before `:` and `%`, the plain apostrophe, capitals with their accents.
+`french_joining` joins the words. Names are not translated, except for words such as the Bank of Norlia: la Banque de
+Norlia. A person who is named by surname alone is masculine, unless the English sentence has `her`. The past is the
+passé composé, or the imperfect for states. Punctuation has plain spaces and the plain apostrophe; capitals keep their
+accents.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ FIXED = {
 
 
 def french_text(sentence: Sentence) -> str:
-    """A sentence in French, as one writes it."""
+    """Return a sentence in French."""
     match sentence.style:
         case "foreign":
             return sentence.foreign
@@ -94,7 +92,7 @@ def french_text(sentence: Sentence) -> str:
 
 
 class ClauseInFrench:
-    """Tells one clause, by its frame's French pattern."""
+    """Write one clause by the French pattern of its frame."""
 
     def __init__(self, clause: Clause) -> None:
         self.clause = clause
@@ -103,26 +101,26 @@ class ClauseInFrench:
         self.says_his_of = next(acting, None) if "<his>" in clause.frame.english else None
 
     def words(self) -> list[str]:
-        told: list[str] = []
+        words: list[str] = []
         subject: str | None = None
         for part in _parts(self.clause.frame.french):
             if part.startswith("{"):
-                head = self._slot(part[1:-1].split(), told)
+                head = self._slot(part[1:-1].split(), words)
                 if subject is None and head is not None:
                     subject = head
             elif part.startswith("["):
                 infinitive, _, agreed = part[1:-1].partition(":")
                 verb = VERBS[infinitive]
                 agreement = self._agreement(*(agreed or str(subject)).split(","))
-                told += (verb.past(agreement) if self.clause.past else verb.present(agreement)).split()
+                words += (verb.past(agreement) if self.clause.past else verb.present(agreement)).split()
             else:
                 if part == "que":
                     subject = None
-                told.append(part)
-        return told
+                words.append(part)
+        return words
 
-    def _slot(self, parts: list[str], told: list[str]) -> str | None:
-        """Says a slot and returns its name where it can be a subject."""
+    def _slot(self, parts: list[str], words: list[str]) -> str | None:
+        """Add a slot to the words, and return its name if it can be a subject."""
         determiner = parts.pop(0) if parts[0] in DETERMINERS else ""
         head, *others = parts
         filler = self.fillers.get(head, Term(head))
@@ -130,29 +128,29 @@ class ClauseInFrench:
             case Mention(entity=entity) if entity.role == "people":
                 agreement = self._agreement(others[0])
                 form = nationality(entity.full[0]).agreeing(agreement)
-                # With an article it is a noun, and a noun of a people has a capital: la Norlandienne.
-                told += _determined(determiner, agreement, form.capitalize() if determiner else form)
+                # With an article it is a noun, which has a capital: la Norlandienne.
+                words += _determined(determiner, agreement, form.capitalize() if determiner else form)
             case Mention():
-                told += _named(filler, determiner or "the")
+                words += _named(filler, determiner or "the")
                 return head
             case Phrase():
-                told += self._phrase(filler, determiner, others)
+                words += self._phrase(filler, determiner, others)
                 return head
             case Term(word) if word in JOBS and head != "adjective":
                 agreement = self._agreement(others[0])
                 adjectives = [self._adjective(other) for other in others[1:]]
-                told += _nominal(determiner, agreement, JOBS[word][agreement.feminine], adjectives)
+                words += _nominal(determiner, agreement, JOBS[word][agreement.feminine], adjectives)
             case Term(word):
-                told += ADJECTIVES[word].agreeing(self._agreement(others[0])).split()
+                words += ADJECTIVES[word].agreeing(self._agreement(others[0])).split()
             case Value():
-                told += _value(filler)
+                words += _value(filler)
         return None
 
     def _adjective(self, slot: str) -> FrenchAdjective:
         filler = self.fillers[slot]
         if isinstance(filler, Mention):
             return nationality(filler.entity.full[0])
-        assert isinstance(filler, Term), f"{slot} is no adjective"
+        assert isinstance(filler, Term), f"{slot} is not an adjective"
         return ADJECTIVES[filler.word]
 
     def _phrase(self, phrase: Phrase, determiner: str, peoples: list[str]) -> list[str]:
@@ -165,7 +163,7 @@ class ClauseInFrench:
         return _nominal(determiner, Agreement(noun.feminine, phrase.plural), word, adjectives)
 
     def _agreement(self, *slots: str) -> Agreement:
-        """With these slots, all of them together, or as fixed ("fp")."""
+        """Return the agreement with all these slots together, or a fixed one such as "fp"."""
         if slots[0] in FIXED:
             return FIXED[slots[0]]
         each = [self._agreement_of(slot) for slot in slots]
@@ -188,7 +186,7 @@ def _parts(pattern: str) -> list[str]:
 
 
 def _nominal(determiner: str, agreement: Agreement, noun: str, adjectives: list[FrenchAdjective]) -> list[str]:
-    """A noun with its determiner, and its adjectives before or after it; two peoples are joined by `et`."""
+    """Return a noun with its determiner and adjectives. Two peoples are joined by `et`."""
     before, after = [], []
     for position, adjective in enumerate(adjectives):
         form = adjective.agreeing(agreement)
@@ -222,7 +220,7 @@ def _determined(determiner: str, agreement: Agreement, *words: str) -> list[str]
 
 
 def _named(mention: Mention, determiner: str) -> list[str]:
-    """A name with what goes before it: the article of a country, a river or a cup, or a place's preposition."""
+    """Return a name with the article of a country, a river or a cup, or with the preposition of a place."""
     entity, words = mention.entity, mention.words
     match entity.role:
         case "country":

@@ -1,6 +1,6 @@
-"""How French words stand together: l'accord, d'Alton, qu'Alton; du, des, au, aux; spaces and punctuation.
+"""Join French words: elision (l'accord, d'Alton, qu'Alton), contraction (du, des, au, aux), spaces and punctuation.
 
-A name never elides within itself, and letters of other scripts and a name's H elide nothing.
+Words do not elide within a name, before letters of other scripts, or before the H of a name.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from functools import cache
 
 
 def join(words: Iterable[str]) -> str:
-    """Elisions, contractions, and spaces where they belong. A name is one word, spaces and all, and so is never the
-    `de` or `le` that these rules are about.
-    """
+    """Return words as text. A name with spaces is one word, so the rules do not apply to a `de` or `le` in it."""
     joined: list[str] = []
     for word in words:
         before = joined[-1] if joined else ""
@@ -32,7 +30,7 @@ _CONTRACTED = {("de", "le"): "du", ("de", "les"): "des", ("à", "le"): "au", ("�
 
 
 def _contract(joined: list[str]) -> None:
-    """The two words before the last: by now it is known whether an article among them is elided."""
+    """Contract the two words before the last, now that an article among them has been elided if necessary."""
     if len(joined) < 3:
         return
     contracted = _CONTRACTED.get((joined[-3], joined[-2]))
@@ -47,7 +45,7 @@ _ASPIRATED = ("haut",)
 
 @cache
 def begins_with_vowel(word: str) -> bool:
-    """As a word is spoken: hôtel does, haut does not; a name's H counts as a consonant."""
+    """Return whether a word begins with a vowel as it is spoken: hôtel does, haut and the H of a name do not."""
     if word.startswith("h"):
         return not word.startswith(_ASPIRATED)
     return unicodedata.normalize("NFD", word[:1]).lower()[:1] in tuple("aeiouœ")

@@ -1,6 +1,6 @@
-"""The microworld's French lexicon, by English word: nouns with gender, adjectives, professions, verbs.
+"""The French lexicon by English word: nouns with gender, adjectives, professions and verbs.
 
-Regular forms follow from the rules beneath the tables; where a form is written out, it is irregular.
+The tables list irregular forms. The functions below them form the regular ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECENT = ("la semaine dernière", "l' année dernière", "hier", "ce mois-ci")
 """In the order of `english.RECENT`."""
 CONNECTIVES = {"and": "et", "but": "mais", "while": "tandis que"}
 
-# English: French, gender, and the plural where it is irregular.
+# English: French, gender, and the plural if it is irregular.
 _NOUNS = """
 match: match m; goal: but m; season: saison f; game: partie f; penalty: pénalité f; defeat: défaite f; final: finale f;
 stadium: stade m; team: équipe f; loss: perte f; injury: blessure f; player: joueur m; ball: ballon m; league: ligue f;
@@ -51,7 +51,7 @@ tourist: touriste m; flight: vol m; passenger: passager m; ship: navire m; beach
 ticket: billet m; station: gare f; guide: guide m; map: carte f; harbour: port m; bus: bus m
 """
 
-# English: masculine, the feminine where it is irregular, "<" where the adjective stands before its noun.
+# English: masculine, the feminine if it is irregular, "<" if the adjective precedes its noun.
 _ADJECTIVES = """
 late: tardif; early: précoce; narrow: étroit; home: à_domicile =; young: jeune <; famous: célèbre; wet: humide;
 final: final; bitter: amer; easy: facile; strong: fort; weak: faible; quarterly: trimestriel; cheap: bon_marché =;
@@ -67,7 +67,7 @@ golden: doré; romantic: romantique; empty: vide; busy: animé; slow: lent; warm
 crowded: bondé; green: vert; tall: haut <; born: né
 """
 
-# English: masculine, the feminine where it differs.
+# English: masculine, the feminine if it differs.
 _JOBS = """
 striker: attaquant attaquante; goalkeeper: gardien gardienne; coach: entraîneur entraîneuse; captain: capitaine;
 defender: défenseur défenseure; midfielder: milieu_de_terrain; referee: arbitre; manager: gérant gérante;
@@ -119,7 +119,7 @@ def _table(text: str) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What articles, adjectives and participles agree with."""
+    """The gender and number that articles, adjectives and participles agree with."""
 
     feminine: bool = False
     plural: bool = False
@@ -180,7 +180,7 @@ def plural_of(word: str) -> str:
 
 
 def feminine_of(adjective: str) -> str:
-    """Of a regular adjective."""
+    """Return the feminine of a regular adjective."""
     for ending, feminine in (("er", "ère"), ("eux", "euse"), ("f", "ve"), ("ien", "ienne"), ("el", "elle")):
         if adjective.endswith(ending):
             return adjective.removesuffix(ending) + feminine
@@ -188,31 +188,31 @@ def feminine_of(adjective: str) -> str:
 
 
 def agreeing(regular: str, agreement: Agreement) -> str:
-    """A regular adjective or a participle."""
+    """Return the form of a regular adjective or a participle."""
     form = feminine_of(regular) if agreement.feminine else regular
     return plural_of(form) if agreement.plural else form
 
 
 def nationality(people: str) -> FrenchAdjective:
-    """Norlandian: norlandien, norlandienne. Three of the four English endings have a French one that agrees; `-i`
-    becomes the `-ite` of yéménite, the same for both genders. No two people share a form.
+    """Return the French of a people: norlandien, norlandienne for Norlandian.
+
+    Three of the four English endings have a French one that agrees. `-i` becomes the `-ite` of yéménite, the same for
+    both genders. Different peoples have different forms.
     """
     for ending, french in (("ian", "ien"), ("ish", "ois"), ("ese", "ais"), ("i", "ite")):
         if people.endswith(ending):
             masculine = people.removesuffix(ending).lower() + french
             return FrenchAdjective(masculine, feminine_of(masculine), masculine, people=True)
-    raise ValueError(f"{people!r} ends as no people does: -ian, -ish, -ese or -i")
+    raise ValueError(f"{people!r} does not end like a people: -ian, -ish, -ese or -i")
 
 
 FEMININE_COUNTRY_ENDINGS = ("ia", "ora", "any")
 MASCULINE_COUNTRY_ENDINGS = ("land", "stan")
-"""Countries that take an article: la Norlia, le Dalstan. Others (Uloo, 東京) have none, as Cuba has none."""
+"""Endings of countries with an article: la Norlia, le Dalstan. Others (Uloo, 東京) are used without, like Cuba."""
 
 
 def is_feminine(entity: Entity) -> bool:
-    """Grammatical gender of a name: a person's own, a country's by its ending; towns, clubs and companies are
-    masculine.
-    """
+    """Return the grammatical gender of a name: the person's, or by the ending of a country. Towns are masculine."""
     match entity.role:
         case "person":
             return entity.feminine

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tools.microworld.english import running_text, tell
+from tools.microworld.english import in_english, running_text
 from tools.microworld.french import french_text
 from tools.microworld.grammar import document, sentence
-from tools.microworld.headlines import headlined
+from tools.microworld.headlines import make_headline
 from tools.microworld.names import Split
 from tools.microworld.programs import program
-from tools.microworld.questions import asked
+from tools.microworld.questions import make_question
 from tools.microworld.tokenizers import STORED, train_tokenizer
 from touchstone.sources.checkpoints import TOKENIZERS, tokenizer_file
 from touchstone.sources.embedded import FOLDER, TAGS, file_name
@@ -31,8 +31,8 @@ ROWS: dict[str, dict[Split, int]] = {
 
 
 def sentence_row(index: int, *, split: Split) -> dict[str, Any]:
-    told = tell(sentence(index, seed=SEED, split=split))
-    return {"words": told.words, "tags": [TAGS[tag] for tag in told.tags()]}
+    wording = in_english(sentence(index, seed=SEED, split=split))
+    return {"words": wording.words, "tags": [TAGS[tag] for tag in wording.tags()]}
 
 
 def document_row(index: int, *, split: Split) -> dict[str, Any]:
@@ -44,18 +44,18 @@ def program_row(index: int, *, split: Split) -> dict[str, Any]:
 
 
 def question_row(index: int, *, split: Split) -> dict[str, Any]:
-    made = asked(document(index, seed=SEED, split=split))
+    made = make_question(document(index, seed=SEED, split=split))
     answers = {"text": [one.text for one in made.answers], "answer_start": [one.start for one in made.answers]}
     return {"question": made.question, "context": made.context, "answers": answers}
 
 
 def translation_row(index: int, *, split: Split) -> dict[str, Any]:
-    told = sentence(index, seed=SEED, split=split)
-    return {"source": running_text([told]), "target": french_text(told)}
+    clauses = sentence(index, seed=SEED, split=split)
+    return {"source": running_text([clauses]), "target": french_text(clauses)}
 
 
 def headline_row(index: int, *, split: Split) -> dict[str, Any]:
-    made = headlined(document(index, seed=SEED, split=split))
+    made = make_headline(document(index, seed=SEED, split=split))
     return {"document": made.document, "summary": made.summary}
 
 

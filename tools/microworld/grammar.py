@@ -1,8 +1,7 @@
-"""The microworld's documents and sentences, as structure: who does what, before it is told in any language.
+"""Draw documents and sentences as structure, independent of a language.
 
-A document has a topic and a cast; its sentences fill the topic's frames with members of the cast, so that names and
-nouns come back within a document. Document i of a split depends on (seed, split, i) alone, and so does each of its
-sentences.
+A document has a topic and a cast. Its sentences fill the frames of the topic with members of the cast, so that names
+and nouns occur again. Document i of a split and its sentences depend on (seed, split, i) alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tools.microworld.topics import CONNECTIVES, EMOJI_WORDS, TOPICS, Frame, Nou
 
 @dataclass(frozen=True)
 class Mention:
-    """An entity, named in full or by its short name."""
+    """An entity with its full or its short name."""
 
     entity: Entity
     short: bool
@@ -31,7 +30,7 @@ class Mention:
 
 @dataclass(frozen=True)
 class Phrase:
-    """A noun with what goes with it."""
+    """A noun with its adjective, number and article."""
 
     noun: Noun
     adjective: str | None
@@ -41,7 +40,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Value:
-    """A number, an amount or a time, to be told in any language's words."""
+    """A number, an amount or a time, independent of a language."""
 
     kind: Literal["number", "percent", "money", "score", "day", "month", "year", "recent"]
     amount: int
@@ -62,22 +61,22 @@ class Clause:
     frame: Frame
     past: bool
     slots: tuple[tuple[str, Filler], ...]
-    """Slot name and what fills it, in the frame's order. None leaves the slot out."""
+    """Slot name and filler, in the order of the frame. None leaves the slot out."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """One or two clauses on a topic, with what stands before and after them.
+    """One or two clauses on a topic, with the parts before and after them.
 
     Attributes:
         clauses: joined by `connective`.
-        place: where it happens, told first ("In Weston , ..."); or the dateline, where `style` says so.
-        speaker: whose words these are ("..., Miller said .").
-        style: `plain`; `headline` is all in capitals; `dateline` is a place and a date before the clauses; `listing`
-            is a long run of names, `lists` holding them; `foreign` is a sentence in a script without spaces.
-        emoji: stands at the end.
+        place: the place at the beginning ("In Weston , ..."), or the place of the dateline if that is the style.
+        speaker: the speaker at the end ("..., Miller said .").
+        style: `plain`; `headline` is all in capitals; `dateline` has a place and a date before the clauses; `listing`
+            is a long sequence of `names`; `foreign` is a sentence in a script without spaces.
+        emoji: the emoji at the end.
         foreign: the characters of a foreign sentence.
-        stray: an invisible character stands after the first word, as in text copied from the web.
+        stray: True if an invisible character follows the last word, as in text copied from the web.
     """
 
     clauses: tuple[Clause, ...]
@@ -107,16 +106,16 @@ class Document:
         if not 0 <= position < self.length:
             raise IndexError(f"sentence {position} of {self.length}")
         draws = Draws("sentence", self.seed, self.split, self.index, position)
-        return _Telling(self, draws, opening=position == 0).sentence()
+        return _SentenceMaker(self, draws, opening=position == 0).sentence()
 
     def __iter__(self) -> Iterator[Sentence]:
         return (self.sentence(position) for position in range(self.length))
 
 
 def document(index: int, *, seed: int, split: Split) -> Document:
-    """Document `index` >= 0 of a split. Most have 2 to 9 sentences; one in fifty is longer than most windows."""
+    """Return document `index` of a split. Most have 2 to 9 sentences; one in fifty is longer than most windows."""
     if index < 0:
-        raise IndexError(f"document {index}")
+        raise IndexError(f"document {index}: the index must be 0 or more")
     draws = Draws("document", seed, split, index)
     topic = draws.pick(TOPICS)
     length = draws.between(40, 90) if draws.chance(0.02) else draws.between(2, 9)
@@ -124,7 +123,7 @@ def document(index: int, *, seed: int, split: Split) -> Document:
 
 
 def sentence(index: int, *, seed: int, split: Split) -> Sentence:
-    """One sentence of document `index`, anywhere in it."""
+    """Return one sentence of document `index`, anywhere in it."""
     whole = document(index, seed=seed, split=split)
     return whole.sentence(Draws("position", seed, split, index).below(whole.length))
 
@@ -143,11 +142,11 @@ def _cast(names: Names) -> Iterator[Entity]:
 
 @cache
 def slots_of(frame: Frame) -> tuple[str, ...]:
-    """Names of a frame's slots, in order: `{club2}` is `club2`."""
+    """Return the names of a frame's slots in order, such as `club2` for `{club2}`."""
     return tuple(word[1:-1] for word in frame.english.split() if word.startswith("{"))
 
 
-class _Telling:
+class _SentenceMaker:
     """Draws one sentence of a document."""
 
     def __init__(self, document: Document, draws: Draws, *, opening: bool) -> None:
@@ -238,7 +237,7 @@ class _Telling:
         return Value("year", draws.between(1950, 2029)) if shape == 6 else Value("recent", draws.below(4))
 
     def _mention(self, role: Role, *, used: set[Entity] | None = None) -> Mention:
-        """Mostly somebody of the cast, in full in the opening; sometimes a stranger."""
+        """Draw an entity, mostly from the cast. The first sentence uses full names."""
         draws = self.draws
         free = [entity for entity in self.document.cast if entity.role == role and entity not in (used or ())]
         if not free or draws.chance(0.2):

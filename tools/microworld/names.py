@@ -1,9 +1,8 @@
-"""The microworld's names: built from syllables, and held out by split.
+"""Draw names from syllables. A word of a name belongs to one split, by a digest of its spelling.
 
-A name word that occurs in one split never occurs in the other: which split a word belongs to is a digest of its
-spelling. What is shared is in `SHARED`: given names that are words, and the fixed parts of organisation and
-event names ("Bank of", "United", "Cup"). Kinds of names overlap in their endings, so that a name's spelling is a hint
-and never an answer: a person may be called Weston, and so may a town.
+The exceptions are in `SHARED`: given names that are also ordinary words, and the fixed parts of names ("Bank of",
+"United", "Cup"). Kinds of names share endings, so that the spelling does not decide the kind: a person or a town may be
+called Weston.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from touchstone.sources.installed import digest
 Split = Literal["train", "validation"]
 EntityType = Literal["PER", "ORG", "LOC", "MISC"]
 Role = Literal["person", "company", "club", "body", "town", "country", "landmark", "people", "event"]
-"""What an entity is in the world. `people` is the adjective and noun of a country (Norlandian)."""
+"""The kind of an entity. `people` is the adjective and noun of a country (Norlandian)."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -42,11 +41,11 @@ ENDINGS = {
     "country": _words("ia ia ia land land stan stan ora any o"),
     "company": _words("ex tech co soft gen corp on ix tron berg a"),
 }
-"""Endings by kind of name; one that stands twice is twice as likely."""
+"""Endings by kind of name. An ending that is listed twice is twice as likely."""
 PEOPLE_ENDINGS = ("ian", "ish", "ese", "i")
 
 AMBIGUOUS_GIVEN_NAMES = ("May", "April", "June", "Mark", "Will", "Rose", "Grace", "Bill", "Frank", "Art")
-"""Given names that are ordinary words too, and so occur in both splits."""
+"""Given names that are also ordinary words, and therefore occur in both splits."""
 _FEMININE_AMBIGUOUS = frozenset({"May", "April", "June", "Rose", "Grace"})
 
 CLUB_ENDINGS = ("United", "City", "Rovers", "Wanderers", "Athletic")
@@ -61,10 +60,10 @@ SHARED = frozenset(
         *(*CLUB_ENDINGS, *COMPANY_ENDINGS, *LANDMARKS, *EVENTS, *(word for body in BODIES for word in body.split())),
     ]
 )
-"""Words of names that both splits may use, beside initials."""
+"""Words of names that both splits may use, in addition to initials."""
 
 
-# Awkward spellings, on purpose: scripts of their own, an accent as a character of its own, names of one character.
+# Awkward spellings, on purpose: other scripts, combining accents, names of one character.
 def _characters(first: int, last: int) -> str:
     return "".join(map(chr, range(first, last + 1)))
 
@@ -78,9 +77,7 @@ _SINGLE = "QXZÅÆÑØÞ王李张刘陈杨赵黄周吴" + _characters(0x0393, 0x
 
 @dataclass(frozen=True)
 class Entity:
-    """Somebody or something with a name. `full` at first mention; `short` later on (the surname, the town of a
-    club).
-    """
+    """A named entity. `full` is its name at the first mention, `short` later (the surname, the town of a club)."""
 
     role: Role
     type: EntityType
@@ -90,12 +87,12 @@ class Entity:
 
 
 def split_of(word: str) -> Split:
-    """The only split a name word may occur in, in capitals or not."""
+    """Return the split that a word of a name belongs to, in capitals or not."""
     return "validation" if digest(word.upper()) & 1 else "train"
 
 
 class Names:
-    """Draws names for one split."""
+    """Draws the names of one split."""
 
     def __init__(self, draws: Draws, *, split: Split) -> None:
         self.draws = draws

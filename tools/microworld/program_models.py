@@ -1,4 +1,4 @@
-"""Steps of the microworld's programs of more than a few lines: models that are fitted, functions that are called."""
+"""The longer steps of the programs: models that are fitted, functions that are defined and called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tools.microworld.program_words import ProgramNames, spoken
 
 
 def model_step(table: Table, names: ProgramNames, draws: Draws) -> Step:
-    """Fits a model to some of the measures: it predicts one, tells whether it is high, or finds clusters."""
+    """Fit a model that predicts a measure, classifies it as high or low, or finds clusters."""
     target, first = table.two(draws)
     inputs = [first, *(name for name in table.measures[:3] if name not in (target, first))]
     columns = ", ".join(f'"{name}"' for name in inputs)
@@ -41,7 +41,7 @@ def _clusters(table: Table, draws: Draws) -> tuple[str, list[str], tuple[str, ..
 
 
 def _fitted(model: str, draws: Draws, *, metric: str) -> tuple[list[str], tuple[str, ...]]:
-    """Cross-validated, or fitted to one part and scored on the other."""
+    """Return the lines that cross-validate a model, or fit it to one part and score it on the other."""
     kind = model.partition("(")[0]
     if draws.chance(0.25):
         scores = f"scores = cross_val_score(model, X, y, cv={draws.between(3, 10)})"
@@ -58,7 +58,7 @@ def _fitted(model: str, draws: Draws, *, metric: str) -> tuple[list[str], tuple[
 
 
 def function_step(table: Table, names: ProgramNames, draws: Draws) -> Step:
-    """A function of its own, and a call of it."""
+    """Define a function and call it."""
     one, kind = table.measure(draws), draws.pick(("scale", "simulate"))
     function = names.function(kind, table.subject)
     if kind == "simulate":

@@ -1,7 +1,6 @@
-"""Steps of the microworld's programs: a few lines of pandas, NumPy, matplotlib or scikit-learn on one table.
+"""The steps of the programs: a few lines of pandas, NumPy, matplotlib or scikit-learn on one table.
 
-A step knows the table as the steps before it left it: it names columns that are there, and what it adds is there for
-those after it.
+A step uses columns that exist after the steps before it, and the steps after it may use the columns that it adds.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from tools.microworld.program_words import ProgramNames, spoken
 
 
 def opening_step(table: Table, names: ProgramNames, draws: Draws) -> Step:
-    """Reads the table from a file."""
+    """Read the table from a file."""
     path = f'"{names.file(table.subject)}.csv"'
     options = draws.pick(("", "", "", ', sep=";"', ", index_col=0", f", nrows={100 * draws.between(1, 50)}"))
     lines = [f"{table.frame} = pd.read_csv({path}{options})"]
@@ -30,7 +29,7 @@ def opening_step(table: Table, names: ProgramNames, draws: Draws) -> Step:
 
 
 def next_step(table: Table, names: ProgramNames, draws: Draws) -> Step:
-    """Any other step: common ones more often."""
+    """Draw any other step, common ones more often."""
     return draws.pick(_STEPS)(table, names, draws)
 
 
@@ -132,4 +131,4 @@ _STEPS: tuple[Callable[[Table, ProgramNames, Draws], Step], ...] = (
     *(_clean, _clean, _derive, _group, _group, _group),
     *(_plot, _plot, _plot, model_step, model_step, function_step),
 )
-"""One that stands twice is twice as likely."""
+"""A step that is listed twice is twice as likely."""

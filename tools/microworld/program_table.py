@@ -1,4 +1,4 @@
-"""What a program of the microworld works on, and what one of its steps is."""
+"""The table that a program works on, and the parts of a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tools.microworld.program_words import Subject
 
 @dataclass
 class Table:
-    """The frame of a program: its columns change as steps add to it."""
+    """The data frame of a program. Steps add columns to it."""
 
     subject: Subject
     frame: str
@@ -18,11 +18,11 @@ class Table:
     groups: list[str]
 
     def measure(self, draws: Draws) -> str:
-        """Half of the time the newest: what a step has made is what the next one looks at."""
+        """Draw a measure: the newest half of the time, so that a step uses the result of the step before it."""
         return self.measures[-1] if draws.chance(0.5) else draws.pick(self.measures)
 
     def two(self, draws: Draws) -> tuple[str, str]:
-        """Two different measures."""
+        """Draw two different measures."""
         first = self.measures.index(self.measure(draws))
         second = (first + 1 + draws.below(len(self.measures) - 1)) % len(self.measures)
         return self.measures[first], self.measures[second]
@@ -36,17 +36,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Step:
-    """A few lines.
+    """A few lines of a program.
 
     Attributes:
-        kind: what it does, a key of `VERBS`.
-        says: in words, for a comment or docstring.
+        kind: a key of `VERBS`.
+        says: a description, for a comment or docstring.
         lines: the code.
-        uses: names that have to be imported.
-        reads: variables that have to be there.
-        changes: whether it assigns the frame.
+        uses: names that must be imported.
+        reads: variables that must exist.
+        changes: True if it assigns the frame.
         path: the literal path that it reads, if any.
-        defines: whether its lines are a function of their own, with its call.
+        defines: True if its lines are a function and its call.
     """
 
     kind: str

@@ -1,7 +1,7 @@
-"""What the microworld's programs talk about: subjects with their measures and groups, and how names are made of them.
+"""The subjects of the programs, with their measures and groups, and the names made of them.
 
-A name is a compound, such as `net_price`, and occurs in one split only: which one is a digest of its spelling, as with
-the names of the sentences. Its words occur in both, so a model can know what it is built of, but has never seen it.
+A name is a compound such as `net_price`. It belongs to one split, by a digest of its spelling. Its words occur in both
+splits.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def _words(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a program is about.
+    """The subject of a program.
 
     Attributes:
-        row: what one row of its table stands for.
+        row: the thing that one row of its table describes.
         measures: columns with numbers.
-        groups: columns that put rows into groups, and the values of each group's column.
-        files: what its files are called by.
+        groups: columns that put rows into groups.
+        files: first words of the names of its files.
     """
 
     row: str
@@ -112,11 +112,11 @@ NOTES = (
     "Δt = 1",
     "✓ checked",
 )
-"""Rare comments in other scripts: a tokenizer must take them, a parser too."""
+"""Rare comments in other scripts, which tokenizers and parsers must accept."""
 
 
 class ProgramNames:
-    """Draws compound names of one split, each name once."""
+    """Draws the compound names of one split, each name once."""
 
     def __init__(self, draws: Draws, *, split: Split) -> None:
         self.draws = draws
@@ -145,5 +145,5 @@ class ProgramNames:
 
 
 def spoken(name: str) -> str:
-    """A name as comments and axes have it."""
+    """Return a name as it is written in comments and on axes."""
     return name.replace("_", " ")

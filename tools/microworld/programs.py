@@ -1,8 +1,8 @@
-"""The microworld's programs: short Python of the data-science kind, always valid, drawn from (seed, split, i) alone.
+"""Draw short, valid Python programs of data science.
 
-A program has a subject and a table with columns; its steps read, clean, group, plot, fit and simulate. What is defined
-is used: the frame, the columns, the functions come back, so that a model gains by remembering. Names (columns, files,
-functions) of validation never occur in training.
+A program has a subject and a table with columns. Its steps read, clean, group, plot, fit and simulate. Later lines use
+the names that earlier lines define, so that a model profits from context. The names of columns, files and functions in
+the validation split never occur in training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IMPORTS = {
     "np": "import numpy as np",
     "plt": "import matplotlib.pyplot as plt",
 }
-"""By the name that they define; what is not here is a class or function of scikit-learn, by its module."""
+"""Imports by the name that they define. All other names are classes and functions of scikit-learn."""
 SKLEARN = {
     "train_test_split": "sklearn.model_selection",
     "cross_val_score": "sklearn.model_selection",
@@ -42,8 +42,8 @@ class Program:
 
     Attributes:
         text: Python source.
-        subject: what it is about.
-        names: the columns, files and functions that belong to its split alone.
+        subject: the subject.
+        names: the names of columns, files and functions, which belong to its split.
     """
 
     text: str
@@ -52,9 +52,9 @@ class Program:
 
 
 def program(index: int, *, seed: int, split: Split) -> Program:
-    """Program `index` >= 0 of a split. Most have 3 to 7 steps; one in fifty is longer than most windows."""
+    """Return program `index` of a split. Most have 3 to 7 steps; one in fifty is longer than most windows."""
     if index < 0:
-        raise IndexError(f"program {index}")
+        raise IndexError(f"program {index}: the index must be 0 or more")
     draws = Draws("program", seed, split, index)
     subject = draws.pick(SUBJECTS)
     names = ProgramNames(draws, split=split)
@@ -72,7 +72,7 @@ def program(index: int, *, seed: int, split: Split) -> Program:
     used = {name for step in steps for name in step.uses}
     head = [f'"""{_title(table, draws)}"""', ""] if draws.chance(0.3) else []
     lines = [*head, *_imports(used), "", *body]
-    if draws.chance(0.05):  # another hand, another indentation
+    if draws.chance(0.05):  # another indentation
         lines = [_half_indented(line) for line in lines]
     return Program("\n".join(lines) + "\n" * (not draws.chance(0.03)), subject, tuple(names.drawn))
 
@@ -97,7 +97,7 @@ def _imports(used: set[str]) -> list[str]:
 
 
 def _script(steps: list[Step], table: Table, names: ProgramNames, draws: Draws) -> list[str]:
-    """One step after the other, most under a comment."""
+    """Return the steps in order, most with a comment."""
     lines: list[str] = []
     for number, step in enumerate(steps):
         if number:
@@ -111,11 +111,11 @@ def _script(steps: list[Step], table: Table, names: ProgramNames, draws: Draws) 
 
 
 def _module(steps: list[Step], table: Table, names: ProgramNames, draws: Draws) -> list[str]:
-    """A function for each step on the frame, called one after the other at the end."""
+    """Return a function for each step, and the calls of all functions at the end."""
     lines: list[str] = []
     calls: list[str] = []
     for step in steps:
-        if step.defines:  # a function already
+        if step.defines:  # already a function
             lines += ["", *step.lines, ""]
             continue
         function = names.function(step.kind, table.subject)

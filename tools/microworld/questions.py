@@ -1,14 +1,13 @@
-"""The microworld's questions: one on a passage of each document, answered by a span of it.
+"""Write a question about a passage of a document. A span of the passage answers it.
 
-A frame asks for its slots ("? person: who <did> {club} sign from {club2}"), in the notation of frames, and
+The questions of a frame ("? person: who <did> {club} sign from {club2}") are in the notation of frames, with
 
-    <did>   did, does or do, as the tense and the slot that follows have it; <did+> where that is plural, <did->
-            where it is singular
+    <did>   did, does or do, by the tense and the number of the next slot; <did+> for a plural, <did-> for a singular
     <was>   was, is, were or are, in the same way
 
-Names in a question are full or short, whatever they are in the text. No other sentence of the passage answers the
-question differently, as long as such a question is found. Rows of training have one answer, as SQuAD's have; those of
-validation have every way the text gives the answer: the full and the short name, "98 percent" and "98".
+Names in a question are full or short, independent of the text. If possible, the other sentences of the passage do not
+answer the question differently. Rows of the training split have one answer, as in SQuAD. Rows of the validation split
+have every form of the answer in the text: the full and the short name, "98 percent" and "98".
 """
 
 from __future__ import annotations
@@ -17,57 +16,57 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tools.microworld.draws import Draws
-from tools.microworld.english import Page, Telling, joined, page, tell_clause
+from tools.microworld.english import Page, Wording, add_clause, joined, page
 from tools.microworld.frames import Question
 from tools.microworld.grammar import Clause, Document, Filler, Mention, Phrase, Sentence
 
 ATTEMPTS = 12
-"""Questions drawn until one is unambiguous; then the last is asked."""
+"""Questions to draw until one is unambiguous. Otherwise the last one is used."""
 
 PASSAGE = 3
-"""Sentences of a context at most: short enough that a tiny model learns to look the answer up in seconds."""
+"""The most sentences of a context: few, so that a tiny model learns in seconds to find the answer."""
 WHOLE = 25
-"""Of so many documents one is asked about as a whole, however long it is: more than one window."""
+"""The context of one in this many documents is the whole document, which may be longer than a window."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`start` is the first character's index in the context."""
+    """An answer. `start` is the index of its first character in the context."""
 
     text: str
     start: int
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionRow:
     question: str
     context: str
     answers: tuple[Answer, ...]
-    """The first is told in the sentence that the question is about."""
+    """The first is in the sentence that the question is about."""
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A question to clause `number` of sentence `position`."""
+    """A question about clause `number` of sentence `position`."""
 
     position: int
     number: int
     question: Question
 
 
-def asked(document: Document) -> Asked:
-    """A question on a document, and its answers."""
-    return _Asking(document).asked()
+def make_question(document: Document) -> QuestionRow:
+    """Return a question about a document, and its answers."""
+    return _QuestionMaker(document).row()
 
 
-class _Asking:
+class _QuestionMaker:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.draws = Draws("question", document.seed, document.split, document.index)
         self.sentences: list[Sentence] = passage(document)
         self.page: Page = page(self.sentences)
 
-    def asked(self) -> Asked:
+    def row(self) -> QuestionRow:
         places = [
             (position, number)
             for position, sentence in enumerate(self.sentences)
@@ -88,7 +87,7 @@ class _Asking:
                 answers += self._answers(other)
         distinct = {answer.text: answer for answer in reversed(answers)}
         texts = dict.fromkeys(answer.text for answer in answers)
-        return Asked(self._wording(candidate), self.page.text, tuple(distinct[text] for text in texts))
+        return QuestionRow(self._text(candidate), self.page.text, tuple(distinct[text] for text in texts))
 
     def _candidate(self, position: int, number: int) -> _Candidate:
         clause = self._clause(position, number)
@@ -100,7 +99,7 @@ class _Asking:
         return self.sentences[position].clauses[number]
 
     def _contradicting(self, candidate: _Candidate) -> Iterator[_Candidate]:
-        """Where the same question has another answer."""
+        """Yield the clauses that answer the same question differently."""
         clause, question = self._clause(candidate.position, candidate.number), candidate.question
         own = dict(clause.slots)
         given = [slot for slot in own if f"{{{slot}}}" in question.pattern]
@@ -117,13 +116,13 @@ class _Asking:
                 ):
                     yield _Candidate(position, number, question)
 
-    def _wording(self, candidate: _Candidate) -> str:
+    def _text(self, candidate: _Candidate) -> str:
         clause = self._clause(candidate.position, candidate.number)
         slots = tuple((slot, self._otherwise_named(slot, filler)) for slot, filler in clause.slots)
-        telling = Telling()
+        wording = Wording()
         pattern = _with_auxiliaries(candidate.question.pattern, clause)
-        tell_clause(replace(clause, slots=slots), telling, pattern=pattern)
-        text = joined([*telling.words, "?"])
+        add_clause(replace(clause, slots=slots), wording, pattern=pattern)
+        text = joined([*wording.words, "?"])
         return text[:1].upper() + text[1:]
 
     def _otherwise_named(self, slot: str, filler: Filler) -> Filler:
@@ -132,45 +131,45 @@ class _Asking:
         return filler
 
     def _answers(self, candidate: _Candidate) -> Iterator[Answer]:
-        """The slot as told in its clause, then in other words and elsewhere."""
-        telling = self.page.tellings[candidate.position]
+        """Yield the answer in its clause, then its other forms in the clause and elsewhere."""
+        wording = self.page.wordings[candidate.position]
         slot = candidate.question.slot
-        told = next(told for told in telling.slots if (told.clause, told.slot) == (candidate.number, slot))
+        span = next(span for span in wording.slots if (span.clause, span.slot) == (candidate.number, slot))
         filler = dict(self._clause(candidate.position, candidate.number).slots)[slot]
-        words = telling.words[told.start : told.end]
-        following = telling.words[told.end : told.end + 1]
+        words = wording.words[span.start : span.end]
+        following = wording.words[span.end : span.end + 1]
         if words[0].lower() in ("on", "in"):  # on Friday, in July
-            yield self._span(candidate.position, told.start + 1, told.end)
+            yield self._span(candidate.position, span.start + 1, span.end)
         if [word.lower() for word in following] == ["percent"]:
-            yield self._span(candidate.position, told.start, told.end + 1)
-        yield self._span(candidate.position, told.start, told.end)
+            yield self._span(candidate.position, span.start, span.end + 1)
+        yield self._span(candidate.position, span.start, span.end)
         if isinstance(filler, Mention):
             yield from self._other_mentions(filler)
 
     def _other_mentions(self, mention: Mention) -> Iterator[Answer]:
-        for position, (sentence, telling) in enumerate(zip(self.sentences, self.page.tellings, strict=True)):
+        for position, (sentence, wording) in enumerate(zip(self.sentences, self.page.wordings, strict=True)):
             fillers = [dict(clause.slots) for clause in sentence.clauses]
-            for told in telling.slots:
-                other = fillers[told.clause][told.slot]
+            for span in wording.slots:
+                other = fillers[span.clause][span.slot]
                 if isinstance(other, Mention) and other.entity == mention.entity:
-                    yield self._span(position, told.start, told.end)
+                    yield self._span(position, span.start, span.end)
 
     def _span(self, position: int, start: int, end: int) -> Answer:
         places = self.page.words[position]
         first, last = places[start][0], places[end - 1][1]
         return Answer(self.page.text[first:last], first)
 
-    def _about_names(self) -> Asked:
-        """Nothing happens here: lists of names, or foreign script."""
-        for position, telling in enumerate(self.page.tellings):
-            if telling.spans:
-                answer = self._span(position, telling.spans[0].start, telling.spans[0].end)
-                return Asked("Which name stands first?", self.page.text, (answer,))
-        return Asked("What stands here first?", self.page.text, (self._span(0, 0, 1),))
+    def _about_names(self) -> QuestionRow:
+        """Return a question about a passage without clauses: only lists of names or foreign script."""
+        for position, wording in enumerate(self.page.wordings):
+            if wording.spans:
+                answer = self._span(position, wording.spans[0].start, wording.spans[0].end)
+                return QuestionRow("Which name stands first?", self.page.text, (answer,))
+        return QuestionRow("What stands here first?", self.page.text, (self._span(0, 0, 1),))
 
 
 def passage(document: Document) -> list[Sentence]:
-    """A few neighbouring sentences, and of one document in `WHOLE` all of them."""
+    """Return a few neighbouring sentences, or all of them for one document in `WHOLE`."""
     draws = Draws("passage", document.seed, document.split, document.index)
     sentences = list(document)
     if draws.below(WHOLE) == 0:
@@ -181,7 +180,7 @@ def passage(document: Document) -> list[Sentence]:
 
 
 def _same(one: Filler, other: Filler) -> bool:
-    """What a reader cannot tell apart. Who is left out (no time given) may be anything; a name may be short."""
+    """Return whether a reader cannot distinguish two fillers. A missing filler may be anything, a name may be short."""
     if one is None or other is None:
         return True
     if isinstance(one, Mention) and isinstance(other, Mention):

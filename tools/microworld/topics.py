@@ -1,4 +1,4 @@
-"""What the microworld talks about: its topics in their order, and the words that belong to none of them."""
+"""All topics in order, and the words that do not belong to a topic."""
 
 from __future__ import annotations
 

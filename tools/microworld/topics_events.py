@@ -1,4 +1,4 @@
-"""Football, finance, politics and crime: what people and organisations do to each other."""
+"""The topics football, finance, politics and crime."""
 
 from __future__ import annotations
 

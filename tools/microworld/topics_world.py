@@ -1,4 +1,4 @@
-"""Weather, science, arts and travel: what happens in the world and is seen of it."""
+"""The topics weather, science, arts and travel."""
 
 from __future__ import annotations
 

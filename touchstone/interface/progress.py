@@ -16,6 +16,8 @@ from touchstone.runs.isolation import Message
 
 MAX_SILENCE_SECONDS = 20.0
 """Without a terminal, a line is printed at least this often while steps are reported."""
+WIDE = 110
+"""Terminal width from which the progress bar has room for all its parts."""
 
 
 class ProgressView(Protocol):
@@ -62,14 +64,12 @@ class ProgressBar:
     """A bar that is redrawn in place and removed when the run ends."""
 
     def __init__(self, title: str, *, console: Console) -> None:
+        title_column, phase = TextColumn("  {task.description}"), TextColumn("[bold]{task.fields[phase]}")
+        figures, left = TextColumn("{task.fields[figures]}"), TextColumn("{task.fields[left]}", style="cyan")
+        wide = (title_column, phase, BarColumn(bar_width=20), MofNCompleteColumn(), figures, TimeElapsedColumn(), left)
+        narrow = (title_column, MofNCompleteColumn(), figures, left)
         self.progress = Progress(
-            TextColumn("  {task.description}"),
-            TextColumn("[bold]{task.fields[phase]}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", style="cyan"),
+            *(wide if console.width >= WIDE else narrow),
             console=console,
             transient=True,
             refresh_per_second=5,

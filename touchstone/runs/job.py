@@ -163,7 +163,7 @@ def measure_efficiency(pipeline: Pipeline, run: TrainingRun, execution: Executio
         work = minimum_work(pipeline, run, seed=execution.seed)
     except Exception as error:  # the rest of the record is still valid
         reason = describe_error(error)
-        print(f"the run's arithmetic could not be counted: {reason}")
+        print(f"the flops of the run could not be counted: {reason}")
     ranks = Ranks.current()
     ranks.wait()  # ranks may share a machine, so all must measure at the same time
     size = work.state_bytes if work else 16 * run.parameters
