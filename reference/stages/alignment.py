@@ -197,6 +197,11 @@ def align_labels_batch(
 ) -> Ragged:
     """Apply `align_labels` to N sentences.
 
+    >>> word_ids = Ragged.from_lists([[None, 0, 1, 1, None], [None, 0, None]])
+    >>> labels = Ragged.from_lists([[0, 1], [1]])
+    >>> align_labels_batch(labels, word_ids=word_ids, names=["O", "B-PER", "I-PER"]).to_lists()
+    [[-100, 0, 1, 2, -100], [-100, 1, -100]]
+
     Args:
         labels: N rows of words.
         word_ids, sequence_ids: N rows of tokens, with -1 for `None`.

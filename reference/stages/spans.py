@@ -184,6 +184,12 @@ def best_spans_batch(
 ) -> dict[str, Any]:
     """Return the best span of each of W windows: that of `best_spans` with `n_best=1` for the window alone.
 
+    >>> starts, ends = Ragged.from_lists([[None, 0, 3]]), Ragged.from_lists([[None, 2, 5]])
+    >>> logits = {"start_logits": np.array([0.0, 2.0, 1.0]), "end_logits": np.array([0.0, 1.0, 3.0])}
+    >>> spans = best_spans_batch(logits["start_logits"], end_logits=logits["end_logits"], starts=starts, ends=ends)
+    >>> {name: column.tolist() for name, column in spans.items()}
+    {'first': [1], 'last': [2], 'score': [5.0]}
+
     Args:
         start_logits, end_logits: (sum of T_w,) floats, all windows concatenated as in `starts.values`.
         starts, ends: (W, T_w) the characters of each token, -1 outside the context.

@@ -47,7 +47,7 @@ def test_the_examples_of_all_other_stages_run_in_a_core_install() -> None:
         "runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)\n"
         "for name in contract.NAMES:\n"
         "    if name not in needing:\n"
-        "        for test in doctest.DocTestFinder().find(getattr(stages, name), name, globs=vars(stages).copy()):\n"
+        "        for test in doctest.DocTestFinder().find(getattr(stages, name), name):\n"
         "            runner.run(test)\n"
         "print(runner.failures, runner.tries, 'torch' in sys.modules)\n"
     )
