@@ -303,10 +303,10 @@ def test_energy_from_different_counters_gives_no_verdict(spec: Spec) -> None:
 
 def test_costs_of_runs_that_shared_the_machine_give_no_verdict(spec: Spec) -> None:
     slow = tuple(2 * seconds for seconds in TIME)
-    beside = software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})
+    shared = software(environment={"PYTEST_XDIST_WORKER_COUNT": "2"})
 
     alone = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow))
-    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow, software=beside))
+    found = compare(runs(spec, f1=F1, seconds=TIME), runs(spec, f1=F1, seconds=slow, software=shared))
 
     assert outcome(alone, "training") == "worse"
     assert outcome(found, "training") == "no verdict"

@@ -212,6 +212,20 @@ def test_the_progress_bar_shows_the_run_and_is_removed_at_its_end() -> None:
     assert stream.getvalue().rstrip().endswith("\x1b[2K"), "the last thing is that the line is wiped"
 
 
+def test_the_progress_bar_cuts_nothing_off_on_80_columns() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, _environ={"TERM": "xterm"})
+    with progress.ProgressBar("token-classification trainer seed 42", console=console) as view:
+        view.update(message("train", 512, 1024, loss=1.25))
+        view.update(message("evaluate", 12, 24, f1=0.5))
+        view.progress.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "token-classification trainer seed 42" in text
+    assert "12/24" in text
+    assert "f1 0.5000" in text
+    assert "\u2026" not in text
+
+
 def test_the_summary_table_shows_every_outcome() -> None:
     results = [result("as-expected"), result("worse"), result("no-expectation")]
     results += [result(None, kind=kind) for kind in ("error", "signal", "exit", "timeout")]

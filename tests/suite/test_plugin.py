@@ -192,23 +192,23 @@ def test_runs_with_different_seeds_differ(real: Finished) -> None:
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def parallel(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A session that trains in two workers of pytest-xdist."""
-    spec = write_spec(tmp_path_factory.mktemp("beside"))
+    spec = write_spec(tmp_path_factory.mktemp("parallel"))
     return run(spec, "-n", "2", "--engine", "loop", "--seeds", "2,1")
 
 
-def test_workers_show_and_record_the_same_runs_as_one_process(real: Finished, beside: Finished) -> None:
-    assert beside.code == 0, beside.text
-    assert ", 2 runs at a time" in beside.text
-    assert "6 passed" in beside.text, "two engines with two seeds each and their means"
+def test_workers_show_and_record_the_same_runs_as_one_process(real: Finished, parallel: Finished) -> None:
+    assert parallel.code == 0, parallel.text
+    assert ", 2 runs at a time" in parallel.text
+    assert "6 passed" in parallel.text, "two engines with two seeds each and their means"
     for engine in ("trainer", "loop"):
         for seed in (1, 2):
-            assert beside.text.count(f"  tiny  {engine}  seed {seed}  accuracy 0.") == 1
-            assert f"  results/{record_of(beside, engine=engine, seed=seed).hardware.folder}/tiny" in beside.text
-    assert beside.text.count("mean accuracy") == 2, "one for each engine, from the worker that had all its seeds"
+            assert parallel.text.count(f"  tiny  {engine}  seed {seed}  accuracy 0.") == 1
+            assert f"  results/{record_of(parallel, engine=engine, seed=seed).hardware.folder}/tiny" in parallel.text
+    assert parallel.text.count("mean accuracy") == 2, "one for each engine, from the worker that had all its seeds"
     for seed in (1, 2):
-        alone, other = record_of(real, engine="trainer", seed=seed), record_of(beside, engine="trainer", seed=seed)
+        alone, other = record_of(real, engine="trainer", seed=seed), record_of(parallel, engine="trainer", seed=seed)
         assert alone.quality == other.quality
 
 
@@ -224,9 +224,9 @@ def test_group_of_puts_runs_and_their_mean_in_one_group(nodeid: str, group: str)
     assert group_of(nodeid) == group
 
 
-def test_the_record_of_a_run_in_a_worker_says_so(real: Finished, beside: Finished) -> None:
+def test_the_record_of_a_run_in_a_worker_says_so(real: Finished, parallel: Finished) -> None:
     assert "PYTEST_XDIST_WORKER_COUNT" not in record_of(real, engine="trainer", seed=1).software.environment
-    record = record_of(beside, engine="trainer", seed=1)
+    record = record_of(parallel, engine="trainer", seed=1)
     assert record.software.environment["PYTEST_XDIST_WORKER_COUNT"] == "2"
     assert record.energy.joules is None
     assert "other runs of this session" in str(record.energy.reason)
