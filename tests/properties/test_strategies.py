@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from touchstone.properties import rules
+from touchstone.properties import oracles
 from touchstone.properties.strategies.alignment import (
     Alignment,
     alignment_batches,
@@ -21,7 +21,6 @@ from touchstone.properties.strategies.alignment import (
     predictions,
     sentences_and_pairs,
 )
-from touchstone.properties.strategies.choices import Choices, drawn
 from touchstone.properties.strategies.chunking import PAD, Documents, documents, spread_documents
 from touchstone.properties.strategies.collation import Batch, alike_batches, batches, labelled_features
 from touchstone.properties.strategies.masking import (
@@ -32,8 +31,14 @@ from touchstone.properties.strategies.masking import (
     maskings,
     neighbouring_draws,
 )
-from touchstone.properties.strategies.scoring import Sentences, scored_sentences
-from touchstone.properties.strategies.text import AWKWARD_WORDS, label_names, misspelt_names, word_lists
+from touchstone.properties.strategies.tags import (
+    AWKWARD_WORDS,
+    Sentences,
+    label_names,
+    misspelt_names,
+    scored_sentences,
+    word_lists,
+)
 from touchstone.properties.tokenizer_families import FAMILIES, encode, tokenizer_of
 
 T = TypeVar("T")
@@ -55,25 +60,6 @@ def always(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
 def sometimes(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
     """Raises `NoSuchExample` if 1000 examples have none for which it holds."""
     find(strategy, lambda value: bool(holds(value)), settings=SEARCH, random=Random(5))
-
-
-# --- choices ---------------------------------------------------------------------------------------------------------
-
-
-def test_behind_the_end_of_a_block_every_choice_is_the_simplest() -> None:
-    choose = Choices(b"\x05")
-
-    assert choose.below(10) == 5
-    assert choose.below(10) == 0
-    assert choose.of("abc") == "a"
-    assert list(choose.several(0, 9)) == []
-    assert choose.shuffled([1, 2, 3]) == [1, 2, 3]
-
-
-def test_a_list_shrinks_to_the_one_item_that_matters() -> None:
-    items = drawn(lambda choose: [choose.below(10) for _ in choose.several(0, 8)])
-
-    assert find(items, lambda value: 7 in value, settings=QUIET, random=Random(0)) == [7]
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -98,7 +84,7 @@ def test_word_lists_have_every_awkward_kind_of_word(trait: Callable[[tuple[str, 
 
 
 def test_label_names_come_in_every_order_and_are_complete() -> None:
-    names = drawn(lambda choose: label_names(choose, ["PER", "LOC"], scheme="IOB2"))
+    names = label_names(["PER", "LOC"], scheme="IOB2")
     complete = {"O", "B-PER", "I-PER", "B-LOC", "I-LOC"}
 
     always(names, lambda drawn: set(drawn) == complete and len(drawn) == 5)
@@ -107,15 +93,13 @@ def test_label_names_come_in_every_order_and_are_complete() -> None:
     sometimes(names, lambda drawn: drawn.index("I-PER") not in (drawn.index("B-PER") + 1, drawn.index("B-PER") - 1))
 
 
-@pytest.mark.parametrize("scheme", rules.SCHEMES)
+@pytest.mark.parametrize("scheme", oracles.SCHEMES)
 def test_a_misspelt_name_is_no_tag_of_its_scheme(scheme: str) -> None:
-    tags = rules.tags_of(["PER"], scheme=scheme)
+    tags = oracles.tags_of(["PER"], scheme=scheme)
 
-    always(
-        drawn(lambda choose: misspelt_names(choose, tags, scheme=scheme)),
-        lambda drawn: drawn[0][drawn[1]] not in tags and len(drawn[0]) == len(tags) + 1,
-    )
-    sometimes(drawn(lambda choose: misspelt_names(choose, tags, scheme=scheme)), lambda drawn: "0" in drawn[0])
+    names = misspelt_names(tags, scheme=scheme)
+    always(names, lambda drawn: drawn[0][drawn[1]] not in tags and len(drawn[0]) == len(tags) + 1)
+    sometimes(names, lambda drawn: "0" in drawn[0])
 
 
 # --- alignment -------------------------------------------------------------------------------------------------------
@@ -124,14 +108,12 @@ def test_a_misspelt_name_is_no_tag_of_its_scheme(scheme: str) -> None:
 def is_well_formed(case: Alignment) -> bool:
     """Ids in range, one run of neighbouring tokens a word, words in order."""
     own = [word for word, ours in zip(case.word_ids, case.ours, strict=True) if ours]
+    kinds = {kind for _, kind in map(oracles.split_tag, case.names) if kind}
     return (
         all(0 <= label < len(case.names) for label in case.labels)
         and all(word is not None and 0 <= word < len(case.labels) for word in own)
         and own == sorted(own, key=lambda word: word or 0)
-        and set(
-            rules.tags_of(sorted({kind for _, kind in map(rules.split_tag, case.names) if kind}), scheme=case.scheme)
-        )
-        == set(case.names)
+        and set(oracles.tags_of(sorted(kinds), scheme=case.scheme)) == set(case.names)
     )
 
 
@@ -141,11 +123,11 @@ def test_alignments_are_well_formed() -> None:
 
 
 def test_valid_alignments_are_valid_and_complete_ones_complete() -> None:
-    always(alignments(valid=True), lambda case: rules.is_valid(case.tags, scheme=case.scheme))
+    always(alignments(valid=True), lambda case: oracles.is_valid(case.tags, scheme=case.scheme))
     always(alignments(complete=True), lambda case: len(case.spans) == len(case.labels))
 
 
-@pytest.mark.parametrize("scheme", rules.SCHEMES)
+@pytest.mark.parametrize("scheme", oracles.SCHEMES)
 @pytest.mark.parametrize("strategy", ["all", "first"])
 @pytest.mark.parametrize(
     "trait",
@@ -156,7 +138,7 @@ def test_valid_alignments_are_valid_and_complete_ones_complete() -> None:
         pytest.param(lambda case: None not in case.word_ids and case.word_ids, id="no special tokens"),
         pytest.param(lambda case: case.origin, id="a real tokenizer"),
         pytest.param(lambda case: case.brief, id="arguments left out"),
-        pytest.param(lambda case: not rules.is_valid(case.tags, scheme=case.scheme), id="ill-formed words"),
+        pytest.param(lambda case: not oracles.is_valid(case.tags, scheme=case.scheme), id="ill-formed words"),
     ],
 )
 def test_alignments_have_every_awkward_trait(scheme: str, strategy: str, trait: Callable[[Alignment], object]) -> None:
@@ -180,7 +162,7 @@ def test_pairs_touch_are_apart_and_look_at_either_sequence() -> None:
 
 def test_predictions_fit_their_case() -> None:
     always(predictions(), lambda pair: len(pair[1]) == len(pair[0].word_ids))
-    sometimes(predictions(), lambda pair: rules.IGNORED in pair[1])
+    sometimes(predictions(), lambda pair: oracles.IGNORED in pair[1])
 
 
 def test_a_batch_of_alignments_shares_what_a_twin_shares() -> None:
@@ -315,11 +297,11 @@ def _comes_again(case: Masking) -> bool:
 
 
 def test_draws_to_compare_are_different_and_often_of_the_same_sum() -> None:
-    always(neighbouring_draws, lambda pair: sum(a != b for a, b in zip(*pair, strict=True)) == 1)
-    always(confusable_draws, lambda pair: pair[0] != pair[1])
-    sometimes(confusable_draws, lambda pair: sum(pair[0]) == sum(pair[1]))
-    sometimes(confusable_draws, lambda pair: sorted(pair[0]) == sorted(pair[1]))
-    sometimes(confusable_draws, lambda pair: pair[0][1:] == (1, 0) and pair[1][1:] == (0, 1000))
+    always(neighbouring_draws(), lambda pair: sum(a != b for a, b in zip(*pair, strict=True)) == 1)
+    always(confusable_draws(), lambda pair: pair[0] != pair[1])
+    sometimes(confusable_draws(), lambda pair: sum(pair[0]) == sum(pair[1]))
+    sometimes(confusable_draws(), lambda pair: sorted(pair[0]) == sorted(pair[1]))
+    sometimes(confusable_draws(), lambda pair: pair[0][1:] == (1, 0) and pair[1][1:] == (0, 1000))
 
 
 def test_a_batch_to_mask_shares_what_a_twin_shares() -> None:
@@ -378,22 +360,22 @@ def test_sentences_are_well_formed() -> None:
         known = range(len(case.names))
         return all(
             len(gold) == len(guess)
-            and all(label in known or label == rules.IGNORED for label in gold)
+            and all(label in known or label == oracles.IGNORED for label in gold)
             and all(label in known for label in guess)
             for gold, guess in pairs
         )
 
     always(scored_sentences(), fits)
     always(scored_sentences(perfect=True, ignored=False), lambda case: case.references == case.predictions)
-    always(scored_sentences(ignored=False), lambda case: all(rules.IGNORED not in row for row in case.references))
+    always(scored_sentences(ignored=False), lambda case: all(oracles.IGNORED not in row for row in case.references))
     always(
         scored_sentences(valid=True, ignored=False),
-        lambda case: all(rules.is_valid([case.names[i] for i in row], scheme=case.scheme) for row in case.references),
+        lambda case: all(oracles.is_valid([case.names[i] for i in row], scheme=case.scheme) for row in case.references),
     )
 
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
-@pytest.mark.parametrize("scheme", rules.SCHEMES)
+@pytest.mark.parametrize("scheme", oracles.SCHEMES)
 @pytest.mark.parametrize(
     "trait",
     [
@@ -434,7 +416,7 @@ CONLLEVAL = [  # tags, and the entities that conlleval.pl (and seqeval by defaul
 
 @pytest.mark.parametrize(("tags", "expected"), CONLLEVAL)
 def test_lenient_entities_are_conllevals(tags: str, expected: list[tuple[str, int, int]]) -> None:
-    assert rules.lenient_entities(tags.split()) == set(expected)
+    assert oracles.lenient_entities(tags.split()) == set(expected)
 
 
 STRICT = [
@@ -451,7 +433,7 @@ STRICT = [
 
 @pytest.mark.parametrize(("scheme", "tags", "expected"), STRICT)
 def test_strict_entities_are_the_well_formed_ones(scheme: str, tags: str, expected: list[tuple[str, int, int]]) -> None:
-    assert rules.strict_entities(tags.split(), scheme=scheme) == set(expected)
+    assert oracles.strict_entities(tags.split(), scheme=scheme) == set(expected)
 
 
 def test_entities_agree_with_seqeval_where_it_knows_the_scheme() -> None:
@@ -464,9 +446,9 @@ def test_entities_agree_with_seqeval_where_it_knows_the_scheme() -> None:
         rows = [[case.names[label] for label in row] for row in case.predictions]
         scheme = getattr(seqeval.scheme, case.scheme)
         return all(
-            set(map(tuple, get_entities(row))) == rules.lenient_entities(row)
+            set(map(tuple, get_entities(row))) == oracles.lenient_entities(row)
             and {(e.tag, e.start, e.end - 1) for e in seqeval.scheme.Tokens(row, scheme).entities}
-            == rules.strict_entities(row, scheme=case.scheme)
+            == oracles.strict_entities(row, scheme=case.scheme)
             for row in rows
         )
 
@@ -489,8 +471,8 @@ TABLE = [  # word, tokens, scheme, the table of docs/contract.md
 
 @pytest.mark.parametrize(("word", "n_tokens", "scheme", "tokens"), TABLE)
 def test_respelling_is_the_table_of_the_contract(word: str, n_tokens: int, scheme: str, tokens: str) -> None:
-    assert tokens.split() == rules.respell(word, n_tokens, scheme=scheme)
-    assert rules.merge(tokens.split()[0], tokens.split()[-1], scheme=scheme) == word
+    assert tokens.split() == oracles.respell(word, n_tokens, scheme=scheme)
+    assert oracles.merge(tokens.split()[0], tokens.split()[-1], scheme=scheme) == word
 
 
 VALIDITY = [
@@ -508,4 +490,4 @@ VALIDITY = [
 
 @pytest.mark.parametrize(("scheme", "tags", "valid"), VALIDITY)
 def test_validity_is_that_of_the_scheme(scheme: str, tags: str, valid: bool) -> None:
-    assert rules.is_valid(tags.split(), scheme=scheme) == valid
+    assert oracles.is_valid(tags.split(), scheme=scheme) == valid
