@@ -1,4 +1,4 @@
-"""The properties as their users meet them: `--implementation`, what a failure says, the closing line, exit codes."""
+"""The checks as users see them: `--implementation`, the report of a failure, the closing line, exit codes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def line_of(output: str, start: str) -> str:
 # --- the closing line and the exit code ------------------------------------------------------------------------------
 
 
-def test_what_is_not_offered_is_counted_named_and_not_passed(tmp_path: Path) -> None:
+def test_the_closing_line_counts_and_names_missing_stages(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(RIGHT)
     done = properties(tmp_path, "mine", "-q")
 
@@ -83,7 +83,7 @@ def test_what_is_not_offered_is_counted_named_and_not_passed(tmp_path: Path) -> 
     assert done.returncode == pytest.ExitCode.OK
 
 
-def test_a_wrong_implementation_fails_the_run_and_names_its_checks(tmp_path: Path) -> None:
+def test_the_closing_line_names_the_checks_that_a_wrong_implementation_fails(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRONG)
     done = properties(tmp_path, "mine", "-q", "-k", "perplexity")
 
@@ -92,7 +92,7 @@ def test_a_wrong_implementation_fails_the_run_and_names_its_checks(tmp_path: Pat
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
 
 
-def test_running_no_check_at_all_is_an_error(tmp_path: Path) -> None:
+def test_a_run_without_checks_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(RIGHT)
     done = properties(tmp_path, "mine", "-q", "-k", "align")
 
@@ -101,7 +101,7 @@ def test_running_no_check_at_all_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_an_attribute_of_a_module_is_an_implementation(tmp_path: Path) -> None:
+def test_an_implementation_may_be_an_attribute_of_a_module(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         WRONG + "\nclass Tools:\n    pass\n\ntools = Tools()\ntools.perplexity = perplexity\ndel perplexity\n"
     )
@@ -133,7 +133,7 @@ def test_the_plugin_works_without_the_suites_conftest() -> None:
         pytest.param(RIGHT, "mine.py", ["'mine.py' is not a module name"], id="a file"),
     ],
 )
-def test_what_cannot_be_imported_is_one_clear_error(
+def test_load_explains_why_an_implementation_cannot_be_imported(
     source: str | None, name: str, says: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(source or "")
@@ -147,7 +147,7 @@ def test_what_cannot_be_imported_is_one_clear_error(
     sys.modules.pop("mine", None)
 
 
-def test_a_wrong_name_ends_the_run_before_anything_is_collected(tmp_path: Path) -> None:
+def test_a_wrong_implementation_name_ends_the_run_before_collection(tmp_path: Path) -> None:
     done = properties(tmp_path, "nowhere.adapters")
 
     assert "ERROR: --implementation nowhere.adapters: no module named 'nowhere'" in done.stderr
@@ -158,7 +158,7 @@ def test_a_wrong_name_ends_the_run_before_anything_is_collected(tmp_path: Path) 
 # --- what a failure says ---------------------------------------------------------------------------------------------
 
 
-def test_a_failure_shows_the_rule_the_input_both_results_and_a_line_that_reproduces_it(tmp_path: Path) -> None:
+def test_a_failure_report_shows_the_rule_the_input_both_results_and_a_line_that_reproduces_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRONG)
     done = properties(tmp_path, "mine", "-q", "-k", "weigh_as_much")
 
@@ -178,7 +178,7 @@ def test_a_failure_shows_the_rule_the_input_both_results_and_a_line_that_reprodu
     assert shown.stdout.strip() == "1.6487212707001282"
 
 
-def test_an_exception_is_shown_with_the_implementations_own_frames(tmp_path: Path) -> None:
+def test_an_exception_is_shown_with_the_frames_of_the_implementation(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def perplexity(losses, *, tokens):\n    return {}['oops']\n")
     done = properties(tmp_path, "mine", "-q", "-k", "weigh_as_much")
 
@@ -188,7 +188,7 @@ def test_an_exception_is_shown_with_the_implementations_own_frames(tmp_path: Pat
     assert "hypothesis/core.py" not in done.stdout
 
 
-def test_an_implementation_that_is_not_deterministic_is_called_that() -> None:
+def test_run_check_reports_an_implementation_that_is_not_deterministic() -> None:
     names: dict[str, Any] = {}
     exec(RIGHT, names)
     calls: list[int] = []
@@ -204,7 +204,7 @@ def test_an_implementation_that_is_not_deterministic_is_called_that() -> None:
         run_check("X2", moody, max_examples=1)
 
 
-def test_a_result_of_another_form_fails_the_check_and_not_the_suite() -> None:
+def test_a_result_of_the_wrong_form_fails_the_check() -> None:
     formless = SimpleNamespace(
         align_labels=lambda labels, **options: None,
         pad_batch=lambda features, **options: {"input_ids": 7},
@@ -216,7 +216,7 @@ def test_a_result_of_another_form_fails_the_check_and_not_the_suite() -> None:
         run_check("P4", formless)
 
 
-def test_warnings_of_an_implementation_are_its_own_affair() -> None:
+def test_warnings_of_an_implementation_are_not_shown() -> None:
     source = RIGHT.replace("    mean =", "    import warnings; warnings.warn('old', DeprecationWarning)\n    mean =")
     names: dict[str, Any] = {}
     exec(source, names)
@@ -233,7 +233,7 @@ LOGGING = RIGHT.replace(
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Callable[..., str]:
-    """What an implementation is given in one run."""
+    """Return a function that runs a check and returns the arguments that the implementation got."""
     (tmp_path / "mine.py").write_text(LOGGING)
 
     def run(*arguments: str, **environment: str) -> str:
@@ -244,23 +244,23 @@ def seen(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def test_every_run_sees_the_same_examples_whatever_ci_says(seen: Callable[..., str]) -> None:
+def test_every_run_draws_the_same_examples_with_and_without_ci(seen: Callable[..., str]) -> None:
     assert seen() == seen(CI="true")
 
 
-def test_a_seed_gives_other_examples_and_the_same_ones_again(seen: Callable[..., str]) -> None:
+def test_a_hypothesis_seed_draws_other_examples_and_repeats_them(seen: Callable[..., str]) -> None:
     first = seen("--hypothesis-seed=11")
 
     assert seen("--hypothesis-seed=11") == first
     assert seen() != first
 
 
-def test_a_profile_decides_how_many_examples_there_are(seen: Callable[..., str]) -> None:
+def test_the_profile_determines_the_number_of_examples(seen: Callable[..., str]) -> None:
     assert seen().count("\n") == plugin.EXAMPLES["quick"]
     assert seen("--hypothesis-profile=ci").count("\n") == plugin.EXAMPLES["ci"]
 
 
-def test_run_check_repeats_itself_with_a_seed() -> None:
+def test_run_check_draws_the_same_examples_with_the_same_seed() -> None:
     def inputs(seed: int) -> list[Any]:
         names: dict[str, Any] = {}
         exec(RIGHT, names)
@@ -281,7 +281,7 @@ def test_run_check_repeats_itself_with_a_seed() -> None:
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 
-def test_every_row_of_the_contract_is_checked_and_nothing_else() -> None:
+def test_the_checks_are_exactly_the_rows_of_the_contract() -> None:
     rows = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/contract.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert rows == list(ids())
@@ -292,7 +292,7 @@ def test_a_check_needs_stages_of_the_contract() -> None:
     assert {stage for found in all_checks() for stage in found.needs} == set(NAMES)
 
 
-def test_a_check_under_an_unknown_number_is_refused() -> None:
+def test_check_refuses_an_unknown_id() -> None:
     def test_nothing(implementation: Subject) -> None: ...
 
     with pytest.raises(ValueError, match="'Z1' is not the id of a check"):
@@ -303,7 +303,7 @@ def test_a_check_under_an_unknown_number_is_refused() -> None:
         run_check("A99", "touchstone.stages")
 
 
-def test_run_check_says_what_is_not_offered() -> None:
+def test_run_check_names_the_missing_stages() -> None:
     with pytest.raises(NotOffered, match="does not offer align_labels_batch"):
         run_check("A13", SimpleNamespace(align_labels=len))
 
@@ -324,28 +324,28 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_a_value_is_spelt_as_python_that_gives_it_back(value: Any) -> None:
+def test_spell_out_returns_python_source_of_the_value(value: Any) -> None:
     again = eval(spell_out(value), {"np": np, "Ragged": Ragged})
 
     assert plain(value) == plain(again)
 
 
 @pytest.mark.parametrize("value", VALUES[1:-2], ids=repr)
-def test_a_fresh_value_is_equal_and_shares_nothing(value: Any) -> None:
+def test_fresh_returns_an_equal_value_that_shares_no_memory(value: Any) -> None:
     copy = fresh(value)
 
     assert plain(value) == plain(copy)
     expect_nothing_shared(copy, arguments=value)
 
 
-def test_an_implementation_gets_a_one_shot_as_an_iterator() -> None:
+def test_an_implementation_gets_one_shot_as_an_iterator() -> None:
     given = fresh(OneShot([[1], [2]]))
 
     assert list(given) == [[1], [2]]
     assert list(given) == []
 
 
-def test_a_difference_is_located() -> None:
+def test_expect_locates_the_first_difference() -> None:
     with pytest.raises(Mismatch) as caught:
         expect({"a": [[1, 2], [3, 4]]}, {"a": [[1, 2], [3, 5]]})
 
@@ -364,7 +364,7 @@ PURITY: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 @pytest.mark.parametrize(("stage", "says"), PURITY.values(), ids=PURITY)
-def test_impurity_is_seen(stage: Callable[..., Any], says: str) -> None:
+def test_expect_pure_refuses_an_impure_stage(stage: Callable[..., Any], says: str) -> None:
     subject = Subject.of(SimpleNamespace(perplexity=stage))
 
     with pytest.raises(Mismatch) as caught:
@@ -372,7 +372,7 @@ def test_impurity_is_seen(stage: Callable[..., Any], says: str) -> None:
     assert says in f"{caught.value} {caught.value.where}"
 
 
-def test_a_pure_result_passes() -> None:
+def test_expect_pure_accepts_a_pure_stage() -> None:
     subject = Subject.of(SimpleNamespace(perplexity=lambda losses, *, tokens: {"a": [list(losses), list(losses)]}))
 
     expect_pure(subject, "perplexity", [1.0, 2.0], tokens=[1, 2])
@@ -381,19 +381,19 @@ def test_a_pure_result_passes() -> None:
 @pytest.mark.parametrize(
     ("count", "n", "probability"), [(0, 10_000, 0.0), (10_000, 10_000, 1.0), (1500, 10_000, 0.15), (0, 0, 0.5)]
 )
-def test_a_count_within_its_bounds_passes(count: int, n: int, probability: float) -> None:
+def test_expect_share_accepts_a_count_within_its_bounds(count: int, n: int, probability: float) -> None:
     expect_share(count, n=n, probability=probability, of="tokens")
 
 
 @pytest.mark.parametrize(
     ("count", "n", "probability"), [(1, 10_000, 0.0), (9_999, 10_000, 1.0), (1200, 10_000, 0.15), (1800, 10_000, 0.15)]
 )
-def test_a_count_outside_its_bounds_fails(count: int, n: int, probability: float) -> None:
+def test_expect_share_refuses_a_count_outside_its_bounds(count: int, n: int, probability: float) -> None:
     with pytest.raises(Mismatch, match="independent draws"):
         expect_share(count, n=n, probability=probability, of="tokens")
 
 
-def test_bounds_hold_on_the_draws_of_a_good_generator() -> None:
+def test_expect_share_accepts_the_draws_of_a_good_generator() -> None:
     """200 counts, each with a false alarm of 1e-14 by design: one failure would disprove the bounds."""
     generator = np.random.default_rng(2024)
     for probability in (0.001, 0.15, 0.5, 0.9):

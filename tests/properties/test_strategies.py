@@ -1,4 +1,4 @@
-"""The strategies give what they promise: everything they must (`always`), and each awkward case (`sometimes`)."""
+"""The strategies draw only valid cases (`always`) and reach each awkward case (`sometimes`)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from touchstone.properties.tokenizer_families import FAMILIES, encode, tokenizer
 T = TypeVar("T")
 
 QUIET = settings(max_examples=200, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-SEARCH = settings(QUIET, max_examples=1000, phases=[Phase.generate])  # there is no need for the smallest
+SEARCH = settings(QUIET, max_examples=1000, phases=[Phase.generate])  # without shrinking
 
 
 def always(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
@@ -58,7 +58,7 @@ def always(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
 
 
 def sometimes(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
-    """Raises `NoSuchExample` if 1000 examples have none for which it holds."""
+    """Require that it holds for one of 1000 examples; otherwise `find` raises `NoSuchExample`."""
     find(strategy, lambda value: bool(holds(value)), settings=SEARCH, random=Random(5))
 
 
@@ -94,7 +94,7 @@ def test_label_names_come_in_every_order_and_are_complete() -> None:
 
 
 @pytest.mark.parametrize("scheme", oracles.SCHEMES)
-def test_a_misspelt_name_is_no_tag_of_its_scheme(scheme: str) -> None:
+def test_a_misspelt_name_is_not_a_tag_of_its_scheme(scheme: str) -> None:
     tags = oracles.tags_of(["PER"], scheme=scheme)
 
     names = misspelt_names(tags, scheme=scheme)
@@ -106,7 +106,7 @@ def test_a_misspelt_name_is_no_tag_of_its_scheme(scheme: str) -> None:
 
 
 def is_well_formed(case: Alignment) -> bool:
-    """Ids in range, one run of neighbouring tokens a word, words in order."""
+    """Return True if ids are in range, words are in order and each is one run of tokens."""
     own = [word for word, ours in zip(case.word_ids, case.ours, strict=True) if ours]
     kinds = {kind for _, kind in map(oracles.split_tag, case.names) if kind}
     return (
@@ -150,7 +150,7 @@ def test_every_tokenizer_family_is_used(family: str) -> None:
     sometimes(alignments(), lambda case: case.origin.endswith(f"({family})"))
 
 
-def test_pairs_touch_are_apart_and_look_at_either_sequence() -> None:
+def test_pairs_are_adjacent_or_apart_and_label_either_sequence() -> None:
     def touches(case: Alignment) -> bool:
         ids = case.sequence_ids or []
         return any({a, b} == {0, 1} for a, b in pairwise(ids))
@@ -165,7 +165,7 @@ def test_predictions_fit_their_case() -> None:
     sometimes(predictions(), lambda pair: oracles.IGNORED in pair[1])
 
 
-def test_a_batch_of_alignments_shares_what_a_twin_shares() -> None:
+def test_a_batch_of_alignments_shares_the_arguments_of_the_batched_version() -> None:
     always(
         alignment_batches(),
         lambda cases: len({(tuple(c.names), c.scheme, c.strategy, c.sequence_ids is None) for c in cases}) <= 1,
@@ -213,7 +213,7 @@ def test_some_tokenizer_drops_a_word_and_some_splits_words() -> None:
 # --- chunking --------------------------------------------------------------------------------------------------------
 
 
-def test_documents_are_congruent_and_their_cells_tell_where_they_are_from() -> None:
+def test_documents_have_columns_of_equal_lengths_and_unique_cells() -> None:
     always(documents(), lambda case: all([len(d) for d in column] == case.lengths for column in case.columns.values()))
     always(documents(words=False), lambda case: _cells(case) == len(set(_all_cells(case))))
     always(documents(words=False), lambda case: not set(_all_cells(case)) & set(PAD.values()))
@@ -259,7 +259,7 @@ def test_spread_documents_are_the_same_documents() -> None:
 # --- masking ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_vocabulary_has_no_id_in_common_with_the_tokens() -> None:
+def test_the_vocabulary_and_the_tokens_are_disjoint() -> None:
     always(maskings(), lambda case: not set(case.input_ids) & set(VOCABULARY))
 
 
@@ -296,7 +296,7 @@ def _comes_again(case: Masking) -> bool:
     return len(ids) > len(set(ids))
 
 
-def test_draws_to_compare_are_different_and_often_of_the_same_sum() -> None:
+def test_draws_to_compare_differ_and_often_have_the_same_sum() -> None:
     always(neighbouring_draws(), lambda pair: sum(a != b for a, b in zip(*pair, strict=True)) == 1)
     always(confusable_draws(), lambda pair: pair[0] != pair[1])
     sometimes(confusable_draws(), lambda pair: sum(pair[0]) == sum(pair[1]))
@@ -304,7 +304,7 @@ def test_draws_to_compare_are_different_and_often_of_the_same_sum() -> None:
     sometimes(confusable_draws(), lambda pair: pair[0][1:] == (1, 0) and pair[1][1:] == (0, 1000))
 
 
-def test_a_batch_to_mask_shares_what_a_twin_shares() -> None:
+def test_a_masking_batch_shares_the_arguments_of_the_batched_version() -> None:
     always(masking_batches(), lambda cases: len({repr(case.shared) for case in cases}) <= 1)
     always(masking_batches(), lambda cases: len({case.word_ids is None for case in cases}) <= 1)
     sometimes(masking_batches(), lambda cases: len({case.example for case in cases}) > 2)
@@ -313,7 +313,7 @@ def test_a_batch_to_mask_shares_what_a_twin_shares() -> None:
 # --- collation -------------------------------------------------------------------------------------------------------
 
 
-def test_features_without_a_mask_are_not_padded_already() -> None:
+def test_features_without_a_mask_do_not_end_with_padding() -> None:
     def is_open(case: Batch) -> bool:
         edge = -1 if case.side == "right" else 0
         return all(not f["input_ids"] or f["input_ids"][edge] != case.pad_id for f in case.features)
@@ -322,7 +322,7 @@ def test_features_without_a_mask_are_not_padded_already() -> None:
     sometimes(batches(mask=True), lambda case: not is_open(case))
 
 
-def test_columns_of_a_feature_are_of_one_length() -> None:
+def test_columns_of_a_feature_have_one_length() -> None:
     always(
         batches(),
         lambda case: all(len({len(v) for v in f.values() if isinstance(v, list)}) == 1 for f in case.features),
@@ -347,7 +347,7 @@ def test_batches_have_every_awkward_trait(side: str, trait: Callable[[Batch], ob
     sometimes(batches(scalars=True), lambda case: case.side == side and trait(case))
 
 
-def test_alike_batches_are_alike() -> None:
+def test_alike_batches_have_equal_rows() -> None:
     always(alike_batches(), lambda case: len({repr(list(feature.values())) for feature in case.features}) == 1)
 
 
@@ -384,7 +384,7 @@ def test_sentences_are_well_formed() -> None:
         pytest.param(lambda gold, guess: len({entity.type for _, entity in gold}) > 1, id="several types"),
     ],
 )
-def test_scores_are_neither_all_right_nor_all_wrong(
+def test_scored_sentences_are_partly_right(
     scheme: str, mode: str, trait: Callable[[set[Any], set[Any]], object]
 ) -> None:
     sometimes(
@@ -393,14 +393,14 @@ def test_scores_are_neither_all_right_nor_all_wrong(
     )
 
 
-def test_the_two_readings_differ_somewhere() -> None:
+def test_strict_and_lenient_entities_differ_in_some_case() -> None:
     sometimes(
         scored_sentences(mode="strict"),
         lambda case: case.entities("references") != case.with_(mode="lenient").entities("references"),
     )
 
 
-# --- the rules themselves --------------------------------------------------------------------------------------------
+# --- oracles ---------------------------------------------------------------------------------------------------------
 
 CONLLEVAL = [  # tags, and the entities that conlleval.pl (and seqeval by default) reads
     ("B-X I-X O B-X", [("X", 0, 1), ("X", 3, 3)]),
@@ -436,7 +436,7 @@ def test_strict_entities_are_the_well_formed_ones(scheme: str, tags: str, expect
     assert oracles.strict_entities(tags.split(), scheme=scheme) == set(expected)
 
 
-def test_entities_agree_with_seqeval_where_it_knows_the_scheme() -> None:
+def test_entities_agree_with_seqeval_in_its_schemes() -> None:
     import seqeval.scheme
     from seqeval.metrics.sequence_labeling import get_entities
 
