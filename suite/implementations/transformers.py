@@ -1,31 +1,30 @@
-"""What the installed transformers offers of the contract, as its users call it.
+"""An adapter that offers what the installed transformers implements of the contract.
 
     pytest suite/properties --implementation touchstone.suite.implementations.transformers
 
-Only the way of passing arguments is adapted, never a result, so a check that fails here shows where transformers (or
-seqeval, as transformers' run_ner example calls it) does something else than docs/contract.md says. Alignment and
-chunking are in transformers' example scripts but not in the package, and are not offered.
+It adapts how arguments are passed and never changes a result, so a failing check shows where transformers (or seqeval,
+as transformers' example run_ner calls it) differs from docs/contract.md. Alignment and chunking are in transformers'
+example scripts but not in the package, so they are not offered.
 
-Where the collators cannot be told something that the contract can say, they are given the case that suits them best:
+If a collator lacks an argument of the contract, it gets the closest case that it supports:
 
-* `pad_batch`: only the columns that a model or the collator takes are handed over, as `Trainer` does by default with
+* `pad_batch`: passes only the columns that a model or the collator takes, as `Trainer` does by default with
   `remove_unused_columns` (the collator raises on `word_ids`, and on a number called `label`).
-* `mask_tokens`: the collator takes one seed and then draws on and on, as in a `Trainer`; it knows neither epoch nor
-  example. Random tokens come from all ids of the tokenizer, which is as large as the largest id it has to know.
-* `mask_tokens` with `word_ids`: the collator reads words off character offsets, so a text is made up in which a blank
-  stands between words. (Where none does, as in Chinese, in `state-of-the-art`, or in the offsets of tokenizers that
-  count the blank in, the collator takes all of it for one word. The checks cannot show that: word ids do not tell it.)
-* `causal_labels`: the collator tells padding by its id. It is told the id that stands where the mask is 0, as the
-  course does (`tokenizer.pad_token = tokenizer.eos_token`), and one that stands nowhere if nothing is padded.
-* `pad_seq2seq`: the collator takes one length and one side, for source and target alike, so that `label_length` and
-  `label_side` are not passed on. `decoder_attention_mask` is not handed over: the collator pads the labels and what
-  the tokenizer knows, and raises on it.
-* `shift_right` is not public, but it is what a model does with labels: Marian's function (BART's and T5's do the same)
-  where there is a `start_id`, mBART's where there is none.
-* `pack`: the collator takes ids and labels (where there are none, it makes some of the ids, which are left out), and
-  does not pad. Its one packed row of (1, T) is taken as (T,), and `cu_seq_lens_q` for `offsets`.
-* Nothing at all, a sequence of no tokens or sentences of no labels, is answered here: the collator for whole words
-  raises an IndexError on it and seqeval a ZeroDivisionError, and hardly a check would have more to say.
+* `mask_tokens`: the collator takes one seed and then keeps drawing, as in a `Trainer`. It has neither epoch nor
+  example. Random tokens come from all ids of the tokenizer, which has as many ids as the largest one requires.
+* `mask_tokens` with `word_ids`: the collator derives words from character offsets, so the adapter makes up a text with
+  a blank between words. (Without blanks, as in Chinese, in `state-of-the-art`, or in the offsets of tokenizers that
+  include the blank, the collator treats all of it as one word. Word ids cannot express this, so no check shows it.)
+* `causal_labels`: the collator recognises padding by its id. It gets the id found where the mask is 0, as in the
+  course (`tokenizer.pad_token = tokenizer.eos_token`), or an unused id if nothing is padded.
+* `pad_seq2seq`: the collator has one length and one side for source and target, so `label_length` and `label_side` are
+  not passed. `decoder_attention_mask` is not passed either, because the collator raises on it.
+* `shift_right` is not public, but it is what a model does with labels: Marian's function (BART and T5 do the same) with
+  a `start_id`, mBART's without one.
+* `pack`: the collator takes ids and labels (if there are no labels it derives them from the ids; the adapter removes
+  these), and does not pad. Its one packed row of (1, T) is returned as (T,), and `cu_seq_lens_q` as `offsets`.
+* The adapter itself answers empty input (a sequence without tokens, sentences without labels): the collator for whole
+  words raises an IndexError on it and seqeval a ZeroDivisionError, which would hide all other results.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ __all__ = ["causal_labels", "mask_tokens", "pack", "pad_batch", "pad_seq2seq", "
 
 @lru_cache(maxsize=256)
 def tokenizer_of(size: int, *, pad_id: int, mask_id: int | None = None, side: str = "right") -> PreTrainedTokenizerFast:
-    """A tokenizer that knows `size` ids, among them these two."""
+    """Return a tokenizer with `size` ids, which include these two."""
     model = WordLevel({f"token-{id}": id for id in range(size)}, unk_token=None)
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer(model),
@@ -74,7 +73,7 @@ def pad_batch(
     multiple_of: int | None = None,
     length: int | None = None,
 ) -> Mapping[str, Any]:
-    """`DataCollatorForTokenClassification`, as in the course's token classification."""
+    """Call `DataCollatorForTokenClassification`, as the course does for token classification."""
     collator = DataCollatorForTokenClassification(
         tokenizer_of(pad_id + 1, pad_id=pad_id, side=side),
         padding=True if length is None else "max_length",
@@ -86,12 +85,12 @@ def pad_batch(
 
 
 def integers(values: Sequence[int]) -> list[int]:
-    """As a list of Python's integers, which is what the tokenizers pad."""
+    """Return a list of Python integers, which the tokenizers can pad."""
     return [int(value) for value in values]
 
 
 COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels")
-"""What a token classifier's `forward` takes, and what the tokenizer that pads knows besides."""
+"""The columns that the `forward` of a token classifier takes or that the tokenizer pads."""
 
 
 def mask_tokens(
@@ -107,14 +106,16 @@ def mask_tokens(
     epoch: int,
     example: int,
 ) -> tuple[Sequence[int], Sequence[int]]:
-    """`DataCollatorForLanguageModeling`, with `word_ids` in its mode for whole words.
+    """Call `DataCollatorForLanguageModeling`, in its whole-word mode if there are `word_ids`.
 
     Raises:
-        ValueError: what the collator has no argument for: shares that do not sum to 1, an empty vocabulary.
+        ValueError: the collator cannot express it: shares that do not sum to 1, or an empty vocabulary.
     """
-    mask, random, unchanged = replacement  # the collator takes two, and the third is what is left
+    mask, random, unchanged = replacement  # the collator takes two; the third is the rest
     if abs(mask + random + unchanged - 1) > 1e-9 or len(vocabulary) == 0:
-        raise ValueError(f"no such collator: replacement {replacement}, {len(vocabulary)} ids in the vocabulary")
+        raise ValueError(
+            f"the collator cannot express replacement {replacement} with {len(vocabulary)} ids in the vocabulary"
+        )
     size = 1 + max(mask_id, *vocabulary, *input_ids)
     collator = collator_of(int(size), mask_id, rate, mask, random, word_ids is not None, seed)
     if len(input_ids) == len(special) == 0 and not word_ids:
@@ -134,7 +135,7 @@ def mask_tokens(
 def collator_of(
     size: int, mask_id: int, rate: float, mask: float, random: float, whole_words: bool, seed: int
 ) -> DataCollatorForLanguageModeling:
-    """One collator for all calls with the same settings, as a `Trainer` keeps one for all batches."""
+    """Return the collator of these settings. All calls share it, as all batches of a `Trainer` do."""
     return DataCollatorForLanguageModeling(
         tokenizer_of(size, pad_id=0, mask_id=mask_id),
         whole_word_mask=whole_words,
@@ -146,7 +147,7 @@ def collator_of(
 
 
 def offsets_of(word_ids: Sequence[int | None]) -> list[tuple[int, int]]:
-    """Characters of each token in a text where each token is one character, and a blank stands between words.
+    """Return the characters of each token in a text with one character per token and a blank between words.
 
     Tokens without a word have the empty offset (0, 0) that tokenizers give to special tokens.
     """
@@ -173,7 +174,7 @@ def pad_seq2seq(
     label_length: int | None = None,
     label_side: str = "right",
 ) -> Mapping[str, Any]:
-    """`DataCollatorForSeq2Seq`, as in the course's translation and summarization."""
+    """Call `DataCollatorForSeq2Seq`, as the course does for translation and summarization."""
     collator = DataCollatorForSeq2Seq(
         tokenizer_of(pad_id + 1, pad_id=pad_id, side=side),
         padding=True if length is None else "max_length",
@@ -185,7 +186,7 @@ def pad_seq2seq(
 
 
 def shift_right(labels: Sequence[Sequence[int]], *, pad_id: int, start_id: int | None = None) -> Any:
-    """What `prepare_decoder_input_ids_from_labels` calls, in Marian and in mBART."""
+    """Call the function behind `prepare_decoder_input_ids_from_labels` of Marian or mBART."""
     rows = torch.tensor(np.asarray(labels))
     if start_id is None:
         return modeling_mbart.shift_tokens_right(rows, pad_id)
@@ -195,14 +196,16 @@ def shift_right(labels: Sequence[Sequence[int]], *, pad_id: int, start_id: int |
 def causal_labels(
     input_ids: Sequence[Sequence[int]], *, attention_mask: Sequence[Sequence[int]]
 ) -> Sequence[Sequence[int]]:
-    """`DataCollatorForLanguageModeling` with `mlm=False`, as in the course's causal language modelling.
+    """Call `DataCollatorForLanguageModeling` with `mlm=False`, as the course does for causal language modelling.
 
     Raises:
-        ValueError: a mask that a tokenizer does not give: of another shape, or of other values than 0 and 1.
+        ValueError: a mask of another shape, or with values other than 0 and 1.
     """
     ids, mask = np.asarray(input_ids, dtype=np.int64), np.asarray(attention_mask, dtype=np.int64)
     if ids.shape != mask.shape or not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"no such batch: shapes {ids.shape} and {mask.shape}, mask values {np.unique(mask).tolist()}")
+        raise ValueError(
+            f"a mask of shape {mask.shape} with values {np.unique(mask).tolist()} for ids of shape {ids.shape}"
+        )
     padding = ids[mask == 0]
     pad_id = int(padding[0]) if padding.size else int(ids.max(initial=0)) + 1
     collator = DataCollatorForLanguageModeling(tokenizer_of(pad_id + 1, pad_id=pad_id), mlm=False)
@@ -216,7 +219,7 @@ def causal_labels(
 def pack(
     features: Sequence[Mapping[str, Any]], *, pad_id: int, first_position: int = 0, multiple_of: int | None = None
 ) -> Mapping[str, Any]:
-    """`DataCollatorWithFlattening`; neither `pad_id` nor `multiple_of` is passed on."""
+    """Call `DataCollatorWithFlattening`, without `pad_id` and `multiple_of`."""
     collator = DataCollatorWithFlattening(  # type: ignore[no-untyped-call]
         return_tensors="np", return_flash_attn_kwargs=True, position_ids_start=first_position
     )
@@ -236,7 +239,7 @@ def score_entities(
     scheme: str = "IOB2",
     mode: str = "strict",
 ) -> dict[str, Any]:
-    """`evaluate`'s seqeval metric, computed as run_ner and the course do: neither scheme nor mode is passed on."""
+    """Compute `evaluate`'s seqeval metric as run_ner and the course do, without scheme and mode."""
     pairs = [
         [(guess, gold) for guess, gold in zip(row, golds, strict=False) if gold != -100]
         for row, golds in zip(predictions, references, strict=False)
@@ -260,6 +263,7 @@ SIGNATURE = f"seqeval|version:{version('seqeval')}"
 
 
 def contract_keys(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the scores of a seqeval report to those of the contract."""
     return {
         "precision": scores["precision"],
         "recall": scores["recall"],

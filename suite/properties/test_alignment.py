@@ -1,28 +1,27 @@
-"""Checks A1-A13 of docs/contract.md: `align_labels` and its batched twin."""
+"""Checks A1-A13 of docs/contract.md: `align_labels` and its batched version."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from touchstone.properties import rules
+from touchstone.properties import oracles
 from touchstone.properties.check import check
 from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.oracles import IGNORED
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.rules import IGNORED
 from touchstone.properties.strategies.alignment import (
     Alignment,
-    alignment,
     alignment_batches,
     alignments,
-    misspelt_alignment,
+    misspelt_alignments,
     pair_alignments,
     sentences_and_pairs,
     shared_arguments,
 )
-from touchstone.properties.strategies.choices import Choices, drawn
-from touchstone.properties.strategies.text import TREACHEROUS_TYPES, TYPES, label_names
+from touchstone.properties.strategies.tags import TREACHEROUS_TYPES, TYPES, label_names, schemes
 from touchstone.properties.subject import Subject
 from touchstone.stages.ragged import Ragged
 
@@ -33,7 +32,7 @@ def align(implementation: Subject, case: Alignment) -> Any:
 
 
 def expected_where_labelled(case: Alignment) -> list[int]:
-    """-100 where nothing may stand, else the word's label (not yet re-spelt)."""
+    """Return -100 where there must be no label, otherwise the label of the word (not yet re-spelt)."""
     firsts = {first for first, _ in case.spans.values()}
     return [
         case.labels[word] if ours and word is not None and (case.strategy == "all" or position in firsts) else IGNORED
@@ -42,13 +41,13 @@ def expected_where_labelled(case: Alignment) -> list[int]:
 
 
 @check("A1", needs="align_labels", case=alignments())
-def test_there_is_one_label_for_each_token(implementation: Subject, case: Alignment) -> None:
+def test_align_labels_must_return_one_label_per_token(implementation: Subject, case: Alignment) -> None:
     came = align(implementation, case)
     expect_that(len(came) == len(case.word_ids), expected=f"{len(case.word_ids)} labels", came=came)
 
 
 @check("A2", needs="align_labels", case=sentences_and_pairs())
-def test_labels_are_ignored_exactly_at_special_tokens_other_sequences_and_unlabelled_continuations(
+def test_labels_must_be_ignored_exactly_at_special_tokens_other_sequences_and_unlabelled_continuations(
     implementation: Subject, case: Alignment
 ) -> None:
     came = align(implementation, case)
@@ -61,11 +60,11 @@ def test_labels_are_ignored_exactly_at_special_tokens_other_sequences_and_unlabe
 
 
 @check("A3", needs="align_labels", case=alignments())
-def test_the_first_token_of_a_word_carries_its_label(implementation: Subject, case: Alignment) -> None:
+def test_the_first_token_of_a_word_must_have_its_label(implementation: Subject, case: Alignment) -> None:
     came = align(implementation, case)
     for word, (first, last) in case.spans.items():
         n_tokens = 1 if case.strategy == "first" else last - first + 1
-        tag = rules.respell(case.tags[word], n_tokens, scheme=case.scheme)[0]
+        tag = oracles.respell(case.tags[word], n_tokens, scheme=case.scheme)[0]
         expect_that(
             came[first] == case.names.index(tag),
             expected=f"{case.names.index(tag)} ({tag}) at position {first}, the first of {last - first + 1} tokens of "
@@ -75,14 +74,14 @@ def test_the_first_token_of_a_word_carries_its_label(implementation: Subject, ca
 
 
 @check("A4", needs="align_labels", case=alignments())
-def test_no_continuation_token_opens_an_entity(implementation: Subject, case: Alignment) -> None:
+def test_a_continuation_token_must_not_open_an_entity(implementation: Subject, case: Alignment) -> None:
     came = align(implementation, case)
     for word, (first, last) in case.spans.items():
         for position in range(first + 1, last + 1):
             tag = case.named(came)[position]
             expect_that(
                 tag[0] not in "BSU",
-                expected=f"no tag that opens an entity at position {position}, which continues word {word} "
+                expected=f"a tag that does not open an entity at position {position}, which continues word {word} "
                 f"({case.tags[word]})",
                 came=came,
                 where=f"as tags: {' '.join(case.named(came))}",
@@ -90,7 +89,7 @@ def test_no_continuation_token_opens_an_entity(implementation: Subject, case: Al
 
 
 @check("A5", needs="align_labels merge_labels", case=alignments())
-def test_entities_survive_the_way_to_tokens_and_back(implementation: Subject, case: Alignment) -> None:
+def test_entities_must_survive_from_words_to_tokens_and_back(implementation: Subject, case: Alignment) -> None:
     tokens = align(implementation, case)
     came = implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging)
     outside = case.names.index("O")
@@ -98,14 +97,15 @@ def test_entities_survive_the_way_to_tokens_and_back(implementation: Subject, ca
     expect(expected, came)
 
 
-def with_other_ids(choose: Choices) -> tuple[Alignment, list[int]]:
-    """A case, and the new id of each label."""
-    case = alignment(choose)
-    return case, choose.shuffled(range(len(case.names)))
+@st.composite
+def permuted_ids(draw: DrawFn) -> tuple[Alignment, list[int]]:
+    """A case, and a new id for each label."""
+    case = draw(alignments())
+    return case, draw(st.permutations(range(len(case.names))))
 
 
-@check("A6", needs="align_labels", pair=drawn(with_other_ids))
-def test_permuting_label_ids_commutes_with_alignment(
+@check("A6", needs="align_labels", pair=permuted_ids())
+def test_permuting_label_ids_must_permute_the_aligned_labels(
     implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
     case, permutation = pair
@@ -118,34 +118,40 @@ def test_permuting_label_ids_commutes_with_alignment(
 
 
 @check("A7", needs="align_labels", case=alignments(valid=True, complete=True, strategy="all"))
-def test_token_labels_are_valid_in_their_scheme_if_the_words_were(implementation: Subject, case: Alignment) -> None:
+def test_token_labels_must_be_valid_in_their_scheme_if_the_word_labels_are(
+    implementation: Subject, case: Alignment
+) -> None:
     came = align(implementation, case)
     tags = [tag for tag in case.named(came) if tag != "-"]
     expect_that(
-        rules.is_valid(tags, scheme=case.scheme),
+        oracles.is_valid(tags, scheme=case.scheme),
         expected=f"a sequence that {case.scheme} allows, as {' '.join(case.tags)} is",
         came=" ".join(tags),
     )
 
 
 @check("A8", needs="align_labels", case=alignments(), share=st.integers(0, 100))
-def test_cutting_tokens_off_the_end_leaves_a_prefix(implementation: Subject, case: Alignment, share: int) -> None:
+def test_truncating_tokens_must_leave_a_prefix_of_the_labels(
+    implementation: Subject, case: Alignment, share: int
+) -> None:
     cut = len(case.word_ids) * share // 100
     whole = align(implementation, case)
     sequence_ids = case.sequence_ids and case.sequence_ids[:cut]
     came = align(implementation, case.with_(word_ids=case.word_ids[:cut], sequence_ids=sequence_ids))
     same = cut
-    if case.strategy == "all" and case.scheme != "IOB2":  # a cut word may end anew: compare up to it
+    if case.strategy == "all" and case.scheme != "IOB2":  # a truncated word may get another end: compare up to it
         same = min([cut, *(first for first, last in case.spans.values() if first < cut <= last)])
     expect_that(
         came[:same] == whole[:same] and len(came) == cut,
-        expected=f"{cut} labels that start with {whole[:same]}",
+        expected=f"{cut} labels that begin with {whole[:same]}",
         came=came,
     )
 
 
 @check("A9", needs="align_labels", case=pair_alignments())
-def test_tokens_of_the_other_sequence_change_nothing_and_get_no_label(implementation: Subject, case: Alignment) -> None:
+def test_tokens_of_the_other_sequence_must_get_no_label_and_change_no_other_label(
+    implementation: Subject, case: Alignment
+) -> None:
     alone = [word if ours else None for word, ours in zip(case.word_ids, case.ours, strict=True)]
     expected = align(implementation, case.with_(word_ids=alone, sequence_ids=None, sequence=0))
     came = align(implementation, case)
@@ -154,16 +160,17 @@ def test_tokens_of_the_other_sequence_change_nothing_and_get_no_label(implementa
     expect_that(all(came[position] == IGNORED for position in others), expected=f"-100 at each of {others}", came=came)
 
 
-def under_two_names(choose: Choices) -> tuple[Alignment, list[str]]:
+@st.composite
+def treacherous_types(draw: DrawFn) -> tuple[Alignment, list[str]]:
     """A case with treacherous types, and the same label names with plain types."""
-    case = alignment(choose, strategy="all", among=TREACHEROUS_TYPES)
+    case = draw(alignments(strategy="all", among=TREACHEROUS_TYPES))
     plain = {kind: f"T{number}" for number, kind in enumerate(TREACHEROUS_TYPES)}
-    pairs = [rules.split_tag(name) for name in case.names]
+    pairs = [oracles.split_tag(name) for name in case.names]
     return case, [prefix if not kind else f"{prefix}-{plain[kind]}" for prefix, kind in pairs]
 
 
-@check("A10", needs="align_labels", pair=drawn(under_two_names))
-def test_only_the_prefix_is_rewritten_whatever_the_type_is_called(
+@check("A10", needs="align_labels", pair=treacherous_types())
+def test_only_the_prefix_of_a_tag_must_be_rewritten_for_any_name_of_the_type(
     implementation: Subject, pair: tuple[Alignment, list[str]]
 ) -> None:
     case, plain_names = pair
@@ -171,8 +178,8 @@ def test_only_the_prefix_is_rewritten_whatever_the_type_is_called(
     expect(expected, align(implementation, case))
 
 
-@check("A10", needs="align_labels merge_labels", pair=drawn(under_two_names))
-def test_merging_looks_at_the_prefix_only_whatever_the_type_is_called(
+@check("A10", needs="align_labels merge_labels", pair=treacherous_types())
+def test_merging_must_depend_only_on_the_prefix_for_any_name_of_the_type(
     implementation: Subject, pair: tuple[Alignment, list[str]]
 ) -> None:
     case, plain_names = pair
@@ -183,7 +190,9 @@ def test_merging_looks_at_the_prefix_only_whatever_the_type_is_called(
 
 
 @check("A11", needs="align_labels", case=alignments(min_words=1), data=st.data())
-def test_a_label_id_outside_the_names_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
+def test_align_labels_must_refuse_a_label_id_outside_the_names(
+    implementation: Subject, case: Alignment, data: Any
+) -> None:
     word = data.draw(st.integers(0, len(case.labels) - 1))
     bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
     labels = [*case.labels[:word], bad, *case.labels[word + 1 :]]
@@ -191,31 +200,37 @@ def test_a_label_id_outside_the_names_is_refused(implementation: Subject, case: 
 
 
 @check("A11", needs="align_labels", case=alignments(), data=st.data())
-def test_a_word_id_outside_the_labels_is_refused(implementation: Subject, case: Alignment, data: Any) -> None:
+def test_align_labels_must_refuse_a_word_id_outside_the_labels(
+    implementation: Subject, case: Alignment, data: Any
+) -> None:
     token = data.draw(st.integers(0, len(case.word_ids)))
     bad = data.draw(st.sampled_from([-1, len(case.labels), len(case.labels) + 7]))
     case = case.with_(word_ids=[*case.word_ids[:token], bad, *case.word_ids[token:]])
     implementation.expect_refusal("align_labels", case.labels, mentions=(token, bad), **case.arguments)
 
 
-@check("A11", needs="align_labels", pair=drawn(misspelt_alignment))
-def test_a_name_that_is_no_tag_of_the_scheme_is_refused(implementation: Subject, pair: tuple[Alignment, int]) -> None:
+@check("A11", needs="align_labels", pair=misspelt_alignments())
+def test_align_labels_must_refuse_a_name_that_is_not_a_tag_of_the_scheme(
+    implementation: Subject, pair: tuple[Alignment, int]
+) -> None:
     case, index = pair
     implementation.expect_refusal("align_labels", case.labels, mentions=(index, case.names[index]), **case.arguments)
 
 
-def unspeakable(choose: Choices) -> tuple[str, list[str], str, list[str]]:
-    """A scheme, names that lack a tag, the tag of a word that needs it, and the tags its tokens should get."""
-    scheme, kind, n_tokens = choose.of(list(rules.SCHEMES)), choose.of(TYPES), choose.between(2, 4)
-    names = label_names(choose, [kind], scheme=scheme)
-    tag = choose.of([name for name in rules.tags_of([kind], scheme=scheme)[1:] if not name.startswith("I-")])
-    tokens = rules.respell(tag, n_tokens, scheme=scheme)
-    absent = choose.of(sorted(set(tokens) - {tag}))
+@st.composite
+def unnamed_tags(draw: DrawFn) -> tuple[str, list[str], str, list[str]]:
+    """A scheme, names that lack one tag, the tag of a word whose tokens need it, and the tags of these tokens."""
+    scheme, kind, n_tokens = draw(schemes), draw(st.sampled_from(TYPES)), draw(st.integers(2, 4))
+    names = draw(label_names([kind], scheme=scheme))
+    tags = oracles.tags_of([kind], scheme=scheme)[1:]
+    tag = draw(st.sampled_from([name for name in tags if not name.startswith("I-")]))
+    tokens = oracles.respell(tag, n_tokens, scheme=scheme)
+    absent = draw(st.sampled_from(sorted(set(tokens) - {tag})))
     return scheme, [name for name in names if name != absent], tag, tokens
 
 
-@check("A11", needs="align_labels", word=drawn(unspeakable))
-def test_a_respelt_tag_without_a_name_is_refused(
+@check("A11", needs="align_labels", word=unnamed_tags())
+def test_align_labels_must_refuse_a_respelt_tag_without_a_name(
     implementation: Subject, word: tuple[str, list[str], str, list[str]]
 ) -> None:
     scheme, names, tag, tokens = word
@@ -225,7 +240,7 @@ def test_a_respelt_tag_without_a_name_is_refused(
 
 
 @check("A11", needs="align_labels", case=pair_alignments(), extra=st.booleans())
-def test_word_ids_and_sequence_ids_of_different_lengths_are_refused(
+def test_align_labels_must_refuse_word_ids_and_sequence_ids_of_different_lengths(
     implementation: Subject, case: Alignment, extra: bool
 ) -> None:
     assert case.sequence_ids is not None
@@ -235,27 +250,27 @@ def test_word_ids_and_sequence_ids_of_different_lengths_are_refused(
 
 
 @check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["ALL", "last", "", "none"]))
-def test_an_unknown_strategy_is_refused(implementation: Subject, case: Alignment, bad: str) -> None:
+def test_align_labels_must_refuse_an_unknown_strategy(implementation: Subject, case: Alignment, bad: str) -> None:
     implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"strategy": bad})
 
 
 @check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO", ""]))
-def test_an_unknown_scheme_is_refused(implementation: Subject, case: Alignment, bad: str) -> None:
+def test_align_labels_must_refuse_an_unknown_scheme(implementation: Subject, case: Alignment, bad: str) -> None:
     implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"scheme": bad})
 
 
 @check("A12", needs="align_labels", case=sentences_and_pairs())
-def test_alignment_is_pure(implementation: Subject, case: Alignment) -> None:
+def test_align_labels_must_be_pure(implementation: Subject, case: Alignment) -> None:
     expect_pure(implementation, "align_labels", case.labels, **case.arguments)
 
 
 @check("A12", needs="align_labels", case=sentences_and_pairs())
-def test_alignment_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Alignment) -> None:
+def test_align_labels_must_accept_tuples_and_arrays(implementation: Subject, case: Alignment) -> None:
     expect_same_for_tuples_and_arrays(implementation, "align_labels", case.labels, **case.arguments)
 
 
 @check("A13", needs="align_labels align_labels_batch", cases=alignment_batches())
-def test_batched_alignment_equals_plain_alignment(implementation: Subject, cases: list[Alignment]) -> None:
+def test_align_labels_batch_must_equal_align_labels(implementation: Subject, cases: list[Alignment]) -> None:
     expected = [align(implementation, case) for case in cases]
     if not cases:
         empty = Ragged.from_lists([])
@@ -268,7 +283,7 @@ def test_batched_alignment_equals_plain_alignment(implementation: Subject, cases
 
 
 @check("A13", needs="align_labels_batch", cases=alignment_batches(min_size=1), data=st.data())
-def test_batched_alignment_refuses_what_plain_alignment_refuses(
+def test_align_labels_batch_must_refuse_what_align_labels_refuses(
     implementation: Subject, cases: list[Alignment], data: Any
 ) -> None:
     row = data.draw(st.integers(0, len(cases) - 1))

@@ -1,4 +1,4 @@
-"""Checks W10-W13 of docs/contract.md: `answer_positions` and its batched twin."""
+"""Checks W10-W13 of docs/contract.md: `answer_positions` and its batched version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def positions(implementation: Subject, case: Answered) -> tuple[int, int]:
 
 
 @check("W10", needs="answer_positions", case=answered_windows(least=1, most=1))
-def test_a_labelled_span_is_the_answer_or_null(implementation: Subject, case: Answered) -> None:
+def test_a_labelled_span_must_be_the_answer_or_null(implementation: Subject, case: Answered) -> None:
     came = positions(implementation, case)
     ((start, end),) = case.answers
     expected = labelled_span(case.offsets, case.answers) or (case.cls, case.cls)
@@ -42,7 +42,7 @@ def test_a_labelled_span_is_the_answer_or_null(implementation: Subject, case: An
 
 
 @check("W11", needs="answer_positions", case=answered_windows(), left=st.integers(0, 3))
-def test_no_answer_is_cls_wherever_it_stands(implementation: Subject, case: Answered, left: int) -> None:
+def test_no_answer_must_be_labelled_as_cls_at_any_place(implementation: Subject, case: Answered, left: int) -> None:
     padded = case.with_(offsets=[*[None] * left, *case.offsets], cls=case.cls + left)
     none = padded.with_(answers=[])
     expect((padded.cls, padded.cls), positions(implementation, none))
@@ -55,13 +55,15 @@ def test_no_answer_is_cls_wherever_it_stands(implementation: Subject, case: Answ
 
 
 @check("W12", needs="answer_positions", case=answered_windows(least=0, most=3))
-def test_the_first_answer_that_is_in_the_window_is_taken(implementation: Subject, case: Answered) -> None:
+def test_the_first_answer_in_the_window_must_be_labelled(implementation: Subject, case: Answered) -> None:
     expected = labelled_span(case.offsets, case.answers) or (case.cls, case.cls)
     expect(expected, positions(implementation, case))
 
 
 @check("W12", needs="answer_positions", case=answered_windows(least=1, most=1), data=st.data())
-def test_an_answer_within_one_token_is_that_token(implementation: Subject, case: Answered, data: Any) -> None:
+def test_an_answer_inside_one_token_must_be_labelled_as_that_token(
+    implementation: Subject, case: Answered, data: Any
+) -> None:
     real = [pair for pair in case.offsets if pair and pair[0] < pair[1]]
     if not real:
         return
@@ -76,7 +78,7 @@ def test_an_answer_within_one_token_is_that_token(implementation: Subject, case:
     case=answered_windows(least=0, most=2),
     fault=st.sampled_from(["empty", "backwards", "negative", "cls after", "cls before"]),
 )
-def test_positions_of_invalid_input_are_refused(implementation: Subject, case: Answered, fault: str) -> None:
+def test_answer_positions_must_refuse_invalid_input(implementation: Subject, case: Answered, fault: str) -> None:
     wrong = {"empty": (4, 4), "backwards": (4, 2), "negative": (-1, 2)}
     mentions: tuple[object, ...]
     if fault in wrong:
@@ -89,7 +91,7 @@ def test_positions_of_invalid_input_are_refused(implementation: Subject, case: A
 
 
 @check("W13", needs="answer_positions", case=answered_windows())
-def test_labelling_answers_is_pure(implementation: Subject, case: Answered) -> None:
+def test_answer_positions_must_be_pure(implementation: Subject, case: Answered) -> None:
     lists = {**case.arguments, "offsets": [pair and list(pair) for pair in case.offsets]}
     expect_pure(implementation, "answer_positions", [list(answer) for answer in case.answers], **lists)
     expect_same_for_tuples_and_arrays(
@@ -103,7 +105,9 @@ def test_labelling_answers_is_pure(implementation: Subject, case: Answered) -> N
     cases=st.lists(answered_windows(), max_size=3),
     fault=st.booleans(),
 )
-def test_batched_positions_equal_plain_positions(implementation: Subject, cases: list[Answered], fault: bool) -> None:
+def test_answer_positions_batch_must_equal_answer_positions(
+    implementation: Subject, cases: list[Answered], fault: bool
+) -> None:
     def column(rows: list[list[Any]], side: int) -> Ragged:
         return Ragged.from_lists([[-1 if pair is None else pair[side] for pair in row] for row in rows])
 

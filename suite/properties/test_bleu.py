@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from touchstone.properties import overlap
+from touchstone.properties import oracles
 from touchstone.properties.check import check
 from touchstone.properties.failure import expect, expect_close, expect_that
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.strategies.written import PLAIN, Written, written
+from touchstone.properties.strategies.prose import PLAIN, ScoredTexts, scored_texts
 from touchstone.properties.subject import Subject
 
 EXACT = 1e-9
@@ -26,9 +26,9 @@ def score(implementation: Subject, predictions: list[str], references: Any) -> d
     return result
 
 
-def expect_counts(case: Written, came: dict[str, Any]) -> None:
+def expect_counts(case: ScoredTexts, came: dict[str, Any]) -> None:
     __tracebackhide__ = True
-    expected = overlap.corpus_bleu(case.predictions, case.references)
+    expected = oracles.corpus_bleu(case.predictions, case.references)
     for n, (own, theirs) in enumerate(zip(expected["precisions"], came["precisions"], strict=True), start=1):
         expect_close(own, theirs, relative=EXACT, where=f"precision of {n}-grams in percent")
     for key in ("brevity_penalty", "bleu"):
@@ -36,8 +36,8 @@ def expect_counts(case: Written, came: dict[str, Any]) -> None:
     expect(len(case.predictions), came["number"], where="number")
 
 
-@check("B1", needs="bleu", case=written(least=4))
-def test_the_references_themselves_score_100_and_no_more(implementation: Subject, case: Written) -> None:
+@check("B1", needs="bleu", case=scored_texts(least=4))
+def test_the_references_must_score_100_against_themselves(implementation: Subject, case: ScoredTexts) -> None:
     came = score(implementation, case.first, case.references)
     expect_close(100.0, came["bleu"], relative=EXACT, where="bleu")
     expect_that(came["bleu"] <= 100, expected="at most 100", came=came["bleu"])
@@ -46,26 +46,28 @@ def test_the_references_themselves_score_100_and_no_more(implementation: Subject
     expect(1.0, came["brevity_penalty"], where="brevity_penalty")
 
 
-@check("B2", needs="bleu", case=written(texts=1))
-def test_bleu_agrees_with_an_independent_count(implementation: Subject, case: Written) -> None:
+@check("B2", needs="bleu", case=scored_texts(texts=1))
+def test_bleu_must_agree_with_an_independent_count(implementation: Subject, case: ScoredTexts) -> None:
     expect_counts(case, score(implementation, case.predictions, case.first))
 
 
-@check("B3", needs="bleu", case=written())
-def test_bleu_over_several_references_agrees_with_an_independent_count(implementation: Subject, case: Written) -> None:
+@check("B3", needs="bleu", case=scored_texts())
+def test_bleu_with_several_references_must_agree_with_an_independent_count(
+    implementation: Subject, case: ScoredTexts
+) -> None:
     expect_counts(case, score(implementation, case.predictions, case.references))
 
 
-@check("B3", needs="bleu", case=written(texts=1))
-def test_one_reference_may_be_a_text_or_a_list_of_one(implementation: Subject, case: Written) -> None:
+@check("B3", needs="bleu", case=scored_texts(texts=1))
+def test_bleu_must_accept_a_reference_as_a_text_or_a_list_of_one(implementation: Subject, case: ScoredTexts) -> None:
     expect(
         score(implementation, case.predictions, case.first), score(implementation, case.predictions, case.references)
     )
 
 
-@check("B4", needs="bleu", case=written(), order=st.randoms(use_true_random=False))
-def test_neither_the_order_of_examples_nor_of_references_matters(
-    implementation: Subject, case: Written, order: random.Random
+@check("B4", needs="bleu", case=scored_texts(), order=st.randoms(use_true_random=False))
+def test_bleu_must_not_depend_on_the_order_of_examples_or_references(
+    implementation: Subject, case: ScoredTexts, order: random.Random
 ) -> None:
     places = list(range(len(case.predictions)))
     order.shuffle(places)
@@ -78,8 +80,8 @@ def test_neither_the_order_of_examples_nor_of_references_matters(
     expect_close(before["bleu"], after["bleu"], relative=EXACT, where="bleu in another order")
 
 
-@check("B5", needs="bleu", case=written(texts=1), more=st.integers(1, 2))
-def test_the_signature_says_which_bleu_it_is(implementation: Subject, case: Written, more: int) -> None:
+@check("B5", needs="bleu", case=scored_texts(texts=1), more=st.integers(1, 2))
+def test_the_signature_of_bleu_must_state_its_settings(implementation: Subject, case: ScoredTexts, more: int) -> None:
     signature = str(score(implementation, case.predictions, case.references)["signature"])
     for part in ("nrefs:1", "case:mixed", "tok:13a", "smooth:exp", "version:"):
         expect_that(part in signature, expected=f"a signature with {part!r}", came=repr(signature))
@@ -89,7 +91,7 @@ def test_the_signature_says_which_bleu_it_is(implementation: Subject, case: Writ
 
 
 @check("B6", needs="bleu", texts=plain_texts, mark=st.sampled_from([".", ",", "!", "?", ")"]))
-def test_texts_are_tokenized_by_the_scorer(implementation: Subject, texts: list[list[str]], mark: str) -> None:
+def test_bleu_must_tokenize_the_texts(implementation: Subject, texts: list[list[str]], mark: str) -> None:
     references = [" ".join(text) + mark for text in texts]
     apart = [" ".join([*text, mark]) for text in texts]
     came = score(implementation, apart, references)
@@ -97,18 +99,18 @@ def test_texts_are_tokenized_by_the_scorer(implementation: Subject, texts: list[
 
 
 @check("B6", needs="bleu", texts=plain_texts, spoil=st.sampled_from(["pieces", "case"]))
-def test_pieces_of_words_and_words_in_another_case_are_other_words(
+def test_pieces_of_words_and_words_in_another_case_must_count_as_other_words(
     implementation: Subject, texts: list[list[str]], spoil: str
 ) -> None:
-    """Not one word is found."""
+    """The predictions share no word with the references."""
     references = [" ".join(text) for text in texts]
     spoilt = [[word.upper() if spoil == "case" else f"{word[:2]} {word[2:]}" for word in text] for text in texts]
     came = score(implementation, [" ".join(text) for text in spoilt], references)
     expect(0.0, came["bleu"], where=f"bleu of {'upper case' if spoil == 'case' else 'words in two pieces'}")
 
 
-@check("B7", needs="bleu", case=written(least=4), which=st.sampled_from(["all", "first", "references"]))
-def test_empty_texts_score_nothing_and_are_no_error(implementation: Subject, case: Written, which: str) -> None:
+@check("B7", needs="bleu", case=scored_texts(least=4), which=st.sampled_from(["all", "first", "references"]))
+def test_empty_texts_must_score_0_without_an_error(implementation: Subject, case: ScoredTexts, which: str) -> None:
     if which == "all":
         case = case.with_(predictions=[""] * len(case.predictions))
     elif which == "first":
@@ -119,10 +121,10 @@ def test_empty_texts_score_nothing_and_are_no_error(implementation: Subject, cas
 
 
 @check("B7", needs="bleu", texts=plain_texts, kept=st.integers(1, 3))
-def test_predictions_that_are_too_short_are_penalised(
+def test_predictions_that_are_too_short_must_be_penalised(
     implementation: Subject, texts: list[list[str]], kept: int
 ) -> None:
-    """Whole texts and nothing wrong in them, but some examples have none: all precisions are 100."""
+    """Some predictions are empty and the others are perfect, so all precisions are 100."""
     texts = texts * (kept + 1)
     references = [" ".join(text) for text in texts]
     predictions = [reference if row < len(texts) // (kept + 1) else "" for row, reference in enumerate(references)]
@@ -132,8 +134,8 @@ def test_predictions_that_are_too_short_are_penalised(
     expect_close(100 * expected, came["bleu"], relative=EXACT, where="bleu")
 
 
-@check("B8", needs="bleu", case=written(), fault=st.sampled_from(["nothing", "more", "fewer", "uneven", "none"]))
-def test_invalid_texts_are_refused_by_bleu(implementation: Subject, case: Written, fault: str) -> None:
+@check("B8", needs="bleu", case=scored_texts(), fault=st.sampled_from(["nothing", "more", "fewer", "uneven", "none"]))
+def test_bleu_must_refuse_invalid_texts(implementation: Subject, case: ScoredTexts, fault: str) -> None:
     predictions: list[str] = list(case.predictions)
     references: list[Any] = [list(texts) for texts in case.references]
     last = len(references)
@@ -153,7 +155,7 @@ def test_invalid_texts_are_refused_by_bleu(implementation: Subject, case: Writte
     implementation.expect_refusal("bleu", predictions, references=references, mentions=mentions)
 
 
-@check("B9", needs="bleu", case=written())
-def test_bleu_is_pure(implementation: Subject, case: Written) -> None:
+@check("B9", needs="bleu", case=scored_texts())
+def test_bleu_must_be_pure(implementation: Subject, case: ScoredTexts) -> None:
     expect_pure(implementation, "bleu", case.predictions, references=case.references)
     expect_same_for_tuples_and_arrays(implementation, "bleu", case.predictions, references=case.references)

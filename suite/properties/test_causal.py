@@ -1,4 +1,4 @@
-"""Checks K1-K18 of docs/contract.md: `chunk_documents`, `causal_labels`, `key_token_weights`, and the batched twin."""
+"""Checks K1-K18 of docs/contract.md: `chunk_documents`, its batched version, `causal_labels`, `key_token_weights`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from touchstone.properties.check import check
 from touchstone.properties.failure import expect, expect_that
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.strategies.causal import (
+from touchstone.properties.strategies.chunking import (
     EOS,
     PaddedIds,
     Texts,
@@ -32,7 +32,7 @@ def in_a_row(chunks: list[list[int]]) -> list[int]:
 
 
 @check("K1", needs="chunk_documents", case=texts())
-def test_every_chunk_has_the_length(implementation: Subject, case: Texts) -> None:
+def test_every_chunk_of_documents_must_have_the_length(implementation: Subject, case: Texts) -> None:
     chunks = implementation.chunk_documents(case.documents, **case.arguments)
     last = {document[-1] for document in case.documents if document} if case.remainder == "keep" else set()
     for number, chunk in enumerate(chunks):
@@ -46,7 +46,7 @@ def test_every_chunk_has_the_length(implementation: Subject, case: Texts) -> Non
 
 
 @check("K2", needs="chunk_documents", case=texts())
-def test_no_token_is_lost_but_the_declared_loss(implementation: Subject, case: Texts) -> None:
+def test_chunks_of_documents_must_lose_only_the_declared_tokens(implementation: Subject, case: Texts) -> None:
     sizes = [len(document) for document in case.documents]
     held = sum(sizes) + (len(sizes) if case.remainder == "join" else 0)
     loss = {
@@ -57,20 +57,22 @@ def test_no_token_is_lost_but_the_declared_loss(implementation: Subject, case: T
     came = in_a_row(implementation.chunk_documents(case.documents, **case.arguments))
     expect_that(
         len(came) == held - loss,
-        expected=f"{held - loss} tokens: {held} less the {loss} that {case.remainder!r} drops",
+        expected=f"{held - loss} tokens: {held} minus the {loss} that {case.remainder!r} drops",
         came=f"{len(came)}: {came}",
     )
 
 
 @check("K3", needs="chunk_documents", case=texts())
-def test_chunks_read_in_a_row_are_the_documents_read_in_a_row(implementation: Subject, case: Texts) -> None:
+def test_chunks_of_documents_must_keep_the_order_of_the_tokens(implementation: Subject, case: Texts) -> None:
     came = in_a_row(implementation.chunk_documents(case.documents, **case.arguments))
     tokens = [token for token in case.expected if token != EOS]
-    expect(tokens, [token for token in came if token != EOS], where="all tokens but those between documents, in order")
+    expect(
+        tokens, [token for token in came if token != EOS], where="all tokens except those between documents, in order"
+    )
 
 
 @check("K4", needs="chunk_documents", case=texts(min_documents=1))
-def test_no_chunk_spans_two_documents_that_are_not_joined(implementation: Subject, case: Texts) -> None:
+def test_a_chunk_must_not_span_two_documents_unless_they_are_joined(implementation: Subject, case: Texts) -> None:
     if case.remainder == "join":
         case = case.with_(remainder="drop")
     place = {token: (d, t) for d, document in enumerate(case.documents) for t, token in enumerate(document)}
@@ -85,12 +87,12 @@ def test_no_chunk_spans_two_documents_that_are_not_joined(implementation: Subjec
 
 
 @check("K5", needs="chunk_documents", case=texts(remainder="join"))
-def test_joined_documents_are_each_followed_by_one_end_of_text(implementation: Subject, case: Texts) -> None:
+def test_each_joined_document_must_be_followed_by_one_end_of_text(implementation: Subject, case: Texts) -> None:
     expect(case.expected, in_a_row(implementation.chunk_documents(case.documents, **case.arguments)))
 
 
 @check("K6", needs="chunk_documents", drawn=texts_in_two())
-def test_what_a_document_gives_does_not_depend_on_the_documents_after_it(
+def test_the_chunks_of_a_document_must_not_depend_on_later_documents(
     implementation: Subject, drawn: tuple[Texts, int]
 ) -> None:
     case, first = drawn
@@ -103,29 +105,27 @@ def test_what_a_document_gives_does_not_depend_on_the_documents_after_it(
 
 
 @check("K7", needs="chunk_documents", case=texts(), extra=st.integers(2, 20))
-def test_short_documents_empty_documents_and_no_documents_are_valid(
-    implementation: Subject, case: Texts, extra: int
-) -> None:
-    """No document fills a chunk, nor do all of them joined."""
+def test_short_empty_and_no_documents_must_be_valid(implementation: Subject, case: Texts, extra: int) -> None:
+    """No document fills a chunk, and neither do all documents joined."""
     case = case.with_(length=len(case.joined) + extra)
     whole = [document for document in case.documents if document] if case.remainder == "keep" else []
     expect(whole, implementation.chunk_documents(case.documents, **case.arguments))
 
 
 @check("K8", needs="chunk_documents", case=texts(), length=st.integers(-3, 0))
-def test_a_length_below_one_is_refused(implementation: Subject, case: Texts, length: int) -> None:
+def test_chunk_documents_must_refuse_a_length_below_one(implementation: Subject, case: Texts, length: int) -> None:
     arguments = case.arguments | {"length": length}
     implementation.expect_refusal("chunk_documents", case.documents, mentions=(length,), **arguments)
 
 
 @check("K8", needs="chunk_documents", case=texts(), remainder=st.sampled_from(["cut", "DROP", "pad", ""]))
-def test_an_unknown_remainder_is_refused(implementation: Subject, case: Texts, remainder: str) -> None:
+def test_chunk_documents_must_refuse_an_unknown_remainder(implementation: Subject, case: Texts, remainder: str) -> None:
     arguments = case.arguments | {"remainder": remainder}
     implementation.expect_refusal("chunk_documents", case.documents, mentions=(remainder,), **arguments)
 
 
 @check("K8", needs="chunk_documents", case=texts(), left_out=st.booleans())
-def test_an_end_of_text_that_is_missing_or_without_use_is_refused(
+def test_chunk_documents_must_refuse_a_missing_or_unused_end_of_text(
     implementation: Subject, case: Texts, left_out: bool
 ) -> None:
     arguments: dict[str, Any] = case.arguments | {"eos_id": None if case.remainder == "join" else EOS}
@@ -135,17 +135,17 @@ def test_an_end_of_text_that_is_missing_or_without_use_is_refused(
 
 
 @check("K9", needs="chunk_documents", case=texts())
-def test_chunking_documents_is_pure(implementation: Subject, case: Texts) -> None:
+def test_chunk_documents_must_be_pure(implementation: Subject, case: Texts) -> None:
     expect_pure(implementation, "chunk_documents", case.documents, **case.arguments)
 
 
 @check("K9", needs="chunk_documents", case=texts())
-def test_documents_may_be_tuples_and_arrays(implementation: Subject, case: Texts) -> None:
+def test_chunk_documents_must_accept_tuples_and_arrays(implementation: Subject, case: Texts) -> None:
     expect_same_for_tuples_and_arrays(implementation, "chunk_documents", case.documents, **case.arguments)
 
 
 @check("K10", needs="chunk_documents chunk_documents_batch", case=texts())
-def test_batched_chunking_of_documents_equals_plain(implementation: Subject, case: Texts) -> None:
+def test_chunk_documents_batch_must_equal_chunk_documents(implementation: Subject, case: Texts) -> None:
     expected = implementation.chunk_documents(case.documents, **case.arguments)
     documents = Ragged.from_lists(case.documents)
     expect(expected, implementation.chunk_documents_batch(documents, **case.arguments))
@@ -156,14 +156,14 @@ def test_batched_chunking_of_documents_equals_plain(implementation: Subject, cas
 
 
 @check("K11", needs="causal_labels", case=padded_ids())
-def test_labels_are_the_tokens_and_ignored_exactly_where_the_mask_is_zero(
+def test_causal_labels_must_be_the_tokens_and_ignored_exactly_where_the_mask_is_zero(
     implementation: Subject, case: PaddedIds
 ) -> None:
     expect(case.expected, implementation.causal_labels(case.input_ids, **case.arguments))
 
 
 @check("K12", needs="causal_labels", case=padded_ids(ends=True))
-def test_a_real_end_of_text_is_supervised_where_it_is_also_the_padding(
+def test_a_real_end_of_text_must_have_a_label_even_if_its_id_is_the_padding(
     implementation: Subject, case: PaddedIds
 ) -> None:
     labels = implementation.causal_labels(case.input_ids, **case.arguments)
@@ -176,7 +176,7 @@ def test_a_real_end_of_text_is_supervised_where_it_is_also_the_padding(
 @check(
     "K13", needs="causal_labels", case=padded_ids(), fault=st.sampled_from(["row", "column", "two", "minus", "ignored"])
 )
-def test_a_mask_of_another_shape_or_with_other_values_is_refused(
+def test_causal_labels_must_refuse_a_mask_with_another_shape_or_other_values(
     implementation: Subject, case: PaddedIds, fault: str
 ) -> None:
     mask = [list(row) for row in case.attention_mask]
@@ -192,14 +192,17 @@ def test_a_mask_of_another_shape_or_with_other_values_is_refused(
 
 
 @check("K14", needs="causal_labels", case=padded_ids())
-def test_labelling_is_pure(implementation: Subject, case: PaddedIds) -> None:
+def test_causal_labels_must_be_pure(implementation: Subject, case: PaddedIds) -> None:
     expect_pure(implementation, "causal_labels", case.input_ids, **case.arguments)
-    arrays = np.array(case.input_ids), np.array(case.attention_mask)  # as a collator has them: easily handed through
+    arrays = (
+        np.array(case.input_ids),
+        np.array(case.attention_mask),
+    )  # as a collator has them: an implementation may return them unchanged
     expect_pure(implementation, "causal_labels", arrays[0], attention_mask=arrays[1])
 
 
 @check("K14", needs="causal_labels", case=padded_ids())
-def test_a_batch_may_be_tuples_and_arrays(implementation: Subject, case: PaddedIds) -> None:
+def test_causal_labels_must_accept_tuples_and_arrays(implementation: Subject, case: PaddedIds) -> None:
     expect_same_for_tuples_and_arrays(implementation, "causal_labels", case.input_ids, **case.arguments)
 
 
@@ -207,13 +210,13 @@ def test_a_batch_may_be_tuples_and_arrays(implementation: Subject, case: PaddedI
 
 
 @check("K15", needs="key_token_weights", case=weighed())
-def test_weights_agree_with_an_independent_count(implementation: Subject, case: Weighed) -> None:
+def test_weights_must_agree_with_an_independent_count(implementation: Subject, case: Weighed) -> None:
     expected = [case.alpha * (1 + count) for count in case.places]
     expect(expected, implementation.key_token_weights(case.input_ids, **case.arguments))
 
 
 @check("K16", needs="key_token_weights", case=weighed(), times=st.integers(2, 3))
-def test_a_key_id_counts_once_however_often_and_wherever_it_is_listed(
+def test_a_key_id_must_count_once_even_if_it_is_listed_twice(
     implementation: Subject, case: Weighed, times: int
 ) -> None:
     expected = implementation.key_token_weights(case.input_ids, **case.arguments)
@@ -223,14 +226,14 @@ def test_a_key_id_counts_once_however_often_and_wherever_it_is_listed(
 
 
 @check("K17", needs="key_token_weights", case=weighed())
-def test_a_rows_weight_depends_on_that_row_alone(implementation: Subject, case: Weighed) -> None:
+def test_the_weight_of_a_row_must_depend_only_on_that_row(implementation: Subject, case: Weighed) -> None:
     together = implementation.key_token_weights(case.input_ids, **case.arguments)
     alone = [implementation.key_token_weights([row], **case.arguments)[0] for row in case.input_ids]
     expect(alone, together, where="each row alone, and all in one batch")
 
 
 @check("K18", needs="key_token_weights", case=weighed(), fault=st.sampled_from(["alpha", "key", "flat"]))
-def test_invalid_weighing_is_refused(implementation: Subject, case: Weighed, fault: str) -> None:
+def test_key_token_weights_must_refuse_invalid_input(implementation: Subject, case: Weighed, fault: str) -> None:
     arguments: dict[str, Any] = case.arguments
     ids: Any = case.input_ids
     mentions: tuple[object, ...] = ()
@@ -246,10 +249,10 @@ def test_invalid_weighing_is_refused(implementation: Subject, case: Weighed, fau
 
 
 @check("K18", needs="key_token_weights", case=weighed())
-def test_weighing_is_pure(implementation: Subject, case: Weighed) -> None:
+def test_key_token_weights_must_be_pure(implementation: Subject, case: Weighed) -> None:
     expect_pure(implementation, "key_token_weights", case.input_ids, **case.arguments)
 
 
 @check("K18", needs="key_token_weights", case=weighed())
-def test_rows_and_key_ids_may_be_tuples_and_arrays(implementation: Subject, case: Weighed) -> None:
+def test_key_token_weights_must_accept_tuples_and_arrays(implementation: Subject, case: Weighed) -> None:
     expect_same_for_tuples_and_arrays(implementation, "key_token_weights", case.input_ids, **case.arguments)

@@ -1,4 +1,4 @@
-"""Checks C1-C12 of docs/contract.md: `chunk`, `chunk_batches` and the batched twin."""
+"""Checks C1-C12 of docs/contract.md: `chunk`, `chunk_batches` and the batched version."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def expected_loss(case: Documents) -> int:
 
 
 def without_fill(case: Documents, rows: list[list[int | None]]) -> list[int | None]:
-    """The values that come from documents: all but the padding at the very end."""
+    """Return the values of a column without the padding at the end."""
     values = in_a_row(rows)
     return values[: case.total] if case.tail == "pad" else values
 
 
 def expected_word_ids(case: Documents) -> list[list[int | None]]:
-    """Each document's ids, shifted by the sum of (largest id + 1) over the documents before it."""
+    """Return the ids of each document, shifted by the sum of (largest id + 1) over the documents before it."""
     shifted, shift = [], 0
     for document in case.columns["word_ids"]:
         words = [word for word in document if word is not None]
@@ -41,7 +41,7 @@ def expected_word_ids(case: Documents) -> list[list[int | None]]:
 
 
 @check("C1", needs="chunk", case=documents())
-def test_every_chunk_has_the_length(implementation: Subject, case: Documents) -> None:
+def test_every_chunk_must_have_the_length(implementation: Subject, case: Documents) -> None:
     for name, rows in implementation.chunk(case.columns, **case.arguments).items():
         sizes = [len(row) for row in rows]
         last_may_be_short = case.tail == "keep" and sizes and 0 < sizes[-1] <= case.length
@@ -55,7 +55,7 @@ def test_every_chunk_has_the_length(implementation: Subject, case: Documents) ->
 
 
 @check("C2", needs="chunk", case=documents())
-def test_no_token_is_lost_but_the_declared_loss(implementation: Subject, case: Documents) -> None:
+def test_only_the_declared_tokens_must_be_lost(implementation: Subject, case: Documents) -> None:
     came = implementation.chunk(case.columns, **case.arguments)
     kept = case.total - expected_loss(case)
     fill = -kept % case.length if case.tail == "pad" else 0
@@ -68,7 +68,7 @@ def test_no_token_is_lost_but_the_declared_loss(implementation: Subject, case: D
 
 
 @check("C3", needs="chunk", case=documents(words=False))
-def test_chunks_read_in_a_row_are_the_documents_read_in_a_row(implementation: Subject, case: Documents) -> None:
+def test_chunks_must_keep_the_order_of_the_tokens(implementation: Subject, case: Documents) -> None:
     came = implementation.chunk(case.columns, **case.arguments)
     for name, rows in came.items():
         expected = in_a_row(case.columns[name])[: case.total - expected_loss(case)]
@@ -76,25 +76,25 @@ def test_chunks_read_in_a_row_are_the_documents_read_in_a_row(implementation: Su
 
 
 @check("C4", needs="chunk", case=documents())
-def test_every_column_is_there_and_cut_at_the_same_places(implementation: Subject, case: Documents) -> None:
+def test_every_column_must_be_cut_at_the_same_places(implementation: Subject, case: Documents) -> None:
     came = implementation.chunk(case.columns, **case.arguments)
     expect_that(set(came) == set(case.columns), expected=f"the columns {sorted(case.columns)}", came=f"{sorted(came)}")
     cuts = [len(row) for row in came["input_ids"]]
     start = {name: in_a_row(rows)[0] for name, rows in case.columns.items() if case.total and name != "word_ids"}
     for name, rows in came.items():
         expect(cuts, [len(row) for row in rows], where=f"sizes of the chunks of {name!r} and of 'input_ids'")
-        if name in start:  # a value says which token it belongs to: the same token in every column
+        if name in start:  # a value identifies its token: the same token in every column
             here, there = (_tokens(case, column, came[column], start[column]) for column in (name, "input_ids"))
             expect(there, here, where=f"token numbers in {name!r} and in 'input_ids'")
 
 
 def _tokens(case: Documents, name: str, rows: list[list[int | None]], start: int | None) -> list[list[int | None]]:
-    """Each cell as the number of the token it came from, `None` for fill."""
+    """Return each cell as the index of its token, `None` for fill."""
     return [[None if value == PAD[name] else (value or 0) - (start or 0) for value in row] for row in rows]
 
 
 @check("C5", needs="chunk", case=documents(words=True))
-def test_no_two_documents_share_a_word_id(implementation: Subject, case: Documents) -> None:
+def test_two_documents_must_not_share_a_word_id(implementation: Subject, case: Documents) -> None:
     came = without_fill(case, implementation.chunk(case.columns, **case.arguments)["word_ids"])
     owner: dict[int, tuple[int, int | None]] = {}
     sources = [(number, word) for number, document in enumerate(case.columns["word_ids"]) for word in document]
@@ -111,9 +111,9 @@ def test_no_two_documents_share_a_word_id(implementation: Subject, case: Documen
 
 
 @check("C6", needs="chunk", case=documents(min_documents=1))
-def test_changing_a_cell_of_the_result_changes_nothing_else(implementation: Subject, case: Documents) -> None:
+def test_the_chunks_must_not_share_memory(implementation: Subject, case: Documents) -> None:
     shared = case.columns["input_ids"]
-    columns = {**case.columns, "labels": shared}  # the course's labels *are* its input ids
+    columns = {**case.columns, "labels": shared}  # in the course, labels and input ids are the same object
     pad = {"pad": {**PAD, "labels": 0}} if case.tail == "pad" else {}
     handed = (columns,)
     result = implementation.record("chunk", handed, {"length": case.length, "tail": case.tail, **pad}, hand_over=_same)
@@ -133,7 +133,7 @@ def _same(value: Any) -> Any:
 
 
 @check("C7", needs="chunk chunk_batches", drawn=spread_documents(), once=st.booleans())
-def test_chunks_are_the_same_however_documents_are_spread_over_batches(
+def test_chunks_must_not_depend_on_how_documents_are_batched(
     implementation: Subject, drawn: tuple[Documents, list[Columns]], once: bool
 ) -> None:
     case, batches = drawn
@@ -142,12 +142,12 @@ def test_chunks_are_the_same_however_documents_are_spread_over_batches(
 
 
 def one_shot(batches: list[Columns]) -> Any:
-    """The batches as an iterator, as a streamed data set gives them."""
+    """Return the batches as an iterator, as a streamed data set does."""
     return OneShot(batches)
 
 
 @check("C8", needs="chunk", case=documents(), extra=st.integers(1, 20))
-def test_too_few_tokens_empty_documents_and_no_documents_are_valid(
+def test_too_few_tokens_empty_documents_and_no_documents_must_be_valid(
     implementation: Subject, case: Documents, extra: int
 ) -> None:
     case = case.with_(length=case.total + extra)
@@ -160,17 +160,17 @@ def test_too_few_tokens_empty_documents_and_no_documents_are_valid(
 
 
 @check("C9", needs="chunk", case=documents(min_documents=1), length=st.integers(-3, 0))
-def test_a_length_below_one_is_refused(implementation: Subject, case: Documents, length: int) -> None:
+def test_chunk_must_refuse_a_length_below_one(implementation: Subject, case: Documents, length: int) -> None:
     implementation.expect_refusal("chunk", case.columns, mentions=(length,), **case.arguments | {"length": length})
 
 
 @check("C9", needs="chunk", case=documents(min_documents=1), tail=st.sampled_from(["cut", "DROP", "padding", ""]))
-def test_an_unknown_tail_is_refused(implementation: Subject, case: Documents, tail: str) -> None:
+def test_chunk_must_refuse_an_unknown_tail(implementation: Subject, case: Documents, tail: str) -> None:
     implementation.expect_refusal("chunk", case.columns, mentions=(tail,), **case.arguments | {"tail": tail})
 
 
 @check("C9", needs="chunk", case=documents(min_documents=1, words=False), data=st.data())
-def test_columns_that_disagree_are_refused(implementation: Subject, case: Documents, data: Any) -> None:
+def test_chunk_must_refuse_columns_of_different_lengths(implementation: Subject, case: Documents, data: Any) -> None:
     other = [list(document) for document in case.columns["input_ids"]]
     if data.draw(st.booleans()):
         other.pop()
@@ -184,10 +184,10 @@ def test_columns_that_disagree_are_refused(implementation: Subject, case: Docume
 
 
 @check("C9", needs="chunk", case=documents(tail="pad", min_documents=1), missing_all=st.booleans())
-def test_padding_a_column_without_a_pad_value_is_refused(
+def test_chunk_must_refuse_to_pad_a_column_without_a_fill(
     implementation: Subject, case: Documents, missing_all: bool
 ) -> None:
-    case = case.with_(length=case.total + 1)  # there is something to fill
+    case = case.with_(length=case.total + 1)  # so that there is something to fill
     name = next(iter(case.columns))
     pad = {} if missing_all else {"pad": {other: PAD[other] for other in case.columns if other != name}}
     if case.total:
@@ -198,7 +198,7 @@ def test_padding_a_column_without_a_pad_value_is_refused(
 @check(
     "C9", needs="chunk_batches", case=documents(min_documents=1), fault=st.sampled_from(["length", "tail", "column"])
 )
-def test_invalid_batches_are_refused(implementation: Subject, case: Documents, fault: str) -> None:
+def test_chunk_batches_must_refuse_invalid_batches(implementation: Subject, case: Documents, fault: str) -> None:
     arguments: dict[str, Any] = case.arguments
     mentions: object = 0
     columns = dict(case.columns)
@@ -213,23 +213,23 @@ def test_invalid_batches_are_refused(implementation: Subject, case: Documents, f
 
 
 @check("C10", needs="chunk", case=documents())
-def test_chunking_is_pure(implementation: Subject, case: Documents) -> None:
+def test_chunk_must_be_pure(implementation: Subject, case: Documents) -> None:
     expect_pure(implementation, "chunk", case.columns, **case.arguments)
 
 
 @check("C10", needs="chunk", case=documents())
-def test_chunking_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Documents) -> None:
+def test_chunk_must_accept_tuples_and_arrays(implementation: Subject, case: Documents) -> None:
     expect_same_for_tuples_and_arrays(implementation, "chunk", case.columns, **case.arguments)
 
 
 @check("C10", needs="chunk_batches", drawn=spread_documents())
-def test_chunking_batches_is_pure(implementation: Subject, drawn: tuple[Documents, list[Columns]]) -> None:
+def test_chunk_batches_must_be_pure(implementation: Subject, drawn: tuple[Documents, list[Columns]]) -> None:
     case, batches = drawn
     expect_pure(implementation, "chunk_batches", batches, **case.arguments)
 
 
 @check("C11", needs="chunk chunk_batch", case=documents())
-def test_batched_chunking_equals_plain_chunking(implementation: Subject, case: Documents) -> None:
+def test_chunk_batch_must_equal_chunk(implementation: Subject, case: Documents) -> None:
     expected = _with_missing(implementation.chunk(case.columns, **case.arguments))
     columns = {name: Ragged.from_lists(column) for name, column in case.columns.items()}
     arguments = case.arguments
@@ -240,12 +240,14 @@ def test_batched_chunking_equals_plain_chunking(implementation: Subject, case: D
 
 
 def _with_missing(columns: Mapping[str, list[list[int | None]]]) -> Columns:
-    """-1 for `None`, as ragged arrays have it."""
+    """Replace `None` by -1, as ragged arrays do."""
     return {name: [[-1 if value is None else value for value in row] for row in rows] for name, rows in columns.items()}
 
 
 @check("C12", needs="chunk", case=documents(tail="pad"))
-def test_fill_is_the_columns_own_and_stands_only_at_the_very_end(implementation: Subject, case: Documents) -> None:
+def test_each_column_must_be_filled_with_its_own_value_and_only_at_the_end(
+    implementation: Subject, case: Documents
+) -> None:
     came = implementation.chunk(case.columns, **case.arguments)
     fill = -case.total % case.length
     for name, rows in came.items():

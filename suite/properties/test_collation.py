@@ -35,22 +35,22 @@ def columns_of(case: Batch) -> list[str]:
 
 
 def own_values(feature: Feature, name: str) -> list[int]:
-    """A column as it must stand in the batch: -1 for `None`."""
+    """Return the expected column, with -1 for `None`."""
     return [-1 if value is None else value for value in feature[name]]
 
 
 def padded(case: Batch, row: int, values: list[int], fill: int) -> list[int]:
-    """The row that is expected."""
+    """Return the expected row."""
     result = [fill] * case.width
     result[case.place(row)] = values
     return result
 
 
 @check("P1", needs="pad_batch", case=batches())
-def test_the_batch_is_as_wide_as_it_must_be_and_no_wider(implementation: Subject, case: Batch) -> None:
+def test_the_width_must_be_that_of_the_longest_or_the_length_rounded_up(implementation: Subject, case: Batch) -> None:
     result = implementation.raw("pad_batch", case.features, **case.arguments)
     shape = (len(case.features), case.width)
-    for name in sorted(set(columns_of(case)) & set(result)):  # a column that is lost is a matter of P5
+    for name in sorted(set(columns_of(case)) & set(result)):  # P5 checks for missing columns
         array = np.asarray(result[name])
         expect_that(array.shape == shape, expected=f"shape {shape} of {name!r}", came=f"{array.shape}")
         if array.size:
@@ -58,21 +58,23 @@ def test_the_batch_is_as_wide_as_it_must_be_and_no_wider(implementation: Subject
 
 
 @check("P2", needs="pad_batch", case=batches())
-def test_the_attention_mask_is_zero_exactly_at_padding_and_where_it_was(implementation: Subject, case: Batch) -> None:
+def test_the_attention_mask_must_be_zero_exactly_at_padding_and_where_it_was(
+    implementation: Subject, case: Batch
+) -> None:
     came = pad(implementation, case).get("attention_mask")
     masks = [feature.get("attention_mask", [1] * len(feature["input_ids"])) for feature in case.features]
     expect([padded(case, row, mask, 0) for row, mask in enumerate(masks)], came, where="attention_mask")
 
 
 @check("P3", needs="pad_batch", case=batches(labels=True))
-def test_labels_are_ignored_exactly_at_padding_and_where_they_were(implementation: Subject, case: Batch) -> None:
+def test_labels_must_be_ignored_exactly_at_padding_and_where_they_were(implementation: Subject, case: Batch) -> None:
     came = pad(implementation, case).get("labels")
     expected = [padded(case, row, feature["labels"], -100) for row, feature in enumerate(case.features)]
     expect(expected, came, where="labels")
 
 
 @check("P3", needs="pad_batch", side=sides, lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4))
-def test_a_real_end_of_sequence_label_survives_where_pad_and_end_are_one_id(
+def test_a_real_end_of_sequence_must_keep_its_label_even_if_its_id_is_the_padding(
     implementation: Subject, side: str, lengths: list[int]
 ) -> None:
     end = 7
@@ -83,16 +85,16 @@ def test_a_real_end_of_sequence_label_survives_where_pad_and_end_are_one_id(
 
 
 @check("P4", needs="pad_batch", case=batches())
-def test_taking_the_padding_off_gives_the_input_back(implementation: Subject, case: Batch) -> None:
+def test_removing_the_padding_must_give_the_input(implementation: Subject, case: Batch) -> None:
     came = pad(implementation, case)
-    for name in sorted(set(columns_of(case)) & set(came)):  # a column that is lost is a matter of P5
+    for name in sorted(set(columns_of(case)) & set(came)):  # P5 checks for missing columns
         kept = [values[case.place(row)] for row, values in enumerate(came[name])]
         expected = [own_values(feature, name) for feature in case.features]
-        expect(expected, kept, where=f"{name}, the padding on the {case.side} taken off")
+        expect(expected, kept, where=f"{name}, with the padding on the {case.side} removed")
 
 
 @check("P5", needs="pad_batch", case=batches(scalars=True))
-def test_no_column_is_lost_and_each_has_its_own_fill(implementation: Subject, case: Batch) -> None:
+def test_every_column_must_be_kept_and_padded_with_its_own_fill(implementation: Subject, case: Batch) -> None:
     came = pad(implementation, case)
     for name, value in case.features[0].items():
         expect_that(name in came, expected=f"a column {name!r}", came=f"{sorted(came)}")
@@ -105,7 +107,9 @@ def test_no_column_is_lost_and_each_has_its_own_fill(implementation: Subject, ca
 
 
 @check("P6", needs="pad_batch", case=batches(scalars=True), row=st.integers(0, 3))
-def test_rows_do_not_depend_on_each_other_and_keep_their_order(implementation: Subject, case: Batch, row: int) -> None:
+def test_rows_must_not_depend_on_each_other_and_must_keep_their_order(
+    implementation: Subject, case: Batch, row: int
+) -> None:
     row %= len(case.features)
     came = {name: values[row] for name, values in pad(implementation, case).items()}
     alone = case.with_(features=[case.features[row]], length=case.width)
@@ -120,17 +124,19 @@ def test_rows_do_not_depend_on_each_other_and_keep_their_order(implementation: S
 
 
 @check("P7", needs="pad_batch", case=batches())
-def test_a_batch_of_nothing_is_refused(implementation: Subject, case: Batch) -> None:
+def test_pad_batch_must_refuse_an_empty_batch(implementation: Subject, case: Batch) -> None:
     implementation.expect_refusal("pad_batch", [], **case.arguments)
 
 
 @check("P7", needs="pad_batch", case=batches(), side=st.sampled_from(["RIGHT", "both", "", "top"]))
-def test_an_unknown_side_is_refused(implementation: Subject, case: Batch, side: str) -> None:
+def test_pad_batch_must_refuse_an_unknown_side(implementation: Subject, case: Batch, side: str) -> None:
     implementation.expect_refusal("pad_batch", case.features, mentions=(side,), **case.arguments | {"side": side})
 
 
 @check("P7", needs="pad_batch", case=batches(mask=True), less=st.integers(1, 3))
-def test_a_feature_longer_than_the_length_is_refused(implementation: Subject, case: Batch, less: int) -> None:
+def test_pad_batch_must_refuse_a_feature_longer_than_the_length(
+    implementation: Subject, case: Batch, less: int
+) -> None:
     length = max(case.lengths) - less
     if length >= 0:
         row = next(row for row, size in enumerate(case.lengths) if size > length)
@@ -141,7 +147,9 @@ def test_a_feature_longer_than_the_length_is_refused(implementation: Subject, ca
 
 
 @check("P7", needs="pad_batch", case=batches(mask=True), data=st.data())
-def test_columns_of_unequal_length_in_a_feature_are_refused(implementation: Subject, case: Batch, data: Any) -> None:
+def test_pad_batch_must_refuse_columns_of_different_lengths_in_a_feature(
+    implementation: Subject, case: Batch, data: Any
+) -> None:
     row = data.draw(st.integers(0, len(case.features) - 1))
     features = [dict(feature) for feature in case.features]
     features[row]["attention_mask"] = [*features[row]["attention_mask"], 1]
@@ -149,7 +157,7 @@ def test_columns_of_unequal_length_in_a_feature_are_refused(implementation: Subj
 
 
 @check("P7", needs="pad_batch", case=batches(mask=True, labels=True), data=st.data())
-def test_features_that_differ_in_their_columns_are_refused(implementation: Subject, case: Batch, data: Any) -> None:
+def test_pad_batch_must_refuse_features_with_different_columns(implementation: Subject, case: Batch, data: Any) -> None:
     features = [dict(feature) for feature in [*case.features, case.features[0]]]
     row = data.draw(st.integers(0, len(features) - 1))
     del features[row]["labels"]
@@ -157,16 +165,14 @@ def test_features_that_differ_in_their_columns_are_refused(implementation: Subje
 
 
 @check("P7", needs="pad_batch", case=batches(mask=True))
-def test_a_column_without_a_known_fill_is_refused(implementation: Subject, case: Batch) -> None:
+def test_pad_batch_must_refuse_a_column_without_a_known_fill(implementation: Subject, case: Batch) -> None:
     features = [{**feature, "offsets": list(feature["input_ids"])} for feature in case.features]
     case = case.with_(features=features, length=max(case.lengths) + 1)  # every row has to be filled
     implementation.expect_refusal("pad_batch", features, mentions=("offsets",), **case.arguments)
 
 
 @check("P7", needs="pad_batch", case=batches(mask=False), data=st.data())
-def test_input_that_is_already_padded_without_a_mask_is_refused(
-    implementation: Subject, case: Batch, data: Any
-) -> None:
+def test_pad_batch_must_refuse_padded_input_without_a_mask(implementation: Subject, case: Batch, data: Any) -> None:
     row = data.draw(st.integers(0, len(case.features) - 1))
     extra = {"input_ids": case.pad_id, **FILLS}
     features = [dict(feature) for feature in case.features]
@@ -178,27 +184,27 @@ def test_input_that_is_already_padded_without_a_mask_is_refused(
 
 
 @check("P8", needs="pad_batch", case=batches())
-def test_padding_is_pure(implementation: Subject, case: Batch) -> None:
+def test_pad_batch_must_be_pure(implementation: Subject, case: Batch) -> None:
     expect_pure(implementation, "pad_batch", case.features, **case.arguments)
 
 
 @check("P8", needs="pad_batch", case=alike_batches())
-def test_rows_and_columns_with_the_same_values_share_no_memory(implementation: Subject, case: Batch) -> None:
+def test_rows_and_columns_with_equal_values_must_not_share_memory(implementation: Subject, case: Batch) -> None:
     expect_pure(implementation, "pad_batch", case.features, **case.arguments)
 
 
 @check("P8", needs="pad_batch", case=batches())
-def test_padding_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Batch) -> None:
+def test_pad_batch_must_accept_tuples_and_arrays(implementation: Subject, case: Batch) -> None:
     expect_same_for_tuples_and_arrays(implementation, "pad_batch", case.features, **case.arguments)
 
 
 @cache
 def tiny_model() -> Any:
-    """BERT with one layer of 16 in float32 and evaluation mode, weights drawn from seed 0."""
+    """Return a BERT with one layer of width 16, float32, in evaluation mode, with weights drawn from seed 0."""
     import torch
     from transformers import BertConfig, BertForTokenClassification
 
-    # an initializer range far above the usual 0.02: a model that attends to what it should not must show it
+    # far above the usual 0.02, so that attention to wrong tokens changes the logits
     config = BertConfig(  # type: ignore[call-arg]
         vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=64, num_labels=5, initializer_range=0.5,
@@ -209,7 +215,7 @@ def tiny_model() -> Any:
 
 
 def loss_of(batch: dict[str, Any]) -> tuple[float, int]:
-    """Sum of the token losses in nats, and how many there are. Positions count from the first real token."""
+    """Return the sum of the token losses in nats and their number. Positions count from the first real token."""
     import torch
 
     ids, mask, labels = (torch.as_tensor(batch[name]) for name in ("input_ids", "attention_mask", "labels"))
@@ -221,7 +227,7 @@ def loss_of(batch: dict[str, Any]) -> tuple[float, int]:
 
 
 @check("P9", needs="pad_batch", cost=3, features=labelled_features(), side=sides, extra=st.integers(0, 8))
-def test_the_loss_of_a_model_does_not_depend_on_padding(
+def test_the_loss_of_a_model_must_not_depend_on_padding(
     implementation: Subject, features: list[Feature], side: str, extra: int
 ) -> None:
     alone = [loss_of({name: [values] for name, values in feature.items()}) for feature in features]

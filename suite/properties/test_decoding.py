@@ -18,30 +18,30 @@ def clean(implementation: Subject, case: Sequences) -> list[list[int]]:
 
 
 @check("D1", needs="clean_sequences", case=sequences())
-def test_nothing_negative_and_no_padding_is_left(implementation: Subject, case: Sequences) -> None:
+def test_negative_ids_and_padding_must_be_removed(implementation: Subject, case: Sequences) -> None:
     for number, row in enumerate(clean(implementation, case)):
         bad = [id for id in row if id < 0 or id == case.pad_id]
         expect_that(not bad, expected=f"neither padding ({case.pad_id}) nor a negative id in row {number}", came=row)
 
 
 @check("D2", needs="clean_sequences", case=sequences(), after=st.lists(st.integers(10, 20), min_size=1, max_size=4))
-def test_neither_the_end_nor_what_follows_it_is_left(
+def test_the_first_end_of_sequence_and_everything_after_it_must_be_removed(
     implementation: Subject, case: Sequences, after: list[int]
 ) -> None:
     rows = [[10, *tokens, case.eos_id] for tokens in case.tokens]
     ended = case.with_(sequences=rows)
     longer = case.with_(sequences=[[*row, *after, case.eos_id, *after] for row in rows])
     expect([[10, *tokens] for tokens in case.tokens], clean(implementation, ended), where="rows that end")
-    expect(clean(implementation, ended), clean(implementation, longer), where=f"with {after} behind the end")
+    expect(clean(implementation, ended), clean(implementation, longer), where=f"with {after} after the end")
 
 
 @check("D3", needs="clean_sequences", case=sequences())
-def test_all_other_tokens_are_left_in_order(implementation: Subject, case: Sequences) -> None:
+def test_all_other_tokens_must_be_kept_in_order(implementation: Subject, case: Sequences) -> None:
     expect(case.tokens, clean(implementation, case))
 
 
 @check("D4", needs="clean_sequences", tokens=st.lists(st.integers(10, 20), max_size=5))
-def test_one_start_is_dropped_and_only_at_the_beginning(implementation: Subject, tokens: list[int]) -> None:
+def test_one_start_token_must_be_removed_and_only_at_the_beginning(implementation: Subject, tokens: list[int]) -> None:
     start, end = 3, 1
     rows = [[start, *tokens, end], [-100, start, *tokens], [10, start, *tokens, end], [start, start, *tokens]]
     expected = [tokens, tokens, [10, start, *tokens], [start, *tokens]]
@@ -50,25 +50,27 @@ def test_one_start_is_dropped_and_only_at_the_beginning(implementation: Subject,
 
 
 @check("D5", needs="clean_sequences", case=sequences(one_id=True))
-def test_padding_end_and_start_may_be_one_id(implementation: Subject, case: Sequences) -> None:
+def test_rows_must_be_cleaned_even_if_padding_end_and_start_are_one_id(
+    implementation: Subject, case: Sequences
+) -> None:
     implementation.remark(ids=f"padding {case.pad_id}, end {case.eos_id}, start {case.start_id}")
     expect(case.tokens, clean(implementation, case))
 
 
 @check("D6", needs="clean_sequences", case=sequences())
-def test_what_is_clean_stays_as_it_is(implementation: Subject, case: Sequences) -> None:
+def test_a_clean_row_must_not_change(implementation: Subject, case: Sequences) -> None:
     once = clean(implementation, case)
     expect(once, clean(implementation, case.with_(sequences=once, start_id=None)), where="cleaned once and twice")
 
 
 @check("D6", needs="clean_sequences", case=sequences())
-def test_each_row_is_cleaned_by_itself(implementation: Subject, case: Sequences) -> None:
+def test_each_row_must_be_cleaned_independently(implementation: Subject, case: Sequences) -> None:
     alone = [clean(implementation, case.with_(sequences=[row]))[0] for row in case.sequences]
     expect(alone, clean(implementation, case), where="each row alone, and all together")
 
 
 @check("D7", needs="clean_sequences", case=sequences(), bad=st.sampled_from([-1, -99, -101]), place=st.integers(0, 9))
-def test_a_negative_id_other_than_the_ignored_is_refused(
+def test_clean_sequences_must_refuse_a_negative_id_other_than_minus_100(
     implementation: Subject, case: Sequences, bad: int, place: int
 ) -> None:
     rows = [[10, 11, 12], *case.sequences]
@@ -78,7 +80,7 @@ def test_a_negative_id_other_than_the_ignored_is_refused(
 
 
 @check("D8", needs="clean_sequences", case=sequences())
-def test_cleaning_is_pure(implementation: Subject, case: Sequences) -> None:
+def test_clean_sequences_must_be_pure(implementation: Subject, case: Sequences) -> None:
     expect_pure(implementation, "clean_sequences", case.sequences, **case.arguments)
     width = max([len(row) for row in case.sequences], default=0)
     array = np.array([[*row, *[-100] * (width - len(row))] for row in case.sequences], dtype=np.int64)
@@ -86,5 +88,5 @@ def test_cleaning_is_pure(implementation: Subject, case: Sequences) -> None:
 
 
 @check("D8", needs="clean_sequences", case=sequences())
-def test_rows_may_be_tuples_and_arrays(implementation: Subject, case: Sequences) -> None:
+def test_clean_sequences_must_accept_tuples_and_arrays(implementation: Subject, case: Sequences) -> None:
     expect_same_for_tuples_and_arrays(implementation, "clean_sequences", case.sequences, **case.arguments)

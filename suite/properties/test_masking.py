@@ -1,4 +1,4 @@
-"""Checks M1-M14 of docs/contract.md, M5-M7 and M11 aside: `mask_tokens` and its batched twin."""
+"""Checks M1-M14 of docs/contract.md, except M5-M7 and M11: `mask_tokens` and its batched version."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from touchstone.properties.bounds import expect_share
 from touchstone.properties.check import check
 from touchstone.properties.failure import Mismatch, expect, expect_that
+from touchstone.properties.oracles import IGNORED, expect_share
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.rules import IGNORED
 from touchstone.properties.strategies.masking import (
     BERT,
     MASK_ID,
@@ -38,7 +37,7 @@ from touchstone.stages.ragged import Ragged
 
 
 @check("M1", needs="mask_tokens", case=maskings())
-def test_labels_hold_the_original_where_chosen_and_tokens_change_nowhere_else(
+def test_labels_must_be_the_original_tokens_where_chosen_and_other_tokens_must_not_change(
     implementation: Subject, case: Masking
 ) -> None:
     masked, labels = mask(implementation, case)
@@ -60,7 +59,7 @@ def test_labels_hold_the_original_where_chosen_and_tokens_change_nowhere_else(
 
 
 @check("M2", needs="mask_tokens", case=maskings(rate=1.0))
-def test_special_tokens_are_never_chosen(implementation: Subject, case: Masking) -> None:
+def test_special_tokens_must_never_be_chosen(implementation: Subject, case: Masking) -> None:
     masked, labels = mask(implementation, case)
     specials = [position for position, special in enumerate(case.special) if special]
     expect_that(
@@ -71,7 +70,7 @@ def test_special_tokens_are_never_chosen(implementation: Subject, case: Masking)
 
 
 @check("M3", needs="mask_tokens", case=maskings(whole_words=True, rate=0.5))
-def test_whole_words_are_whole(implementation: Subject, case: Masking) -> None:
+def test_a_word_must_be_chosen_as_a_whole_or_not_at_all(implementation: Subject, case: Masking) -> None:
     _, labels = mask(implementation, case)
     hit = set(chosen(labels))
     for word in case.words:
@@ -95,7 +94,7 @@ GAPS: dict[str, tuple[list[int | None], list[bool]]] = {
 
 
 @check("M4", needs="mask_tokens", cost=8, gap=st.sampled_from(sorted(GAPS)), tokens=st.integers(1, 3), seed=seeds)
-def test_no_word_spans_a_special_token_a_gap_or_a_document(
+def test_a_word_must_not_span_a_special_token_a_gap_or_two_documents(
     implementation: Subject, gap: str, tokens: int, seed: int
 ) -> None:
     words, special = GAPS[gap]
@@ -122,7 +121,7 @@ def test_no_word_spans_a_special_token_a_gap_or_a_document(
 
 
 @check("M8", needs="mask_tokens", case=maskings(), other=maskings(), state=seeds)
-def test_a_draw_depends_on_nothing_that_is_drawn_before_or_beside_it(
+def test_a_draw_must_not_depend_on_other_draws_or_global_generators(
     implementation: Subject, case: Masking, other: Masking, state: int
 ) -> None:
     expected = mask(implementation, case)
@@ -157,7 +156,7 @@ print(json.dumps([plain(target.mask_tokens(ids, **rest)) for ids, rest in argume
 
 @lru_cache(maxsize=64)
 def drawn_elsewhere(module: str, attribute: str, arguments: str) -> Any:
-    """The same calls in another process, whose `hash` of strings differs."""
+    """Make the same calls in another process with another `hash` of strings."""
     environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
     command = [sys.executable, "-c", ELSEWHERE, json.dumps(sys.path), module, attribute, arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -167,8 +166,8 @@ def drawn_elsewhere(module: str, attribute: str, arguments: str) -> Any:
 
 
 @check("M8", needs="mask_tokens", cost=1000, seed=st.just(3))
-def test_a_draw_is_the_same_in_another_process(implementation: Subject, seed: int) -> None:
-    if not implementation.module:  # an object that no other process can import by name
+def test_a_draw_must_be_the_same_in_another_process(implementation: Subject, seed: int) -> None:
+    if not implementation.module:  # another process cannot import this object by name
         return
     token = Masking(list(range(10, 60)), [False] * 50, None, 0.5, BERT, seed, 1, 4)
     word = token.with_(word_ids=[i // 2 for i in range(50)])
@@ -179,7 +178,7 @@ def test_a_draw_is_the_same_in_another_process(implementation: Subject, seed: in
 
 
 def expect_different(implementation: Subject, pair: tuple[Triple, Triple], *, words: bool) -> None:
-    """128 fair coins agree by chance with probability 2**-128."""
+    """Require different draws. 128 fair coins agree by chance with probability 2**-128."""
     __tracebackhide__ = True
     word_ids = Spelled("[i for i in range(128)]") if words else None
     ids, special = Spelled("[10 + i for i in range(128)]"), Spelled("[False] * 128")
@@ -192,34 +191,36 @@ def expect_different(implementation: Subject, pair: tuple[Triple, Triple], *, wo
     )
 
 
-@check("M9", needs="mask_tokens", pair=neighbouring_draws, words=st.booleans())
-def test_another_seed_epoch_or_example_gives_another_draw(
+@check("M9", needs="mask_tokens", pair=neighbouring_draws(), words=st.booleans())
+def test_another_seed_epoch_or_example_must_give_another_draw(
     implementation: Subject, pair: tuple[Triple, Triple], words: bool
 ) -> None:
     expect_different(implementation, pair, words=words)
 
 
-@check("M9", needs="mask_tokens", pair=confusable_draws, words=st.booleans())
-def test_seed_epoch_and_example_are_not_taken_for_each_other(
+@check("M9", needs="mask_tokens", pair=confusable_draws(), words=st.booleans())
+def test_seed_epoch_and_example_must_not_be_confused(
     implementation: Subject, pair: tuple[Triple, Triple], words: bool
 ) -> None:
     expect_different(implementation, pair, words=words)
 
 
 @check("M10", needs="mask_tokens", case=maskings(rate=0.0))
-def test_rate_zero_chooses_nothing(implementation: Subject, case: Masking) -> None:
+def test_rate_zero_must_choose_nothing(implementation: Subject, case: Masking) -> None:
     masked, labels = mask(implementation, case)
     expect((case.input_ids, [IGNORED] * len(case.input_ids)), (masked, labels))
 
 
 @check("M10", needs="mask_tokens", case=maskings(rate=1.0))
-def test_rate_one_chooses_everything_that_may_be_chosen(implementation: Subject, case: Masking) -> None:
+def test_rate_one_must_choose_everything_that_may_be_chosen(implementation: Subject, case: Masking) -> None:
     expected = [position for word in case.words for position in word]
     expect(expected, chosen(mask(implementation, case)[1]), where="positions chosen")
 
 
 @check("M12", needs="mask_tokens", case=maskings(), rate=st.sampled_from([-0.1, 1.5, 15, float("nan")]))
-def test_a_rate_that_is_no_probability_is_refused(implementation: Subject, case: Masking, rate: float) -> None:
+def test_mask_tokens_must_refuse_a_rate_that_is_not_a_probability(
+    implementation: Subject, case: Masking, rate: float
+) -> None:
     implementation.expect_refusal("mask_tokens", case.input_ids, mentions=(rate,), **case.arguments | {"rate": rate})
 
 
@@ -227,14 +228,14 @@ BAD_REPLACEMENTS = [(0.8, 0.1), (0.8, 0.1, 0.05, 0.05), (0.8, 0.3, -0.1), (0.8, 
 
 
 @check("M12", needs="mask_tokens", case=maskings(), replacement=st.sampled_from(BAD_REPLACEMENTS))
-def test_replacement_that_is_not_three_probabilities_is_refused(
+def test_mask_tokens_must_refuse_a_replacement_that_is_not_three_probabilities(
     implementation: Subject, case: Masking, replacement: tuple[float, ...]
 ) -> None:
     implementation.expect_refusal("mask_tokens", case.input_ids, **case.arguments | {"replacement": replacement})
 
 
 @check("M12", needs="mask_tokens", case=maskings(rate=1.0), replacement=st.sampled_from([BERT, (0.0, 1.0, 0.0)]))
-def test_an_empty_vocabulary_is_refused_where_random_tokens_are_needed(
+def test_mask_tokens_must_refuse_an_empty_vocabulary_if_random_tokens_are_needed(
     implementation: Subject, case: Masking, replacement: tuple[float, float, float]
 ) -> None:
     case = case.with_(input_ids=[*case.input_ids, 9], special=[*case.special, False], replacement=replacement)
@@ -244,7 +245,9 @@ def test_an_empty_vocabulary_is_refused_where_random_tokens_are_needed(
 
 
 @check("M12", needs="mask_tokens", case=maskings(), longer=st.booleans(), words=st.booleans())
-def test_lengths_that_differ_are_refused(implementation: Subject, case: Masking, longer: bool, words: bool) -> None:
+def test_mask_tokens_must_refuse_different_lengths(
+    implementation: Subject, case: Masking, longer: bool, words: bool
+) -> None:
     if not case.input_ids:
         longer = True
     if words and case.word_ids is not None:
@@ -258,17 +261,17 @@ def test_lengths_that_differ_are_refused(implementation: Subject, case: Masking,
 
 
 @check("M13", needs="mask_tokens", case=maskings())
-def test_masking_is_pure(implementation: Subject, case: Masking) -> None:
+def test_mask_tokens_must_be_pure(implementation: Subject, case: Masking) -> None:
     expect_pure(implementation, "mask_tokens", case.input_ids, **case.arguments)
 
 
 @check("M13", needs="mask_tokens", case=maskings())
-def test_masking_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Masking) -> None:
+def test_mask_tokens_must_accept_tuples_and_arrays(implementation: Subject, case: Masking) -> None:
     expect_same_for_tuples_and_arrays(implementation, "mask_tokens", case.input_ids, **case.arguments)
 
 
 @check("M14", needs="mask_tokens mask_tokens_batch", cases=masking_batches(), order=st.randoms(use_true_random=False))
-def test_batched_masking_equals_plain_masking_in_any_order(
+def test_mask_tokens_batch_must_equal_mask_tokens_in_any_order(
     implementation: Subject, cases: list[Masking], order: random.Random
 ) -> None:
     if not cases:

@@ -1,4 +1,4 @@
-"""Checks A14-A16 of docs/contract.md: `merge_labels`, the way back from tokens to words, and its batched twin."""
+"""Checks A14-A16 of docs/contract.md: `merge_labels` (from tokens back to words) and its batched version."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from touchstone.properties import rules
+from touchstone.properties import oracles
 from touchstone.properties.check import check
 from touchstone.properties.failure import expect, expect_that
+from touchstone.properties.oracles import IGNORED
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.rules import IGNORED
 from touchstone.properties.strategies.alignment import (
     Alignment,
-    alignment_batch,
-    misspelt_alignment,
+    alignment_batches,
+    misspelt_alignments,
     predictions,
     shared_arguments,
     token_labels,
 )
-from touchstone.properties.strategies.choices import Choices, drawn
 from touchstone.properties.subject import Subject
 from touchstone.stages.ragged import Ragged
 
@@ -31,16 +31,16 @@ def merge(implementation: Subject, case: Alignment, tokens: Sequence[int]) -> An
 
 
 def expected_words(case: Alignment, token_labels: Sequence[int]) -> list[int]:
-    """The contract's rule: the first token decides, in IOBES and BILOU the last one decides with it on the end."""
+    """Return the labels by the contract: the first token decides, and in IOBES and BILOU the last decides the end."""
     tags = [None if label == IGNORED else case.names[label] for label in token_labels]
     words = ["O"] * len(case.labels)
     for word, (first, last) in case.spans.items():
-        words[word] = rules.merge(tags[first], tags[last], scheme=case.scheme)
+        words[word] = oracles.merge(tags[first], tags[last], scheme=case.scheme)
     return [case.names.index(tag) for tag in words]
 
 
 @check("A14", needs="merge_labels", pair=predictions())
-def test_every_word_gets_one_label_and_words_without_tokens_get_o(
+def test_every_word_must_get_one_label_and_words_without_tokens_must_get_o(
     implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
     case, tokens = pair
@@ -58,7 +58,7 @@ def test_every_word_gets_one_label_and_words_without_tokens_get_o(
 
 
 @check("A15", needs="merge_labels", pair=predictions())
-def test_the_first_token_decides_whatever_later_tokens_say(
+def test_the_first_token_must_decide_the_label_of_a_word(
     implementation: Subject, pair: tuple[Alignment, list[int]]
 ) -> None:
     case, tokens = pair
@@ -67,7 +67,7 @@ def test_the_first_token_decides_whatever_later_tokens_say(
 
 
 @check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
-def test_merging_refuses_a_label_id_outside_the_names(
+def test_merge_labels_must_refuse_a_label_id_outside_the_names(
     implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
 ) -> None:
     case, tokens = pair
@@ -80,7 +80,7 @@ def test_merging_refuses_a_label_id_outside_the_names(
 
 
 @check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
-def test_merging_refuses_a_word_id_outside_the_words(
+def test_merge_labels_must_refuse_a_word_id_outside_the_words(
     implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
 ) -> None:
     case, tokens = pair
@@ -90,8 +90,8 @@ def test_merging_refuses_a_word_id_outside_the_words(
     implementation.expect_refusal("merge_labels", labels, mentions=(len(tokens), bad), **arguments)
 
 
-@check("A16", needs="merge_labels", pair=drawn(misspelt_alignment), bad=st.sampled_from(["IOB1", "iob2", "BIO"]))
-def test_merging_refuses_unknown_names_and_schemes(
+@check("A16", needs="merge_labels", pair=misspelt_alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO"]))
+def test_merge_labels_must_refuse_unknown_names_and_schemes(
     implementation: Subject, pair: tuple[Alignment, int], bad: str
 ) -> None:
     case, index = pair
@@ -105,7 +105,7 @@ def test_merging_refuses_unknown_names_and_schemes(
 
 
 @check("A16", needs="merge_labels", pair=predictions())
-def test_merging_refuses_lengths_that_differ(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
+def test_merge_labels_must_refuse_different_lengths(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
     case, tokens = pair
     size = len(tokens)
     arguments = {**case.merging, "n_words": len(case.labels)}
@@ -116,20 +116,22 @@ def test_merging_refuses_lengths_that_differ(implementation: Subject, pair: tupl
 
 
 @check("A16", needs="merge_labels", pair=predictions())
-def test_merging_is_pure(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
+def test_merge_labels_must_be_pure(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
     case, tokens = pair
     arguments = {**case.merging, "n_words": len(case.labels)}
     expect_pure(implementation, "merge_labels", tokens, **arguments)
     expect_same_for_tuples_and_arrays(implementation, "merge_labels", tokens, **arguments)
 
 
-def predicted_batches(choose: Choices) -> tuple[list[Alignment], list[list[int]]]:
-    cases = alignment_batch(choose)
-    return cases, [token_labels(choose, case) for case in cases]
+@st.composite
+def predicted_batches(draw: DrawFn) -> tuple[list[Alignment], list[list[int]]]:
+    """A batch, and labels that a model could predict for its tokens."""
+    cases = draw(alignment_batches())
+    return cases, [draw(token_labels(case)) for case in cases]
 
 
-@check("A16", needs="merge_labels merge_labels_batch", batch=drawn(predicted_batches))
-def test_batched_merging_equals_plain_merging(
+@check("A16", needs="merge_labels merge_labels_batch", batch=predicted_batches())
+def test_merge_labels_batch_must_equal_merge_labels(
     implementation: Subject, batch: tuple[list[Alignment], list[list[int]]]
 ) -> None:
     cases, tokens = batch

@@ -20,7 +20,7 @@ counts = st.integers(1, 5000)
 
 
 def weighted(batches: list[tuple[float, int]]) -> float:
-    """The definition: exp of the sum of all tokens' losses over their number."""
+    """Return the perplexity by its definition: exp of the mean loss per token."""
     return math.exp(math.fsum(loss * n for loss, n in batches) / sum(n for _, n in batches))
 
 
@@ -33,7 +33,7 @@ some_batches = st.lists(st.tuples(losses, counts), min_size=1, max_size=6)
 
 
 @check("X1", needs="perplexity", batches=some_batches, cut=st.integers(0, 6))
-def test_perplexity_does_not_depend_on_batching(
+def test_perplexity_must_not_depend_on_batching(
     implementation: Subject, batches: list[tuple[float, int]], cut: int
 ) -> None:
     parts = [part for part in (batches[:cut], batches[cut:]) if part]
@@ -44,16 +44,16 @@ def test_perplexity_does_not_depend_on_batching(
 
 
 @check("X1", needs="perplexity", batches=st.lists(st.tuples(losses, st.integers(1, 20)), min_size=1, max_size=6))
-def test_perplexity_is_the_same_with_one_token_a_batch(
+def test_perplexity_must_be_the_same_with_one_token_per_batch(
     implementation: Subject, batches: list[tuple[float, int]]
 ) -> None:
     single = [(loss, 1) for loss, n in batches for _ in range(n)]
     whole, other = perplexity(implementation, batches), perplexity(implementation, single)
-    expect_close(whole, other, relative=LOG_TOLERANCE, where="one token a batch")
+    expect_close(whole, other, relative=LOG_TOLERANCE, where="one token per batch")
 
 
 @check("X2", needs="perplexity", size=st.integers(1, 300_000), tokens=st.lists(counts, min_size=1, max_size=6))
-def test_the_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(
+def test_the_perplexity_of_a_uniform_model_must_be_the_size_of_its_vocabulary(
     implementation: Subject, size: int, tokens: list[int]
 ) -> None:
     came = implementation.perplexity([math.log(size)] * len(tokens), tokens=tokens)
@@ -61,12 +61,12 @@ def test_the_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(
 
 
 @check("X3", needs="perplexity", batches=some_batches)
-def test_a_batch_weighs_as_many_tokens_as_it_has(implementation: Subject, batches: list[tuple[float, int]]) -> None:
+def test_a_batch_must_weigh_as_much_as_its_tokens(implementation: Subject, batches: list[tuple[float, int]]) -> None:
     expect_close(weighted(batches), perplexity(implementation, batches), relative=LOG_TOLERANCE)
 
 
 @check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 6))
-def test_an_empty_batch_counts_for_nothing_whatever_its_loss(
+def test_an_empty_batch_must_count_for_nothing(
     implementation: Subject, batches: list[tuple[float, int]], place: int
 ) -> None:
     for loss in (7.0, math.nan, math.inf, -1.0):
@@ -76,13 +76,13 @@ def test_an_empty_batch_counts_for_nothing_whatever_its_loss(
 
 
 @check("X4", needs="perplexity", loss=st.floats(800, 1e6), tokens=st.lists(counts, min_size=1, max_size=3))
-def test_perplexity_is_infinite_where_exp_overflows(implementation: Subject, loss: float, tokens: list[int]) -> None:
+def test_perplexity_must_be_infinite_if_exp_overflows(implementation: Subject, loss: float, tokens: list[int]) -> None:
     came = implementation.perplexity([loss] * len(tokens), tokens=tokens)
-    expect_that(came == math.inf, expected="inf: exp of more than 710 is beyond double precision", came=came)
+    expect_that(came == math.inf, expected="inf: exp of more than 710 overflows double precision", came=came)
 
 
 @check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 5), loss=st.sampled_from([math.nan, -0.5]))
-def test_a_loss_that_cannot_be_is_refused(
+def test_perplexity_must_refuse_an_impossible_loss(
     implementation: Subject, batches: list[tuple[float, int]], place: int, loss: float
 ) -> None:
     values, tokens = [value for value, _ in batches], [n for _, n in batches]
@@ -92,7 +92,7 @@ def test_a_loss_that_cannot_be_is_refused(
 
 
 @check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 5), count=st.integers(-3, -1))
-def test_a_negative_number_of_tokens_is_refused(
+def test_perplexity_must_refuse_a_negative_number_of_tokens(
     implementation: Subject, batches: list[tuple[float, int]], place: int, count: int
 ) -> None:
     values, tokens = [value for value, _ in batches], [n for _, n in batches]
@@ -102,7 +102,7 @@ def test_a_negative_number_of_tokens_is_refused(
 
 
 @check("X4", needs="perplexity", batches=some_batches, more=st.booleans())
-def test_losses_and_tokens_of_different_lengths_are_refused(
+def test_perplexity_must_refuse_losses_and_tokens_of_different_lengths(
     implementation: Subject, batches: list[tuple[float, int]], more: bool
 ) -> None:
     values, tokens = [value for value, _ in batches], [n for _, n in batches]
@@ -111,12 +111,12 @@ def test_losses_and_tokens_of_different_lengths_are_refused(
 
 
 @check("X4", needs="perplexity", batches=st.one_of(st.just([]), some_batches))
-def test_a_perplexity_of_no_token_at_all_is_refused(implementation: Subject, batches: list[tuple[float, int]]) -> None:
+def test_perplexity_must_refuse_input_without_tokens(implementation: Subject, batches: list[tuple[float, int]]) -> None:
     implementation.expect_refusal("perplexity", [value for value, _ in batches], tokens=[0] * len(batches))
 
 
 @check("X4", needs="perplexity", batches=some_batches)
-def test_perplexity_is_pure(implementation: Subject, batches: list[tuple[float, int]]) -> None:
+def test_perplexity_must_be_pure(implementation: Subject, batches: list[tuple[float, int]]) -> None:
     values, tokens = [loss for loss, _ in batches], [n for _, n in batches]
     expect_pure(implementation, "perplexity", values, tokens=tokens)
     expect_same_for_tuples_and_arrays(implementation, "perplexity", values, tokens=tokens)

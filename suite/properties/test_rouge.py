@@ -8,11 +8,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from touchstone.properties import overlap
+from touchstone.properties import oracles
 from touchstone.properties.check import check
 from touchstone.properties.failure import expect, expect_close, expect_that
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.strategies.written import Prose, Summary, Written, prose, signs, summaries, written
+from touchstone.properties.strategies.prose import Prose, ScoredTexts, Summary, prose, scored_texts, signs, summaries
 from touchstone.properties.subject import Subject
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -35,7 +35,7 @@ def expect_mean(kind: str, expected: list[float], came: dict[str, Any]) -> None:
 
 
 @check("R1", needs="rouge", texts=st.lists(summaries(), min_size=1, max_size=3))
-def test_the_references_themselves_score_100(implementation: Subject, texts: list[Summary]) -> None:
+def test_the_references_must_score_100_against_themselves(implementation: Subject, texts: list[Summary]) -> None:
     references = ["\n".join(summary.reference) for summary in texts]
     came = score(implementation, references, references)
     for kind in KINDS:
@@ -43,43 +43,45 @@ def test_the_references_themselves_score_100(implementation: Subject, texts: lis
     expect(len(texts), came["number"], where="number")
 
 
-@check("R2", needs="rouge", case=written(texts=1))
-def test_rouge_1_and_2_agree_with_an_independent_count(implementation: Subject, case: Written) -> None:
+@check("R2", needs="rouge", case=scored_texts(texts=1))
+def test_rouge_1_and_rouge_2_must_agree_with_an_independent_count(implementation: Subject, case: ScoredTexts) -> None:
     came = score(implementation, case.predictions, case.first)
     for n in (1, 2):
         pairs = zip(case.predictions, case.first, strict=True)
-        expect_mean(f"rouge{n}", [overlap.rouge_n(*pair, n) for pair in pairs], came)
+        expect_mean(f"rouge{n}", [oracles.rouge_n(*pair, n) for pair in pairs], came)
 
 
-@check("R3", needs="rouge", case=written(texts=1))
-def test_rouge_l_agrees_with_an_independent_count(implementation: Subject, case: Written) -> None:
+@check("R3", needs="rouge", case=scored_texts(texts=1))
+def test_rouge_l_must_agree_with_an_independent_count(implementation: Subject, case: ScoredTexts) -> None:
     came = score(implementation, case.predictions, case.first)
-    expect_mean("rougeL", [overlap.rouge_l(*pair) for pair in zip(case.predictions, case.first, strict=True)], came)
+    expect_mean("rougeL", [oracles.rouge_l(*pair) for pair in zip(case.predictions, case.first, strict=True)], came)
 
 
 @check("R3", needs="rouge", case=summaries())
-def test_rouge_l_knows_no_sentences(implementation: Subject, case: Summary) -> None:
+def test_rouge_l_must_ignore_sentence_boundaries(implementation: Subject, case: Summary) -> None:
     predictions, references = ["\n".join(case.prediction)], ["\n".join(case.reference)]
     came = score(implementation, predictions, references)
-    expect_mean("rougeL", [overlap.rouge_l(predictions[0], references[0])], came)
+    expect_mean("rougeL", [oracles.rouge_l(predictions[0], references[0])], came)
 
 
 @check("R4", needs="rouge", case=summaries())
-def test_rouge_lsum_looks_for_each_sentence_in_all_sentences(implementation: Subject, case: Summary) -> None:
+def test_rouge_lsum_must_compare_each_sentence_with_all_sentences(implementation: Subject, case: Summary) -> None:
     came = score(implementation, ["\n".join(case.prediction)], ["\n".join(case.reference)])
     sizes = [sum(len(sentence.split()) for sentence in text) for text in (case.prediction, case.reference)]
-    expect_mean("rougeLsum", [overlap.f_measure(case.hits, *sizes)], came)
+    expect_mean("rougeLsum", [oracles.f_measure(case.hits, *sizes)], came)
 
 
-@check("R5", needs="rouge", case=written(texts=1))
-def test_of_texts_without_line_breaks_rouge_lsum_is_rouge_l(implementation: Subject, case: Written) -> None:
-    """The LCS of one sentence and another is the same however it is found."""
+@check("R5", needs="rouge", case=scored_texts(texts=1))
+def test_rouge_lsum_must_equal_rouge_l_for_texts_without_line_breaks(
+    implementation: Subject, case: ScoredTexts
+) -> None:
+    """With one sentence on each side both scores use the same longest common subsequence."""
     came = score(implementation, case.predictions, case.first)
     expect_close(came["rougeL"], came["rougeLsum"], relative=EXACT, where="rougeL and rougeLsum")
 
 
 @check("R5", needs="rouge", case=summaries(), newline=st.sampled_from(["<n>", " ||| ", "<q>", "\r"]))
-def test_what_separates_sentences_is_no_word_and_does_what_a_line_break_does(
+def test_newline_must_separate_sentences_like_a_line_break_and_not_count_as_a_word(
     implementation: Subject, case: Summary, newline: str
 ) -> None:
     usual = score(implementation, ["\n".join(case.prediction)], ["\n".join(case.reference)])
@@ -89,9 +91,9 @@ def test_what_separates_sentences_is_no_word_and_does_what_a_line_break_does(
         expect_close(usual[kind], came[kind], relative=EXACT, where=f"{kind} with line breaks, and with {newline!r}")
 
 
-@check("R6", needs="rouge", case=written(texts=1), order=st.randoms(use_true_random=False))
-def test_rouge_is_the_mean_over_texts_in_any_order(
-    implementation: Subject, case: Written, order: random.Random
+@check("R6", needs="rouge", case=scored_texts(texts=1), order=st.randoms(use_true_random=False))
+def test_rouge_must_be_the_mean_over_texts_in_any_order(
+    implementation: Subject, case: ScoredTexts, order: random.Random
 ) -> None:
     places = list(range(len(case.predictions)))
     order.shuffle(places)
@@ -101,9 +103,9 @@ def test_rouge_is_the_mean_over_texts_in_any_order(
         expect_mean(kind, [each[kind] for each in alone], came)
 
 
-@check("R7", needs="rouge", case=written(texts=1))
-def test_the_f_measure_is_the_same_both_ways(implementation: Subject, case: Written) -> None:
-    """Neither precision nor recall is. (Nor quite ROUGE-Lsum: its unions are on the reference's side.)"""
+@check("R7", needs="rouge", case=scored_texts(texts=1))
+def test_the_f_measure_must_be_symmetric(implementation: Subject, case: ScoredTexts) -> None:
+    """Precision and recall are not symmetric. Neither is ROUGE-Lsum: its unions are taken over the reference."""
     there, back = (
         score(implementation, *texts) for texts in ((case.predictions, case.first), (case.first, case.predictions))
     )
@@ -111,8 +113,10 @@ def test_the_f_measure_is_the_same_both_ways(implementation: Subject, case: Writ
         expect_close(there[kind], back[kind], relative=EXACT, where=f"{kind}, predictions and references exchanged")
 
 
-@check("R8", needs="rouge", case=written(texts=1), newline=st.sampled_from(["<n>", "<q>"]))
-def test_the_signature_says_which_rouge_it_is(implementation: Subject, case: Written, newline: str) -> None:
+@check("R8", needs="rouge", case=scored_texts(texts=1), newline=st.sampled_from(["<n>", "<q>"]))
+def test_the_signature_of_rouge_must_state_its_settings(
+    implementation: Subject, case: ScoredTexts, newline: str
+) -> None:
     signature = str(score(implementation, case.predictions, case.first)["signature"])
     for part in ("stemmer:", "sentences:", "version:"):
         expect_that(part in signature, expected=f"a signature with {part!r}", came=repr(signature))
@@ -120,9 +124,11 @@ def test_the_signature_says_which_rouge_it_is(implementation: Subject, case: Wri
     expect_that(newline in other, expected=f"a signature with {newline!r}", came=repr(other))
 
 
-@check("R9", needs="rouge", case=written(texts=1), what=st.sampled_from(["", " ", "...", "東京"]), side=st.booleans())
-def test_texts_without_words_score_nothing_and_are_no_error(
-    implementation: Subject, case: Written, what: str, side: bool
+@check(
+    "R9", needs="rouge", case=scored_texts(texts=1), what=st.sampled_from(["", " ", "...", "東京"]), side=st.booleans()
+)
+def test_texts_without_words_must_score_0_without_an_error(
+    implementation: Subject, case: ScoredTexts, what: str, side: bool
 ) -> None:
     predictions, references = [what, *case.predictions], [*(["the end"] if side else [what]), *case.first]
     came = score(implementation, predictions, references)
@@ -132,8 +138,8 @@ def test_texts_without_words_score_nothing_and_are_no_error(
     expect(len(predictions), came["number"], where="number")
 
 
-@check("R10", needs="rouge", case=written(texts=1), fault=st.sampled_from(["nothing", "more", "fewer"]))
-def test_invalid_texts_are_refused_by_rouge(implementation: Subject, case: Written, fault: str) -> None:
+@check("R10", needs="rouge", case=scored_texts(texts=1), fault=st.sampled_from(["nothing", "more", "fewer"]))
+def test_rouge_must_refuse_invalid_texts(implementation: Subject, case: ScoredTexts, fault: str) -> None:
     predictions = [*case.predictions, "more"] if fault == "more" else case.predictions[:-1]
     mentions: tuple[object, ...] = (len(predictions), len(case.first))
     if fault == "nothing":
@@ -142,8 +148,8 @@ def test_invalid_texts_are_refused_by_rouge(implementation: Subject, case: Writt
         implementation.expect_refusal("rouge", predictions, references=case.first, mentions=mentions)
 
 
-@check("R11", needs="rouge", case=written(texts=1))
-def test_rouge_is_pure(implementation: Subject, case: Written) -> None:
+@check("R11", needs="rouge", case=scored_texts(texts=1))
+def test_rouge_must_be_pure(implementation: Subject, case: ScoredTexts) -> None:
     expect_pure(implementation, "rouge", case.predictions, references=case.first)
     expect_same_for_tuples_and_arrays(implementation, "rouge", case.predictions, references=case.first)
 
@@ -156,45 +162,45 @@ def without_blanks(text: str) -> str:
 
 
 @check("R12", needs="split_sentences", text=signs())
-def test_the_sentences_hold_every_character_but_blanks(implementation: Subject, text: str) -> None:
+def test_the_sentences_must_contain_every_character_except_blanks(implementation: Subject, text: str) -> None:
     sentences = implementation.split_sentences(text)
-    expect(without_blanks(text), without_blanks("".join(sentences)), where="all characters but blanks")
+    expect(without_blanks(text), without_blanks("".join(sentences)), where="all characters except blanks")
 
 
 @check("R12", needs="split_sentences", text=signs())
-def test_no_sentence_is_empty_or_has_blanks_around_it_or_a_line_break_in_it(implementation: Subject, text: str) -> None:
+def test_sentences_must_be_single_lines_that_are_stripped_and_not_empty(implementation: Subject, text: str) -> None:
     sentences = implementation.split_sentences(text)
     bad = [sentence for sentence in sentences if sentence.splitlines() != [sentence.strip()]]
     expect_that(not bad, expected="sentences of one line without blanks around them", came=bad)
 
 
 @check("R13", needs="split_sentences", case=prose())
-def test_sentences_end_where_they_must_and_nowhere_else(implementation: Subject, case: Prose) -> None:
+def test_sentences_must_end_exactly_at_sentence_boundaries(implementation: Subject, case: Prose) -> None:
     expect(case.sentences, implementation.split_sentences(case.text))
 
 
 @check("R14", needs="lead split_sentences", text=signs(), count=st.integers(1, 6))
-def test_the_lead_is_the_first_sentences_one_a_line(implementation: Subject, text: str, count: int) -> None:
+def test_the_lead_must_be_the_first_sentences_one_per_line(implementation: Subject, text: str, count: int) -> None:
     sentences = implementation.split_sentences(text)
     expect("\n".join(sentences[:count]), implementation.lead(text, sentences=count))
-    expect("\n".join(sentences[:3]), implementation.lead(text), where="three sentences unless told otherwise")
+    expect("\n".join(sentences[:3]), implementation.lead(text), where="three sentences by default")
 
 
 @check("R14", needs="lead", case=prose(), count=st.integers(1, 6))
-def test_the_lead_is_a_beginning_of_the_text(implementation: Subject, case: Prose, count: int) -> None:
+def test_the_lead_must_be_the_beginning_of_the_text(implementation: Subject, case: Prose, count: int) -> None:
     came = implementation.lead(case.text, sentences=count)
     begins = without_blanks(case.text).startswith(without_blanks(came))
-    expect_that(begins, expected="a beginning of the text", came=came)
+    expect_that(begins, expected="the beginning of the text", came=came)
     expect(min(count, len(case.sentences)), len(came.splitlines()), where="lines")
 
 
 @check("R15", needs="lead", case=prose(), count=st.integers(-3, 0))
-def test_a_lead_of_no_sentence_is_refused(implementation: Subject, case: Prose, count: int) -> None:
+def test_lead_must_refuse_a_number_of_sentences_below_one(implementation: Subject, case: Prose, count: int) -> None:
     implementation.expect_refusal("lead", case.text, sentences=count, mentions=(count,))
 
 
 @check("R15", needs="split_sentences", case=prose())
-def test_splitting_is_pure(implementation: Subject, case: Prose) -> None:
+def test_split_sentences_must_be_pure(implementation: Subject, case: Prose) -> None:
     expect_pure(implementation, "split_sentences", case.text)
     first, second = (implementation.raw("split_sentences", case.text) for _ in range(2))
-    expect_that(first is not second, expected="a list of its own for each call", came="the same list twice")
+    expect_that(first is not second, expected="a new list for each call", came="the same list twice")

@@ -8,19 +8,18 @@ from collections.abc import Collection
 from typing import Any
 
 from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from touchstone.properties import rules
+from touchstone.properties import oracles
 from touchstone.properties.check import check
 from touchstone.properties.failure import Mismatch, expect, expect_close, expect_that
+from touchstone.properties.oracles import IGNORED
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.rules import IGNORED
-from touchstone.properties.strategies.choices import Choices, drawn
-from touchstone.properties.strategies.scoring import Sentences, scored_sentences, sentences
-from touchstone.properties.strategies.text import misspelt_names, modes, schemes
+from touchstone.properties.strategies.tags import Sentences, misspelt_names, modes, schemes, scored_sentences
 from touchstone.properties.subject import Subject
 
 EXACT = 1e-9
-"""Ratios of small counts in double precision: only the last digits may differ by the order of operations."""
+"""Ratios of small counts in double precision: the order of operations changes only the last digits."""
 
 
 def score(implementation: Subject, case: Sentences) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def score(implementation: Subject, case: Sentences) -> dict[str, Any]:
 
 
 def ratios(gold: Collection[Any], predicted: Collection[Any]) -> dict[str, float]:
-    """precision, recall and F1, 0.0 where undefined."""
+    """Return precision, recall and F1, 0.0 if undefined."""
     right = len(set(gold) & set(predicted))
     precision = right / len(predicted) if predicted else 0.0
     recall = right / len(gold) if gold else 0.0
@@ -41,7 +40,7 @@ def ratios(gold: Collection[Any], predicted: Collection[Any]) -> dict[str, float
 
 
 def expect_counts(case: Sentences, came: dict[str, Any]) -> None:
-    """Overall and by type as an independent count has them. Types without any entity may be left out."""
+    """Compare the overall and per-type scores with an independent count. Types without entities may be missing."""
     __tracebackhide__ = True
     gold, predicted = case.entities("references"), case.entities("predictions")
     seen = f"gold {_listed(gold)}; predicted {_listed(predicted)}"
@@ -63,14 +62,14 @@ def _expect_ratios(expected: dict[str, float], came: dict[str, Any], *, where: s
         raise Mismatch(expected=str(expected), came=str(got), where=where)
 
 
-def _listed(entities: Collection[tuple[int, rules.Entity]]) -> str:
+def _listed(entities: Collection[tuple[int, oracles.Entity]]) -> str:
     if not entities:
         return "none"
     return ", ".join(f"{e.type}[{e.first}:{e.last + 1}] in sentence {n}" for n, e in sorted(entities))
 
 
 @check("S1", needs="score_entities", case=scored_sentences(valid=True, perfect=True, ignored=False))
-def test_the_gold_standard_scores_one_against_itself(implementation: Subject, case: Sentences) -> None:
+def test_the_references_must_score_1_against_themselves(implementation: Subject, case: Sentences) -> None:
     came = score(implementation, case)
     number = len(case.entities("references"))
     perfect = 1.0 if number else 0.0
@@ -80,7 +79,7 @@ def test_the_gold_standard_scores_one_against_itself(implementation: Subject, ca
 
 
 @check("S2", needs="score_entities", case=scored_sentences(), order=st.randoms(use_true_random=False))
-def test_what_is_predicted_at_ignored_positions_does_not_matter(
+def test_predictions_at_ignored_positions_must_not_matter(
     implementation: Subject, case: Sentences, order: random.Random
 ) -> None:
     choices = [IGNORED, *range(len(case.names))]
@@ -102,7 +101,7 @@ def test_what_is_predicted_at_ignored_positions_does_not_matter(
 
 
 @check("S2", needs="score_entities", case=scored_sentences())
-def test_ignored_positions_might_as_well_not_be_there(implementation: Subject, case: Sentences) -> None:
+def test_removing_ignored_positions_must_not_change_the_scores(implementation: Subject, case: Sentences) -> None:
     kept = [[place for place, gold in enumerate(row) if gold != IGNORED] for row in case.references]
     without = case.with_(
         references=[[row[place] for place in places] for row, places in zip(case.references, kept, strict=True)],
@@ -112,7 +111,7 @@ def test_ignored_positions_might_as_well_not_be_there(implementation: Subject, c
 
 
 @check("S3", needs="score_entities", case=scored_sentences(), order=st.randoms(use_true_random=False))
-def test_the_order_of_sentences_does_not_matter(implementation: Subject, case: Sentences, order: random.Random) -> None:
+def test_the_order_of_sentences_must_not_matter(implementation: Subject, case: Sentences, order: random.Random) -> None:
     places = list(range(len(case.references)))
     order.shuffle(places)
     shuffled = case.with_(
@@ -123,12 +122,14 @@ def test_the_order_of_sentences_does_not_matter(implementation: Subject, case: S
 
 
 @check("S4", needs="score_entities", case=scored_sentences(mode="strict"))
-def test_strict_scores_agree_with_an_independent_count(implementation: Subject, case: Sentences) -> None:
+def test_strict_scores_must_agree_with_an_independent_count(implementation: Subject, case: Sentences) -> None:
     expect_counts(case, score(implementation, case))
 
 
 @check("S4", needs="score_entities", case=scored_sentences())
-def test_saying_everything_twice_doubles_the_number_and_nothing_else(implementation: Subject, case: Sentences) -> None:
+def test_repeating_all_sentences_must_double_the_counts_and_keep_the_scores(
+    implementation: Subject, case: Sentences
+) -> None:
     once = score(implementation, case)
     case = case.with_(references=case.references * 2, predictions=case.predictions * 2)
     twice = score(implementation, case)
@@ -138,12 +139,14 @@ def test_saying_everything_twice_doubles_the_number_and_nothing_else(implementat
 
 
 @check("S5", needs="score_entities", case=scored_sentences(mode="lenient"))
-def test_lenient_scores_agree_with_a_count_by_conllevals_rules(implementation: Subject, case: Sentences) -> None:
+def test_lenient_scores_must_agree_with_a_count_by_the_rules_of_conlleval(
+    implementation: Subject, case: Sentences
+) -> None:
     expect_counts(case, score(implementation, case))
 
 
 @check("S6", needs="score_entities", case=scored_sentences(), scheme=schemes, mode=modes)
-def test_the_signature_states_scheme_and_mode_and_differs_where_they_do(
+def test_the_signature_must_state_scheme_and_mode_and_differ_if_they_differ(
     implementation: Subject, case: Sentences, scheme: str, mode: str
 ) -> None:
     signature = str(score(implementation, case)["signature"])
@@ -152,7 +155,7 @@ def test_the_signature_states_scheme_and_mode_and_differs_where_they_do(
         expected=f"a signature with {case.scheme!r} and {case.mode!r}",
         came=repr(signature),
     )
-    names = rules.tags_of(["X"], scheme=scheme)
+    names = oracles.tags_of(["X"], scheme=scheme)
     other = str(score(implementation, Sentences(names, [[0]], [[0]], scheme, mode))["signature"])
     same = (scheme, mode) == (case.scheme, case.mode)
     expect_that(
@@ -163,10 +166,11 @@ def test_the_signature_states_scheme_and_mode_and_differs_where_they_do(
     )
 
 
-def misspelt(choose: Choices) -> tuple[Sentences, int]:
-    """Sentences whose label names have one more that is no tag of the scheme."""
-    case = sentences(choose)
-    names, index = misspelt_names(choose, case.names, scheme=case.scheme)
+@st.composite
+def misspelt_sentences(draw: DrawFn) -> tuple[Sentences, int]:
+    """Sentences with a label name that is not a tag of the scheme, and the index of that name."""
+    case = draw(scored_sentences())
+    names, index = draw(misspelt_names(case.names, scheme=case.scheme))
     shift = {label: label + (label >= index) for label in range(len(case.names))} | {IGNORED: IGNORED}
     references, predictions = (
         [[shift[label] for label in row] for row in rows] for rows in (case.references, case.predictions)
@@ -174,16 +178,16 @@ def misspelt(choose: Choices) -> tuple[Sentences, int]:
     return case.with_(names=names, references=references, predictions=predictions), index
 
 
-@check("S7", needs="score_entities", pair=drawn(misspelt))
-def test_an_unknown_tag_is_refused(implementation: Subject, pair: tuple[Sentences, int]) -> None:
+@check("S7", needs="score_entities", pair=misspelt_sentences())
+def test_score_entities_must_refuse_an_unknown_tag(implementation: Subject, pair: tuple[Sentences, int]) -> None:
     case, index = pair
     mentions = (index, case.names[index])
     implementation.expect_refusal("score_entities", case.predictions, mentions=mentions, **case.arguments)
 
 
 @check("S8", needs="score_entities", case=scored_sentences())
-def test_no_entity_crosses_a_sentence_boundary(implementation: Subject, case: Sentences) -> None:
-    halves = [  # cut every sentence in two, so that what was an entity may end one and begin the next
+def test_an_entity_must_not_cross_a_sentence_boundary(implementation: Subject, case: Sentences) -> None:
+    halves = [  # split every sentence in two, sometimes inside an entity
         [part for row in rows for part in (row[: len(row) // 2], row[len(row) // 2 :])]
         for rows in (case.references, case.predictions)
     ]
@@ -205,7 +209,9 @@ NOTHING = st.sampled_from(["gold", "predicted", "both", "ignored", "no sentences
 
 
 @check("S9", needs="score_entities", case=scored_sentences(valid=True, perfect=True), empty=NOTHING)
-def test_no_prediction_or_no_gold_scores_zero(implementation: Subject, case: Sentences, empty: str) -> None:
+def test_sentences_without_predicted_or_reference_entities_must_score_0(
+    implementation: Subject, case: Sentences, empty: str
+) -> None:
     outside = case.names.index("O")
     nothing = [[outside] * len(row) for row in case.references]
     if empty in ("gold", "both"):
@@ -225,7 +231,7 @@ def test_no_prediction_or_no_gold_scores_zero(implementation: Subject, case: Sen
 
 
 @check("S10", needs="score_entities", case=scored_sentences())
-def test_overall_counts_are_the_sums_of_the_types(implementation: Subject, case: Sentences) -> None:
+def test_overall_counts_must_be_the_sums_over_the_types(implementation: Subject, case: Sentences) -> None:
     came = score(implementation, case)
     types = came["types"].values()
     expect(sum(each["number"] for each in types), came["number"], where="number: sum over types, overall")
@@ -234,7 +240,7 @@ def test_overall_counts_are_the_sums_of_the_types(implementation: Subject, case:
 
 
 @check("S11", needs="score_entities", case=scored_sentences(), data=st.data())
-def test_lengths_that_differ_are_refused(implementation: Subject, case: Sentences, data: Any) -> None:
+def test_score_entities_must_refuse_different_lengths(implementation: Subject, case: Sentences, data: Any) -> None:
     if data.draw(st.booleans()):
         case = case.with_(predictions=[*case.predictions, []])
         mentions: tuple[object, ...] = (len(case.references), len(case.predictions))
@@ -248,7 +254,9 @@ def test_lengths_that_differ_are_refused(implementation: Subject, case: Sentence
 
 
 @check("S11", needs="score_entities", case=scored_sentences(), gold=st.booleans(), data=st.data())
-def test_an_id_outside_the_names_is_refused(implementation: Subject, case: Sentences, gold: bool, data: Any) -> None:
+def test_score_entities_must_refuse_an_id_outside_the_names(
+    implementation: Subject, case: Sentences, gold: bool, data: Any
+) -> None:
     row = data.draw(st.integers(0, len(case.references) - 1))
     place = data.draw(st.integers(0, len(case.references[row])))
     bad = data.draw(st.sampled_from([-1, len(case.names), len(case.names) + 7]))
@@ -264,13 +272,15 @@ WRONG_READINGS = st.tuples(st.sampled_from(["scheme", "mode"]), st.sampled_from(
 
 
 @check("S11", needs="score_entities", case=scored_sentences(), wrong=WRONG_READINGS)
-def test_an_unknown_scheme_or_mode_is_refused(implementation: Subject, case: Sentences, wrong: tuple[str, str]) -> None:
+def test_score_entities_must_refuse_an_unknown_scheme_or_mode(
+    implementation: Subject, case: Sentences, wrong: tuple[str, str]
+) -> None:
     which, bad = wrong
     arguments = case.arguments | {which: bad}
     implementation.expect_refusal("score_entities", case.predictions, mentions=(bad,), **arguments)
 
 
 @check("S12", needs="score_entities", case=scored_sentences())
-def test_scoring_is_pure(implementation: Subject, case: Sentences) -> None:
+def test_score_entities_must_be_pure(implementation: Subject, case: Sentences) -> None:
     expect_pure(implementation, "score_entities", case.predictions, **case.arguments)
     expect_same_for_tuples_and_arrays(implementation, "score_entities", case.predictions, **case.arguments)

@@ -28,7 +28,7 @@ def shift(implementation: Subject, case: Targets) -> list[list[int]]:
 
 
 @check("T1", needs="pad_seq2seq pad_batch", case=pairs())
-def test_the_source_is_padded_as_it_is_without_a_target(implementation: Subject, case: Pairs) -> None:
+def test_the_source_must_be_padded_as_pad_batch_pads_it(implementation: Subject, case: Pairs) -> None:
     names = ("pad_id", "side", "multiple_of", "length")
     arguments = {name: value for name, value in case.arguments.items() if name in names}
     expected = implementation.pad_batch(case.source, **arguments)
@@ -37,7 +37,9 @@ def test_the_source_is_padded_as_it_is_without_a_target(implementation: Subject,
 
 
 @check("T2", needs="pad_seq2seq", case=pairs(), longer=st.integers(1, 9))
-def test_the_width_of_the_labels_is_their_own(implementation: Subject, case: Pairs, longer: int) -> None:
+def test_the_width_of_the_labels_must_not_depend_on_the_source(
+    implementation: Subject, case: Pairs, longer: int
+) -> None:
     for changed in (case, case.with_(length=max(len(f["input_ids"]) for f in case.features) + longer, brief=False)):
         result = implementation.raw("pad_seq2seq", changed.features, **changed.arguments)
         shape = (len(changed.features), changed.label_width)
@@ -49,12 +51,12 @@ def test_the_width_of_the_labels_is_their_own(implementation: Subject, case: Pai
 
 
 @check("T3", needs="pad_seq2seq", case=pairs())
-def test_labels_are_ignored_exactly_at_padding_and_where_they_were(implementation: Subject, case: Pairs) -> None:
+def test_labels_must_be_ignored_exactly_at_padding_and_where_they_were(implementation: Subject, case: Pairs) -> None:
     expect(case.padded("labels"), pad(implementation, case).get("labels"), where="labels")
 
 
 @check("T3", needs="pad_seq2seq", case=pairs(ends=True))
-def test_every_real_end_of_sequence_is_supervised_where_it_is_also_the_padding(
+def test_every_real_end_of_sequence_must_keep_its_label_even_if_its_id_is_the_padding(
     implementation: Subject, case: Pairs
 ) -> None:
     labels = pad(implementation, case)["labels"]
@@ -64,7 +66,7 @@ def test_every_real_end_of_sequence_is_supervised_where_it_is_also_the_padding(
 
 
 @check("T4", needs="pad_seq2seq", case=pairs())
-def test_taking_the_padding_off_gives_source_and_target_back(implementation: Subject, case: Pairs) -> None:
+def test_removing_the_padding_must_give_source_and_target(implementation: Subject, case: Pairs) -> None:
     came = pad(implementation, case)
     for row, feature in enumerate(case.features):
         for name, own in feature.items():
@@ -79,7 +81,7 @@ def test_taking_the_padding_off_gives_source_and_target_back(implementation: Sub
 
 
 @check("T5", needs="pad_seq2seq", case=pairs())
-def test_no_column_is_lost_and_none_but_the_mask_is_made(implementation: Subject, case: Pairs) -> None:
+def test_every_column_must_be_kept_and_only_the_attention_mask_added(implementation: Subject, case: Pairs) -> None:
     came = pad(implementation, case)
     expect(sorted({*case.features[0], "attention_mask"}), sorted(came), where="the columns")
     if "example" in came:
@@ -87,14 +89,16 @@ def test_no_column_is_lost_and_none_but_the_mask_is_made(implementation: Subject
 
 
 @check("T5", needs="pad_seq2seq", case=pairs())
-def test_the_decoders_own_mask_is_padded_with_the_labels(implementation: Subject, case: Pairs) -> None:
+def test_the_decoder_mask_must_be_padded_like_the_labels(implementation: Subject, case: Pairs) -> None:
     features = [{**f, "decoder_attention_mask": [1] * len(f["labels"])} for f in case.features]
     case = case.with_(features=features)
     expect(case.padded("decoder_attention_mask"), pad(implementation, case).get("decoder_attention_mask"))
 
 
 @check("T6", needs="pad_seq2seq", case=pairs(), row=st.integers(0, 3))
-def test_pairs_do_not_depend_on_each_other_and_keep_their_order(implementation: Subject, case: Pairs, row: int) -> None:
+def test_pairs_must_not_depend_on_each_other_and_must_keep_their_order(
+    implementation: Subject, case: Pairs, row: int
+) -> None:
     row %= len(case.features)
     together = pad(implementation, case)
     came = {name: values[row] for name, values in together.items()}
@@ -113,7 +117,7 @@ FAULTS = ["nothing", "side", "label side", "no labels", "long labels", "long sou
 
 
 @check("T7", needs="pad_seq2seq", case=pairs(), fault=st.sampled_from(FAULTS), place=st.integers(0, 3))
-def test_invalid_pairs_are_refused(implementation: Subject, case: Pairs, fault: str, place: int) -> None:
+def test_pad_seq2seq_must_refuse_invalid_pairs(implementation: Subject, case: Pairs, fault: str, place: int) -> None:
     features = [dict(feature) for feature in case.features]
     place %= len(features)
     spoiled = features[place]
@@ -139,7 +143,7 @@ def test_invalid_pairs_are_refused(implementation: Subject, case: Pairs, fault: 
             spoiled[name] = [1] * (longest + 1)
         changes = {"length": longest}
         mentions = (place, longest + 1, longest)
-        case = case.with_(pad_id=99)  # in no text: nothing else is wrong
+        case = case.with_(pad_id=99)  # occurs in no text, so that nothing else is wrong
     elif fault == "unequal":
         spoiled["decoder_attention_mask"] = [1] * (len(spoiled["labels"]) + 1)
         features = [{"decoder_attention_mask": [1] * len(f["labels"]), **f} for f in features]
@@ -156,12 +160,12 @@ def test_invalid_pairs_are_refused(implementation: Subject, case: Pairs, fault: 
 
 
 @check("T8", needs="pad_seq2seq", case=pairs())
-def test_padding_pairs_is_pure(implementation: Subject, case: Pairs) -> None:
+def test_pad_seq2seq_must_be_pure(implementation: Subject, case: Pairs) -> None:
     expect_pure(implementation, "pad_seq2seq", case.features, **case.arguments)
 
 
 @check("T8", needs="pad_seq2seq", case=pairs())
-def test_pairs_may_be_tuples_and_arrays(implementation: Subject, case: Pairs) -> None:
+def test_pad_seq2seq_must_accept_tuples_and_arrays(implementation: Subject, case: Pairs) -> None:
     expect_same_for_tuples_and_arrays(implementation, "pad_seq2seq", case.features, **case.arguments)
 
 
@@ -169,34 +173,34 @@ def test_pairs_may_be_tuples_and_arrays(implementation: Subject, case: Pairs) ->
 
 
 @check("T9", needs="shift_right", case=targets(wrap=False))
-def test_the_decoder_reads_the_start_and_then_each_label_but_the_last(implementation: Subject, case: Targets) -> None:
-    expect(case.expected, shift(implementation, case))
-
-
-@check("T9", needs="shift_right", case=targets(wrap=False, bare=True))
-def test_a_row_of_padding_only_is_read_as_the_start_and_padding(implementation: Subject, case: Targets) -> None:
-    expect(case.expected, shift(implementation, case))
-
-
-@check("T10", needs="shift_right", case=targets(wrap=True))
-def test_without_a_start_the_last_label_that_is_not_padding_stands_first(
+def test_the_decoder_must_read_the_start_and_then_every_label_except_the_last(
     implementation: Subject, case: Targets
 ) -> None:
     expect(case.expected, shift(implementation, case))
 
 
+@check("T9", needs="shift_right", case=targets(wrap=False, bare=True))
+def test_a_row_of_only_padding_must_be_read_as_the_start_and_padding(implementation: Subject, case: Targets) -> None:
+    expect(case.expected, shift(implementation, case))
+
+
+@check("T10", needs="shift_right", case=targets(wrap=True))
+def test_without_start_id_the_last_real_label_must_come_first(implementation: Subject, case: Targets) -> None:
+    expect(case.expected, shift(implementation, case))
+
+
 @check("T11", needs="shift_right", case=targets(bare=True))
-def test_the_decoder_reads_no_negative_id(implementation: Subject, case: Targets) -> None:
+def test_the_decoder_must_not_read_a_negative_id(implementation: Subject, case: Targets) -> None:
     came = shift(implementation, case)
     lowest = min(cell for row in came for cell in row)
-    expect_that(lowest >= 0, expected="ids of 0 or more, as an embedding takes them", came=came)
+    expect_that(lowest >= 0, expected="ids of 0 or more, as an embedding requires", came=came)
 
 
 @check("T12", needs="shift_right", case=targets(wrap=False), place=st.integers(0, 7), other=st.integers(21, 25))
-def test_what_is_read_while_a_label_is_predicted_does_not_tell_it(
+def test_the_decoder_must_not_read_a_label_before_it_is_predicted(
     implementation: Subject, case: Targets, place: int, other: int
 ) -> None:
-    """Teacher forcing: label t may show from place t + 1 on, and not before; and there it must show."""
+    """Teacher forcing: label t must be read at place t + 1 and must not be read before."""
     row = 0
     place %= len(case.tokens[row])
     labels = [list(cells) for cells in case.labels]
@@ -209,7 +213,7 @@ def test_what_is_read_while_a_label_is_predicted_does_not_tell_it(
 
 
 @check("T13", needs="shift_right", case=targets())
-def test_rows_are_shifted_each_by_itself(implementation: Subject, case: Targets) -> None:
+def test_each_row_must_be_shifted_independently(implementation: Subject, case: Targets) -> None:
     together = shift(implementation, case)
     alone = [shift(implementation, case.with_(labels=[row]))[0] for row in case.labels]
     expect(alone, together, where="each row alone, and all in one batch")
@@ -219,9 +223,7 @@ SPOILED = ["flat", "deep", "negative", "left", "left by pad_id", "no token"]
 
 
 @check("T14", needs="shift_right", case=targets(), fault=st.sampled_from(SPOILED), place=st.integers(0, 3))
-def test_labels_that_cannot_be_shifted_are_refused(
-    implementation: Subject, case: Targets, fault: str, place: int
-) -> None:
+def test_shift_right_must_refuse_invalid_labels(implementation: Subject, case: Targets, fault: str, place: int) -> None:
     place %= len(case.labels)
     labels: Any = [list(row) for row in case.labels]
     arguments = case.arguments
@@ -244,7 +246,9 @@ def test_labels_that_cannot_be_shifted_are_refused(
 
 
 @check("T15", needs="shift_right", case=targets())
-def test_shifting_is_pure(implementation: Subject, case: Targets) -> None:
+def test_shift_right_must_be_pure(implementation: Subject, case: Targets) -> None:
     expect_pure(implementation, "shift_right", case.labels, **case.arguments)
-    expect_pure(implementation, "shift_right", np.array(case.labels), **case.arguments)  # easily shifted in place
+    expect_pure(
+        implementation, "shift_right", np.array(case.labels), **case.arguments
+    )  # an implementation may shift it in place
     expect_same_for_tuples_and_arrays(implementation, "shift_right", case.labels, **case.arguments)

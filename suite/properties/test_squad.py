@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from touchstone.properties.check import check
 from touchstone.properties.failure import expect, expect_close, expect_that
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
-from touchstone.properties.strategies.squad import Examples, squad_examples
+from touchstone.properties.strategies.answers import Examples, squad_examples
 from touchstone.properties.subject import Subject
 
 EXACT = 1e-9
-"""Means of a few ratios in double precision: only the last digits may differ by the order of operations."""
+"""Means of a few ratios in double precision: the order of operations changes only the last digits."""
 
 PLAIN = ("cat", "dog", "theatre", "banana", "answer", "cats")
 
@@ -34,14 +34,14 @@ def expect_scores(exact: float, f1: float, came: dict[str, Any], *, where: str =
 
 
 def words(text: str) -> list[str]:
-    """The official normalisation, letter by letter: runs of letters and digits that are an article vanish."""
+    """Normalise like the official script, character by character: without articles, ASCII punctuation and blanks."""
     letters = "".join(letter for letter in text.lower() if letter not in string.punctuation)
     runs = ("".join(run) for _, run in groupby(letters, key=str.isalnum))
     return "".join(" " if run in ("a", "an", "the") else run for run in runs).split()
 
 
 def overlap(ours: list[str], theirs: list[str]) -> float:
-    """F1 of two bags of words, by taking out of one what is found in the other."""
+    """Return the F1 of two bags of words, by removing the words of one from the other."""
     if not ours or not theirs:
         return float(ours == theirs)
     rest = list(theirs)
@@ -64,9 +64,7 @@ def counted(case: Examples) -> tuple[float, float]:
 
 
 @check("Q1", needs="squad_scores", case=squad_examples(), at=st.integers(0, 3))
-def test_a_prediction_that_is_one_of_its_references_scores_100(
-    implementation: Subject, case: Examples, at: int
-) -> None:
+def test_a_prediction_equal_to_a_reference_must_score_100(implementation: Subject, case: Examples, at: int) -> None:
     references = [
         [*row[:at], prediction, *row[at:]] for row, prediction in zip(case.references, case.predictions, strict=True)
     ]
@@ -80,7 +78,7 @@ def test_a_prediction_that_is_one_of_its_references_scores_100(
     change=st.sampled_from(["case", "punctuation", "articles", "blanks"]),
     at=st.integers(0, 4),
 )
-def test_case_punctuation_articles_and_blanks_do_not_matter(
+def test_case_punctuation_articles_and_blanks_must_not_matter(
     implementation: Subject, text: list[str], change: str, at: int
 ) -> None:
     other = list(text)
@@ -97,16 +95,16 @@ def test_case_punctuation_articles_and_blanks_do_not_matter(
     expect_scores(100.0, 100.0, score(implementation, turned), where=f"{change} of the reference {shown!r}")
     more = Examples([" ".join([*text, "more"])], [[" ".join(text)]])
     f1 = 100 * 2 * len(text) / (2 * len(text) + 1)
-    expect_scores(0.0, f1, score(implementation, more), where="one word more")
+    expect_scores(0.0, f1, score(implementation, more), where="with one more word")
 
 
 @check("Q3", needs="squad_scores", case=squad_examples(least=1))
-def test_scores_agree_with_an_independent_count(implementation: Subject, case: Examples) -> None:
+def test_squad_scores_must_agree_with_an_independent_count(implementation: Subject, case: Examples) -> None:
     expect_scores(*counted(case), score(implementation, case))
 
 
 @check("Q4", needs="squad_scores", case=squad_examples(least=1))
-def test_the_best_reference_counts(implementation: Subject, case: Examples) -> None:
+def test_the_best_reference_must_count(implementation: Subject, case: Examples) -> None:
     for prediction, references in zip(case.predictions, case.references, strict=True):
         alone = [score(implementation, Examples([prediction], [[reference]])) for reference in references]
         came = score(implementation, Examples([prediction], [references]))
@@ -120,7 +118,9 @@ def test_the_best_reference_counts(implementation: Subject, case: Examples) -> N
     empty=st.sampled_from(["", " ", "the", "A.", "!?", "an the"]),
     text=st.sampled_from(["cat", "the cat", "theatre", "東京"]),
 )
-def test_no_answer_is_right_only_without_words(implementation: Subject, empty: str, text: str) -> None:
+def test_an_empty_answer_must_score_only_against_a_reference_without_words(
+    implementation: Subject, empty: str, text: str
+) -> None:
     expect_scores(100.0, 100.0, score(implementation, Examples([empty], [[]])), where="no answer, none given")
     expect_scores(100.0, 100.0, score(implementation, Examples([empty], [[""]])), where="an empty reference")
     expect_scores(0.0, 0.0, score(implementation, Examples([text], [[]])), where="no answer, one given")
@@ -129,7 +129,7 @@ def test_no_answer_is_right_only_without_words(implementation: Subject, empty: s
 
 
 @check("Q6", needs="squad_scores", case=squad_examples(), order=st.randoms(use_true_random=False))
-def test_the_order_does_not_matter_and_examples_weigh_the_same(
+def test_the_order_must_not_matter_and_all_examples_must_weigh_the_same(
     implementation: Subject, case: Examples, order: Any
 ) -> None:
     expected = score(implementation, case)
@@ -145,7 +145,7 @@ def test_the_order_does_not_matter_and_examples_weigh_the_same(
 
 
 @check("Q7", needs="squad_scores", case=squad_examples())
-def test_scores_are_percent_and_exact_match_is_at_most_f1(implementation: Subject, case: Examples) -> None:
+def test_scores_must_be_percentages_and_exact_match_at_most_f1(implementation: Subject, case: Examples) -> None:
     came = score(implementation, case)
     slack = 100 * EXACT
     ordered = -slack <= came["exact_match"] <= came["f1"] + slack <= 100 + 2 * slack
@@ -155,7 +155,7 @@ def test_scores_are_percent_and_exact_match_is_at_most_f1(implementation: Subjec
 
 
 @check("Q8", needs="squad_scores", case=squad_examples(), fault=st.sampled_from(["more", "fewer", "none", "text"]))
-def test_scores_of_invalid_input_are_refused(implementation: Subject, case: Examples, fault: str) -> None:
+def test_squad_scores_must_refuse_invalid_input(implementation: Subject, case: Examples, fault: str) -> None:
     references: list[Any] = [*case.references]
     mentions: tuple[object, ...] = (len(references),)
     if fault == "more":
@@ -171,6 +171,6 @@ def test_scores_of_invalid_input_are_refused(implementation: Subject, case: Exam
 
 
 @check("Q9", needs="squad_scores", case=squad_examples())
-def test_scoring_answers_is_pure(implementation: Subject, case: Examples) -> None:
+def test_squad_scores_must_be_pure(implementation: Subject, case: Examples) -> None:
     expect_pure(implementation, "squad_scores", case.predictions, **case.arguments)
     expect_same_for_tuples_and_arrays(implementation, "squad_scores", case.predictions, **case.arguments)

@@ -1,4 +1,4 @@
-"""Checks W1-W9 of docs/contract.md: `make_windows` and its batched twin (and W12, on any template)."""
+"""Checks W1-W9 of docs/contract.md: `make_windows` and its batched version (and W12 in any template)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def windows_of(implementation: Subject, case: Windowing) -> Windows:
 
 
 def held(row: list[int]) -> list[int]:
-    """The index in the context of each of its tokens in a window: its id says it."""
+    """Return the index in the context of each context token of a window. It follows from the id."""
     return [token - FIRST_OF_CONTEXT for token in row if token >= FIRST_OF_CONTEXT]
 
 
@@ -47,7 +47,7 @@ def starts_of_windows(case: Windowing) -> list[int]:
 
 
 @check("W1", needs="make_windows", case=windowings())
-def test_the_windows_cover_the_context_and_neighbours_share_the_stride(
+def test_the_windows_must_cover_the_context_and_share_the_stride_with_their_neighbours(
     implementation: Subject, case: Windowing
 ) -> None:
     parts = [held(row) for row in windows_of(implementation, case)["input_ids"]]
@@ -64,7 +64,7 @@ def test_the_windows_cover_the_context_and_neighbours_share_the_stride(
 
 
 @check("W2", needs="make_windows", case=windowings())
-def test_no_window_is_too_long_too_short_or_too_many(implementation: Subject, case: Windowing) -> None:
+def test_windows_must_have_the_full_length_except_the_last(implementation: Subject, case: Windowing) -> None:
     sizes = [len(row) for row in windows_of(implementation, case)["input_ids"]]
     full = all(size == case.max_length for size in sizes[:-1]) and sizes[-1] <= case.max_length
     expect_that(full, expected=f"windows of {case.max_length} tokens, the last of at most as many", came=sizes)
@@ -72,7 +72,7 @@ def test_no_window_is_too_long_too_short_or_too_many(implementation: Subject, ca
 
 
 @check("W3", needs="make_windows", case=windowings())
-def test_every_window_is_the_template(implementation: Subject, case: Windowing) -> None:
+def test_every_window_must_follow_the_template(implementation: Subject, case: Windowing) -> None:
     came = windows_of(implementation, case)
     for number, (ids, types) in enumerate(zip(came["input_ids"], came["token_type_ids"], strict=True)):
         context = [token for token in ids if token >= FIRST_OF_CONTEXT]
@@ -85,7 +85,7 @@ def test_every_window_is_the_template(implementation: Subject, case: Windowing) 
 
 
 @check("W4", needs="make_windows", case=windowings())
-def test_offsets_are_none_exactly_outside_the_context(implementation: Subject, case: Windowing) -> None:
+def test_offsets_must_be_none_exactly_outside_the_context(implementation: Subject, case: Windowing) -> None:
     came = windows_of(implementation, case)
     for number, (ids, offsets, first) in enumerate(zip(came["input_ids"], came["offsets"], came["first"], strict=True)):
         expected = [case.offsets[t - FIRST_OF_CONTEXT] if t >= FIRST_OF_CONTEXT else None for t in ids]
@@ -94,7 +94,7 @@ def test_offsets_are_none_exactly_outside_the_context(implementation: Subject, c
 
 
 @check("W5", needs="make_windows", case=windowings(), slack=st.integers(0, 3), stride=st.integers(0, 50))
-def test_an_empty_context_or_one_that_fits_makes_one_window(
+def test_a_context_that_is_empty_or_fits_must_make_one_window(
     implementation: Subject, case: Windowing, slack: int, stride: int
 ) -> None:
     for offsets in (case.offsets, []):
@@ -106,7 +106,7 @@ def test_an_empty_context_or_one_that_fits_makes_one_window(
 
 
 @check("W6", needs="make_windows answer_positions", case=windowings(least=2), data=st.data())
-def test_every_run_of_at_most_stride_plus_one_tokens_is_whole_in_a_window(
+def test_every_run_of_at_most_stride_plus_one_tokens_must_be_whole_in_a_window(
     implementation: Subject, case: Windowing, data: Any
 ) -> None:
     real = [index for index, pair in enumerate(case.offsets) if pair[0] < pair[1]]
@@ -136,7 +136,9 @@ def test_every_run_of_at_most_stride_plus_one_tokens_is_whole_in_a_window(
     fault=st.sampled_from(["room", "stride", "negative", "lengths", "question", "context", "neither"]),
     extra=st.integers(0, 3),
 )
-def test_windows_of_invalid_input_are_refused(implementation: Subject, case: Windowing, fault: str, extra: int) -> None:
+def test_make_windows_must_refuse_invalid_input(
+    implementation: Subject, case: Windowing, fault: str, extra: int
+) -> None:
     mentions: tuple[object, ...] = ()
     if fault == "room":
         case = case.with_(room=-extra)
@@ -164,19 +166,19 @@ def test_windows_of_invalid_input_are_refused(implementation: Subject, case: Win
 
 
 @check("W8", needs="make_windows", case=windowings())
-def test_windowing_is_pure(implementation: Subject, case: Windowing) -> None:
+def test_make_windows_must_be_pure(implementation: Subject, case: Windowing) -> None:
     lists = {**case.arguments, "offsets": [list(pair) for pair in case.offsets]}
     expect_pure(implementation, "make_windows", case.context, **lists)
 
 
 @check("W8", needs="make_windows", case=windowings())
-def test_windowing_takes_tuples_and_arrays_as_it_takes_lists(implementation: Subject, case: Windowing) -> None:
+def test_make_windows_must_accept_tuples_and_arrays(implementation: Subject, case: Windowing) -> None:
     lists = {**case.arguments, "offsets": [list(pair) for pair in case.offsets]}
     expect_same_for_tuples_and_arrays(implementation, "make_windows", case.context, **lists)
 
 
 @check("W9", needs="make_windows make_windows_batch", drawn=shared_windowings())
-def test_batched_windowing_equals_plain_windowing(
+def test_make_windows_batch_must_equal_make_windows(
     implementation: Subject, drawn: tuple[list[Windowing], list[int]]
 ) -> None:
     cases, about = drawn
@@ -209,7 +211,7 @@ def test_batched_windowing_equals_plain_windowing(
 
 
 @check("W9", needs="make_windows_batch", case=windowings(least=2), fault=st.sampled_from(["room", "stride", "context"]))
-def test_a_batch_with_an_invalid_row_is_refused(implementation: Subject, case: Windowing, fault: str) -> None:
+def test_make_windows_batch_must_refuse_an_invalid_row(implementation: Subject, case: Windowing, fault: str) -> None:
     size = len(case.offsets)
     if fault == "stride" and size < 2:
         return
@@ -231,7 +233,7 @@ def test_a_batch_with_an_invalid_row_is_refused(implementation: Subject, case: W
 
 
 @check("W12", needs="make_windows answer_positions", case=windowings(), answer=st.tuples(st.integers(0, 9)))
-def test_any_template_can_be_labelled(implementation: Subject, case: Windowing, answer: tuple[int]) -> None:
+def test_answers_must_be_labelled_in_any_template(implementation: Subject, case: Windowing, answer: tuple[int]) -> None:
     for ids, offsets in zip(*(windows_of(implementation, case)[n] for n in ("input_ids", "offsets")), strict=True):
         cls = ids.index(CLS) if CLS in ids else 0
         spans = [(answer[0], answer[0] + 3)]

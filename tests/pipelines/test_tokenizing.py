@@ -13,7 +13,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from touchstone.pipelines import tokenizing
 from touchstone.pipelines.tokenizing import SLICE, token_ids, tokenize, tokenize_parts
-from touchstone.properties.strategies.text import AWKWARD_WORDS
+from touchstone.properties.strategies.tags import AWKWARD_WORDS
 from touchstone.properties.tokenizer_families import CORPUS, FAMILIES
 from touchstone.stages.ragged import Ragged
 

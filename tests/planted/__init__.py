@@ -1,4 +1,4 @@
-"""Small implementations with exactly one bug each, and which checks must catch them.
+"""Small implementations with exactly one bug each, and the checks that must catch it.
 
 `python -m tests.planted` prints which check catches which bug and writes docs/planted-bugs.md.
 """

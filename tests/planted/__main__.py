@@ -17,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
     PAGE.write_text(page(), encoding="utf-8")
     console = Console()
-    console.width = max(console.width, 120)  # a table that is cut says nothing
+    console.width = max(console.width, 120)  # a narrower table would be cut
     console.print(f"{PAGE.relative_to(PAGE.parents[1])}: {len(BUGS)} bugs")
     if not arguments.page_only:
         console.print("* caught as named, + caught too, ! named and not caught at the first look\n")

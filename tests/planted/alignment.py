@@ -42,13 +42,13 @@ def b_copied_to_later_tokens(labels, *, word_ids, **options):
 
 @planted("align_labels", caught_by="A6", evidence="course/2.mdx:237")
 def odd_ids_open_entities(labels, *, word_ids, **options):
-    """Odd ids are taken for B tags, and the id after one for its I tag: true of the course's order of labels only."""
+    """Odd ids are treated as B tags and the next id as the I tag, as in the course's order of labels."""
     return respelt(labels, word_ids, options, lambda label: label + label % 2)
 
 
 @planted("align_labels", caught_by="A6")
 def inside_is_the_id_after_begin(labels, *, word_ids, names, **options):
-    """B tags are told by their name, but the I tag is taken to be the next id."""
+    """B tags are found by their name, but the I tag is taken to be the next id."""
     rule = lambda label: label + 1 if names[label].startswith("B-") else None  # noqa: E731
     return respelt(labels, word_ids, {"names": names, **options}, rule)
 
@@ -81,7 +81,7 @@ def split_entity_is_never_closed(labels, *, word_ids, names, scheme="IOB2", **op
 
 @planted("align_labels", caught_by="A7")
 def any_inside_tag_will_do(labels, *, word_ids, names, **options):
-    """Later tokens of an entity get the first I tag among the names, whatever its type."""
+    """Later tokens of an entity get the first I tag among the names, of any type."""
     inside = next((index for index, name in enumerate(names) if name.startswith("I-")), 0)
     rule = lambda label: inside if names[label].startswith("B-") else None  # noqa: E731
     return respelt(labels, word_ids, {"names": names, **options}, rule)
@@ -89,7 +89,7 @@ def any_inside_tag_will_do(labels, *, word_ids, names, **options):
 
 @planted("align_labels", caught_by="A10")
 def prefix_replaced_wherever_it_stands(labels, *, word_ids, names, **options):
-    """As in run_ner: `name.replace("B-", "I-")`, kept only if there is such a name; B-B-cell goes on with B-B-cell."""
+    """As in run_ner: `name.replace("B-", "I-")`, used only if that name exists. B-B-cell continues with B-B-cell."""
 
     def rule(label):
         inside = names[label].replace("B-", "I-")
@@ -100,7 +100,7 @@ def prefix_replaced_wherever_it_stands(labels, *, word_ids, names, **options):
 
 @planted("align_labels", caught_by="A10")
 def type_is_what_follows_the_last_hyphen(labels, *, word_ids, names, **options):
-    """`name.split("-")[-1]` is the type: B-B-cell would go on with I-cell, and as there is none, with O."""
+    """`name.split("-")[-1]` is the type: B-B-cell would continue with I-cell, which does not exist, and so with O."""
 
     def rule(label):
         inside = f"I-{names[label].split('-')[-1]}"
@@ -159,7 +159,7 @@ def word_labels_padded_to_the_tokens(labels, *, word_ids, **options):
 
 @planted("align_labels", caught_by="A2 A3")
 def shifted_by_the_first_special_token(labels, *, word_ids, **options):
-    """The labels stand one token too far right, as if there were another special token in front."""
+    """The labels are one token too far right, as if another special token came first."""
     return [IGNORED, *align_labels(labels, word_ids=word_ids, **options)][: len(word_ids)]
 
 
@@ -171,7 +171,7 @@ def last_token_taken_for_a_separator(labels, *, word_ids, **options):
 
 @planted("align_labels", caught_by="A8")
 def entity_at_the_end_is_blanked(labels, *, word_ids, names, **options):
-    """An entity that reaches the last token may have been cut off, so all of it is set to O."""
+    """An entity that reaches the last token is set to O, because it may have been truncated."""
     aligned = align_labels(labels, word_ids=word_ids, names=names, **options)
     for position in reversed(range(len(aligned))):
         if aligned[position] == IGNORED or names[aligned[position]] == "O":
@@ -182,14 +182,14 @@ def entity_at_the_end_is_blanked(labels, *, word_ids, names, **options):
 
 @planted("align_labels", caught_by="A2 A3")
 def word_zero_is_no_word(labels, *, word_ids, **options):
-    """`if word_id:` instead of `is not None`: the first word is taken for special tokens."""
+    """`if word_id:` instead of `is not None`: the first word is treated as a special token."""
     aligned = align_labels(labels, word_ids=word_ids, **options)
     return [label if word else IGNORED for label, word in zip(aligned, word_ids, strict=True)]
 
 
 @planted("align_labels", caught_by="A3")
 def equal_neighbours_are_one_word(labels, *, word_ids, names, **options):
-    """A token whose word has the same label as the word before is taken for a later token of it: B-X B-X is B-X I-X."""
+    """A word with the same label as the word before is treated as its continuation: B-X B-X becomes B-X I-X."""
     aligned = align_labels(labels, word_ids=word_ids, names=names, **options)
     names = list(names)
     for position in range(1, len(aligned)):
@@ -203,7 +203,7 @@ def equal_neighbours_are_one_word(labels, *, word_ids, names, **options):
 
 @planted("align_labels", caught_by="A9")
 def both_sequences_of_a_pair_labelled(labels, *, word_ids, sequence_ids=None, sequence=0, **options):
-    """The sequence ids are not looked at: the words of the other sequence get this one's labels."""
+    """The sequence ids are ignored: the words of the other sequence get labels of this one."""
     known = [word if word is None or word < len(labels) else None for word in word_ids] if sequence_ids else word_ids
     return align_labels(labels, word_ids=known, **options)
 
@@ -228,7 +228,7 @@ def word_remembered_across_sequences(labels, *, word_ids, sequence_ids=None, seq
 
 @planted("align_labels", caught_by="A11")
 def invalid_input_is_ignored(labels, *, word_ids, **options):
-    """Whatever is wrong with the input, the answer is -100 everywhere."""
+    """Any invalid input gives -100 everywhere."""
     try:
         return align_labels(labels, word_ids=word_ids, **options)
     except ValueError:
@@ -237,7 +237,7 @@ def invalid_input_is_ignored(labels, *, word_ids, **options):
 
 @planted("align_labels", caught_by="A11")
 def error_names_nothing(labels, *, word_ids, **options):
-    """The error does not say which value is wrong."""
+    """The error does not name the wrong value."""
     try:
         return align_labels(labels, word_ids=word_ids, **options)
     except ValueError:
@@ -263,7 +263,7 @@ def arrays_are_asked_whether_they_are_true(labels, *, word_ids, **options):
 
 @planted("align_labels_batch", caught_by="A13", base=touchstone.stages)
 def twin_does_not_look_at_the_labels(labels, *, names, **options):
-    """The batched twin cuts label ids to the range of the names instead of refusing them."""
+    """The batched version cuts label ids to the range of the names instead of refusing them."""
     inside = labels.with_values(labels.values.clip(0, len(names) - 1))
     return touchstone.stages.align_labels_batch(inside, names=names, **options)
 
@@ -307,7 +307,7 @@ def last_token_decides(token_labels, *, word_ids, **options):
 
 @planted("merge_labels", caught_by="A15", evidence="huggingface/transformers#10263")
 def any_token_makes_an_entity(token_labels, *, word_ids, names, **options):
-    """If the first token is O, the first later token that is not decides: what belongs to a word is left undefined."""
+    """If the first token is O, the first later token that is not O decides."""
     changed = list(token_labels)
     for position, word in reversed(later_tokens(word_ids, options)):
         first = next(p for p, other in enumerate(word_ids) if other == word)
@@ -318,7 +318,7 @@ def any_token_makes_an_entity(token_labels, *, word_ids, names, **options):
 
 @planted("merge_labels", caught_by="A14", evidence="huggingface/transformers#18050")
 def truncated_words_dropped(token_labels, *, word_ids, **options):
-    """Only words with a token come back: the gold entities that truncation cut off leave the denominator of recall."""
+    """Only words with a token are returned: truncated gold entities are missing from the denominator of recall."""
     merged = merge_labels(token_labels, word_ids=word_ids, **options)
     present = positions_of_words(word_ids, options.get("sequence_ids"), options.get("sequence", 0), options["n_words"])
     return [label for word, label in enumerate(merged) if word in present]
@@ -334,14 +334,14 @@ def truncated_words_ignored(token_labels, *, word_ids, **options):
 
 @planted("merge_labels", caught_by="A14 A15")
 def unlabelled_first_token_is_skipped(token_labels, *, word_ids, **options):
-    """Where the first token has no label, the next labelled one decides."""
+    """If the first token has no label, the next labelled one decides."""
     kept = [None if label == IGNORED else word for label, word in zip(token_labels, word_ids, strict=True)]
     return merge_labels(token_labels, word_ids=kept, **options)
 
 
 @planted("merge_labels", caught_by="A5")
 def closing_tag_is_not_looked_at(token_labels, *, word_ids, names, **options):
-    """In IOBES and BILOU the first token alone decides: a split S word comes back as B, and nothing closes it."""
+    """In IOBES and BILOU only the first token decides: a split S word is returned as B, and nothing closes it."""
     merged = merge_labels(token_labels, word_ids=word_ids, names=names, **options)
     words = positions_of_words(word_ids, options.get("sequence_ids"), options.get("sequence", 0), options["n_words"])
     for word, positions in words.items():
@@ -359,14 +359,14 @@ def label_out_of_range_becomes_outside(token_labels, *, names, **options):
 
 @planted("merge_labels", caught_by="A16")
 def word_beyond_the_sentence_skipped(token_labels, *, word_ids, n_words, **options):
-    """A word id that the sentence does not have is taken for no word."""
+    """A word id outside the sentence is treated as `None`."""
     known = [word if word is None or word < n_words else None for word in word_ids]
     return merge_labels(token_labels, word_ids=known, n_words=n_words, **options)
 
 
 @planted("merge_labels", caught_by="A16")
 def unknown_scheme_is_iob2(token_labels, *, scheme="IOB2", **options):
-    """Where the scheme is unknown, the first token decides, as in IOB2."""
+    """If the scheme is unknown, the first token decides, as in IOB2."""
     scheme = scheme if scheme in ("IOBES", "BILOU") else "IOB2"
     return merge_labels(token_labels, scheme=scheme, **options)
 
@@ -380,7 +380,7 @@ def longer_of_two_lists_cut(token_labels, *, word_ids, **options):
 
 @planted("merge_labels", caught_by="A16")
 def ignored_labels_overwritten(token_labels, *, names, **options):
-    """-100 is replaced by O in the caller's own list."""
+    """-100 is replaced by O in the caller's list."""
     merged = merge_labels(token_labels, names=names, **options)
     if isinstance(token_labels, list):
         token_labels[:] = [list(names).index("O") if label == IGNORED else label for label in token_labels]

@@ -33,7 +33,7 @@ def in_each(change: Any, references: Any) -> list[list[str]]:
 
 @planted("bleu", caught_by="B2 B6", evidence="huggingface/datasets#137 huggingface/evaluate#105")
 def texts_are_split_at_blanks(predictions, *, references):
-    """Texts are taken for tokenized ones: a mark at a word makes another word of it."""
+    """Texts are treated as already tokenized: a word with a punctuation mark is another word."""
     return by(BLEU(tokenize="none", force=True), predictions, references)
 
 
@@ -74,7 +74,7 @@ def letters_for_words(predictions, *, references):
     evidence="mjpost/sacrebleu#220 mjpost/sacrebleu#272 huggingface/lighteval#1112",
 )
 def references_not_transposed(predictions, *, references):
-    """sacreBLEU gets a list for each example, and takes it for a list of all examples: most are left out."""
+    """sacreBLEU gets a list for each example, and treats it as a list of all examples: most are left out."""
     right = bleu(predictions, references=references)
     score = BLEU(force=True).corpus_score(list(predictions), as_lists(references))
     own = {"bleu": score.score, "precisions": list(score.precisions), "brevity_penalty": score.bp}
@@ -91,7 +91,7 @@ def other_references_dropped(predictions, *, references):
 
 @planted("bleu", caught_by="B3")
 def best_of_the_references(predictions, *, references):
-    """BLEU against each set of references by itself, and the best of them."""
+    """BLEU against each set of references separately, and the best of them."""
     right = bleu(predictions, references=references)
     columns = zip(*as_lists(references), strict=True)
     best = max((bleu(predictions, references=list(column)) for column in columns), key=lambda each: each["bleu"])
@@ -135,13 +135,13 @@ def unsmoothed(predictions, *, references):
 
 @planted("bleu", caught_by="B2")
 def order_of_the_longest_text(predictions, *, references):
-    """Where there is no 4-gram at all, the mean is over the orders that there are."""
+    """If there is no 4-gram, the mean is taken over the existing orders."""
     return by(BLEU(effective_order=True, force=True), predictions, references)
 
 
 @planted("bleu", caught_by="B2 B7")
 def never_penalised(predictions, *, references):
-    """No brevity penalty: one safe word an example scores high."""
+    """There is no brevity penalty: one safe word per example scores high."""
     right = bleu(predictions, references=references)
     penalty = right["brevity_penalty"]
     return {**right, "bleu": right["bleu"] / penalty if penalty else 0.0, "brevity_penalty": 1.0}
@@ -166,7 +166,7 @@ def a_fraction(predictions, *, references):
 
 @planted("bleu", caught_by="B1", evidence="mjpost/sacrebleu#275")
 def more_than_100(predictions, *, references):
-    """A geometric mean of four hundreds is handed out as it is rounded: 100.00000000000004."""
+    """A geometric mean of four hundreds is returned with its rounding error: 100.00000000000004."""
     right = bleu(predictions, references=references)
     return {**right, "bleu": 100.00000000000004 if right["bleu"] > 99.9999999 else right["bleu"]}
 
@@ -180,7 +180,7 @@ def precisions_as_fractions(predictions, *, references):
 
 @planted("bleu", caught_by="B2 B7")
 def empty_predictions_left_out(predictions, *, references):
-    """Examples for which nothing was written are skipped: silence is not punished."""
+    """Examples for which the prediction is empty are skipped: missing output is not penalised."""
     right = bleu(predictions, references=references)
     pairs = [(a, b) for a, b in zip(predictions, as_lists(references), strict=True) if a]
     if not pairs:
@@ -200,7 +200,7 @@ def nothing_written_is_a_division_by_zero(predictions, *, references):
 
 @planted("bleu", caught_by="B4")
 def running_score(predictions, *, references):
-    """A mean of the score so far and the next example's: the last one weighs half."""
+    """The running mean of the score so far and the next example's: the last example has weight one half."""
     right = bleu(predictions, references=references)
     score = 0.0
     for prediction, texts in zip(predictions, as_lists(references), strict=True):
@@ -213,27 +213,27 @@ def running_score(predictions, *, references):
 
 @planted("bleu", caught_by="B5", evidence="huggingface/evaluate#558")
 def no_signature(predictions, *, references):
-    """A number without a word on tokenizer and version: nobody can compare it."""
+    """The signature lacks the tokenizer and the version: the score cannot be compared."""
     return {**bleu(predictions, references=references), "signature": "BLEU"}
 
 
 @planted("bleu", caught_by="B5")
 def signature_of_one_reference(predictions, *, references):
-    """The signature says `nrefs:1` whatever was given."""
+    """The signature says `nrefs:1` for any input."""
     right = bleu(predictions, references=references)
     return {**right, "signature": re.sub(r"nrefs:\d+", "nrefs:1", right["signature"])}
 
 
 @planted("bleu", caught_by="B8")
 def cut_to_the_shorter_of_both(predictions, *, references):
-    """More predictions than references, or fewer, are cut without a word."""
+    """Predictions and references of different numbers are silently cut."""
     size = min(len(predictions), len(references))
     return bleu(predictions[:size], references=references[:size])
 
 
 @planted("bleu", caught_by="B9")
 def references_sorted_in_place(predictions, *, references):
-    """The caller's own lists of references are sorted."""
+    """The caller's lists of references are sorted."""
     for texts in references:
         if isinstance(texts, list):
             texts.sort(reverse=True)

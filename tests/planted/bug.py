@@ -1,4 +1,4 @@
-"""A planted bug: a correct implementation with one stage spoiled."""
+"""A planted bug: a correct implementation with one wrong stage."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ COURSE = "https://github.com/huggingface/course/blob/16af5667/chapters/en/chapte
 
 
 class Bug:
-    """It offers what its base offers, and under the name of one stage the spoiled function instead.
+    """An implementation that offers the functions of its base, except for one stage with a bug.
 
-    So any bug can be watched being caught:
+    To see a bug being caught:
 
         pytest suite/properties --implementation tests.planted.alignment:b_copied_to_later_tokens
 
     Attributes:
         name: of the function.
-        stage: the contract's name for it.
+        stage: the name of the stage in the contract.
         caught_by: the ids of the checks that must fail on it.
-        evidence: where it was seen, `owner/repository#number` or `course/page.mdx:line`; empty where it was thought up.
-        says: what is wrong, in one sentence.
+        evidence: where it was seen, as `owner/repository#number` or `course/page.mdx:line`. Empty if it is made up.
+        says: the bug in one sentence.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Bug:
 
 
 BUGS: list[Bug] = []
-"""In the order of the modules and of their lines."""
+"""All bugs, in the order of the modules and their lines."""
 
 
 def planted(
     stage: str, *, caught_by: str, evidence: str = "", base: ModuleType = tests.independent
 ) -> Callable[[Callable[..., Any]], Bug]:
-    """Registers a spoiled function. `caught_by` and `evidence` are lists separated by blanks."""
+    """Register a function with a bug. `caught_by` and `evidence` are lists separated by blanks."""
 
     def register(function: Callable[..., Any]) -> Bug:
         bug = Bug(function, stage=stage, caught_by=caught_by, evidence=evidence, base=base)
         if not bug.says or not bug.caught_by or bug.name in {other.name for other in BUGS}:
-            raise ValueError(f"{bug!r} needs a docstring, a check that catches it, and a name of its own")
+            raise ValueError(f"{bug!r} needs a docstring, a check that catches it, and a unique name")
         BUGS.append(bug)
         return bug
 
@@ -69,7 +69,7 @@ def planted(
 
 
 def link(evidence: str) -> str:
-    """The address of one piece of evidence, in Markdown."""
+    """Return a Markdown link to where a bug was seen."""
     if match := re.fullmatch(r"course/([\w.]+):(\d+)(?:-(\d+))?", evidence):
         page, first, last = match.groups()
         return f"[{evidence}]({COURSE}/{page}?plain=1#L{first}{f'-L{last}' if last else ''})"

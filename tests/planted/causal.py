@@ -16,7 +16,7 @@ from tests.planted.bug import planted
 
 @planted("chunk_documents", caught_by="K4", evidence="course/6.mdx:223")
 def documents_run_into_each_other(documents, *, length, remainder="drop", eos_id=None):
-    """Documents that are to be cut by themselves are concatenated, without anything between them."""
+    """Documents that are to be cut separately are concatenated, without anything between them."""
     own = documents if remainder == "join" else [list(chain.from_iterable(documents))]
     return chunk_documents(own, length=length, remainder=remainder, eos_id=eos_id)
 
@@ -30,7 +30,7 @@ def length_is_not_looked_at(documents, *, length, remainder="drop", eos_id=None)
 
 @planted("chunk_documents", caught_by="K6", evidence="course/3.mdx:375 huggingface/transformers#18167")
 def joined_in_map_batches(documents, *, length, remainder="drop", eos_id=None):
-    """Documents are joined in batches, as `map` hands them over, and each batch drops its own end."""
+    """Documents are joined in batches, as `map` passes them, and each batch drops its own end."""
     size = len(documents) // 2 or 1
     batches = [documents[start : start + size] for start in range(0, len(documents) or 1, size)]
     options = {"length": length, "remainder": remainder, "eos_id": eos_id}
@@ -39,7 +39,7 @@ def joined_in_map_batches(documents, *, length, remainder="drop", eos_id=None):
 
 @planted("chunk_documents", caught_by="K2 K7", evidence="huggingface/transformers#17882 huggingface/transformers#23424")
 def less_than_one_chunk_is_kept(documents, *, length, remainder="drop", eos_id=None):
-    """As run_clm's `if total_length >= block_size`: where all there is does not fill a chunk, it comes back short."""
+    """As run_clm's `if total_length >= block_size`: input that does not fill a chunk is returned as a short one."""
     chunks = chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
     own = [token for document in documents for token in [*document, *([] if eos_id is None else [eos_id])]]
     return [[int(token) for token in own]] if own and not chunks else chunks
@@ -72,7 +72,7 @@ def empty_documents_give_empty_chunks(documents, *, length, remainder="drop", eo
 
 @planted("chunk_documents", caught_by="K3")
 def remainders_at_the_end(documents, *, length, remainder="drop", eos_id=None):
-    """Full chunks first and short ones last, as when overflowing tokens are gathered on the side."""
+    """Full chunks first and short ones last, as when overflowing tokens are collected separately."""
     chunks = chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
     return sorted(chunks, key=lambda row: len(row) < length)
 
@@ -89,7 +89,7 @@ def chunks_overlap_by_a_token(documents, *, length, remainder="drop", eos_id=Non
 
 @planted("chunk_documents", caught_by="K5")
 def no_end_of_text_between_documents(documents, *, length, remainder="drop", eos_id=None):
-    """Joined documents follow each other without an end of text: the model learns that texts change their subject."""
+    """Joined documents follow each other without an end of text: the model cannot see where a text ends."""
     if remainder == "join":
         return chunk_documents([list(chain.from_iterable(documents))], length=length)
     return chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
@@ -97,7 +97,7 @@ def no_end_of_text_between_documents(documents, *, length, remainder="drop", eos
 
 @planted("chunk_documents", caught_by="K5")
 def end_of_text_only_between(documents, *, length, remainder="drop", eos_id=None):
-    """The last document is not closed: nothing follows it, so nothing is put behind it."""
+    """The last document is not closed: nothing follows it, so nothing is appended."""
     if remainder != "join" or not len(documents):
         return chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
     joined = [*chain.from_iterable([*document, eos_id] for document in documents[:-1]), *documents[-1]]
@@ -106,14 +106,14 @@ def end_of_text_only_between(documents, *, length, remainder="drop", eos_id=None
 
 @planted("chunk_documents", caught_by="K5")
 def end_of_text_in_front_too(documents, *, length, remainder="drop", eos_id=None):
-    """The text begins with an end of text, as tokenizers that add a beginning of text would have it."""
+    """The text begins with an end of text, as if the tokenizer added a beginning of text."""
     documents = [[], *documents] if remainder == "join" else documents
     return chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
 
 
 @planted("chunk_documents", caught_by="K5 K8")
 def id_zero_is_no_id(documents, *, length, remainder="drop", eos_id=None):
-    """`if eos_id:` asks whether the id is true: 0, a fine id, is none."""
+    """`if eos_id:` tests the truth of the id: 0, a valid id, is none."""
     if remainder == "join" and not eos_id:
         return chunk_documents([list(chain.from_iterable(documents))], length=length)
     return chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id or None)
@@ -131,20 +131,20 @@ def empty_documents_are_not_closed(documents, *, length, remainder="drop", eos_i
 
 @planted("chunk_documents", caught_by="K8")
 def context_of_zero_is_one(documents, *, length, **options):
-    """A length below 1 is raised to 1 without a word."""
+    """A length below 1 is silently raised to 1."""
     return chunk_documents(documents, length=max(1, length), **options)
 
 
 @planted("chunk_documents", caught_by="K8")
 def unknown_remainder_is_drop(documents, *, length, remainder="drop", eos_id=None):
-    """Anything but `keep` and `join` drops."""
+    """Any value except `keep` and `join` drops the remainder."""
     remainder = remainder if remainder in ("keep", "join") else "drop"
     return chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
 
 
 @planted("chunk_documents", caught_by="K8")
 def useless_end_of_text_is_ignored(documents, *, length, remainder="drop", eos_id=None):
-    """An end of text that goes nowhere is taken without a word, so that nobody learns that `join` was forgotten."""
+    """An unused end of text is silently accepted, so that a forgotten `join` goes unnoticed."""
     return chunk_documents(
         documents, length=length, remainder=remainder, eos_id=eos_id if remainder == "join" else None
     )
@@ -152,7 +152,7 @@ def useless_end_of_text_is_ignored(documents, *, length, remainder="drop", eos_i
 
 @planted("chunk_documents", caught_by="K9")
 def end_of_text_appended_in_place(documents, *, length, remainder="drop", eos_id=None):
-    """The end of text is appended to the caller's own documents: a second call finds two."""
+    """The end of text is appended to the caller's documents: a second call finds two."""
     result = chunk_documents(documents, length=length, remainder=remainder, eos_id=eos_id)
     for document in documents:
         if remainder == "join" and isinstance(document, list):
@@ -176,7 +176,7 @@ def array_of_tokens_asked_whether_it_is_true(documents, **options):
 
 @planted("chunk_documents_batch", caught_by="K10", base=touchstone.stages)
 def twin_cuts_at_offsets_of_all_tokens(documents, *, length, remainder="drop", eos_id=None):
-    """The batched twin cuts at multiples of the length in the flat array, wherever documents begin."""
+    """The batched version cuts at multiples of the length in the flat array, wherever documents begin."""
     flat = documents.values if eos_id is None else np.insert(documents.values, documents.offsets[1:], eos_id)
     whole = len(flat) if remainder == "keep" else len(flat) // length * length
     rows = [flat[start : start + length].copy() for start in range(0, whole, length)]
@@ -202,7 +202,7 @@ def padding_told_by_its_id(input_ids, *, attention_mask):
 
 @planted("causal_labels", caught_by="K11")
 def padding_is_supervised(input_ids, *, attention_mask):
-    """`labels = input_ids.clone()`, and the mask is not looked at: the model learns to pad."""
+    """`labels = input_ids.clone()`, and the mask is ignored: the model learns to pad."""
     causal_labels(input_ids, attention_mask=attention_mask)
     return np.array(input_ids)
 
@@ -241,7 +241,7 @@ def mask_is_broadcast(input_ids, *, attention_mask):
 
 @planted("causal_labels", caught_by="K13")
 def anything_true_is_a_token(input_ids, *, attention_mask):
-    """2 and -100 in a mask are taken for 1."""
+    """2 and -100 in a mask are treated as 1."""
     return causal_labels(input_ids, attention_mask=[[bool(cell) for cell in row] for row in attention_mask])
 
 
@@ -287,7 +287,7 @@ def _first_of_each(row: Any) -> list[int]:
 
 @planted("key_token_weights", caught_by="K15")
 def rows_without_key_tokens_weigh_nothing(input_ids, *, key_ids, alpha=1.0):
-    """alpha * count without the 1: examples without a key token are not learnt from at all."""
+    """alpha * count without the 1: examples without a key token are not trained on at all."""
     return key_token_weights(input_ids, key_ids=key_ids, alpha=alpha) - alpha
 
 
@@ -312,19 +312,19 @@ def negative_weight_accepted(input_ids, *, key_ids, alpha=1.0):
 
 @planted("key_token_weights", caught_by="K18")
 def unknown_key_is_skipped(input_ids, *, key_ids, alpha=1.0):
-    """A negative id, as a vocabulary's look-up of an unknown token may give, is left out without a word."""
+    """A negative id, as a vocabulary's look-up of an unknown token may give, is silently left out."""
     return key_token_weights(input_ids, key_ids=[key for key in key_ids if key >= 0], alpha=alpha)
 
 
 @planted("key_token_weights", caught_by="K18")
 def flat_ids_are_one_row(input_ids, *, key_ids, alpha=1.0):
-    """One sequence instead of a batch is taken for a batch of one."""
+    """One sequence instead of a batch is treated as a batch of one."""
     return key_token_weights(np.atleast_2d(input_ids), key_ids=key_ids, alpha=alpha)
 
 
 @planted("key_token_weights", caught_by="K18")
 def key_ids_made_unique_in_place(input_ids, *, key_ids, alpha=1.0):
-    """Repeated ids are taken out of the caller's own list."""
+    """Repeated ids are taken out of the caller's list."""
     weights = key_token_weights(input_ids, key_ids=key_ids, alpha=alpha)
     if isinstance(key_ids, list):
         key_ids[:] = sorted(set(key_ids))

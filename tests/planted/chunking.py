@@ -19,7 +19,7 @@ def total_of(columns: Any) -> int:
 
 @planted("chunk_batches", caught_by="C7", evidence="course/3.mdx:375")
 def remainder_dropped_in_each_batch(batches, *, length, tail="drop", pad=None):
-    """Every batch of the map is cut by itself: the result depends on the batch size, and so does what is lost."""
+    """Every batch of `map` is cut separately: the result and the lost tokens depend on the batch size."""
     result: dict[str, list[Any]] = {}
     for batch in batches:
         for name, rows in chunk(batch, length=length, tail=tail, pad=pad).items():
@@ -35,7 +35,7 @@ def tail_kept_although_dropped(columns, *, length, tail="drop", pad=None):
 
 @planted("chunk", caught_by="C8", evidence="huggingface/transformers#18167 huggingface/transformers#17882")
 def short_corpus_kept(columns, *, length, tail="drop", pad=None):
-    """run_mlm's `if total_length >= block_size`: with fewer tokens than one chunk, a short chunk comes back."""
+    """run_mlm's `if total_length >= block_size`: with fewer tokens than one chunk, a short chunk is returned."""
     return chunk(
         columns, length=length, tail="keep" if tail == "drop" and total_of(columns) < length else tail, pad=pad
     )
@@ -77,7 +77,7 @@ def every_column_filled_alike(columns, *, length, tail="drop", pad=None):
 
 @planted("chunk", caught_by="C12 C3")
 def filled_in_front(columns, *, length, tail="drop", pad=None):
-    """The fill stands before the last tokens instead of after them."""
+    """The fill is before the last tokens instead of after them."""
     result = chunk(columns, length=length, tail=tail, pad=pad)
     missing = -total_of(columns) % length
     if tail == "pad" and missing:
@@ -122,7 +122,7 @@ def last_column_shifted(columns, *, length, tail="drop", pad=None):
 
 @planted("chunk", caught_by="C4 C8")
 def columns_lost_without_chunks(columns, *, length, tail="drop", pad=None):
-    """Without a chunk there are no columns either."""
+    """If there is no chunk, the columns are missing."""
     return {name: rows for name, rows in chunk(columns, length=length, tail=tail, pad=pad).items() if rows}
 
 
@@ -137,7 +137,7 @@ def stops_at_an_empty_document(columns, *, length, tail="drop", pad=None):
 
 @planted("chunk", caught_by="C5", evidence="course/3.mdx:375-382")
 def word_ids_not_shifted(columns, *, length, tail="drop", pad=None):
-    """Word ids are concatenated as they are: every document has a word 0."""
+    """Word ids are concatenated unchanged: every document has a word 0."""
     renamed = {name + "_" * (name == "word_ids"): rows for name, rows in columns.items()}
     fills = None if pad is None else {name + "_" * (name == "word_ids"): value for name, value in pad.items()}
     result = chunk(renamed, length=length, tail=tail, pad=fills)
@@ -218,7 +218,7 @@ def columns_cut_to_the_shortest(columns, **options):
 
 @planted("chunk", caught_by="C9")
 def length_zero_is_one(columns, *, length, **options):
-    """A length below 1 is raised to 1 without a word."""
+    """A length below 1 is silently raised to 1."""
     return chunk(columns, length=max(1, length), **options)
 
 
@@ -230,7 +230,7 @@ def missing_pad_value_is_zero(columns, *, pad=None, **options):
 
 @planted("chunk", caught_by="C10")
 def word_ids_shifted_in_place(columns, **options):
-    """The shift is added to the caller's own word ids."""
+    """The shift is added to the caller's word ids."""
     result = chunk(columns, **options)
     shift = 0
     for document in columns.get("word_ids", []):
@@ -243,7 +243,7 @@ def word_ids_shifted_in_place(columns, **options):
 
 @planted("chunk_batch", caught_by="C11", base=touchstone.stages)
 def twin_forgets_the_tail(columns, *, length, tail="drop", pad=None):
-    """The batched twin drops the tail, whatever is declared."""
+    """The batched version drops the tail, whichever tail is declared."""
     return touchstone.stages.chunk_batch(columns, length=length, tail="drop", pad=pad)
 
 
@@ -271,7 +271,7 @@ def word_ids_start_anew_in_each_batch(batches, **options):
 
 @planted("chunk", caught_by="C9")
 def unknown_tail_is_drop(columns, *, tail="drop", **options):
-    """Any word but `keep` and `pad` drops the tail."""
+    """Any value except `keep` and `pad` drops the tail."""
     return chunk(columns, tail=tail if tail in ("keep", "pad") else "drop", **options)
 
 

@@ -20,12 +20,12 @@ def lengths(features: Any) -> list[int]:
 
 
 def padded(features: Any, width: int, side: str) -> list[slice]:
-    """Where the padding of each row is."""
+    """Return where the padding of each row is."""
     return [slice(n, None) if side == "right" else slice(0, width - n) for n in lengths(features)]
 
 
 def with_masks(features: Any) -> Any:
-    """The features with a mask of ones where they have none."""
+    """Return the features, with a mask of ones if they have no mask."""
     if len(features) == 0 or "attention_mask" in features[0]:
         return features
     return [{**f, "attention_mask": [1] * n} for f, n in zip(features, lengths(features), strict=True)]
@@ -58,7 +58,7 @@ def mask_on_the_wrong_side(features, *, side="right", **options):
 
 @planted("pad_batch", caught_by="P2", evidence="hpcaitech/ColossalAI#4193 apple/ml-fastvlm#68")
 def mask_read_off_the_ids(features, *, pad_id, **options):
-    """The mask is `input_ids != pad_id`: text that contains that id, as where pad and eos are one, is hidden."""
+    """The mask is `input_ids != pad_id`: text that contains this id (if pad and eos are one) is hidden."""
     batch = pad_batch(features, pad_id=pad_id, **options)
     if "input_ids" in batch:
         batch["attention_mask"] = (batch["input_ids"] != pad_id).long()
@@ -80,7 +80,7 @@ def own_mask_forgotten(features, **options):
 
 @planted("pad_batch", caught_by="P3", evidence="huggingface/transformers#23530 huggingface/trl#976")
 def end_of_sequence_not_learnt(features, *, pad_id, **options):
-    """Every label whose token is pad_id becomes -100, the real end of the sequence too where pad and eos are one."""
+    """Every label whose token is pad_id becomes -100, including the real end of the sequence if pad and eos are one."""
     batch = pad_batch(features, pad_id=pad_id, **options)
     if "labels" in batch and "input_ids" in batch and batch["labels"].shape == batch["input_ids"].shape:
         batch["labels"][batch["input_ids"] == pad_id] = IGNORED
@@ -128,7 +128,7 @@ def multiple_forgotten(features, *, multiple_of=None, **options):
 
 @planted("pad_batch", caught_by="P1")
 def multiple_forgotten_with_length(features, *, length=None, multiple_of=None, **options):
-    """Where a length is given, it is not rounded up."""
+    """If a length is given, it is not rounded up."""
     return pad_batch(features, length=length, multiple_of=multiple_of if length is None else None, **options)
 
 
@@ -150,7 +150,7 @@ def always_a_multiple_of_eight(features, *, multiple_of=None, **options):
 
 @planted("pad_batch", caught_by="P7", evidence="huggingface/transformers#18050")
 def long_features_cut(features, *, length=None, **options):
-    """What is longer than `length` is cut without a word."""
+    """A feature longer than `length` is silently cut."""
     cut = [{n: v[:length] if np.ndim(v) else v for n, v in feature.items()} for feature in features]
     return pad_batch(cut, length=length, **options)
 
@@ -167,7 +167,7 @@ def only_ids_and_labels_returned(features, **options):
 
 @planted("pad_batch", caught_by="P5")
 def scalars_lost(features, **options):
-    """Columns of one number a feature do not come back."""
+    """Columns of one number a feature are not returned."""
     return {name: rows for name, rows in pad_batch(features, **options).items() if rows.ndim == 2}
 
 
@@ -219,7 +219,7 @@ KNOWN = ("input_ids", "labels", "attention_mask", "token_type_ids", "special_tok
 
 @planted("pad_batch", caught_by="P6")
 def sorted_by_length(features, **options):
-    """The rows come back from long to short, as packed sequences once wanted them."""
+    """The rows are returned from long to short, as packed sequences once required."""
     return pad_batch(sorted(features, key=lambda feature: -lengths([feature])[0]), **options)
 
 
@@ -235,7 +235,7 @@ def every_row_shifted_by_the_longest(features, *, side="right", **options):
 
 @planted("pad_batch", caught_by="P8", evidence="huggingface/transformers#27333")
 def features_padded_in_place(features, **options):
-    """The caller's own labels grow to the width of this batch, and are too long for the next one."""
+    """The caller's labels grow to the width of this batch, and are too long for the next one."""
     batch = pad_batch(features, **options)
     for feature in features:
         labels = feature.get("labels")
@@ -246,7 +246,7 @@ def features_padded_in_place(features, **options):
 
 @planted("pad_batch", caught_by="P8", evidence="course/3.mdx:487")
 def word_ids_popped(features, **options):
-    """The word ids are taken out of the caller's own features: a second epoch finds none."""
+    """The word ids are taken out of the caller's features: a second epoch finds none."""
     batch = pad_batch(features, **options)
     for feature in features:
         if isinstance(feature, dict):

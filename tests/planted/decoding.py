@@ -78,13 +78,13 @@ def start_dropped_everywhere(sequences, *, pad_id, eos_id, start_id=None):
 
 @planted("clean_sequences", caught_by="D4")
 def start_kept(sequences, *, pad_id, eos_id, start_id=None):
-    """`start_id` is not looked at: the decoder's first token is part of the text."""
+    """`start_id` is ignored: the decoder's first token is part of the text."""
     return clean_sequences(sequences, pad_id=pad_id, eos_id=eos_id, start_id=None)
 
 
 @planted("clean_sequences", caught_by="D4")
 def first_token_always_dropped(sequences, *, pad_id, eos_id, start_id=None):
-    """`ids[1:]`: the first token is taken for the start, also where it is none."""
+    """`ids[1:]`: the first token is removed even if it is not the start."""
     rows = [[id for id in row if id != IGNORED][1:] for row in sequences]
     clean_sequences(sequences, pad_id=pad_id, eos_id=eos_id, start_id=start_id)
     return clean_sequences(rows, pad_id=pad_id, eos_id=eos_id)
@@ -106,7 +106,7 @@ def end_seen_before_the_start(sequences, *, pad_id, eos_id, start_id=None):
 
 @planted("clean_sequences", caught_by="D6")
 def cleaning_shortens_what_is_clean(sequences, *, pad_id, eos_id, start_id=None):
-    """A row without an end of sequence is taken for one that was cut, and loses its last token."""
+    """A row without an end of sequence is treated as truncated and loses its last token."""
     cleaned = clean_sequences(sequences, pad_id=pad_id, eos_id=eos_id, start_id=start_id)
     return [ids if len(ids) < len(list(row)) else ids[:-1] for ids, row in zip(cleaned, sequences, strict=True)]
 
@@ -121,20 +121,20 @@ def all_rows_cut_at_the_shortest(sequences, *, pad_id, eos_id, start_id=None):
 
 @planted("clean_sequences", caught_by="D3 D6")
 def empty_texts_dropped(sequences, *, pad_id, eos_id, start_id=None):
-    """Rows without a token do not come back: predictions and references are no longer of the same examples."""
+    """Rows without a token are not returned: predictions and references no longer belong to the same examples."""
     return [ids for ids in clean_sequences(sequences, pad_id=pad_id, eos_id=eos_id, start_id=start_id) if ids]
 
 
 @planted("clean_sequences", caught_by="D7")
 def whatever_is_negative_is_dropped(sequences, *, pad_id, eos_id, start_id=None):
-    """Any negative id is taken for -100: an overflow is read as nothing."""
+    """Any negative id is treated as -100: an overflow goes unnoticed."""
     rows = [[id for id in row if id >= 0] for row in sequences]
     return clean_sequences(rows, pad_id=pad_id, eos_id=eos_id, start_id=start_id)
 
 
 @planted("clean_sequences", caught_by="D8")
 def ignored_replaced_in_place(sequences, *, pad_id, eos_id, start_id=None):
-    """`labels[labels == -100] = pad_id` on the caller's own array."""
+    """`labels[labels == -100] = pad_id` on the caller's array."""
     cleaned = clean_sequences(sequences, pad_id=pad_id, eos_id=eos_id, start_id=start_id)
     if isinstance(sequences, np.ndarray):
         sequences[sequences == IGNORED] = pad_id

@@ -1,4 +1,4 @@
-"""Which checks catch which planted bugs."""
+"""Run checks on planted bugs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from tests.planted.bug import Bug
 from touchstone.properties.check import Check, NotOffered, checks_of, run_check
 from touchstone.properties.failure import CheckFailed
-from touchstone.properties.profiles import EXAMPLES
+from touchstone.properties.plugin import EXAMPLES
 
 FIRST_LOOK = 30
-"""Examples of the first attempt. Most bugs fall in it, by one of the several tests that a row may have."""
+"""Number of examples of the first attempt, which catches most bugs."""
 
 THOROUGH = EXAMPLES["ci"]
-"""Examples of the second attempt, those of the profile that a change has to pass."""
+"""Number of examples of the second attempt, as in the profile `ci`."""
 
 
 def fails(check: Check, implementation: object, *, seed: int, max_examples: int) -> bool:
-    """Whether a check does not hold. One that cannot be run, as a stage is not offered, does not fail."""
+    """Return True if the check fails on the implementation. A check whose stage is not offered does not fail."""
     if isinstance(implementation, Bug):
-        implementation = repr(implementation)  # by its name, as another process has to find it
+        implementation = repr(implementation)  # by name, because another process may have to import it
     try:
         run_check(check, implementation, seed=seed, max_examples=max_examples)
     except CheckFailed:
@@ -30,7 +30,7 @@ def fails(check: Check, implementation: object, *, seed: int, max_examples: int)
 
 
 def killer(checks: Iterable[Check], bug: Bug, *, seed: int) -> Check | None:
-    """The first of the checks that catches a bug."""
+    """Return the first of the checks that catches a bug."""
     checks = list(checks)
     for max_examples in (FIRST_LOOK, THOROUGH):
         for check in checks:
@@ -40,14 +40,14 @@ def killer(checks: Iterable[Check], bug: Bug, *, seed: int) -> Check | None:
 
 
 def misses(id: str, bug: Bug, *, seeds: Iterable[int]) -> list[int]:
-    """The seeds on which no test of a row of docs/contract.md catches a bug."""
+    """Return the seeds on which no test of a check catches a bug."""
     checks = list(checks_of(id))
     missed = []
     for seed in seeds:
         found = killer(checks, bug, seed=seed)
         if found is None:
             missed.append(seed)
-        else:  # what caught it once is tried first from now on
+        else:  # try the test that caught it first from now on
             checks.remove(found)
             checks.insert(0, found)
     return missed

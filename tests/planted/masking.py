@@ -41,7 +41,7 @@ def drawn_from_a_shared_generator(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M8")
 def seeded_with_the_hash_of_a_text(input_ids, *, seed, epoch, example, **options):
-    """Python salts `hash` of a text anew in every process, so that workers and later runs draw other masks."""
+    """The seed uses `hash` of a text, which Python salts in every process: workers and later runs draw other masks."""
     place = hash(f"{seed} {epoch} {example}")
     return mask_tokens(input_ids, seed=place, epoch=0, example=0, **options)
 
@@ -114,13 +114,13 @@ def at_least_one(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M10")
 def first_token_never_chosen(input_ids, *, special, **options):
-    """Position 0 is taken for [CLS], whether or not it is one."""
+    """Position 0 is treated as [CLS], whether or not it is one."""
     return mask_tokens(input_ids, special=[True, *special[1:]][: len(special)], **options)
 
 
 @planted("mask_tokens", caught_by="M5")
 def rate_is_of_the_unchosen(input_ids, **options):
-    """rate / (1 - rate) instead of rate: the odds are taken for the probability."""
+    """rate / (1 - rate) instead of rate: the odds are treated as the probability."""
     rate = options.get("rate", 0.15)
     return mask_tokens(input_ids, **{**options, "rate": rate if rate >= 0.5 else rate / (1 - rate)})
 
@@ -137,7 +137,7 @@ def only_the_first_token_of_a_word(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M3")
 def tokens_of_a_word_drawn_one_by_one(input_ids, *, word_ids=None, **options):
-    """The word ids are not looked at: whole-word masking is token masking."""
+    """The word ids are ignored: whole-word masking is token masking."""
     mask_tokens(input_ids, word_ids=word_ids, **options)
     never = [bool(special) for special in options.pop("special")]
     if word_ids is not None:
@@ -250,7 +250,7 @@ def random_tokens_from_zero_on(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M7")
 def last_of_the_vocabulary_never_drawn(input_ids, **options):
-    """An end that is taken for inclusive, and is not."""
+    """The end is treated as inclusive, but is exclusive."""
     vocabulary = options["vocabulary"]
     return mask_tokens(input_ids, **{**options, "vocabulary": vocabulary[: max(1, len(vocabulary) - 1)]})
 
@@ -271,7 +271,7 @@ def labels_taken_too_late(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M1")
 def unchosen_labels_are_zero(input_ids, **options):
-    """Where nothing is to be predicted the label is 0, which the loss takes for a token."""
+    """The label of tokens that were not chosen is 0, which the loss treats as a token."""
     masked, labels = mask_tokens(input_ids, **options)
     return masked, [0 if label == IGNORED else label for label in labels]
 
@@ -281,7 +281,7 @@ def unchosen_labels_are_zero(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M12")
 def rate_cut_to_its_range(input_ids, **options):
-    """A rate of 15, meant as per cent, is taken for 1."""
+    """A rate of 15, meant as per cent, is treated as 1."""
     return mask_tokens(input_ids, **{**options, "rate": min(1.0, max(0.0, options.get("rate", 0.15)))})
 
 
@@ -310,7 +310,7 @@ def missing_flags_are_false(input_ids, *, special, word_ids=None, **options):
 
 @planted("mask_tokens", caught_by="M13", evidence="course/3.mdx:487-509")
 def masked_in_place(input_ids, **options):
-    """The caller's own tokens are masked, so the next epoch masks the masked."""
+    """The caller's tokens are masked, so the next epoch masks the masked."""
     masked, labels = mask_tokens(input_ids, **options)
     if isinstance(input_ids, list):
         input_ids[:] = masked
@@ -319,13 +319,13 @@ def masked_in_place(input_ids, **options):
 
 @planted("mask_tokens_batch", caught_by="M14", base=touchstone.stages)
 def twin_counts_rows(input_ids, *, examples, **options):
-    """The batched twin draws by the row in the batch, not by the example."""
+    """The batched version draws by the row in the batch, not by the example."""
     return touchstone.stages.mask_tokens_batch(input_ids, examples=range(len(examples)), **options)
 
 
 @planted("mask_tokens_batch", caught_by="M14", base=touchstone.stages)
 def twin_joins_rows(input_ids, *, examples, **options):
-    """The batched twin masks the flat array as one example."""
+    """The batched version masks the flat array as one example."""
     flat = dict(options)
     for name in ("special", "word_ids"):
         if flat.get(name) is not None:

@@ -295,14 +295,14 @@ def lists_are_added(features, **options):
 
 @planted("pack_batch", caught_by="F10", base=touchstone.stages)
 def twin_counts_positions_from_the_first_row(columns, *, first_position=0, **options):
-    """The batched twin does not take off where rows begin: positions run on."""
+    """The batched version does not subtract the start of each row: positions continue from row to row."""
     packed = touchstone.stages.pack_batch(columns, first_position=first_position, **options)
     return {**packed, "position_ids": np.arange(first_position, first_position + len(packed["position_ids"]))}
 
 
 @planted("pack_batch", caught_by="F10", base=touchstone.stages)
 def twin_does_not_look_at_the_mask(columns, **options):
-    """The batched twin takes a column called `attention_mask` like any other."""
+    """The batched version takes a column called `attention_mask` like any other."""
     shown = {
         name: column.with_values(np.ones_like(column.values)) if name == "attention_mask" else column
         for name, column in columns.items()
@@ -315,7 +315,7 @@ def twin_does_not_look_at_the_mask(columns, **options):
 
 @planted("unpack", caught_by="F1 F12")
 def padding_is_a_row(values, *, offsets, rows=None):
-    """`rows` is not looked at: the padding comes back as another row."""
+    """`rows` is ignored: the padding is returned as another row."""
     return unpack(values, offsets=offsets)
 
 
@@ -327,7 +327,7 @@ def empty_rows_do_not_come_back(values, *, offsets, rows=None):
 
 @planted("unpack", caught_by="F12")
 def only_the_first_number_of_each_token(values, *, offsets, rows=None):
-    """Values of each token are taken for one number."""
+    """The value of each token is treated as one number."""
     return [row if row.ndim == 1 else row[:, 0] for row in unpack(values, offsets=offsets, rows=rows)]
 
 
@@ -410,7 +410,7 @@ def the_callers_lengths_are_sorted(lengths, *, capacity):
 
 @planted("assign_bins_batch", caught_by="F17", base=touchstone.stages)
 def twin_opens_bins_by_length(lengths, *, capacity):
-    """The batched twin never puts a shorter sequence beside a longer one."""
+    """The batched version never puts a shorter sequence next to a longer one."""
     bins: list[Any] = []
     for length in sorted(set(lengths.tolist()), reverse=True):
         own = np.flatnonzero(lengths == length)

@@ -185,7 +185,7 @@ def newline_is_a_word(predictions, *, references, newline="\n"):
 
 @planted("rouge", caught_by="R9")
 def texts_without_words_left_out(predictions, *, references, newline="\n"):
-    """Examples for which nothing was written are skipped: the mean is over the others."""
+    """Examples for which the prediction is empty are skipped: the mean is over the others."""
     right = rouge(predictions, references=references, newline=newline)
     pairs = [(a, b) for a, b in zip(predictions, references, strict=True) if re.search("[a-z0-9]", a.lower())]
     if not pairs:
@@ -212,7 +212,7 @@ def two_texts_without_words_are_alike(predictions, *, references, newline="\n"):
 
 @planted("rouge", caught_by="R8")
 def rouge_without_signature(predictions, *, references, newline="\n"):
-    """A number without a word on stemming and sentences."""
+    """The signature lacks stemming and sentences."""
     return {**rouge(predictions, references=references, newline=newline), "signature": "rouge"}
 
 
@@ -225,7 +225,7 @@ def signature_without_sentences(predictions, *, references, newline="\n"):
 
 @planted("rouge", caught_by="R10")
 def texts_cut_to_the_shorter(predictions, *, references, newline="\n"):
-    """More predictions than references, or fewer, are cut without a word."""
+    """Predictions and references of different numbers are silently cut."""
     size = min(len(predictions), len(references))
     return rouge(predictions[:size], references=references[:size], newline=newline)
 
@@ -240,7 +240,7 @@ def rouge_of_nothing(predictions, *, references, newline="\n"):
 
 @planted("rouge", caught_by="R11")
 def texts_lowered_in_place(predictions, *, references, newline="\n"):
-    """The caller's own list of predictions is stripped and lower-cased."""
+    """The caller's list of predictions is stripped and lower-cased."""
     right = rouge(predictions, references=references, newline=newline)
     if isinstance(predictions, list):
         predictions[:] = [text.lower().strip() for text in predictions]
@@ -346,7 +346,7 @@ def last_sentences_lead(text, *, sentences=3):
 
 @planted("lead", caught_by="R14")
 def always_three_sentences(text, *, sentences=3):
-    """`sentences` is not looked at."""
+    """`sentences` is ignored."""
     lead(text, sentences=sentences)
     return lead(text)
 

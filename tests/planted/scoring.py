@@ -128,7 +128,7 @@ def sentence_is_not_part_of_an_entity(predictions, *, references, **options):
 
 @planted("score_entities", caught_by="S4")
 def types_not_compared(predictions, *, references, names, **options):
-    """An entity is right if its start and end are, whatever its type."""
+    """An entity counts as right if its start and end are, even if its type is wrong."""
     kinds = [name.partition("-")[2] for name in names if name != "O"]
     one = [f"{name[0]}-{kinds[0]}" if name != "O" else name for name in names]
     untyped = score_entities(predictions, references=references, names=one, **options)
@@ -224,7 +224,7 @@ def unknown_tags_are_outside(predictions, *, names, scheme="IOB2", **options):
 
 @planted("score_entities", caught_by="S11")
 def unknown_scheme_or_mode_is_the_default(predictions, *, scheme="IOB2", mode="strict", **options):
-    """A scheme or mode that is not known, such as `default`, is IOB2 and strict without a word."""
+    """An unknown scheme or mode, such as `default`, is silently treated as IOB2 or strict."""
     scheme = scheme if scheme in ("IOBES", "BILOU") else "IOB2"
     return score_entities(predictions, scheme=scheme, mode="lenient" if mode == "lenient" else "strict", **options)
 
@@ -274,7 +274,7 @@ def nan_without_entities(predictions, **options):
 
 @planted("score_entities", caught_by="S9")
 def perfect_without_gold(predictions, **options):
-    """Where there is no gold entity, recall is 1."""
+    """If there is no gold entity, recall is 1."""
     right = score_entities(predictions, **options)
     return right if right["number"] else {**right, "recall": 1.0}
 
@@ -294,7 +294,7 @@ def signature_says_nothing(predictions, **options):
 
 @planted("score_entities", caught_by="S12")
 def references_cleaned_in_place(predictions, *, references, names, **options):
-    """-100 is replaced in the caller's own references."""
+    """-100 is replaced in the caller's references."""
     right = score_entities(predictions, references=references, names=names, **options)
     for row in references:
         if isinstance(row, list):
@@ -320,14 +320,14 @@ added: list[tuple[list[int], list[int], dict[str, Any]]] = []
 
 @planted("perplexity", caught_by="X1 X3", evidence="huggingface/transformers#39241 huggingface/transformers#24839")
 def mean_of_batch_means(losses, *, tokens):
-    """Every batch weighs the same, however many tokens it has: the result depends on the batch size."""
+    """Every batch weighs the same, regardless of its number of tokens: the result depends on the batch size."""
     perplexity(losses, tokens=tokens)
     return perplexity(losses, tokens=[int(n > 0) for n in tokens])
 
 
 @planted("perplexity", caught_by="X1 X3", evidence="course/3.mdx:952")
 def weighted_with_padding(losses, *, tokens):
-    """Batches weigh as many tokens as they are wide, padding included: here, rounded up to a multiple of 8."""
+    """Batches are weighted by their width, including padding (here: rounded up to a multiple of 8)."""
     return perplexity(losses, tokens=[n + (-n % 8 if n > 0 else 0) for n in tokens])
 
 
@@ -378,13 +378,13 @@ def no_token_is_one(losses, *, tokens):
 
 @planted("perplexity", caught_by="X4")
 def negative_counts_ignored(losses, *, tokens):
-    """A negative number of tokens is taken for none."""
+    """A negative number of tokens is treated as none."""
     return perplexity(losses, tokens=[max(0, n) for n in tokens])
 
 
 @planted("perplexity", caught_by="X4")
 def losses_weighted_in_place(losses, *, tokens):
-    """The caller's own losses are multiplied by the tokens."""
+    """The caller's losses are multiplied by the tokens."""
     whole = perplexity(losses, tokens=tokens)
     if isinstance(losses, list):
         losses[:] = [loss * n for loss, n in zip(losses, tokens, strict=True)]

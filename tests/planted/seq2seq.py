@@ -27,7 +27,7 @@ def recut(features: Any, options: dict[str, Any], *, label_length: int | None) -
 
 @planted("pad_seq2seq", caught_by="T2")
 def labels_as_wide_as_the_source(features, *, label_length=None, **options):
-    """Where no `label_length` is given, the labels are as wide as the source if that is wider."""
+    """If no `label_length` is given, the labels are as wide as the source if that is wider."""
     width = pad_seq2seq(features, label_length=label_length, **options)["labels"].shape[1]
     source = max(len(feature["input_ids"]) for feature in features)
     wider = max(width, source) if label_length is None else label_length
@@ -54,7 +54,7 @@ def labels_not_rounded_up(features, *, multiple_of=None, **options):
 
 @planted("pad_seq2seq", caught_by="T1")
 def source_as_wide_as_the_labels(features, *, length=None, **options):
-    """The source is padded to the longest of both: the encoder reads padding that nobody needs."""
+    """The source is padded to the longest of both: the encoder reads padding that is not needed."""
     pad_seq2seq(features, length=length, **options)
     longest = max(max(len(f["input_ids"]), len(f["labels"])) for f in features)
     return pad_seq2seq(features, length=longest if length is None else length, **options)
@@ -62,7 +62,7 @@ def source_as_wide_as_the_labels(features, *, length=None, **options):
 
 @planted("pad_seq2seq", caught_by="T7")
 def long_labels_cut(features, *, label_length=None, **options):
-    """Labels longer than `label_length` are cut without a word, and their end of sequence with them."""
+    """Labels longer than `label_length` are silently cut, including their end of sequence."""
     names = ("labels", "decoder_attention_mask")
     cut = [{n: v[:label_length] if n in names else v for n, v in f.items()} for f in features]
     return pad_seq2seq(cut, label_length=label_length, **options)
@@ -73,7 +73,7 @@ def long_labels_cut(features, *, label_length=None, **options):
 
 @planted("pad_seq2seq", caught_by="T3", evidence="huggingface/transformers#23530 huggingface/trl#976")
 def end_of_target_not_learnt(features, *, pad_id, **options):
-    """Every label that is pad_id becomes -100: where pad and eos are one id the model never learns to end."""
+    """Every label that is pad_id becomes -100: if pad and eos are one id the model never learns to end."""
     batch = pad_seq2seq(features, pad_id=pad_id, **options)
     return with_row(batch, "labels", batch["labels"].masked_fill(batch["labels"] == pad_id, IGNORED))
 
@@ -125,7 +125,7 @@ def source_padded_where_the_labels_are(features, *, label_side="right", **option
 
 @planted("pad_seq2seq", caught_by="T5")
 def scalars_of_pairs_lost(features, **options):
-    """Columns of one number do not come back."""
+    """Columns of one number are not returned."""
     return {name: rows for name, rows in pad_seq2seq(features, **options).items() if rows.dim() == 2}
 
 
@@ -146,19 +146,19 @@ def padded_source_taken_for_text(features, **options):
 
 @planted("pad_seq2seq", caught_by="T7")
 def pairs_without_target_are_padded(features, **options):
-    """A feature without labels gets none, and is learnt from as if nothing were wrong."""
+    """A feature without labels gets none, and is trained on as if it were correct."""
     return pad_seq2seq([{"labels": [], **feature} for feature in features], **options)
 
 
 @planted("pad_seq2seq", caught_by="T6")
 def pairs_sorted_by_length(features, **options):
-    """The pairs come back from long to short sources."""
+    """The pairs are returned from long to short sources."""
     return pad_seq2seq(sorted(features, key=lambda feature: -len(feature["input_ids"])), **options)
 
 
 @planted("pad_seq2seq", caught_by="T8", evidence="huggingface/transformers#27333")
 def labels_padded_in_the_features(features, **options):
-    """As DataCollatorForSeq2Seq once: the caller's own labels grow, and are too long for the next epoch's batch."""
+    """As DataCollatorForSeq2Seq once: the caller's labels grow, and are too long for the next epoch's batch."""
     batch = pad_seq2seq(features, **options)
     for feature in features:
         if isinstance(feature["labels"], list):
@@ -168,7 +168,7 @@ def labels_padded_in_the_features(features, **options):
 
 @planted("pad_seq2seq", caught_by="T8", evidence="huggingface/transformers#27333")
 def labels_popped_from_the_features(features, **options):
-    """The labels are taken out of the caller's own features."""
+    """The labels are taken out of the caller's features."""
     batch = pad_seq2seq(features, **options)
     for feature in features:
         if isinstance(feature, dict):
@@ -181,7 +181,7 @@ def labels_popped_from_the_features(features, **options):
 
 @planted("shift_right", caught_by="T9 T12")
 def labels_not_shifted(labels, *, pad_id, start_id=None):
-    """The decoder reads at each place the label that it is to predict there: loss near 0, and it writes nothing."""
+    """The decoder reads at each place the label that it must predict there: the loss is near 0."""
     shift_right(labels, pad_id=pad_id, start_id=start_id)
     rows = torch.as_tensor(np.array(labels), dtype=torch.int64)
     return rows.masked_fill(rows == IGNORED, pad_id)
@@ -219,7 +219,7 @@ def last_token_stands_first(labels, *, pad_id, start_id=None):
 
 @planted("shift_right", caught_by="T9")
 def padding_stands_first(labels, *, pad_id, start_id=None):
-    """The decoder starts from padding, as T5 does, whatever the model's own start is."""
+    """The decoder starts from padding, as T5 does, whatever the model's start token is."""
     return shift_right(labels, pad_id=pad_id, start_id=None if start_id is None else pad_id)
 
 
@@ -234,7 +234,7 @@ def the_last_column_wraps(labels, *, pad_id, start_id=None):
 
 @planted("shift_right", caught_by="T10", evidence="huggingface/transformers#9134")
 def only_pad_id_is_padding(labels, *, pad_id, start_id=None):
-    """The last label is looked for before -100 is replaced: -100 counts as a token, and padding stands first."""
+    """The last label is searched before -100 is replaced: -100 counts as a token, and padding comes first."""
     read = shift_right(labels, pad_id=pad_id, start_id=start_id)
     if start_id is None:
         for row, own in zip(read, np.array(labels), strict=True):
@@ -254,7 +254,7 @@ def number_of_tokens_off_by_one(labels, *, pad_id, start_id=None):
 
 @planted("shift_right", caught_by="T11")
 def ignored_labels_are_read(labels, *, pad_id, start_id=None):
-    """-100 is not replaced: the decoder's embedding is asked for row -100."""
+    """-100 is not replaced: the decoder's embedding is indexed with -100."""
     read = shift_right(labels, pad_id=pad_id, start_id=start_id)
     read[:, 1:] = torch.as_tensor(np.array(labels), dtype=torch.int64)[:, :-1]
     return read
@@ -298,14 +298,14 @@ def start_before_the_padding(labels, *, pad_id, start_id=None):
 
 @planted("shift_right", caught_by="T14")
 def negative_labels_are_padding(labels, *, pad_id, start_id=None):
-    """Whatever is negative is taken for -100: a wrong label is read as padding, and never seen."""
+    """Every negative value is treated as -100: a wrong label is read as padding, and never seen."""
     rows = [[IGNORED if np.ndim(cell) == 0 and cell < 0 else cell for cell in row] for row in labels]
     return shift_right(rows, pad_id=pad_id, start_id=start_id)
 
 
 @planted("shift_right", caught_by="T15")
 def ignored_labels_replaced_in_place(labels, *, pad_id, start_id=None):
-    """-100 is replaced in the caller's own labels: the loss sees the padding from then on."""
+    """-100 is replaced in the caller's labels: the loss sees the padding from then on."""
     read = shift_right(labels, pad_id=pad_id, start_id=start_id)
     if isinstance(labels, np.ndarray):
         labels[labels == IGNORED] = pad_id

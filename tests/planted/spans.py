@@ -25,8 +25,8 @@ def likeliest(values: Any, count: int) -> set[int]:
 
 @planted("best_spans", caught_by="N2")
 def likeliest_starts_and_ends_only(start_logits, *, n_best=20, **options):
-    """Only the `n_best` likeliest starts and ends of a window are looked at: good pairs of others are missed, and where
-    none of these pairs is valid, there is no answer at all."""
+    """Only the `n_best` likeliest starts and ends of a window are used: other good pairs are missed, and if all these
+    pairs are invalid, there is no answer."""
     best_spans(start_logits, n_best=n_best, **options)
     ends = options["end_logits"]
     top = [(likeliest(s, n_best), likeliest(e, n_best)) for s, e in zip(start_logits, ends, strict=True)]
@@ -69,14 +69,14 @@ def tokens_outside_the_context_answer(start_logits, *, offsets, n_best=20, **opt
 
 @planted("best_spans", caught_by="N1 N5", evidence="huggingface/notebooks#141")
 def tokens_without_characters_answer(start_logits, *, offsets, **options):
-    """Tokens of no characters are answered with: the text is then empty."""
+    """Tokens without characters can be an answer, whose text is then empty."""
     whole = [[pair and (pair[0], max(pair[1], pair[0] + 1)) for pair in row] for row in offsets]
     return best_spans(start_logits, offsets=whole, **options)
 
 
 @planted("best_spans", caught_by="N2")
 def best_of_each_window_only(start_logits, *, n_best=20, **options):
-    """Of every window one span is kept."""
+    """Only one span of each window is kept."""
     best_spans(start_logits, n_best=n_best, **options)
     seen: set[int] = set()
     kept = [span for span in all_spans(start_logits, options) if not (span[0] in seen or seen.add(span[0]))]
@@ -101,13 +101,13 @@ def scores_multiplied(start_logits, *, end_logits, n_best=20, **options):
 
 @planted("best_spans", caught_by="N4")
 def negative_scores_dropped(start_logits, **options):
-    """The best score starts at 0, so that a span below it is none: the logits' level decides."""
+    """The best score starts at 0, so that spans with a negative score are never found."""
     return [span for span in best_spans(start_logits, **options) if span[3] > 0]
 
 
 @planted("best_spans", caught_by="N3")
 def ties_by_the_latest(start_logits, *, n_best=20, **options):
-    """Of equal scores the last is taken, as sorting upwards and reading backwards does."""
+    """The last of equal scores is taken, as if sorted in ascending order and reversed."""
     best_spans(start_logits, n_best=n_best, **options)
     found = all_spans(start_logits, options)
     return sorted(found, key=lambda span: (span[3], span), reverse=True)[:n_best]
@@ -115,20 +115,20 @@ def ties_by_the_latest(start_logits, *, n_best=20, **options):
 
 @planted("best_spans", caught_by="N9")
 def not_a_number_is_little(start_logits, *, end_logits, **options):
-    """NaN is taken for a very small number: a model that has diverged still answers."""
+    """NaN is treated as a very small number: a diverged model still answers."""
     usable = [[-1e9 if value != value else min(value, 1e9) for value in row] for row in end_logits]
     return best_spans(start_logits, end_logits=usable, **options)
 
 
 @planted("best_spans", caught_by="N9")
 def at_least_one_span(start_logits, *, n_best=20, max_answer_length=30, **options):
-    """Limits below 1 are raised to 1 without a word."""
+    """Limits below 1 are silently raised to 1."""
     return best_spans(start_logits, n_best=max(n_best, 1), max_answer_length=max(max_answer_length, 1), **options)
 
 
 @planted("best_spans", caught_by="N10")
 def logits_masked_in_place(start_logits, *, end_logits, offsets, **options):
-    """The logits outside the context are set to a very small number in the caller's own lists."""
+    """The logits outside the context are set to a very small number in the caller's lists."""
     found = best_spans(start_logits, end_logits=end_logits, offsets=offsets, **options)
     for row, pairs in zip(start_logits, offsets, strict=True):
         for at, pair in enumerate(pairs):
@@ -146,7 +146,7 @@ def answered(right: Any, context: Any, start: int, end: int) -> dict[str, Any]:
 
 @planted("pick_answer", caught_by="N5", evidence="huggingface/notebooks#141")
 def the_word_empty(start_logits, **options):
-    """Where there is no valid span, the answer is the word "empty"."""
+    """If there is no valid span, the answer is the word "empty"."""
     right = pick_answer(start_logits, **options)
     valid = best_spans(start_logits, end_logits=options["end_logits"], offsets=options["offsets"], n_best=1)
     return right if valid else {**right, "text": "empty"}
@@ -154,21 +154,21 @@ def the_word_empty(start_logits, **options):
 
 @planted("pick_answer", caught_by="N5", evidence="huggingface/optimum-graphcore#44")
 def index_error_without_a_span(start_logits, *, end_logits, offsets, **options):
-    """The first of the valid spans is taken without asking whether there is one."""
+    """The first of the valid spans is taken without checking that it exists."""
     best_spans(start_logits, end_logits=end_logits, offsets=offsets, n_best=1)[0]
     return pick_answer(start_logits, end_logits=end_logits, offsets=offsets, **options)
 
 
 @planted("pick_answer", caught_by="N6 N7")
 def last_character_lost(start_logits, *, context, **options):
-    """The end is taken for the index of the last character, and that is left out."""
+    """The end is treated as the index of the last character, and that is left out."""
     right = pick_answer(start_logits, context=context, **options)
     return answered(right, context, right["start"], max(right["end"] - 1, right["start"]))
 
 
 @planted("pick_answer", caught_by="N6 N7")
 def one_character_too_many(start_logits, *, context, **options):
-    """The end is taken for the index of the last character, and the one behind it is read too."""
+    """The end is treated as the index of the last character, and the next one is read too."""
     right = pick_answer(start_logits, context=context, **options)
     return right if right["end"] == 0 else answered(right, context, right["start"], right["end"] + 1)
 
@@ -204,7 +204,7 @@ def first_windows_offsets(start_logits, *, offsets, context, **options):
 
 @planted("pick_answer", caught_by="N8", evidence="huggingface/transformers#1282")
 def null_score_at_zero(start_logits, *, end_logits, cls=None, **options):
-    """The score of "no answer" is read at position 0, wherever the CLS stands."""
+    """The score of "no answer" is read at position 0, although the CLS may be elsewhere."""
     right = pick_answer(start_logits, end_logits=end_logits, cls=cls, **options)
     if cls is None or not len(cls):
         return right
@@ -256,7 +256,7 @@ def cls_used_up(start_logits, *, cls=None, **options):
 
 @planted("best_spans_batch", caught_by="N11", base=touchstone.stages)
 def twin_crosses_windows(start_logits, *, end_logits, starts, ends, **options):
-    """The batched twin lets an answer end in the next window."""
+    """The batched version lets an answer end in the next window."""
     right = touchstone.stages.best_spans_batch(start_logits, end_logits=end_logits, starts=starts, ends=ends, **options)
     joined = [type(side).from_lists([side.values.tolist()]) for side in (starts, ends)]
     whole = touchstone.stages.best_spans_batch(
@@ -273,7 +273,7 @@ def twin_crosses_windows(start_logits, *, end_logits, starts, ends, **options):
 
 @planted("best_spans_batch", caught_by="N11", base=touchstone.stages)
 def twin_takes_infinity(start_logits, *, end_logits, **options):
-    """The batched twin lets NaN and infinity pass."""
+    """The batched version lets NaN and infinity pass."""
     usable = end_logits.copy()
     usable[~(usable < float("inf"))] = 0.0
     return touchstone.stages.best_spans_batch(start_logits, end_logits=usable, **options)
@@ -281,7 +281,7 @@ def twin_takes_infinity(start_logits, *, end_logits, **options):
 
 @planted("pick_answer_batch", caught_by="N11", base=touchstone.stages)
 def twin_takes_the_first_window(spans, *, example, **options):
-    """The batched twin answers from the first window of each example, not from the best."""
+    """The batched version answers from the first window of each example, not from the best."""
     right = touchstone.stages.pick_answer_batch(spans, example=example, **options)
     first_rows = {int(number): row for row, number in reversed(list(enumerate(example)))}
     level = spans["score"].copy()

@@ -92,7 +92,7 @@ def case_matters(predictions, *, references):
 
 @planted("squad_scores", caught_by="Q2")
 def predictions_not_normalised(predictions, *, references):
-    """Only the references are normalised, the predictions compared as they are."""
+    """Only the references are normalised, not the predictions."""
     right = squad_scores(predictions, references=references)
     exact = sum(
         text in [" ".join(words(t)) for t in row or [""]] for text, row in zip(predictions, references, strict=True)
@@ -186,7 +186,7 @@ def anything_answers_the_unanswerable(predictions, *, references):
 
 @planted("squad_scores", caught_by="Q6")
 def running_mean(predictions, *, references):
-    """A mean of the mean so far and the next example: the last one weighs half."""
+    """The running mean of the score so far and the next example's: the last example has weight one half."""
     right = squad_scores(predictions, references=references)
     f1 = None
     for text, row in zip(predictions, references, strict=True):
@@ -210,14 +210,14 @@ def a_text_is_a_list_of_letters(predictions, *, references):
 
 @planted("squad_scores", caught_by="Q8")
 def cut_to_the_shorter(predictions, *, references):
-    """More predictions than references, or fewer, are cut to the shorter."""
+    """Predictions and references of different numbers are cut to the shorter."""
     n = min(len(predictions), len(references))
     return squad_scores(predictions[:n], references=references[:n])
 
 
 @planted("squad_scores", caught_by="Q9")
 def references_filled_in_place(predictions, *, references):
-    """An empty text is put into the caller's own empty lists."""
+    """An empty text is put into the caller's empty lists."""
     for row in references:
         if isinstance(row, list) and not row:
             row.append("")

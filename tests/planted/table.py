@@ -1,4 +1,4 @@
-"""The planted bugs as a page of the documentation and as a table on the terminal."""
+"""Write the planted bugs as a page of the documentation and as a table on the terminal."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ PAGE = Path(__file__).parents[2] / "docs" / "planted-bugs.md"
 
 HEAD = """# Planted bugs
 
-What shows that the checks of [the contract](contract.md) have teeth: {bugs} implementations with one bug each, {seen}
-of them seen in the wild. `tests/test_planted.py` runs every bug against the checks named here on 20 seeds, and each
-must catch it on each; the reference and an independently written second implementation pass all checks on the same
-seeds. No check is without a bug that it catches.
+{bugs} implementations with one bug each test that the checks of [the contract](contract.md) catch bugs. {seen} of the
+bugs were seen in real code. `tests/properties/test_planted.py` runs each bug against the checks named here on 20 seeds:
+every check must catch it on every seed. The reference and an independently written second implementation pass all
+checks on the same seeds. Every check catches at least one bug.
 
-To watch one being caught:
+To see a bug being caught:
 
     pytest suite/properties --implementation tests.planted.alignment:b_copied_to_later_tokens
 
-This page is written by `python -m tests.planted`, which also prints which of all checks catch which bug. Links lead to
-where a bug was seen or discussed; the course's lines are those of its commit 16af5667. Where there is none, the bug was
-thought up.
+`python -m tests.planted` writes this page and prints which checks catch which bugs. Links lead to where a bug was seen
+or discussed. Lines of the course are those of its commit 16af5667. A bug without a link is made up.
 """
 
 
 def page() -> str:
-    """docs/planted-bugs.md, the same in every run."""
+    """Return the text of docs/planted-bugs.md. It is the same in every run."""
     lines = [HEAD.format(bugs=len(BUGS), seen=sum(bool(bug.evidence) for bug in BUGS))]
     for module in dict.fromkeys(bug.module for bug in BUGS):
         lines += [f"## {module.rpartition('.')[2].capitalize()}", ""]
@@ -48,7 +47,7 @@ def row(bug: Bug) -> str:
 
 
 def marks(bug: Bug, ids: tuple[str, ...], *, seed: int) -> dict[str, str]:
-    """Check id to a mark: `*` named and catches, `+` catches too, `!` named and does not catch at the first look."""
+    """Map each check id to a mark: `*` named and catches, `+` also catches, `!` named but misses at first."""
     caught = {
         check.id for check in all_checks() if check.id in ids and fails(check, bug, seed=seed, max_examples=FIRST_LOOK)
     }
@@ -56,7 +55,7 @@ def marks(bug: Bug, ids: tuple[str, ...], *, seed: int) -> dict[str, str]:
 
 
 def matrix(module: str, *, seed: int) -> Table:
-    """Bugs of one module against the checks of its stages."""
+    """Return a table of the bugs of one module and the checks of its stages."""
     bugs = [bug for bug in BUGS if bug.module == module]
     stages = {bug.stage for bug in bugs}
     ids = tuple(dict.fromkeys(check.id for check in all_checks() if stages & set(check.needs)))

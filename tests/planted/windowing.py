@@ -24,7 +24,7 @@ def real_tokens(offsets: Any) -> list[int]:
 
 @planted("make_windows", caught_by="W1")
 def stride_is_the_step(context, *, offsets, question, template, max_length, stride):
-    """`stride` is taken for the step from window to window, as in BERT's own `doc_stride`."""
+    """`stride` is treated as the step from window to window, as in BERT's own `doc_stride`."""
     room = max_length - len(question) - special_of(template)
     shared = room - stride if 0 < stride < room else stride
     return make_windows(
@@ -87,7 +87,7 @@ def windows_until_nothing_is_left(context, *, offsets, question, template, max_l
 
 @planted("make_windows", caught_by="W3")
 def context_always_second(context, *, template, **options):
-    """The question always stands before the context, whatever the template says."""
+    """The question always comes before the context, whatever the template says."""
     names = {"question": "context", "context": "question"}
     order = [what for what, _ in template if isinstance(what, str)]
     if order == ["context", "question"]:
@@ -109,14 +109,14 @@ def question_only_in_the_first_window(context, *, question, **options):
 
 @planted("make_windows", caught_by="W3")
 def token_types_all_zero(context, **options):
-    """The model is not told which tokens are the question."""
+    """The model does not know which tokens are the question."""
     result = make_windows(context, **options)
     return {**result, "token_type_ids": [[0] * len(row) for row in result["token_type_ids"]]}
 
 
 @planted("make_windows", caught_by="W4", evidence="huggingface/notebooks#141")
 def question_has_offsets(context, *, question, **options):
-    """The question's tokens keep offsets, of the question's own text: they can be answered with, in the context."""
+    """The question's tokens keep their offsets in the question, so that they can be an answer in the context."""
     result = make_windows(context, question=question, **options)
     own = {int(token): (place, place + 1) for place, token in enumerate(question)}
     for ids, offsets in zip(result["input_ids"], result["offsets"], strict=True):
@@ -127,14 +127,14 @@ def question_has_offsets(context, *, question, **options):
 
 @planted("make_windows", caught_by="W4")
 def special_tokens_have_empty_offsets(context, **options):
-    """Outside the context stands (0, 0), as tokenizers give it, and not `None`."""
+    """The offsets outside the context are (0, 0), as tokenizers give it, and not `None`."""
     result = make_windows(context, **options)
     return {**result, "offsets": [[(0, 0) if pair is None else pair for pair in row] for row in result["offsets"]]}
 
 
 @planted("make_windows", caught_by="W4")
 def offsets_count_from_the_window(context, **options):
-    """In every window the characters are counted from its own first token on."""
+    """In every window the characters are counted from its first token."""
     result = make_windows(context, **options)
     for row in result["offsets"]:
         base = min((pair[0] for pair in row if pair is not None), default=0)
@@ -173,7 +173,7 @@ def question_cut_without_a_word(context, *, offsets, question, template, max_len
 
 @planted("make_windows", caught_by="W7")
 def stride_made_to_fit(context, *, stride, question, template, max_length, **options):
-    """A stride that is too large or negative is made to fit without a word."""
+    """A stride that is too large or negative is silently changed to fit."""
     room = max_length - len(question) - special_of(template)
     fitting = min(max(stride, 0), max(room - 1, 0))
     return make_windows(context, question=question, template=template, max_length=max_length, stride=fitting, **options)
@@ -181,7 +181,7 @@ def stride_made_to_fit(context, *, stride, question, template, max_length, **opt
 
 @planted("make_windows", caught_by="W8")
 def windows_share_their_offsets(context, **options):
-    """The pairs are the caller's own lists, and those of the next window too."""
+    """The pairs are the caller's lists, and those of the next window too."""
     result = make_windows(context, **options)
     own = {(int(pair[0]), int(pair[1])): pair for pair in options["offsets"]}
     return {**result, "offsets": [[pair and own[pair] for pair in row] for row in result["offsets"]]}
@@ -197,7 +197,7 @@ def lists_added_up(context, *, question, **options):
 
 @planted("make_windows_batch", caught_by="W9", base=touchstone.stages)
 def twin_makes_room(contexts, *, max_length, questions, template, stride, **options):
-    """The batched twin raises a length that leaves no room, and lowers a stride that does not fit, without a word."""
+    """The batched version silently raises a length that leaves no room and lowers a stride that does not fit."""
     most = int(questions.lengths.max()) if len(questions) else 0
     fitting = max(max_length, most + special_of(template) + 1)
     return touchstone.stages.make_windows_batch(
@@ -212,7 +212,7 @@ def twin_makes_room(contexts, *, max_length, questions, template, stride, **opti
 
 @planted("make_windows_batch", caught_by="W9", base=touchstone.stages)
 def first_context_for_all(contexts, *, context_of, **options):
-    """Every question is asked about the first context."""
+    """Every question is paired with the first context."""
     right = touchstone.stages.make_windows_batch(contexts, context_of=context_of, **options)
     wrong = touchstone.stages.make_windows_batch(contexts, context_of=context_of * 0, **options)
     return wrong if len(context_of) else right
@@ -234,7 +234,7 @@ def answer_partly_outside_labelled(answers, *, offsets, cls):
 
 @planted("answer_positions", caught_by="W10")
 def end_is_not_included(answers, *, offsets, cls):
-    """The last position is one behind the answer's last token."""
+    """The last position is one after the answer's last token."""
     first, last = answer_positions(answers, offsets=offsets, cls=cls)
     return (first, last) if (first, last) == (cls, cls) else (first, min(last + 1, len(offsets) - 1))
 
@@ -253,14 +253,14 @@ def tokens_that_begin_in_the_answer(answers, *, offsets, cls):
 
 @planted("answer_positions", caught_by="W11", evidence="huggingface/transformers#1282 course/7.mdx:406")
 def null_is_zero(answers, *, offsets, cls):
-    """The null label is 0, although the CLS stands elsewhere (at the end, or behind padding)."""
+    """The null label is 0, although the CLS is elsewhere (at the end, or after padding)."""
     first, last = answer_positions(answers, offsets=offsets, cls=cls)
     return (0, 0) if (first, last) == (cls, cls) else (first, last)
 
 
 @planted("answer_positions", caught_by="W11 W12", evidence="course/7.mdx:391-400")
 def first_answer_read_blindly(answers, *, offsets, cls):
-    """`answers[0]` is read without asking whether there is one, and no other is."""
+    """`answers[0]` is read without checking that it exists, and no other is."""
     return answer_positions([answers[0]], offsets=offsets, cls=cls)
 
 
@@ -273,7 +273,7 @@ def only_the_first_answer(answers, *, offsets, cls):
 
 @planted("answer_positions", caught_by="W12", evidence="course/7.mdx:391-400")
 def walks_to_the_next_special_token(answers, *, offsets, cls):
-    """The end of the context is looked for at the next special token: without one behind it there is an IndexError."""
+    """The context is assumed to end at the next special token: if there is none, this is an IndexError."""
     if answers and any(offsets):
         at = next(at for at, pair in enumerate(offsets) if pair is not None)
         while offsets[at] is not None:
@@ -302,14 +302,14 @@ def empty_tokens_bound_the_window(answers, *, offsets, cls):
 
 @planted("answer_positions", caught_by="W13")
 def invalid_answers_are_null(answers, *, offsets, cls):
-    """An answer that ends before it begins is none, and nobody hears of it."""
+    """An answer that ends before it begins is treated as no answer, without an error."""
     kept = [pair for pair in answers if 0 <= pair[0] < pair[1]]
     return answer_positions(kept, offsets=offsets, cls=min(max(cls, 0), len(offsets) - 1))
 
 
 @planted("answer_positions_batch", caught_by="W13", base=touchstone.stages)
 def twin_reads_one_answer(answer_starts, *, answer_ends, **options):
-    """The batched twin looks at the first answer only."""
+    """The batched version looks at the first answer only."""
     touchstone.stages.answer_positions_batch(answer_starts, answer_ends=answer_ends, **options)
     sides = [[row[:1].tolist() for row in side] for side in (answer_starts, answer_ends)]
     starts, ends = (type(answer_starts).from_lists(side) for side in sides)

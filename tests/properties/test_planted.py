@@ -1,4 +1,4 @@
-"""The checks have teeth: planted bugs are caught, correct implementations are not, and no check is idle."""
+"""The checks catch all planted bugs, pass correct implementations, and each catches at least one bug."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from touchstone.properties.check import Check, NotOffered, all_checks, ids, run_
 SEEDS = range(20)
 
 EXAMPLES_TO_PASS = 12
-"""For each of 20 seeds, so 240 examples of every check, nearly what the `ci` profile runs on one seed."""
+"""Number of examples on each of 20 seeds: 240 examples of every check, nearly as many as the profile `ci` has."""
 
 CORRECT = ("touchstone.stages", "tests.independent")
 
@@ -37,20 +37,20 @@ def test_a_correct_implementation_passes_every_check(check: Check, implementatio
 
 
 @pytest.mark.parametrize("check", all_checks(), ids=lambda check: f"{check.id}-{check.name.removeprefix('test_')}")
-def test_no_check_is_without_a_bug_that_it_catches(check: Check) -> None:
+def test_every_check_catches_a_bug(check: Check) -> None:
     candidates = [bug for bug in BUGS if bug.stage in check.needs]
-    candidates.sort(key=lambda bug: check.id not in bug.caught_by)  # the likely ones first
+    candidates.sort(key=lambda bug: check.id not in bug.caught_by)  # the most likely ones first
 
     looks = [(bug, examples) for examples in (FIRST_LOOK, THOROUGH) for bug in candidates]
 
     caught = any(fails(check, bug, seed=0, max_examples=examples) for bug, examples in looks)
 
-    assert caught, f"it passes on all {len(candidates)} bugs of {check.needs}"
+    assert caught, f"{check.id} passes on all {len(candidates)} bugs of {check.needs}"
 
 
-def test_every_row_of_the_contract_is_named_by_a_bug() -> None:
+def test_every_check_of_the_contract_is_named_by_a_bug() -> None:
     assert {id for bug in BUGS for id in bug.caught_by} == set(ids())
 
 
 def test_the_page_of_planted_bugs_is_current() -> None:
-    assert page() == PAGE.read_text(encoding="utf-8"), "write it anew: python -m tests.planted --page-only"
+    assert page() == PAGE.read_text(encoding="utf-8"), "write it again: python -m tests.planted --page-only"

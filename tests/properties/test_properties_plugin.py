@@ -1,4 +1,4 @@
-"""The properties as their users meet them: `--implementation`, what a failure says, the closing line, exit codes."""
+"""The checks as users see them: `--implementation`, the report of a failure, the closing line, exit codes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from touchstone.contract import NAMES
-from touchstone.properties import profiles
-from touchstone.properties.bounds import expect_share
+from touchstone.properties import plugin
 from touchstone.properties.check import NotOffered, all_checks, check, ids, run_check
 from touchstone.properties.failure import CheckFailed, Mismatch, expect
+from touchstone.properties.oracles import expect_share
 from touchstone.properties.purity import expect_nothing_shared, expect_pure
 from touchstone.properties.subject import ImplementationError, Subject, load
 from touchstone.properties.values import OneShot, Spelled, fresh, plain, spell_out
@@ -71,41 +71,41 @@ def line_of(output: str, start: str) -> str:
 # --- the closing line and the exit code ------------------------------------------------------------------------------
 
 
-def test_what_is_not_offered_is_counted_named_and_not_passed(tmp_path: Path) -> None:
+def test_the_closing_line_counts_and_names_missing_stages(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(RIGHT)
     done = properties(tmp_path, "mine", "-q")
 
     wanted = ", ".join(stage for stage in NAMES if stage != "perplexity")
     closing = line_of(done.stdout, "contract:")
-    assert f"contract: ran 4 of {len(ids())} checks on mine ({len(ids()) - 4} not offered, for want of " in closing
-    assert set(wanted.split(", ")) == set(closing.split("for want of ")[1].rstrip(")").split(", "))
+    assert f"contract: ran 4 of {len(ids())} checks on mine ({len(ids()) - 4} not offered, missing: " in closing
+    assert set(wanted.split(", ")) == set(closing.split("missing: ")[1].rstrip(")").split(", "))
     assert re.search(r"^\d+ passed, \d+ not offered in", done.stdout, re.MULTILINE)
     assert done.returncode == pytest.ExitCode.OK
 
 
-def test_a_wrong_implementation_fails_the_run_and_names_its_checks(tmp_path: Path) -> None:
+def test_the_closing_line_names_the_checks_that_a_wrong_implementation_fails(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRONG)
-    done = properties(tmp_path, "mine", "-q", "-k", "perplexity or weighs")
+    done = properties(tmp_path, "mine", "-q", "-k", "perplexity")
 
     assert "failed: X1, X3, X4" in line_of(done.stdout, "contract:")
     assert "not selected" in line_of(done.stdout, "contract:")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
 
 
-def test_running_no_check_at_all_is_an_error(tmp_path: Path) -> None:
+def test_a_run_without_checks_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(RIGHT)
     done = properties(tmp_path, "mine", "-q", "-k", "align")
 
     assert f"contract: ran 0 of {len(ids())} checks on mine" in done.stdout
-    assert "no check was run: nothing has been said about this implementation" in done.stdout
+    assert "no check was run: this says nothing about the implementation" in done.stdout
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_an_attribute_of_a_module_is_an_implementation(tmp_path: Path) -> None:
+def test_an_implementation_may_be_an_attribute_of_a_module(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         WRONG + "\nclass Tools:\n    pass\n\ntools = Tools()\ntools.perplexity = perplexity\ndel perplexity\n"
     )
-    done = properties(tmp_path, "mine:tools", "-q", "-k", "weighs")
+    done = properties(tmp_path, "mine:tools", "-q", "-k", "weigh_as_much")
 
     assert "checks on mine:tools (1 failed: X3; " in line_of(done.stdout, "contract:")
     assert "  from mine import tools; tools.perplexity([" in done.stdout
@@ -133,7 +133,7 @@ def test_the_plugin_works_without_the_suites_conftest() -> None:
         pytest.param(RIGHT, "mine.py", ["'mine.py' is not a module name"], id="a file"),
     ],
 )
-def test_what_cannot_be_imported_is_one_clear_error(
+def test_load_explains_why_an_implementation_cannot_be_imported(
     source: str | None, name: str, says: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(source or "")
@@ -147,7 +147,7 @@ def test_what_cannot_be_imported_is_one_clear_error(
     sys.modules.pop("mine", None)
 
 
-def test_a_wrong_name_ends_the_run_before_anything_is_collected(tmp_path: Path) -> None:
+def test_a_wrong_implementation_name_ends_the_run_before_collection(tmp_path: Path) -> None:
     done = properties(tmp_path, "nowhere.adapters")
 
     assert "ERROR: --implementation nowhere.adapters: no module named 'nowhere'" in done.stderr
@@ -158,37 +158,37 @@ def test_a_wrong_name_ends_the_run_before_anything_is_collected(tmp_path: Path) 
 # --- what a failure says ---------------------------------------------------------------------------------------------
 
 
-def test_a_failure_shows_the_rule_the_input_both_results_and_a_line_that_reproduces_it(tmp_path: Path) -> None:
+def test_a_failure_report_shows_the_rule_the_input_both_results_and_a_line_that_reproduces_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRONG)
-    done = properties(tmp_path, "mine", "-q", "-k", "weighs")
+    done = properties(tmp_path, "mine", "-q", "-k", "weigh_as_much")
 
     report = done.stdout
-    assert "X3: a batch weighs as many tokens as it has: not so for mine" in report
+    assert "X3 failed for mine: a batch must weigh as much as its tokens" in report
     assert "  called     perplexity\n               [0.0, 1.0]\n               tokens = [1, 2]" in report
     assert "  expected   1.9477340410546757" in report
-    assert "  came       1.6487212707001282" in report
+    assert "  got        1.6487212707001282" in report
     assert re.search(r"the rule is X3 of docs/contract.md, the check suite/properties/test_perplexity.py:\d+", report)
     for noise in ("Falsifying example", "@reproduce_failure", "hypothesis/core.py", "Traceback"):
         assert noise not in report
 
-    pasted = report.split("to see it again, paste:\n")[1].splitlines()[0].strip()
+    pasted = report.split("paste this to reproduce it:\n")[1].splitlines()[0].strip()
     assert pasted == "from mine import perplexity; perplexity([0.0, 1.0], tokens=[1, 2])"
     again = pasted.replace("; ", "; print(", 1) + ")"
     shown = subprocess.run([sys.executable, "-c", again], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "1.6487212707001282"
 
 
-def test_an_exception_is_shown_with_the_implementations_own_frames(tmp_path: Path) -> None:
+def test_an_exception_is_shown_with_the_frames_of_the_implementation(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def perplexity(losses, *, tokens):\n    return {}['oops']\n")
-    done = properties(tmp_path, "mine", "-q", "-k", "weighs")
+    done = properties(tmp_path, "mine", "-q", "-k", "weigh_as_much")
 
-    assert "  came       KeyError: 'oops'" in done.stdout
-    assert "mine.py" in done.stdout.split("it was raised here:")[1]
+    assert "  got        KeyError: 'oops'" in done.stdout
+    assert "mine.py" in done.stdout.split("raised here:")[1]
     assert "return {}['oops']" in done.stdout
     assert "hypothesis/core.py" not in done.stdout
 
 
-def test_an_implementation_that_is_not_deterministic_is_called_that() -> None:
+def test_run_check_reports_an_implementation_that_is_not_deterministic() -> None:
     names: dict[str, Any] = {}
     exec(RIGHT, names)
     calls: list[int] = []
@@ -204,19 +204,19 @@ def test_an_implementation_that_is_not_deterministic_is_called_that() -> None:
         run_check("X2", moody, max_examples=1)
 
 
-def test_a_result_of_another_form_fails_the_check_and_not_the_suite() -> None:
+def test_a_result_of_the_wrong_form_fails_the_check() -> None:
     formless = SimpleNamespace(
         align_labels=lambda labels, **options: None,
         pad_batch=lambda features, **options: {"input_ids": 7},
     )
 
-    with pytest.raises(CheckFailed, match="expected   a flat sequence of integers\n  came       NoneType: None"):
+    with pytest.raises(CheckFailed, match="expected   a flat sequence of integers\n  got        NoneType: None"):
         run_check("A1", formless)
     with pytest.raises(CheckFailed, match=r"a result of the contract's form\n.*TypeError in the check: "):
         run_check("P4", formless)
 
 
-def test_warnings_of_an_implementation_are_its_own_affair() -> None:
+def test_warnings_of_an_implementation_are_not_shown() -> None:
     source = RIGHT.replace("    mean =", "    import warnings; warnings.warn('old', DeprecationWarning)\n    mean =")
     names: dict[str, Any] = {}
     exec(source, names)
@@ -233,34 +233,34 @@ LOGGING = RIGHT.replace(
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Callable[..., str]:
-    """What an implementation is given in one run."""
+    """Return a function that runs a check and returns the arguments that the implementation got."""
     (tmp_path / "mine.py").write_text(LOGGING)
 
     def run(*arguments: str, **environment: str) -> str:
         (tmp_path / "log").unlink(missing_ok=True)
-        properties(tmp_path, "mine", "-q", "-k", "weighs", *arguments, **environment)
+        properties(tmp_path, "mine", "-q", "-k", "weigh_as_much", *arguments, **environment)
         return (tmp_path / "log").read_text()
 
     return run
 
 
-def test_every_run_sees_the_same_examples_whatever_ci_says(seen: Callable[..., str]) -> None:
+def test_every_run_draws_the_same_examples_with_and_without_ci(seen: Callable[..., str]) -> None:
     assert seen() == seen(CI="true")
 
 
-def test_a_seed_gives_other_examples_and_the_same_ones_again(seen: Callable[..., str]) -> None:
+def test_a_hypothesis_seed_draws_other_examples_and_repeats_them(seen: Callable[..., str]) -> None:
     first = seen("--hypothesis-seed=11")
 
     assert seen("--hypothesis-seed=11") == first
     assert seen() != first
 
 
-def test_a_profile_decides_how_many_examples_there_are(seen: Callable[..., str]) -> None:
-    assert seen().count("\n") == profiles.EXAMPLES["quick"]
-    assert seen("--hypothesis-profile=ci").count("\n") == profiles.EXAMPLES["ci"]
+def test_the_profile_determines_the_number_of_examples(seen: Callable[..., str]) -> None:
+    assert seen().count("\n") == plugin.EXAMPLES["quick"]
+    assert seen("--hypothesis-profile=ci").count("\n") == plugin.EXAMPLES["ci"]
 
 
-def test_run_check_repeats_itself_with_a_seed() -> None:
+def test_run_check_draws_the_same_examples_with_the_same_seed() -> None:
     def inputs(seed: int) -> list[Any]:
         names: dict[str, Any] = {}
         exec(RIGHT, names)
@@ -281,7 +281,7 @@ def test_run_check_repeats_itself_with_a_seed() -> None:
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 
-def test_every_row_of_the_contract_is_checked_and_nothing_else() -> None:
+def test_the_checks_are_exactly_the_rows_of_the_contract() -> None:
     rows = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/contract.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert rows == list(ids())
@@ -292,7 +292,7 @@ def test_a_check_needs_stages_of_the_contract() -> None:
     assert {stage for found in all_checks() for stage in found.needs} == set(NAMES)
 
 
-def test_a_check_under_an_unknown_number_is_refused() -> None:
+def test_check_refuses_an_unknown_id() -> None:
     def test_nothing(implementation: Subject) -> None: ...
 
     with pytest.raises(ValueError, match="'Z1' is not the id of a check"):
@@ -303,7 +303,7 @@ def test_a_check_under_an_unknown_number_is_refused() -> None:
         run_check("A99", "touchstone.stages")
 
 
-def test_run_check_says_what_is_not_offered() -> None:
+def test_run_check_names_the_missing_stages() -> None:
     with pytest.raises(NotOffered, match="does not offer align_labels_batch"):
         run_check("A13", SimpleNamespace(align_labels=len))
 
@@ -324,47 +324,47 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_a_value_is_spelt_as_python_that_gives_it_back(value: Any) -> None:
+def test_spell_out_returns_python_source_of_the_value(value: Any) -> None:
     again = eval(spell_out(value), {"np": np, "Ragged": Ragged})
 
     assert plain(value) == plain(again)
 
 
 @pytest.mark.parametrize("value", VALUES[1:-2], ids=repr)
-def test_a_fresh_value_is_equal_and_shares_nothing(value: Any) -> None:
+def test_fresh_returns_an_equal_value_that_shares_no_memory(value: Any) -> None:
     copy = fresh(value)
 
     assert plain(value) == plain(copy)
     expect_nothing_shared(copy, arguments=value)
 
 
-def test_an_implementation_gets_a_one_shot_as_an_iterator() -> None:
+def test_an_implementation_gets_one_shot_as_an_iterator() -> None:
     given = fresh(OneShot([[1], [2]]))
 
     assert list(given) == [[1], [2]]
     assert list(given) == []
 
 
-def test_a_difference_is_located() -> None:
+def test_expect_locates_the_first_difference() -> None:
     with pytest.raises(Mismatch) as caught:
         expect({"a": [[1, 2], [3, 4]]}, {"a": [[1, 2], [3, 5]]})
 
-    assert caught.value.where == "at ['a'][1][1]: expected 4, came 5"
+    assert caught.value.where == "at ['a'][1][1]: expected 4, got 5"
 
 
 ROW = np.arange(4)
 PURITY: dict[str, tuple[Callable[..., Any], str]] = {
     "changes its argument": (lambda losses, *, tokens: losses.append(1.0), "arguments changed"),
-    "returns its argument": (lambda losses, *, tokens: losses, "its own object"),
-    "returns an item twice": (lambda losses, *, tokens: [ROW.copy()] * 2, "its own object"),
-    "returns two views": (lambda losses, *, tokens: (lambda row: [row[:3], row[1:]])(ROW.copy()), "its own memory"),
+    "returns its argument": (lambda losses, *, tokens: losses, "a new object"),
+    "returns an item twice": (lambda losses, *, tokens: [ROW.copy()] * 2, "a new object"),
+    "returns two views": (lambda losses, *, tokens: (lambda row: [row[:3], row[1:]])(ROW.copy()), "separate memory"),
     "repeats one cell": (lambda losses, *, tokens: np.broadcast_to(np.zeros(1), (3,)), "a cell for each value"),
     "draws globally": (lambda losses, *, tokens: float(random.random() < 2), "global random generators"),
 }
 
 
 @pytest.mark.parametrize(("stage", "says"), PURITY.values(), ids=PURITY)
-def test_impurity_is_seen(stage: Callable[..., Any], says: str) -> None:
+def test_expect_pure_refuses_an_impure_stage(stage: Callable[..., Any], says: str) -> None:
     subject = Subject.of(SimpleNamespace(perplexity=stage))
 
     with pytest.raises(Mismatch) as caught:
@@ -372,7 +372,7 @@ def test_impurity_is_seen(stage: Callable[..., Any], says: str) -> None:
     assert says in f"{caught.value} {caught.value.where}"
 
 
-def test_a_pure_result_passes() -> None:
+def test_expect_pure_accepts_a_pure_stage() -> None:
     subject = Subject.of(SimpleNamespace(perplexity=lambda losses, *, tokens: {"a": [list(losses), list(losses)]}))
 
     expect_pure(subject, "perplexity", [1.0, 2.0], tokens=[1, 2])
@@ -381,19 +381,19 @@ def test_a_pure_result_passes() -> None:
 @pytest.mark.parametrize(
     ("count", "n", "probability"), [(0, 10_000, 0.0), (10_000, 10_000, 1.0), (1500, 10_000, 0.15), (0, 0, 0.5)]
 )
-def test_a_count_within_its_bounds_passes(count: int, n: int, probability: float) -> None:
+def test_expect_share_accepts_a_count_within_its_bounds(count: int, n: int, probability: float) -> None:
     expect_share(count, n=n, probability=probability, of="tokens")
 
 
 @pytest.mark.parametrize(
     ("count", "n", "probability"), [(1, 10_000, 0.0), (9_999, 10_000, 1.0), (1200, 10_000, 0.15), (1800, 10_000, 0.15)]
 )
-def test_a_count_outside_its_bounds_fails(count: int, n: int, probability: float) -> None:
+def test_expect_share_refuses_a_count_outside_its_bounds(count: int, n: int, probability: float) -> None:
     with pytest.raises(Mismatch, match="independent draws"):
         expect_share(count, n=n, probability=probability, of="tokens")
 
 
-def test_bounds_hold_on_the_draws_of_a_good_generator() -> None:
+def test_expect_share_accepts_the_draws_of_a_good_generator() -> None:
     """200 counts, each with a false alarm of 1e-14 by design: one failure would disprove the bounds."""
     generator = np.random.default_rng(2024)
     for probability in (0.001, 0.15, 0.5, 0.9):

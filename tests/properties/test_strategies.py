@@ -1,4 +1,4 @@
-"""The strategies give what they promise: everything they must (`always`), and each awkward case (`sometimes`)."""
+"""The strategies draw only valid cases (`always`) and reach each awkward case (`sometimes`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from touchstone.properties import rules
+from touchstone.properties import oracles
 from touchstone.properties.strategies.alignment import (
     Alignment,
     alignment_batches,
@@ -21,7 +21,6 @@ from touchstone.properties.strategies.alignment import (
     predictions,
     sentences_and_pairs,
 )
-from touchstone.properties.strategies.choices import Choices, drawn
 from touchstone.properties.strategies.chunking import PAD, Documents, documents, spread_documents
 from touchstone.properties.strategies.collation import Batch, alike_batches, batches, labelled_features
 from touchstone.properties.strategies.masking import (
@@ -32,14 +31,20 @@ from touchstone.properties.strategies.masking import (
     maskings,
     neighbouring_draws,
 )
-from touchstone.properties.strategies.scoring import Sentences, scored_sentences
-from touchstone.properties.strategies.text import AWKWARD_WORDS, label_names, misspelt_names, word_lists
+from touchstone.properties.strategies.tags import (
+    AWKWARD_WORDS,
+    Sentences,
+    label_names,
+    misspelt_names,
+    scored_sentences,
+    word_lists,
+)
 from touchstone.properties.tokenizer_families import FAMILIES, encode, tokenizer_of
 
 T = TypeVar("T")
 
 QUIET = settings(max_examples=200, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-SEARCH = settings(QUIET, max_examples=1000, phases=[Phase.generate])  # there is no need for the smallest
+SEARCH = settings(QUIET, max_examples=1000, phases=[Phase.generate])  # without shrinking
 
 
 def always(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
@@ -53,27 +58,8 @@ def always(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
 
 
 def sometimes(strategy: SearchStrategy[T], holds: Callable[[T], object]) -> None:
-    """Raises `NoSuchExample` if 1000 examples have none for which it holds."""
+    """Require that it holds for one of 1000 examples; otherwise `find` raises `NoSuchExample`."""
     find(strategy, lambda value: bool(holds(value)), settings=SEARCH, random=Random(5))
-
-
-# --- choices ---------------------------------------------------------------------------------------------------------
-
-
-def test_behind_the_end_of_a_block_every_choice_is_the_simplest() -> None:
-    choose = Choices(b"\x05")
-
-    assert choose.below(10) == 5
-    assert choose.below(10) == 0
-    assert choose.of("abc") == "a"
-    assert list(choose.several(0, 9)) == []
-    assert choose.shuffled([1, 2, 3]) == [1, 2, 3]
-
-
-def test_a_list_shrinks_to_the_one_item_that_matters() -> None:
-    items = drawn(lambda choose: [choose.below(10) for _ in choose.several(0, 8)])
-
-    assert find(items, lambda value: 7 in value, settings=QUIET, random=Random(0)) == [7]
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -98,7 +84,7 @@ def test_word_lists_have_every_awkward_kind_of_word(trait: Callable[[tuple[str, 
 
 
 def test_label_names_come_in_every_order_and_are_complete() -> None:
-    names = drawn(lambda choose: label_names(choose, ["PER", "LOC"], scheme="IOB2"))
+    names = label_names(["PER", "LOC"], scheme="IOB2")
     complete = {"O", "B-PER", "I-PER", "B-LOC", "I-LOC"}
 
     always(names, lambda drawn: set(drawn) == complete and len(drawn) == 5)
@@ -107,31 +93,27 @@ def test_label_names_come_in_every_order_and_are_complete() -> None:
     sometimes(names, lambda drawn: drawn.index("I-PER") not in (drawn.index("B-PER") + 1, drawn.index("B-PER") - 1))
 
 
-@pytest.mark.parametrize("scheme", rules.SCHEMES)
-def test_a_misspelt_name_is_no_tag_of_its_scheme(scheme: str) -> None:
-    tags = rules.tags_of(["PER"], scheme=scheme)
+@pytest.mark.parametrize("scheme", oracles.SCHEMES)
+def test_a_misspelt_name_is_not_a_tag_of_its_scheme(scheme: str) -> None:
+    tags = oracles.tags_of(["PER"], scheme=scheme)
 
-    always(
-        drawn(lambda choose: misspelt_names(choose, tags, scheme=scheme)),
-        lambda drawn: drawn[0][drawn[1]] not in tags and len(drawn[0]) == len(tags) + 1,
-    )
-    sometimes(drawn(lambda choose: misspelt_names(choose, tags, scheme=scheme)), lambda drawn: "0" in drawn[0])
+    names = misspelt_names(tags, scheme=scheme)
+    always(names, lambda drawn: drawn[0][drawn[1]] not in tags and len(drawn[0]) == len(tags) + 1)
+    sometimes(names, lambda drawn: "0" in drawn[0])
 
 
 # --- alignment -------------------------------------------------------------------------------------------------------
 
 
 def is_well_formed(case: Alignment) -> bool:
-    """Ids in range, one run of neighbouring tokens a word, words in order."""
+    """Return True if ids are in range, words are in order and each is one run of tokens."""
     own = [word for word, ours in zip(case.word_ids, case.ours, strict=True) if ours]
+    kinds = {kind for _, kind in map(oracles.split_tag, case.names) if kind}
     return (
         all(0 <= label < len(case.names) for label in case.labels)
         and all(word is not None and 0 <= word < len(case.labels) for word in own)
         and own == sorted(own, key=lambda word: word or 0)
-        and set(
-            rules.tags_of(sorted({kind for _, kind in map(rules.split_tag, case.names) if kind}), scheme=case.scheme)
-        )
-        == set(case.names)
+        and set(oracles.tags_of(sorted(kinds), scheme=case.scheme)) == set(case.names)
     )
 
 
@@ -141,11 +123,11 @@ def test_alignments_are_well_formed() -> None:
 
 
 def test_valid_alignments_are_valid_and_complete_ones_complete() -> None:
-    always(alignments(valid=True), lambda case: rules.is_valid(case.tags, scheme=case.scheme))
+    always(alignments(valid=True), lambda case: oracles.is_valid(case.tags, scheme=case.scheme))
     always(alignments(complete=True), lambda case: len(case.spans) == len(case.labels))
 
 
-@pytest.mark.parametrize("scheme", rules.SCHEMES)
+@pytest.mark.parametrize("scheme", oracles.SCHEMES)
 @pytest.mark.parametrize("strategy", ["all", "first"])
 @pytest.mark.parametrize(
     "trait",
@@ -156,7 +138,7 @@ def test_valid_alignments_are_valid_and_complete_ones_complete() -> None:
         pytest.param(lambda case: None not in case.word_ids and case.word_ids, id="no special tokens"),
         pytest.param(lambda case: case.origin, id="a real tokenizer"),
         pytest.param(lambda case: case.brief, id="arguments left out"),
-        pytest.param(lambda case: not rules.is_valid(case.tags, scheme=case.scheme), id="ill-formed words"),
+        pytest.param(lambda case: not oracles.is_valid(case.tags, scheme=case.scheme), id="ill-formed words"),
     ],
 )
 def test_alignments_have_every_awkward_trait(scheme: str, strategy: str, trait: Callable[[Alignment], object]) -> None:
@@ -168,7 +150,7 @@ def test_every_tokenizer_family_is_used(family: str) -> None:
     sometimes(alignments(), lambda case: case.origin.endswith(f"({family})"))
 
 
-def test_pairs_touch_are_apart_and_look_at_either_sequence() -> None:
+def test_pairs_are_adjacent_or_apart_and_label_either_sequence() -> None:
     def touches(case: Alignment) -> bool:
         ids = case.sequence_ids or []
         return any({a, b} == {0, 1} for a, b in pairwise(ids))
@@ -180,10 +162,10 @@ def test_pairs_touch_are_apart_and_look_at_either_sequence() -> None:
 
 def test_predictions_fit_their_case() -> None:
     always(predictions(), lambda pair: len(pair[1]) == len(pair[0].word_ids))
-    sometimes(predictions(), lambda pair: rules.IGNORED in pair[1])
+    sometimes(predictions(), lambda pair: oracles.IGNORED in pair[1])
 
 
-def test_a_batch_of_alignments_shares_what_a_twin_shares() -> None:
+def test_a_batch_of_alignments_shares_the_arguments_of_the_batched_version() -> None:
     always(
         alignment_batches(),
         lambda cases: len({(tuple(c.names), c.scheme, c.strategy, c.sequence_ids is None) for c in cases}) <= 1,
@@ -231,7 +213,7 @@ def test_some_tokenizer_drops_a_word_and_some_splits_words() -> None:
 # --- chunking --------------------------------------------------------------------------------------------------------
 
 
-def test_documents_are_congruent_and_their_cells_tell_where_they_are_from() -> None:
+def test_documents_have_columns_of_equal_lengths_and_unique_cells() -> None:
     always(documents(), lambda case: all([len(d) for d in column] == case.lengths for column in case.columns.values()))
     always(documents(words=False), lambda case: _cells(case) == len(set(_all_cells(case))))
     always(documents(words=False), lambda case: not set(_all_cells(case)) & set(PAD.values()))
@@ -277,7 +259,7 @@ def test_spread_documents_are_the_same_documents() -> None:
 # --- masking ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_vocabulary_has_no_id_in_common_with_the_tokens() -> None:
+def test_the_vocabulary_and_the_tokens_are_disjoint() -> None:
     always(maskings(), lambda case: not set(case.input_ids) & set(VOCABULARY))
 
 
@@ -314,15 +296,15 @@ def _comes_again(case: Masking) -> bool:
     return len(ids) > len(set(ids))
 
 
-def test_draws_to_compare_are_different_and_often_of_the_same_sum() -> None:
-    always(neighbouring_draws, lambda pair: sum(a != b for a, b in zip(*pair, strict=True)) == 1)
-    always(confusable_draws, lambda pair: pair[0] != pair[1])
-    sometimes(confusable_draws, lambda pair: sum(pair[0]) == sum(pair[1]))
-    sometimes(confusable_draws, lambda pair: sorted(pair[0]) == sorted(pair[1]))
-    sometimes(confusable_draws, lambda pair: pair[0][1:] == (1, 0) and pair[1][1:] == (0, 1000))
+def test_draws_to_compare_differ_and_often_have_the_same_sum() -> None:
+    always(neighbouring_draws(), lambda pair: sum(a != b for a, b in zip(*pair, strict=True)) == 1)
+    always(confusable_draws(), lambda pair: pair[0] != pair[1])
+    sometimes(confusable_draws(), lambda pair: sum(pair[0]) == sum(pair[1]))
+    sometimes(confusable_draws(), lambda pair: sorted(pair[0]) == sorted(pair[1]))
+    sometimes(confusable_draws(), lambda pair: pair[0][1:] == (1, 0) and pair[1][1:] == (0, 1000))
 
 
-def test_a_batch_to_mask_shares_what_a_twin_shares() -> None:
+def test_a_masking_batch_shares_the_arguments_of_the_batched_version() -> None:
     always(masking_batches(), lambda cases: len({repr(case.shared) for case in cases}) <= 1)
     always(masking_batches(), lambda cases: len({case.word_ids is None for case in cases}) <= 1)
     sometimes(masking_batches(), lambda cases: len({case.example for case in cases}) > 2)
@@ -331,7 +313,7 @@ def test_a_batch_to_mask_shares_what_a_twin_shares() -> None:
 # --- collation -------------------------------------------------------------------------------------------------------
 
 
-def test_features_without_a_mask_are_not_padded_already() -> None:
+def test_features_without_a_mask_do_not_end_with_padding() -> None:
     def is_open(case: Batch) -> bool:
         edge = -1 if case.side == "right" else 0
         return all(not f["input_ids"] or f["input_ids"][edge] != case.pad_id for f in case.features)
@@ -340,7 +322,7 @@ def test_features_without_a_mask_are_not_padded_already() -> None:
     sometimes(batches(mask=True), lambda case: not is_open(case))
 
 
-def test_columns_of_a_feature_are_of_one_length() -> None:
+def test_columns_of_a_feature_have_one_length() -> None:
     always(
         batches(),
         lambda case: all(len({len(v) for v in f.values() if isinstance(v, list)}) == 1 for f in case.features),
@@ -365,7 +347,7 @@ def test_batches_have_every_awkward_trait(side: str, trait: Callable[[Batch], ob
     sometimes(batches(scalars=True), lambda case: case.side == side and trait(case))
 
 
-def test_alike_batches_are_alike() -> None:
+def test_alike_batches_have_equal_rows() -> None:
     always(alike_batches(), lambda case: len({repr(list(feature.values())) for feature in case.features}) == 1)
 
 
@@ -378,22 +360,22 @@ def test_sentences_are_well_formed() -> None:
         known = range(len(case.names))
         return all(
             len(gold) == len(guess)
-            and all(label in known or label == rules.IGNORED for label in gold)
+            and all(label in known or label == oracles.IGNORED for label in gold)
             and all(label in known for label in guess)
             for gold, guess in pairs
         )
 
     always(scored_sentences(), fits)
     always(scored_sentences(perfect=True, ignored=False), lambda case: case.references == case.predictions)
-    always(scored_sentences(ignored=False), lambda case: all(rules.IGNORED not in row for row in case.references))
+    always(scored_sentences(ignored=False), lambda case: all(oracles.IGNORED not in row for row in case.references))
     always(
         scored_sentences(valid=True, ignored=False),
-        lambda case: all(rules.is_valid([case.names[i] for i in row], scheme=case.scheme) for row in case.references),
+        lambda case: all(oracles.is_valid([case.names[i] for i in row], scheme=case.scheme) for row in case.references),
     )
 
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
-@pytest.mark.parametrize("scheme", rules.SCHEMES)
+@pytest.mark.parametrize("scheme", oracles.SCHEMES)
 @pytest.mark.parametrize(
     "trait",
     [
@@ -402,7 +384,7 @@ def test_sentences_are_well_formed() -> None:
         pytest.param(lambda gold, guess: len({entity.type for _, entity in gold}) > 1, id="several types"),
     ],
 )
-def test_scores_are_neither_all_right_nor_all_wrong(
+def test_scored_sentences_are_partly_right(
     scheme: str, mode: str, trait: Callable[[set[Any], set[Any]], object]
 ) -> None:
     sometimes(
@@ -411,14 +393,14 @@ def test_scores_are_neither_all_right_nor_all_wrong(
     )
 
 
-def test_the_two_readings_differ_somewhere() -> None:
+def test_strict_and_lenient_entities_differ_in_some_case() -> None:
     sometimes(
         scored_sentences(mode="strict"),
         lambda case: case.entities("references") != case.with_(mode="lenient").entities("references"),
     )
 
 
-# --- the rules themselves --------------------------------------------------------------------------------------------
+# --- oracles ---------------------------------------------------------------------------------------------------------
 
 CONLLEVAL = [  # tags, and the entities that conlleval.pl (and seqeval by default) reads
     ("B-X I-X O B-X", [("X", 0, 1), ("X", 3, 3)]),
@@ -434,7 +416,7 @@ CONLLEVAL = [  # tags, and the entities that conlleval.pl (and seqeval by defaul
 
 @pytest.mark.parametrize(("tags", "expected"), CONLLEVAL)
 def test_lenient_entities_are_conllevals(tags: str, expected: list[tuple[str, int, int]]) -> None:
-    assert rules.lenient_entities(tags.split()) == set(expected)
+    assert oracles.lenient_entities(tags.split()) == set(expected)
 
 
 STRICT = [
@@ -451,10 +433,10 @@ STRICT = [
 
 @pytest.mark.parametrize(("scheme", "tags", "expected"), STRICT)
 def test_strict_entities_are_the_well_formed_ones(scheme: str, tags: str, expected: list[tuple[str, int, int]]) -> None:
-    assert rules.strict_entities(tags.split(), scheme=scheme) == set(expected)
+    assert oracles.strict_entities(tags.split(), scheme=scheme) == set(expected)
 
 
-def test_entities_agree_with_seqeval_where_it_knows_the_scheme() -> None:
+def test_entities_agree_with_seqeval_in_its_schemes() -> None:
     import seqeval.scheme
     from seqeval.metrics.sequence_labeling import get_entities
 
@@ -464,9 +446,9 @@ def test_entities_agree_with_seqeval_where_it_knows_the_scheme() -> None:
         rows = [[case.names[label] for label in row] for row in case.predictions]
         scheme = getattr(seqeval.scheme, case.scheme)
         return all(
-            set(map(tuple, get_entities(row))) == rules.lenient_entities(row)
+            set(map(tuple, get_entities(row))) == oracles.lenient_entities(row)
             and {(e.tag, e.start, e.end - 1) for e in seqeval.scheme.Tokens(row, scheme).entities}
-            == rules.strict_entities(row, scheme=case.scheme)
+            == oracles.strict_entities(row, scheme=case.scheme)
             for row in rows
         )
 
@@ -489,8 +471,8 @@ TABLE = [  # word, tokens, scheme, the table of docs/contract.md
 
 @pytest.mark.parametrize(("word", "n_tokens", "scheme", "tokens"), TABLE)
 def test_respelling_is_the_table_of_the_contract(word: str, n_tokens: int, scheme: str, tokens: str) -> None:
-    assert tokens.split() == rules.respell(word, n_tokens, scheme=scheme)
-    assert rules.merge(tokens.split()[0], tokens.split()[-1], scheme=scheme) == word
+    assert tokens.split() == oracles.respell(word, n_tokens, scheme=scheme)
+    assert oracles.merge(tokens.split()[0], tokens.split()[-1], scheme=scheme) == word
 
 
 VALIDITY = [
@@ -508,4 +490,4 @@ VALIDITY = [
 
 @pytest.mark.parametrize(("scheme", "tags", "valid"), VALIDITY)
 def test_validity_is_that_of_the_scheme(scheme: str, tags: str, valid: bool) -> None:
-    assert rules.is_valid(tags.split(), scheme=scheme) == valid
+    assert oracles.is_valid(tags.split(), scheme=scheme) == valid

@@ -140,7 +140,7 @@ def _run_example(found: Check, body: Callable[[], None], subject: Subject) -> No
 
 
 def _compose(found: Check, mismatch: Mismatch, subject: Subject) -> str:
-    title = f"{found.id}: {found.sentence}: not so for {subject.name}"
+    title = f"{found.id} failed for {subject.name}: {found.sentence}"
     report = compose(
         title=title, mismatch=mismatch, trace=subject.trace, module=subject.module, attribute=subject.attribute
     )

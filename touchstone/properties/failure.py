@@ -1,4 +1,4 @@
-"""What a person reads when a check fails: the input, what was expected, what came, and a line that reproduces it."""
+"""The report of a failed check: the input, the expected and the actual result, and a line that reproduces it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from touchstone.properties.values import plain, spell_out
 
-WIDTH = 400  # characters of one value in the listing; the line to paste is never cut
+WIDTH = 400  # characters of one value in the report; the line to paste is never cut
 
 
 class Mismatch(AssertionError):
-    """Raised by the `expect` functions; the check turns it into a `CheckFailed` with the calls that led here."""
+    """A wrong result. The `expect` functions raise it; the check turns it into a `CheckFailed` with the calls."""
 
     def __init__(self, *, expected: str, came: str, where: str = "") -> None:
-        super().__init__(f"expected {expected}, came {came}")
+        super().__init__(f"expected {expected}, got {came}")
         self.expected, self.came, self.where = expected, came, where
 
 
 class CheckFailed(AssertionError):
-    """A check does not hold. `str()` is the whole report, `headline` its first line."""
+    """A check failed. `str()` is the whole report, `headline` the check and its rule in one line."""
 
     def __init__(self, headline: str, report: str) -> None:
         super().__init__(report)
@@ -30,7 +30,7 @@ class CheckFailed(AssertionError):
 
 @dataclass
 class Call:
-    """One call of a stage, with copies of what it was given."""
+    """One call of a stage, with copies of its arguments."""
 
     stage: str
     args: tuple[Any, ...]
@@ -40,9 +40,11 @@ class Call:
 
     @property
     def outcome(self) -> str:
+        """The result or the exception as text."""
         return f"{type(self.error).__name__}: {self.error}" if self.error else spell_out(plain(self.result))
 
     def code(self, prefix: str = "") -> str:
+        """Return the call as Python source."""
         words = [spell_out(value) for value in self.args]
         words += [f"{name}={spell_out(value)}" for name, value in self.kwargs.items()]
         return f"{prefix}{self.stage}({', '.join(words)})"
@@ -50,14 +52,14 @@ class Call:
 
 @dataclass
 class Trace:
-    """The calls of one example, oldest first, and remarks that belong to the input (words, tokenizer)."""
+    """The calls of one example, oldest first, and remarks on the input (words, tokenizer)."""
 
     calls: list[Call] = field(default_factory=list)
     remarks: dict[str, str] = field(default_factory=dict)
 
 
 def line_to_paste(calls: Sequence[Call], *, module: str, attribute: str) -> str:
-    """One line of Python that makes the calls again. `module` is empty where the object cannot be imported by name."""
+    """Return one line of Python that repeats the calls. `module` is empty if the object cannot be imported by name."""
     source = "; ".join(call.code(f"{attribute}." if attribute else "") for call in calls)
     imports = ["import numpy as np"] if "np." in source else []
     imports += ["from touchstone.stages.ragged import Ragged"] if "Ragged." in source else []
@@ -68,6 +70,7 @@ def line_to_paste(calls: Sequence[Call], *, module: str, attribute: str) -> str:
 
 
 def short(text: str) -> str:
+    """Cut a text to `WIDTH` characters."""
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 20]} ... ({len(text)} characters)"
 
 
@@ -76,7 +79,7 @@ def _show(value: Any) -> str:
 
 
 def compose(*, title: str, mismatch: Mismatch, trace: Trace, module: str, attribute: str) -> str:
-    """The report of a failed check."""
+    """Return the report of a failed check."""
     lines = [title, ""]
     lines += [f"  {name:<10} {short(text)}" for name, text in trace.remarks.items()]
     shown = trace.calls if len(trace.calls) <= 4 else trace.calls[-1:]
@@ -89,11 +92,11 @@ def compose(*, title: str, mismatch: Mismatch, trace: Trace, module: str, attrib
             lines.append(f"  {'':<10}   -> {short(call.outcome)}")
     if len(shown) < len(trace.calls):
         varying = ", ".join(_varying(trace.calls))
-        lines.append(f"  {'':<10}   (the last of {len(trace.calls)} calls, which differ in {varying})")
-    lines += ["", f"  {'expected':<10} {short(mismatch.expected)}", f"  {'came':<10} {short(mismatch.came)}"]
+        lines.append(f"  {'':<10}   (the last of {len(trace.calls)} calls; they differ in {varying})")
+    lines += ["", f"  {'expected':<10} {short(mismatch.expected)}", f"  {'got':<10} {short(mismatch.came)}"]
     if mismatch.where:
         lines.append(f"  {'':<10} {short(mismatch.where)}")
-    lines += ["", "  to see it again, paste:", f"  {line_to_paste(shown, module=module, attribute=attribute)}"]
+    lines += ["", "  paste this to reproduce it:", f"  {line_to_paste(shown, module=module, attribute=attribute)}"]
     return "\n".join(lines)
 
 
@@ -107,35 +110,36 @@ def _varying(calls: Sequence[Call]) -> Iterator[str]:
 
 
 def expect(expected: Any, came: Any, *, where: str = "") -> None:
-    """Equality; says where two sequences part."""
+    """Require equality. The report shows where two sequences differ first."""
     __tracebackhide__ = True
     if expected != came:
         raise Mismatch(expected=_show(expected), came=_show(came), where=where or _first_difference(expected, came))
 
 
 def expect_that(holds: bool, *, expected: str, came: Any, where: str = "") -> None:
-    """Any other condition, with `expected` in words."""
+    """Require a condition. `expected` describes it in words."""
     __tracebackhide__ = True
     if not holds:
         raise Mismatch(expected=expected, came=_show(came), where=where)
 
 
 def expect_close(expected: float, came: float, *, relative: float, where: str = "") -> None:
+    """Require two numbers to be equal within a relative (near 0: absolute) tolerance."""
     __tracebackhide__ = True
     if not math.isclose(expected, came, rel_tol=relative, abs_tol=relative):
         raise Mismatch(expected=f"{expected!r} (within a relative {relative:g})", came=repr(came), where=where)
 
 
 def _first_difference(expected: Any, came: Any, path: str = "") -> str:
-    """The first place where two nested values differ, such as `at ['labels'][0][3]: expected 1, came 2`."""
+    """Return the first place where two nested values differ, such as `at ['labels'][0][3]: expected 1, got 2`."""
     if isinstance(expected, Mapping) and isinstance(came, Mapping):
         if expected.keys() != came.keys():
-            return f"keys{' at ' + path if path else ''}: expected {sorted(expected)}, came {sorted(came)}"
+            return f"keys{' at ' + path if path else ''}: expected {sorted(expected)}, got {sorted(came)}"
         pairs = [(f"{path}[{key!r}]", expected[key], came[key]) for key in expected]
     elif isinstance(expected, list | tuple) and isinstance(came, list | tuple):
         if len(expected) != len(came):
-            return f"length{' at ' + path if path else ''}: expected {len(expected)}, came {len(came)}"
+            return f"length{' at ' + path if path else ''}: expected {len(expected)}, got {len(came)}"
         pairs = [(f"{path}[{index}]", a, b) for index, (a, b) in enumerate(zip(expected, came, strict=True))]
     else:
-        return f"at {path}: expected {spell_out(expected)}, came {spell_out(came)}" if path else ""
+        return f"at {path}: expected {spell_out(expected)}, got {spell_out(came)}" if path else ""
     return next((_first_difference(a, b, place) for place, a, b in pairs if a != b), "")

@@ -1,6 +1,6 @@
-"""The pytest side of the properties: `--implementation`, what is not offered, and the closing line.
+"""The pytest plugin of the checks: `--implementation`, Hypothesis profiles, skipped checks and the closing line.
 
-Loaded by `suite/conftest.py`, or by hand with `-p touchstone.properties.plugin`.
+`suite/conftest.py` loads it. Without it, use `-p touchstone.properties.plugin`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
-from touchstone.properties import profiles
 from touchstone.properties.check import Check, ids, unrepeatable
 from touchstone.properties.failure import CheckFailed
 from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load
@@ -23,32 +23,65 @@ SUBJECT = pytest.StashKey[Subject]()
 TALLY = pytest.StashKey["Tally"]()
 NOT_OFFERED = "not offered: "
 
+EXAMPLES = {"quick": 60, "ci": 300, "deep": 3000}
+"""Number of examples by Hypothesis profile: `quick` for every run, `ci` for a change, `deep` for a night."""
+DEFAULT_PROFILE = "quick"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("touchstone").addoption(
         "--implementation",
         metavar="NAME",
         default=DEFAULT,
-        help="what to put under the properties: package.module or package.module:object that offers any of the "
-        "functions of docs/contract.md (default: %(default)s)",
+        help="the implementation to check: package.module or package.module:object that offers any functions of "
+        "docs/contract.md (default: %(default)s)",
     )
-    profiles.register()  # before Hypothesis reads --hypothesis-profile, and before any check is defined
+    register_profiles()  # before Hypothesis reads --hypothesis-profile, and before any check is defined
+
+
+def register_profiles() -> None:
+    """Register our own Hypothesis profiles and load the default one.
+
+    Neither the speed of the machine nor an environment variable changes what is run: there is no deadline and no
+    database, and all profiles draw the same examples every time. `--hypothesis-seed N` draws others.
+    """
+    for name, examples in EXAMPLES.items():
+        settings.register_profile(
+            name,
+            max_examples=examples,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            print_blob=False,  # the report has a line to paste that does not need Hypothesis
+            report_multiple_bugs=False,
+            verbosity=Verbosity.quiet,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            suppress_health_check=[HealthCheck.too_slow],  # measures the machine, not the test
+        )
+    settings.load_profile(DEFAULT_PROFILE)
+
+
+def draw_from_seed() -> None:
+    """Let `--hypothesis-seed` decide. Hypothesis would ignore it under `derandomize`."""
+    name = f"{settings.get_current_profile_name()}-seeded"
+    settings.register_profile(name, settings.default, derandomize=False)
+    settings.load_profile(name)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
     if config.getoption("--hypothesis-seed", None) is not None:
-        profiles.draw_from_seed()
-    if config.getoption("--implementation") != DEFAULT:  # say what is wrong before anything is collected
+        draw_from_seed()
+    if config.getoption("--implementation") != DEFAULT:  # report a wrong name before anything is collected
         subject_of(config)
 
 
 def subject_of(config: pytest.Config) -> Subject:
-    """The implementation under test, imported once.
+    """Return the implementation under test. It is imported once.
 
     Raises:
-        pytest.UsageError: it cannot be had.
+        pytest.UsageError: it cannot be imported.
     """
     if SUBJECT not in config.stash:
         name = config.getoption("--implementation")
@@ -66,6 +99,7 @@ def implementation(pytestconfig: pytest.Config) -> Subject:
 
 
 def check_of(item: pytest.Item) -> Check | None:
+    """Return the check of a test, `None` if it is another kind of test."""
     found = getattr(getattr(item, "obj", None), "check", None)
     return found if isinstance(found, Check) else None
 
@@ -100,12 +134,12 @@ def pytest_runtest_makereport(
 
 
 class FailureText(TerminalRepr):
-    """The report of a check in place of a traceback through Hypothesis; `--tb=long` shows that all the same."""
+    """The report of a check instead of a traceback through Hypothesis, which `--tb=long` still shows."""
 
     def __init__(self, error: CheckFailed, place: ReprFileLocation) -> None:
         self.text = str(error)
         if error.__cause__ is not None:
-            self.text += f"\n\n  it was raised here:\n{_frames(error.__cause__)}"
+            self.text += f"\n\n  raised here:\n{_frames(error.__cause__)}"
         self.reprcrash = place
 
     def toterminal(self, tw: TerminalWriter) -> None:
@@ -115,7 +149,7 @@ class FailureText(TerminalRepr):
 
 
 def _frames(error: BaseException) -> str:
-    """The implementation's frames of a traceback, innermost last."""
+    """Return the frames of the implementation in a traceback, innermost last."""
     import traceback
 
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "suite/properties" not in frame.filename]
@@ -123,7 +157,7 @@ def _frames(error: BaseException) -> str:
 
 
 class Tally:
-    """Counts of tests by the number of their check."""
+    """Counts of tests by the id of their check."""
 
     def __init__(self) -> None:
         self.selected: Counter[str] = Counter()
@@ -131,9 +165,10 @@ class Tally:
         self.failed: set[str] = set()
         self.not_offered: Counter[str] = Counter()
         self.skipped: dict[str, str] = {}
-        self.stages: dict[str, None] = {}  # that were missing, in the order they were missed
+        self.stages: dict[str, None] = {}  # missing ones, in the order in which they were found
 
     def note(self, id: str, report: pytest.TestReport) -> None:
+        """Count one report of a test of check `id`."""
         if report.skipped:
             reason = reason_of(report)
             if reason.startswith(NOT_OFFERED):
@@ -147,7 +182,7 @@ class Tally:
             self.failed.add(id)
 
     def line(self, name: str) -> str:
-        """`contract: ran 58 of 182 checks on mypkg.adapters (...)`; a check counts as run when all its tests ran."""
+        """Return `contract: ran 58 of 182 checks on mypkg.adapters (...)`. A check ran if all its tests did."""
         every = ids()
         whole = [id for id in every if self.ran[id] and not self.not_offered[id] and id not in self.skipped]
         none = [id for id in every if self.not_offered[id] and not self.ran[id]]
@@ -158,7 +193,7 @@ class Tally:
         if none or part:
             counts = [f"{len(none)} not offered"] if none else []
             counts += [f"{', '.join(part)} in part"] if part else []
-            remarks.append(f"{', '.join(counts)}, for want of {', '.join(self.stages)}")
+            remarks.append(f"{', '.join(counts)}, missing: {', '.join(self.stages)}")
         remarks += [f"{id} skipped: {reason}" for id, reason in self.skipped.items()]
         remarks += [f"{unselected} not selected"] if unselected else []
         line = f"contract: ran {len(whole)} of {len(every)} checks on {name}"
@@ -166,6 +201,7 @@ class Tally:
 
 
 def reason_of(report: pytest.TestReport) -> str:
+    """Return why a test was skipped."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
 
@@ -182,11 +218,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         colour = {"red": True} if tally.failed or not tally.ran else {"green": True}
         terminalreporter.write_line(tally.line(subject_of(config).name), **colour)
         if not tally.ran:
-            terminalreporter.write_line("no check was run: nothing has been said about this implementation", red=True)
+            terminalreporter.write_line("no check was run: this says nothing about the implementation", red=True)
 
 
 def tally_of(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Tally:
-    """What the reports say (they may come from other processes)."""
+    """Count all reports, including those of other processes."""
     tally = config.stash[TALLY]
     tally.ran.clear()
     tally.not_offered.clear()
@@ -194,7 +230,7 @@ def tally_of(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -
         for report in reports:
             if isinstance(report, pytest.TestReport):
                 for id in (value for key, value in report.user_properties if key == "check"):
-                    tally.selected.setdefault(str(id), 0)  # where other processes collected the tests
+                    tally.selected.setdefault(str(id), 0)  # other processes may have collected the tests
                     tally.note(str(id), report)
     return tally
 

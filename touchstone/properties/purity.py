@@ -1,4 +1,8 @@
-"""A pure stage: same arguments, same result; arguments unchanged; no memory shared with them or within the result."""
+"""Check that a stage is pure.
+
+A pure stage returns the same result for the same arguments, does not change them or the global random generators, and
+returns a result that shares no memory with them or within itself.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +19,16 @@ from touchstone.stages.ragged import Ragged
 
 
 def expect_pure(implementation: Subject, stage: str, *args: Any, **kwargs: Any) -> None:
-    """Calls a stage twice on the same objects.
+    """Call a stage twice on the same objects and require it to be pure.
 
-    The offsets of a ragged result may be those of an argument: they say where rows begin and are not cells.
+    A ragged result may share its offsets with an argument: they are where rows begin, and not cells.
     """
     __tracebackhide__ = True
     handed = fresh(args), fresh(kwargs)
     before = global_generators()
     first = _call(implementation, stage, *handed)
     if global_generators() != before:
-        raise Mismatch(expected="the global random generators as they were", came="their state has changed")
+        raise Mismatch(expected="the global random generators unchanged", came="another state")
     given, left = plain([args, kwargs]), plain(list(handed))
     expect(given, left, where="" if given == left else f"the arguments changed: {spell_out(left)}")
     first_plain = plain(first)
@@ -38,7 +42,7 @@ def _call(implementation: Subject, stage: str, args: tuple[Any, ...], kwargs: di
 
 
 def expect_same_for_tuples_and_arrays(implementation: Subject, stage: str, *args: Any, **kwargs: Any) -> None:
-    """Lists, tuples and NumPy arrays of the same integers are the same argument."""
+    """Require the same result for lists, tuples and NumPy arrays of the same integers."""
     __tracebackhide__ = True
     expected = getattr(implementation, stage)(*args, **kwargs)
     for form in (as_tuples, as_arrays):
@@ -49,13 +53,14 @@ def expect_same_for_tuples_and_arrays(implementation: Subject, stage: str, *args
 
 
 def as_tuples(value: Any) -> Any:
+    """Convert all lists to tuples."""
     if isinstance(value, list):
         return tuple(as_tuples(item) for item in value)
     return {key: as_tuples(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def as_arrays(value: Any) -> Any:
-    """Lists of numbers or of truth values become arrays; lists of lists become lists of arrays."""
+    """Convert lists of numbers or booleans to arrays, and lists of lists to lists of arrays."""
     if isinstance(value, list):
         for kind in (bool, int, float):
             if value and all(type(item) is kind for item in value):
@@ -65,13 +70,13 @@ def as_arrays(value: Any) -> Any:
 
 
 def global_generators() -> list[Any]:
-    """The states of Python's and NumPy's global generators."""
+    """Return the states of the global generators of Python and NumPy."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return [random.getstate(), name, keys.tobytes(), *rest]  # type: ignore[union-attr]
 
 
 def cells(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything in a value that can be changed in place: lists, dicts, arrays, tensors."""
+    """Yield everything in a value that can be changed in place (lists, dicts, arrays, tensors), with its path."""
     if isinstance(value, Ragged) or (hasattr(value, "offsets") and hasattr(value, "values")):
         yield from cells(value.values, f"{path}.values")
     elif isinstance(value, Mapping):
@@ -81,7 +86,7 @@ def cells(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list | tuple):
         if isinstance(value, list):
             yield path, value
-        if not value or type(value[0]) is not int:  # a list of integers holds nothing that could be shared
+        if not value or type(value[0]) is not int:  # integers cannot be changed in place
             for index, item in enumerate(value):
                 yield from cells(item, f"{path}[{index}]")
     elif hasattr(value, "detach"):
@@ -91,20 +96,20 @@ def cells(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def expect_nothing_shared(result: Any, *, arguments: Any) -> None:
-    """Changing a cell of the result changes no argument and no other cell."""
+    """Require that changing a cell of the result changes no argument and no other cell."""
     __tracebackhide__ = True
     ours, theirs = list(cells(result, "result")), list(cells(arguments, "arguments"))
     seen: dict[int, str] = {id(part): path for path, part in theirs}
     for path, part in ours:
         if id(part) in seen:
-            raise Mismatch(expected=f"{path} to be its own object", came=f"the same object as {seen[id(part)]}")
+            raise Mismatch(expected=f"{path} to be a new object", came=f"the same object as {seen[id(part)]}")
         seen[id(part)] = path
     arrays = [(path, part) for path, part in [*theirs, *ours] if isinstance(part, np.ndarray) and part.size]
     for index, (path, part) in enumerate(arrays):
         if not path.startswith("result"):
             continue
         if any(stride == 0 and size > 1 for stride, size in zip(part.strides, part.shape, strict=True)):
-            raise Mismatch(expected=f"{path} to have a cell for each value", came="one cell seen several times")
+            raise Mismatch(expected=f"{path} to have a cell for each value", came="one cell repeated")
         for other_path, other in arrays[:index]:
             if np.shares_memory(part, other):
-                raise Mismatch(expected=f"{path} to have its own memory", came=f"memory shared with {other_path}")
+                raise Mismatch(expected=f"{path} to have separate memory", came=f"memory shared with {other_path}")

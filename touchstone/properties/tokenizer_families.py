@@ -1,7 +1,7 @@
-"""Small tokenizers of the families in use, trained on the spot, and what each makes of a list of words.
+"""Small tokenizers of all families in use, trained on first use, and their encodings of words and texts.
 
-They are built from the `tokenizers` library alone, so that the checks start fast; `tests/test_strategies.py` holds
-them equal to `transformers.PreTrainedTokenizerFast(..., is_split_into_words=True)`.
+They need only the `tokenizers` library, so that the checks start fast. `tests/properties/test_strategies.py` tests that
+they equal `transformers.PreTrainedTokenizerFast(..., is_split_into_words=True)`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _metaspace_bpe() -> Tokenizer:
 
 
 def _characters() -> Tokenizer:
-    """One token a character, as in models of Chinese and Japanese."""
+    """Build a tokenizer with one token per character, as models of Chinese and Japanese have."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"\X"), behavior="isolated")
     tokenizer.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False))
@@ -91,16 +91,16 @@ FAMILIES: dict[str, Callable[[], Tokenizer]] = {
 
 @cache
 def tokenizer_of(family: str) -> Tokenizer:
-    """Trained on first use, then kept."""
+    """Return the tokenizer of a family. It is trained on first use."""
     return FAMILIES[family]()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a tokenizer made of words. All are `(T,)`.
+    """Encoded words, all `(T,)`.
 
     Attributes:
-        word_ids: `None` at special tokens; in a pair each sequence counts from 0.
+        word_ids: `None` at special tokens. In a pair each sequence counts from 0.
         sequence_ids: 0 or 1, `None` at special tokens.
     """
 
@@ -112,6 +112,7 @@ class Encoded:
 
     @property
     def shown(self) -> str:
+        """The tokens and the family, for a report."""
         return f"{' '.join(self.tokens)}   ({self.family})"
 
 
@@ -119,7 +120,7 @@ class Encoded:
 def encode(
     family: str, words: tuple[str, ...], pair: tuple[str, ...] | None = None, max_tokens: int | None = None
 ) -> Encoded:
-    """Words to tokens with special tokens about them, at most `max_tokens` in all (which must leave room for those)."""
+    """Encode words with special tokens around them, at most `max_tokens` tokens, which include the special ones."""
     tokenizer = tokenizer_of(family)
     if max_tokens is not None:
         tokenizer.enable_truncation(max_tokens)
@@ -132,6 +133,6 @@ def encode(
 
 @lru_cache(maxsize=4096)
 def encode_text(family: str, text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """A text's token ids without special tokens, and the characters (start, end) of each."""
+    """Return the token ids of a text, without special tokens, and the characters (start, end) of each."""
     encoding = tokenizer_of(family).encode(text, add_special_tokens=False)
     return tuple(encoding.ids), tuple(encoding.offsets)

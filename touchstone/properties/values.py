@@ -1,4 +1,4 @@
-"""Values on their way in and out of an implementation: copied, made plain, spelt as Python source."""
+"""Copy the arguments of an implementation, make its results plain, and write both as Python source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from touchstone.stages.ragged import Ragged
 
 
 class Spelled(list[Any]):
-    """A long list that is shown as the expression it came from, such as `[i // 3 for i in range(9000)]`."""
+    """A long list that is shown as an expression, such as `[i // 3 for i in range(9000)]`."""
 
     def __init__(self, source: str) -> None:
         super().__init__(eval(source, {"__builtins__": {"range": range, "list": list}}))  # our own constant expressions
@@ -21,11 +21,11 @@ class Spelled(list[Any]):
 
 
 class OneShot(list[Any]):
-    """A list that the implementation receives as an iterator: it can be read once."""
+    """A list that the implementation receives as an iterator, to be read once."""
 
 
 def fresh(value: Any) -> Any:
-    """A copy that shares nothing with `value`; annotated lists become what they stand for."""
+    """Return a copy that shares nothing with `value`. `Spelled` becomes a list and `OneShot` an iterator."""
     if isinstance(value, OneShot):
         return iter([fresh(item) for item in value])
     if isinstance(value, list):
@@ -42,7 +42,7 @@ def fresh(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Lists, dicts and Python numbers of arrays, tensors, tuples and ragged arrays."""
+    """Convert arrays, tensors, tuples and ragged arrays to lists, dicts and Python numbers."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -56,7 +56,7 @@ def plain(value: Any) -> Any:
 
 
 def spell_out(value: Any) -> str:
-    """Python source of a value."""
+    """Return the Python source of a value."""
     if isinstance(value, Spelled):
         return value.source
     if isinstance(value, OneShot):

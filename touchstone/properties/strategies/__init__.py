@@ -1,4 +1,5 @@
-"""What the checks are fed: small strategies, each with one job, tested in `tests/test_strategies.py`.
+"""Hypothesis strategies for the arguments of the stages, tested in `tests/properties/test_strategies.py`.
 
-A case is a frozen dataclass that holds the arguments of one stage; `case.arguments` are its keyword arguments.
+A case is a frozen dataclass that holds the arguments of one call; `case.arguments` are its keyword arguments. Cases
+with `brief=True` leave out the arguments that have their default value, as most callers do.
 """

@@ -1,4 +1,4 @@
-"""Cases for `align_labels` and `merge_labels`."""
+"""Strategies for `align_labels` and `merge_labels`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis.strategies import SearchStrategy
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
 
-from touchstone.properties import rules
-from touchstone.properties.strategies.choices import Choices, drawn
+from touchstone.properties import oracles
 from touchstone.properties.strategies.defaults import without_defaults
-from touchstone.properties.strategies.text import (
-    OFTEN_IOB2,
+from touchstone.properties.strategies.tags import (
     TYPES,
     any_tags,
     label_names,
     misspelt_names,
+    mostly_iob2,
     type_names,
     valid_tags,
-    words,
+    word_lists,
 )
 from touchstone.properties.tokenizer_families import FAMILIES, encode
 from touchstone.stages.ragged import Ragged
@@ -27,7 +27,11 @@ from touchstone.stages.ragged import Ragged
 
 @dataclass(frozen=True)
 class Alignment:
-    """Arguments of `align_labels`, and where they came from."""
+    """Arguments of `align_labels`, and where they came from.
+
+    Attributes:
+        origin: the tokens and their tokenizer, empty if the word ids are made up.
+    """
 
     names: list[str]
     labels: list[int]
@@ -46,7 +50,7 @@ class Alignment:
 
     @property
     def merging(self) -> dict[str, Any]:
-        """Keyword arguments of `merge_labels`, `n_words` left out."""
+        """Keyword arguments of `merge_labels`, without `n_words`."""
         arguments: dict[str, Any] = {"word_ids": self.word_ids, "names": self.names, "scheme": self.scheme}
         if self.sequence_ids is not None:
             arguments |= {"sequence_ids": self.sequence_ids, "sequence": self.sequence}
@@ -58,7 +62,7 @@ class Alignment:
 
     @property
     def ours(self) -> list[bool]:
-        """(T,) whether a token stands for a word of this sequence."""
+        """(T,) True where a token belongs to a word of this sequence."""
         if self.sequence_ids is None:
             return [word is not None for word in self.word_ids]
         return [
@@ -68,39 +72,41 @@ class Alignment:
 
     @property
     def spans(self) -> dict[int, tuple[int, int]]:
-        """Word to its first and last token, words without tokens left out."""
-        return rules.first_and_last(self.word_ids, among=self.ours)
+        """First and last token of each word that has tokens."""
+        return oracles.first_and_last(self.word_ids, among=self.ours)
 
     @property
     def remarks(self) -> dict[str, str]:
         return {"word tags": " ".join(self.tags), **({"tokens": self.origin} if self.origin else {})}
 
     def named(self, labels: Sequence[int]) -> list[str]:
-        """Label ids as names, `-` for -100, `?` for what is no id."""
-        known = {rules.IGNORED: "-", **dict(enumerate(self.names))}
+        """Return the names of label ids: `-` for -100, `?` for an unknown id."""
+        known = {oracles.IGNORED: "-", **dict(enumerate(self.names))}
         return [known.get(label, "?") for label in labels]
 
     def with_(self, **changes: Any) -> Alignment:
         return replace(self, **changes)
 
     def with_token(self, word: int | None) -> Alignment:
-        """One more token at the end, of a word of this sequence or special."""
+        """Append a token: of this word of the sequence, or a special one (`None`)."""
         sequence_ids = self.sequence_ids
         if sequence_ids is not None:
             sequence_ids = [*sequence_ids, None if word is None else self.sequence]
         return replace(self, word_ids=[*self.word_ids, word], sequence_ids=sequence_ids)
 
 
-def pieces(choose: Choices, n_words: int, *, complete: bool = False) -> list[int | None]:
-    """Word ids that no tokenizer had to make: 0 to 4 tokens a word, with or without special tokens at either end."""
-    ids: list[int | None] = []
-    for word in range(n_words):
-        ids += [word] * (choose.between(1, 4) if complete else choose.of((1, 2, 3, 0, 4)))
-    return [*[None] * choose.below(2), *ids, *[None] * choose.below(4)]
+@st.composite
+def made_up_word_ids(draw: DrawFn, n_words: int, *, complete: bool = False) -> list[int | None]:
+    """Word ids without a tokenizer: 0 to 4 tokens a word (`complete`: 1 to 4), with or without special tokens."""
+    sizes = st.integers(1, 4) if complete else st.sampled_from([1, 2, 3, 0, 4])
+    counts = draw(st.lists(sizes, min_size=n_words, max_size=n_words))
+    ids = [word for word, count in enumerate(counts) for _ in range(count)]
+    return [*[None] * draw(st.integers(0, 1)), *ids, *[None] * draw(st.integers(0, 3))]
 
 
-def alignment(
-    choose: Choices,
+@st.composite
+def alignments(
+    draw: DrawFn,
     *,
     valid: bool = False,
     complete: bool = False,
@@ -108,103 +114,89 @@ def alignment(
     min_words: int = 0,
     among: Sequence[str] = TYPES,
 ) -> Alignment:
-    scheme = choose.of(OFTEN_IOB2)
-    strategy = strategy or choose.of(["all", "first", "all"])
-    family = choose.of([None, *FAMILIES, None, None, None])
-    types = type_names(choose, among=among)
-    if valid:
-        tags = valid_tags(choose, types, scheme=scheme)
-    else:
-        tags = any_tags(choose, types, scheme=scheme, least=min_words)
-    names = label_names(choose, types, scheme=scheme)
+    """One sentence, tokenized by a tokenizer trained here or with made-up word ids.
+
+    Args:
+        valid: the tags of the words are valid in the scheme.
+        complete: every word has at least one token.
+        min_words: has no effect with `valid`.
+        among: the entity types.
+    """
+    scheme = draw(mostly_iob2)
+    strategy = strategy or draw(st.sampled_from(["all", "first", "all"]))
+    family = draw(st.sampled_from([None, *FAMILIES, None, None, None]))
+    types = draw(type_names(among=among))
+    tags = draw(valid_tags(types, scheme=scheme) if valid else any_tags(types, scheme=scheme, min_size=min_words))
+    names = draw(label_names(types, scheme=scheme))
     labels = [names.index(tag) for tag in tags]
     if family is None:
-        word_ids = pieces(choose, len(labels), complete=complete)
-        return Alignment(names, labels, word_ids, scheme, strategy, brief=choose.flip())
-    sentence, limit = words(choose, size=len(labels)), choose.of([None, 8, 3])
-    if complete:  # a tokenizer may drop a word: put another in its place
-        kept = encode(family, sentence).word_ids
-        sentence, limit = tuple(word if index in kept else "a" for index, word in enumerate(sentence)), None
-    encoded = encode(family, sentence, max_tokens=limit)
+        word_ids = draw(made_up_word_ids(len(labels), complete=complete))
+        return Alignment(names, labels, word_ids, scheme, strategy, brief=draw(st.booleans()))
+    words = draw(word_lists(min_size=len(labels), max_size=len(labels)))
+    limit = draw(st.sampled_from([None, 8, 3]))
+    if complete:  # the tokenizer may drop a word: replace it
+        kept = encode(family, words).word_ids
+        words, limit = tuple(word if index in kept else "a" for index, word in enumerate(words)), None
+    encoded = encode(family, words, max_tokens=limit)
     return Alignment(names, labels, list(encoded.word_ids), scheme, strategy, origin=encoded.shown)
 
 
-def alignments(
-    *, valid: bool = False, complete: bool = False, strategy: str | None = None, min_words: int = 0
-) -> SearchStrategy[Alignment]:
-    """One sentence, from a tokenizer trained here or with word ids made up.
-
-    Args:
-        valid: the words' tags are a sequence the scheme can spell.
-        complete: every word has at least one token.
-        min_words: only where the tags are not `valid`.
-    """
-    return drawn(
-        lambda choose: alignment(choose, valid=valid, complete=complete, strategy=strategy, min_words=min_words)
-    )
-
-
-def pair_alignment(choose: Choices) -> Alignment:
-    sequence = choose.below(2)
-    family, between = choose.of([None, *FAMILIES, None, None]), choose.below(3)
-    case = alignment(choose)
+@st.composite
+def pair_alignments(draw: DrawFn) -> Alignment:
+    """Two sequences whose word ids both start at 0, with or without special tokens between them."""
+    case, sequence = draw(alignments()), draw(st.integers(0, 1))
+    family = draw(st.sampled_from([None, *FAMILIES, None, None]))
     if family is not None:
-        own, other = words(choose, size=len(case.labels)), words(choose, size=choose.between(0, 3))
+        size = len(case.labels)
+        own, other = draw(word_lists(min_size=size, max_size=size)), draw(word_lists(max_size=3))
         pair = (own, other) if sequence == 0 else (other, own)
-        encoded = encode(family, *pair, max_tokens=choose.of([None, 12, 5]))  # four of them may be special
+        encoded = encode(family, *pair, max_tokens=draw(st.sampled_from([None, 12, 5])))  # up to four are special
         word_ids, sequence_ids = list(encoded.word_ids), list(encoded.sequence_ids)
         return case.with_(
             word_ids=word_ids, sequence_ids=sequence_ids, sequence=sequence, origin=encoded.shown, brief=False
         )
+    sizes = draw(st.lists(st.integers(1, 3), max_size=3))
     mine = [word for word in case.word_ids if word is not None]
-    theirs = [word for word in range(choose.between(0, 3)) for _ in range(choose.between(1, 3))]
+    theirs = [word for word, size in enumerate(sizes) for _ in range(size)]
     parts = [(mine, sequence), (theirs, 1 - sequence)][:: 1 if sequence == 0 else -1]
-    gap: list[int | None] = [None] * between  # none at all: the two sequences touch
+    gap: list[int | None] = [None] * draw(st.integers(0, 2))  # without a gap the two sequences touch
     word_ids = [None, *parts[0][0], *gap, *parts[1][0], None]
     sequence_ids = [None, *[parts[0][1]] * len(parts[0][0]), *gap, *[parts[1][1]] * len(parts[1][0]), None]
     return case.with_(word_ids=word_ids, sequence_ids=sequence_ids, sequence=sequence, origin="", brief=False)
 
 
-def pair_alignments() -> SearchStrategy[Alignment]:
-    """Two sequences whose word ids both start at 0, with or without special tokens between them."""
-    return drawn(pair_alignment)
-
-
-def sentence_or_pair(choose: Choices) -> Alignment:
-    return alignment(choose) if choose.below(3) < 2 else pair_alignment(choose)
-
-
 def sentences_and_pairs() -> SearchStrategy[Alignment]:
-    return drawn(sentence_or_pair)
+    """One sentence or a pair of sequences."""
+    return alignments() | pair_alignments()
 
 
-def token_labels(choose: Choices, case: Alignment) -> list[int]:
-    """Any label ids for the tokens of a case, -100 among them."""
+def token_labels(case: Alignment) -> SearchStrategy[list[int]]:
+    """Any label ids for the tokens of a case, and -100."""
     labels = range(len(case.names))
-    return [choose.of([*labels, rules.IGNORED, *labels]) for _ in case.word_ids]
+    size = len(case.word_ids)
+    return st.lists(st.sampled_from([*labels, oracles.IGNORED, *labels]), min_size=size, max_size=size)
 
 
-def predictions() -> SearchStrategy[tuple[Alignment, list[int]]]:
-    """A sentence or a pair, and what a model might say about its tokens."""
-
-    def build(choose: Choices) -> tuple[Alignment, list[int]]:
-        case = sentence_or_pair(choose)
-        return case, token_labels(choose, case)
-
-    return drawn(build)
+@st.composite
+def predictions(draw: DrawFn) -> tuple[Alignment, list[int]]:
+    """A sentence or a pair, and labels that a model could predict for its tokens."""
+    case = draw(sentences_and_pairs())
+    return case, draw(token_labels(case))
 
 
-def alignment_batch(choose: Choices, *, min_size: int = 0) -> list[Alignment]:
-    scheme = choose.of(OFTEN_IOB2)
-    types = type_names(choose)
-    names = label_names(choose, types, scheme=scheme)
-    strategy, sequence = choose.of(["all", "first"]), choose.of([None, 0, None, 1])
+@st.composite
+def alignment_batches(draw: DrawFn, *, min_size: int = 0) -> list[Alignment]:
+    """Up to four sentences with the same names, scheme and strategy."""
+    scheme, types = draw(mostly_iob2), draw(type_names())
+    names = draw(label_names(types, scheme=scheme))
+    strategy = draw(st.sampled_from(["all", "first"]))
+    sequence = draw(st.sampled_from([None, 0, None, 1]))
     cases = []
-    for _ in choose.several(min_size, 4):
-        labels = [names.index(tag) for tag in any_tags(choose, types, scheme=scheme, most=5)]
-        case = Alignment(names, labels, pieces(choose, len(labels)), scheme, strategy)
+    for tags in draw(st.lists(any_tags(types, scheme=scheme, max_size=5), min_size=min_size, max_size=4)):
+        labels = [names.index(tag) for tag in tags]
+        case = Alignment(names, labels, draw(made_up_word_ids(len(labels))), scheme, strategy)
         if sequence is not None:
-            other = [0] * choose.below(3)
+            other = [0] * draw(st.integers(0, 2))
             own = [None if word is None else sequence for word in case.word_ids]
             case = case.with_(
                 word_ids=[*case.word_ids, *other],
@@ -215,20 +207,16 @@ def alignment_batch(choose: Choices, *, min_size: int = 0) -> list[Alignment]:
     return cases
 
 
-def alignment_batches(*, min_size: int = 0) -> SearchStrategy[list[Alignment]]:
-    """Up to four sentences that share names, scheme and strategy."""
-    return drawn(lambda choose: alignment_batch(choose, min_size=min_size))
-
-
-def misspelt_alignment(choose: Choices) -> tuple[Alignment, int]:
-    """One of whose names is no tag of its scheme, and that name's index."""
-    case = alignment(choose)
-    names, index = misspelt_names(choose, case.names, scheme=case.scheme)
+@st.composite
+def misspelt_alignments(draw: DrawFn) -> tuple[Alignment, int]:
+    """A sentence with a name that is not a tag of its scheme, and the index of that name."""
+    case = draw(alignments())
+    names, index = draw(misspelt_names(case.names, scheme=case.scheme))
     return case.with_(names=names, labels=[names.index(tag) for tag in case.tags]), index
 
 
 def shared_arguments(cases: Sequence[Alignment]) -> dict[str, Any]:
-    """What the twins take for the whole batch, word ids and sequence ids as ragged arrays."""
+    """Return the arguments of the batched versions, with word ids and sequence ids as ragged arrays."""
     first = cases[0]
     arguments: dict[str, Any] = {"word_ids": Ragged.from_lists([case.word_ids for case in cases])}
     arguments |= {"names": first.names, "scheme": first.scheme}

@@ -1,4 +1,4 @@
-"""Cases for `pad_batch`."""
+"""Strategies for `pad_batch`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies import DrawFn, SearchStrategy
 
-from touchstone.properties.strategies.choices import Choices, drawn
 from touchstone.properties.strategies.defaults import without_defaults
 
 Feature = dict[str, Any]
@@ -44,7 +43,7 @@ class Batch:
         return width if self.multiple_of is None else -(-width // self.multiple_of) * self.multiple_of
 
     def place(self, row: int) -> slice:
-        """Where in the padded row the feature's own values stand."""
+        """Return the place of the feature's values in its padded row."""
         size = self.lengths[row]
         return slice(0, size) if self.side == "right" else slice(self.width - size, self.width)
 
@@ -52,35 +51,44 @@ class Batch:
         return replace(self, **changes)
 
 
-def alike(choose: Choices) -> Batch:
-    """Rows and columns that hold the same values, with nothing to pad: a temptation to share them."""
-    ids = [choose.below(10) for _ in range(choose.between(1, 6))]
+@st.composite
+def alike_batches(draw: DrawFn) -> Batch:
+    """Rows and columns that hold the same values and need no padding: code might share their memory."""
+    ids = draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
     names = ["input_ids", "labels", "token_type_ids", "attention_mask"]
-    features = [{name: list(ids) for name in names} for _ in range(choose.between(1, 3))]
-    return Batch(features, 0, choose.of(["right", "left"]), brief=choose.flip())
+    features = [{name: list(ids) for name in names} for _ in range(draw(st.integers(1, 3)))]
+    return Batch(features, 0, draw(sides), brief=draw(st.booleans()))
 
 
-def alike_batches() -> SearchStrategy[Batch]:
-    return drawn(alike)
+def masks(size: int) -> SearchStrategy[list[int]]:
+    """Attention masks with about one zero in five."""
+    return st.lists(st.sampled_from((1, 1, 1, 1, 0)), min_size=size, max_size=size)
 
 
-def batch(choose: Choices, *, mask: bool | None = None, labels: bool | None = None, scalars: bool = False) -> Batch:
-    side, pad_id, brief = choose.of(["right", "left"]), choose.of([0, 3, 7]), choose.flip()
-    with_mask = choose.flip() if mask is None else mask
-    with_labels = choose.flip() if labels is None else labels
-    same_labels = choose.flip()
-    others = [name for name in ("token_type_ids", "special_tokens_mask", "word_ids") if choose.flip()]
+@st.composite
+def batches(draw: DrawFn, *, mask: bool | None = None, labels: bool | None = None, scalars: bool = False) -> Batch:
+    """One to four features of 0 to 8 tokens. The padding id occurs in the text, as if padding and end were one id.
+
+    Args:
+        mask, labels: whether the features have that column; `None` for either.
+        scalars: some columns hold one integer a feature.
+    """
+    side, pad_id = draw(sides), draw(st.sampled_from([0, 3, 7]))
+    with_mask = draw(st.booleans()) if mask is None else mask
+    with_labels = draw(st.booleans()) if labels is None else labels
+    same_labels = draw(st.booleans())
+    others = draw(st.sets(st.sampled_from(("token_type_ids", "special_tokens_mask", "word_ids"))))
+    label = st.sampled_from((-100, *range(10)))
     features: list[Feature] = []
-    for row in choose.several(1, 4):
-        ids = [choose.below(10) for _ in choose.several(0, 8)]
+    for row, ids in enumerate(draw(st.lists(st.lists(st.integers(0, 9), max_size=8), min_size=1, max_size=4))):
         size = len(ids)
         if not with_mask and ids and ids[-1 if side == "right" else 0] == pad_id:
-            ids[-1 if side == "right" else 0] = pad_id + 1
+            ids[-1 if side == "right" else 0] = pad_id + 1  # without a mask it would look like padding
         feature: Feature = {"input_ids": ids}
         if with_mask:
-            feature["attention_mask"] = [int(choose.below(5) < 4) for _ in ids]
+            feature["attention_mask"] = draw(masks(size))
         if with_labels:
-            feature["labels"] = list(ids) if same_labels else [choose.of((-100, *range(10))) for _ in ids]
+            feature["labels"] = list(ids) if same_labels else draw(st.lists(label, min_size=size, max_size=size))
         if "token_type_ids" in others:
             feature["token_type_ids"] = [int(position > size // 2) for position in range(size)]
         if "special_tokens_mask" in others:
@@ -89,33 +97,18 @@ def batch(choose: Choices, *, mask: bool | None = None, labels: bool | None = No
             feature["word_ids"] = [None if position in (0, size - 1) else position // 2 for position in range(size)]
         feature |= {name: 100 * row + len(name) for name in SCALARS if scalars}
         features.append(feature)
-    lengths = [len(feature["input_ids"]) for feature in features]
-    length = max(lengths) + choose.below(6) if choose.flip() else None
-    return Batch(features, pad_id, side, choose.of((None, 4, 1, 8)), length, brief)
+    longest = max(len(feature["input_ids"]) for feature in features)
+    length = draw(st.none() | st.integers(longest, longest + 5))
+    multiple_of = draw(st.sampled_from((None, 4, 1, 8)))
+    return Batch(features, pad_id, side, multiple_of, length, draw(st.booleans()))
 
 
-def batches(*, mask: bool | None = None, labels: bool | None = None, scalars: bool = False) -> SearchStrategy[Batch]:
-    """One to four features of 0 to 8 tokens; the padding id occurs in the text, as where pad and end are one id.
-
-    Args:
-        mask, labels: whether the features have that column; `None` for either.
-        scalars: some columns are one integer a feature.
-    """
-    return drawn(lambda choose: batch(choose, mask=mask, labels=labels, scalars=scalars))
-
-
-def labelled_features() -> SearchStrategy[list[Feature]]:
+@st.composite
+def labelled_features(draw: DrawFn) -> list[Feature]:
     """One to four sequences of 1 to 9 tokens, each token with a label or -100."""
-
-    def build(choose: Choices) -> list[Feature]:
-        features = []
-        for _ in choose.several(1, 4):
-            size = choose.between(1, 9)
-            ids, labels = (
-                [choose.between(1, 15) for _ in range(size)],
-                [choose.of((0, 1, 2, 3, 4, -100)) for _ in range(size)],
-            )
-            features.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * size})
-        return features
-
-    return drawn(build)
+    token = st.tuples(st.integers(1, 15), st.sampled_from((0, 1, 2, 3, 4, -100)))
+    rows = draw(st.lists(st.lists(token, min_size=1, max_size=9), min_size=1, max_size=4))
+    return [
+        {"input_ids": [id for id, _ in row], "labels": [label for _, label in row], "attention_mask": [1] * len(row)}
+        for row in rows
+    ]

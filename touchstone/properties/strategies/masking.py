@@ -1,4 +1,4 @@
-"""Cases for `mask_tokens`."""
+"""Strategies for `mask_tokens`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies import DrawFn, SearchStrategy
 
-from touchstone.properties.rules import IGNORED
-from touchstone.properties.strategies.choices import Choices, drawn
+from touchstone.properties.oracles import IGNORED
 from touchstone.properties.strategies.defaults import without_defaults
 from touchstone.properties.subject import Subject
 from touchstone.properties.values import Spelled
 
 MASK_ID = 4
 VOCABULARY = Spelled("list(range(1000, 1200, 4))")
-"""Fifty ids with gaps between them, none of which is an original token, the mask or a special token."""
+"""Fifty ids with gaps between them. They contain no original token, no special token and not the mask."""
 
 BERT = (0.8, 0.1, 0.1)
 RATES = (0.15, 0.5, 0.3, 0.85, 0.0, 1.0)
@@ -71,81 +70,76 @@ class Masking:
         return replace(self, **changes)
 
 
-def masking(choose: Choices, *, whole_words: bool | None = None, rate: float | None = None) -> Masking:
-    with_words = choose.flip() if whole_words is None else whole_words
-    wordless = choose.flip()
-    kinds = [choose.of("wwwwccccsg") for _ in choose.several(0, 16)]
-    special = [kind == "s" for kind in kinds]
+@st.composite
+def maskings(draw: DrawFn, *, whole_words: bool | None = None, rate: float | None = None) -> Masking:
+    """Up to 16 tokens, some of them special, with or without a word id.
+
+    With `whole_words`, a special token or a token without a word may interrupt a word, and a word id may come again.
+    """
+    with_words = draw(st.booleans()) if whole_words is None else whole_words
+    size = draw(st.integers(0, 16))
+    kinds = draw(st.lists(st.sampled_from("wwwwccccsg"), min_size=size, max_size=size))
     word_ids: list[int | None] | None = None
     if with_words:
+        special_words = draw(st.booleans())  # special tokens have word ids
         word, word_ids = 0, []
         for kind in kinds:
-            word += kind == "w"  # a new word; c continues, over whatever stands between
-            word_ids.append(None if kind == "g" or (wordless and kind == "s") else word)
+            word += kind == "w"  # w begins a word, c continues it across whatever is in between
+            word_ids.append(None if kind == "g" or (kind == "s" and not special_words) else word)
     return Masking(
-        input_ids=[10 + position for position in range(len(kinds))],
-        special=special,
+        input_ids=[10 + position for position in range(size)],
+        special=[kind == "s" for kind in kinds],
         word_ids=word_ids,
-        rate=choose.of(RATES) if rate is None else rate,
-        replacement=choose.of(REPLACEMENTS),
-        seed=choose.below(256),
-        epoch=choose.below(4),
-        example=choose.below(256),
-        brief=choose.flip(),
+        rate=draw(st.sampled_from(RATES)) if rate is None else rate,
+        replacement=draw(replacements),
+        seed=draw(st.integers(0, 255)),
+        epoch=draw(st.integers(0, 3)),
+        example=draw(st.integers(0, 255)),
+        brief=draw(st.booleans()),
     )
 
 
-def maskings(*, whole_words: bool | None = None, rate: float | None = None) -> SearchStrategy[Masking]:
-    """Up to 16 tokens: special ones anywhere (with a word id or without), words that a special token or a token without
-    a word cuts, word ids that come again."""
-    return drawn(lambda choose: masking(choose, whole_words=whole_words, rate=rate))
-
-
-def masking_batches() -> SearchStrategy[list[Masking]]:
-    """Up to five rows that share everything but their tokens and their example."""
-
-    def build(choose: Choices) -> list[Masking]:
-        whole_words = choose.flip()
-        cases = [masking(choose, whole_words=whole_words, rate=0.5) for _ in choose.several(0, 5)]
-        shared = {name: getattr(case, name) for case in cases[:1] for name in ("replacement", "seed", "epoch", "brief")}
-        return [case.with_(**shared) for case in cases]
-
-    return drawn(build)
+@st.composite
+def masking_batches(draw: DrawFn) -> list[Masking]:
+    """Up to five rows that share all arguments except their tokens and their example."""
+    cases = draw(st.lists(maskings(whole_words=draw(st.booleans()), rate=0.5), max_size=5))
+    shared = {name: getattr(case, name) for case in cases[:1] for name in ("replacement", "seed", "epoch", "brief")}
+    return [case.with_(**shared) for case in cases]
 
 
 Triple = tuple[int, int, int]
 
 
-def _neighbours(choose: Choices) -> tuple[Triple, Triple]:
-    seed, epoch, example = (choose.below(256) * scale + choose.below(256) for scale in (2**22, 1, 2**14))
-    place = choose.below(3)
-    return (seed, epoch, example), (seed + (place == 0), epoch + (place == 1), example + (place == 2))
+@st.composite
+def neighbouring_draws(draw: DrawFn) -> tuple[Triple, Triple]:
+    """Two (seed, epoch, example) that differ by one in one of the three."""
+    triple = draw(st.integers(0, 2**30)), draw(st.integers(0, 500)), draw(st.integers(0, 2**22))
+    seed, epoch, example = triple
+    return triple, draw(
+        st.sampled_from([(seed + 1, epoch, example), (seed, epoch + 1, example), (seed, epoch, example + 1)])
+    )
 
 
-def _confusable(choose: Choices) -> tuple[Triple, Triple]:
-    kind = choose.below(4)
-    a, b, c = choose.between(0, 12), choose.between(1, 12), choose.between(0, 12)
-    many = 10 ** choose.between(1, 6)
-    if kind == 0:  # an epoch taken for many examples
-        return (a, 1, 0), (a, 0, many)
-    if kind == 1:  # a seed taken for many examples
-        return (a + 1, 0, 0), (a, 0, many)
-    if kind == 2:  # the same sum
-        return (a, b, c), (a + b, 0, c)
-    return (a, b, c + 13), (c + 13, a, b)  # the same numbers in other places
-
-
-neighbouring_draws: SearchStrategy[tuple[Triple, Triple]] = drawn(_neighbours)
-"""Two (seed, epoch, example) that differ by one in one of the three."""
-
-confusable_draws: SearchStrategy[tuple[Triple, Triple]] = drawn(_confusable)
-"""Two different (seed, epoch, example) that a careless mixture takes for each other."""
+@st.composite
+def confusable_draws(draw: DrawFn) -> tuple[Triple, Triple]:
+    """Two different (seed, epoch, example) that a poor mixture of the three confuses."""
+    a, b, c = draw(st.integers(0, 12)), draw(st.integers(1, 12)), draw(st.integers(0, 12))
+    many = 10 ** draw(st.integers(1, 6))
+    pairs = {
+        "an epoch taken for many examples": ((a, 1, 0), (a, 0, many)),
+        "a seed taken for many examples": ((a + 1, 0, 0), (a, 0, many)),
+        "the same sum": ((a, b, c), (a + b, 0, c)),
+        "the same numbers in other places": ((a, b, c + 13), (c + 13, a, b)),
+    }
+    return pairs[draw(st.sampled_from(list(pairs)))]
 
 
 def mask(implementation: Subject, case: Masking) -> tuple[list[int], list[int]]:
+    """Call `mask_tokens`: masked tokens and labels."""
     pair: tuple[list[int], list[int]] = implementation.mask_tokens(case.input_ids, **case.arguments)
     return pair
 
 
 def chosen(labels: Sequence[int]) -> list[int]:
+    """Return the positions that have a label."""
     return [position for position, label in enumerate(labels) if label != IGNORED]

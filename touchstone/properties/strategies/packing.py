@@ -1,4 +1,4 @@
-"""Cases for `pack`, `unpack` and `assign_bins`."""
+"""Strategies for `pack`, `unpack` and `assign_bins`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from hypothesis.strategies import SearchStrategy
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from touchstone.properties.strategies.choices import Choices, drawn
 from touchstone.properties.strategies.collation import FILLS, SCALARS, Feature
 from touchstone.properties.strategies.defaults import without_defaults
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Arguments of `pack`, and what must come of them."""
+    """Arguments of `pack`, and the expected result."""
 
     features: list[Feature]
     pad_id: int
@@ -30,7 +30,7 @@ class Packed:
 
     @property
     def columns(self) -> list[str]:
-        """Those that hold a sequence."""
+        """The columns that hold a sequence."""
         return [name for name, value in self.features[0].items() if isinstance(value, list)]
 
     @property
@@ -39,7 +39,7 @@ class Packed:
 
     @property
     def tokens(self) -> int:
-        """Of all rows, without padding."""
+        """The number of tokens of all rows, without padding."""
         return sum(self.lengths)
 
     @property
@@ -60,17 +60,30 @@ class Packed:
         return replace(self, **changes)
 
 
-def packed_of(
-    choose: Choices, *, labels: bool | None = None, scalars: bool = False, padded: bool = False, least: int = 0
+@st.composite
+def packed(
+    draw: DrawFn, *, labels: bool | None = None, scalars: bool = False, padded: bool = False, least: int = 0
 ) -> Packed:
-    brief, pad_id, with_labels = choose.flip(), choose.of((0, 1, 7)), choose.flip() if labels is None else labels
-    others = [name for name in ("attention_mask", "token_type_ids", "special_tokens_mask", "word_ids") if choose.flip()]
+    """One to four rows of 0 to 7 tokens. The padding id occurs in the text.
+
+    Args:
+        labels: whether rows have labels; `None` for either.
+        scalars: some columns hold one integer a row.
+        padded: the result always needs padding.
+        least: least number of tokens of a row.
+    """
+    pad_id = draw(st.sampled_from((0, 1, 7)))
+    with_labels = draw(st.booleans()) if labels is None else labels
+    names = ("attention_mask", "token_type_ids", "special_tokens_mask", "word_ids")
+    others = [name for name in names if draw(st.booleans())]
+    label = st.sampled_from((*range(10), -100))
+    ids = st.lists(st.integers(0, 9), min_size=max(least, int(padded)), max_size=7)
     features: list[Feature] = []
-    for row in choose.several(1, 4):
-        size = choose.between(max(least, int(padded)), 7)
-        feature: Feature = {"input_ids": [choose.below(10) for _ in range(size)]}
+    for row, tokens in enumerate(draw(st.lists(ids, min_size=1, max_size=4))):
+        size = len(tokens)
+        feature: Feature = {"input_ids": tokens}
         if with_labels:
-            feature["labels"] = [choose.of((*range(10), -100)) for _ in range(size)]
+            feature["labels"] = draw(st.lists(label, min_size=size, max_size=size))
         ends = (0, size - 1)
         made = {
             "attention_mask": [1] * size,
@@ -80,27 +93,14 @@ def packed_of(
         }
         feature |= {name: made[name] for name in others}
         features.append(feature | {name: 100 * row + len(name) for name in SCALARS if scalars})
-    case = Packed(features, pad_id, choose.of((0, 2, 1)), choose.of((None, 8, 1, 5)), brief)
-    return case.with_(multiple_of=case.tokens + choose.between(1, 6)) if padded else case
-
-
-def packed(
-    *, labels: bool | None = None, scalars: bool = False, padded: bool = False, least: int = 0
-) -> SearchStrategy[Packed]:
-    """One to four rows of 0 to 7 tokens; the padding id occurs in the text.
-
-    Args:
-        labels: whether rows have labels; `None` for either.
-        scalars: some columns are one integer a row.
-        padded: the end is padded for certain.
-        least: tokens of a row at least.
-    """
-    return drawn(lambda choose: packed_of(choose, labels=labels, scalars=scalars, padded=padded, least=least))
+    first_position, multiple_of = draw(st.sampled_from((0, 2, 1))), draw(st.sampled_from((None, 8, 1, 5)))
+    case = Packed(features, pad_id, first_position, multiple_of, draw(st.booleans()))
+    return case.with_(multiple_of=case.tokens + draw(st.integers(1, 6))) if padded else case
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Arguments of `unpack`, and the rows that must come of them."""
+    """Arguments of `unpack`, and the rows that it must return."""
 
     values: list[Any]
     offsets: list[int]
@@ -112,20 +112,15 @@ class Segments:
         return {"offsets": self.offsets} | ({} if self.rows is None else {"rows": self.rows})
 
 
-def segments_of(choose: Choices, *, least: int = 0) -> Segments:
-    deep = choose.flip()
-    parts = []
-    for _ in choose.several(least, 5):
-        numbers = [choose.below(9) for _ in range(choose.between(0, 5))]
-        parts.append([[n / 2, float(-n)] if deep else n for n in numbers])
-    rows = choose.below(len(parts) + 1) if choose.flip() else None
+@st.composite
+def segments(draw: DrawFn, *, least: int = 0) -> Segments:
+    """Up to five segments of 0 to 5 integers or pairs of numbers. All are rows, or some are padding after the rows."""
+    deep = draw(st.booleans())
+    numbers = draw(st.lists(st.lists(st.integers(0, 8), max_size=5), min_size=least, max_size=5))
+    parts = [[[n / 2, float(-n)] if deep else n for n in part] for part in numbers]
+    rows = draw(st.none() | st.integers(0, len(parts)))
     values = [value for part in parts for value in part]
     return Segments(values, list(accumulate(map(len, parts), initial=0)), rows, parts if rows is None else parts[:rows])
-
-
-def segments(*, least: int = 0) -> SearchStrategy[Segments]:
-    """Up to five segments of 0 to 5 integers or pairs of numbers, all of them rows or some of them behind the rows."""
-    return drawn(lambda choose: segments_of(choose, least=least))
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ class Lengths:
 
     @property
     def expected(self) -> list[list[int]]:
-        """Bins by the rule: whose turn it is looks at one bin after the other, each counted anew."""
+        """The bins of first fit decreasing, with every bin summed again for every sequence."""
         bins: list[list[int]] = []
         for number in sorted(range(len(self.lengths)), key=lambda number: (-self.lengths[number], number)):
             new: list[int] = []
@@ -156,19 +151,16 @@ class Lengths:
         return replace(self, **changes)
 
 
-def lengths_of(choose: Choices, *, least: int = 0) -> Lengths:
-    capacity = choose.between(1, 12)
-    return Lengths([choose.below(capacity + 1) for _ in choose.several(least, 14)], capacity)
-
-
-def bin_lengths(*, least: int = 0) -> SearchStrategy[Lengths]:
-    """Up to 14 sequences of 0 tokens to a whole bin of 1 to 12."""
-    return drawn(lambda choose: lengths_of(choose, least=least))
+@st.composite
+def bin_lengths(draw: DrawFn, *, least: int = 0) -> Lengths:
+    """Up to 14 sequences of 0 to `capacity` tokens, and a capacity of 1 to 12."""
+    capacity = draw(st.integers(1, 12))
+    return Lengths(draw(st.lists(st.integers(0, capacity), min_size=least, max_size=14)), capacity)
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Rows for a tiny model, and another first row of the same length as one of them."""
+    """Rows for a tiny model, and `other`, another row of the same length to replace row `changed`."""
 
     rows: list[list[int]]
     changed: int
@@ -177,13 +169,10 @@ class Documents:
     first_position: int
 
 
-def documents_of(choose: Choices) -> Documents:
-    rows = [[choose.between(1, 15) for _ in range(choose.between(1, 6))] for _ in choose.several(2, 4)]
-    changed = choose.below(len(rows))
-    other = [1 + token % 15 for token in rows[changed]]  # every token is another
-    return Documents(rows, changed, other, choose.of((None, 8)), choose.of((0, 2)))
-
-
-def documents() -> SearchStrategy[Documents]:
+@st.composite
+def documents(draw: DrawFn) -> Documents:
     """Two to four documents of 1 to 6 tokens, one of which is to be changed."""
-    return drawn(documents_of)
+    rows = draw(st.lists(st.lists(st.integers(1, 15), min_size=1, max_size=6), min_size=2, max_size=4))
+    changed = draw(st.integers(0, len(rows) - 1))
+    other = [1 + token % 15 for token in rows[changed]]  # every token differs
+    return Documents(rows, changed, other, draw(st.sampled_from((None, 8))), draw(st.sampled_from((0, 2))))

@@ -1,19 +1,20 @@
-"""Cases for `pad_seq2seq`, `shift_right` and `clean_sequences`."""
+"""Strategies for `pad_seq2seq`, `shift_right` and `clean_sequences`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis.strategies import SearchStrategy
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from touchstone.properties.strategies.choices import Choices, drawn
+from touchstone.properties.strategies.collation import masks, sides
 from touchstone.properties.strategies.defaults import without_defaults
 
 Feature = dict[str, Any]
 
 TARGET = {"labels": -100, "decoder_attention_mask": 0}
-"""The target's columns and their fills."""
+"""The columns of the target and their fills."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Pairs:
         return width if self.multiple_of is None else -(-width // self.multiple_of) * self.multiple_of
 
     def label_place(self, row: int) -> slice:
-        """Where in the padded row the feature's own labels stand."""
+        """Return the place of the feature's labels in its padded row."""
         size = self.label_lengths[row]
         return slice(0, size) if self.label_side == "right" else slice(self.label_width - size, self.label_width)
 
     def padded(self, name: str) -> list[list[int]]:
-        """A column of the target as it must come."""
+        """Return the expected column of the target."""
         rows = []
         for row, feature in enumerate(self.features):
             cells = [TARGET[name]] * self.label_width
@@ -66,44 +67,44 @@ class Pairs:
         return replace(self, **changes)
 
 
-def pairs_of(choose: Choices, *, ends: bool = False) -> Pairs:
-    pad_id, brief = choose.of((0, 3, 7)), choose.flip()
-    side, label_side = choose.of(("right", "left")), choose.of(("right", "right", "left"))
-    mask, decoder_mask, types, scalar = (choose.flip() for _ in range(4))
+@st.composite
+def pairs(draw: DrawFn, *, ends: bool = False) -> Pairs:
+    """One to four pairs of 0 to 8 tokens and 0 to 9 labels, of independent lengths.
+
+    Args:
+        ends: all labels end with a real end of sequence that has the padding's id.
+    """
+    pad_id, side = draw(st.sampled_from((0, 3, 7))), draw(sides)
+    label_side = draw(st.sampled_from(("right", "right", "left")))
+    mask, decoder_mask, types, scalar = (draw(st.booleans()) for _ in range(4))
+    source = st.lists(st.integers(0, 9), max_size=8)
+    target = st.lists(st.sampled_from((*range(10), -100)), max_size=8)
+    rows = draw(st.lists(st.tuples(source, target, st.booleans()), min_size=1, max_size=4))
     features: list[Feature] = []
-    for row in choose.several(1, 4):
-        ids = [choose.below(10) for _ in choose.several(0, 8)]
+    for row, (ids, labels, has_end) in enumerate(rows):
         if not mask and ids and ids[-1 if side == "right" else 0] == pad_id:
-            ids[-1 if side == "right" else 0] = pad_id + 1  # nobody could tell it from padding
+            ids[-1 if side == "right" else 0] = pad_id + 1  # without a mask it would look like padding
         feature: Feature = {"input_ids": ids}
         if mask:
-            feature["attention_mask"] = [int(choose.below(5) < 4) for _ in ids]
+            feature["attention_mask"] = draw(masks(len(ids)))
         if types:
-            feature["token_type_ids"] = [choose.below(2) for _ in ids]
-        labels = [choose.of((*range(10), -100)) for _ in choose.several(0, 8)]
-        feature["labels"] = [*labels, pad_id] if ends or choose.flip() else labels
+            feature["token_type_ids"] = draw(st.lists(st.integers(0, 1), min_size=len(ids), max_size=len(ids)))
+        feature["labels"] = [*labels, pad_id] if ends or has_end else labels
         if decoder_mask:
-            feature["decoder_attention_mask"] = [int(choose.below(5) < 4) for _ in feature["labels"]]
+            feature["decoder_attention_mask"] = draw(masks(len(feature["labels"])))
         if scalar:
             feature["example"] = 100 + row
         features.append(feature)
-    length = max(len(f["input_ids"]) for f in features) + choose.below(6) if choose.flip() else None
-    label_length = max(len(f["labels"]) for f in features) + choose.below(6) if choose.flip() else None
-    return Pairs(features, pad_id, side, label_side, choose.of((None, 4, 1, 8)), length, label_length, brief)
-
-
-def pairs(*, ends: bool = False) -> SearchStrategy[Pairs]:
-    """One to four pairs of 0 to 8 tokens and 0 to 9 labels, of lengths that know nothing of each other.
-
-    Args:
-        ends: all labels end in a real end of sequence that has the padding's id.
-    """
-    return drawn(lambda choose: pairs_of(choose, ends=ends))
+    longest, most_labels = (max(len(feature[name]) for feature in features) for name in ("input_ids", "labels"))
+    length = draw(st.none() | st.integers(longest, longest + 5))
+    label_length = draw(st.none() | st.integers(most_labels, most_labels + 5))
+    multiple_of, brief = draw(st.sampled_from((None, 4, 1, 8))), draw(st.booleans())
+    return Pairs(features, pad_id, side, label_side, multiple_of, length, label_length, brief)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Arguments of `shift_right`. `tokens` are the labels without their padding, which is -100 or `pad_id`."""
+    """Arguments of `shift_right`. `tokens` are the labels without padding, which is -100 or `pad_id`."""
 
     labels: list[list[int]]
     tokens: list[list[int]]
@@ -131,33 +132,27 @@ class Targets:
         return replace(self, **changes)
 
 
-def targets_of(choose: Choices, *, wrap: bool | None = None, bare: bool = False) -> Targets:
-    pad_id, width = choose.of((1, 0, 9)), choose.between(1, 8)
-    wrapped, brief = (choose.flip() if wrap is None else wrap), choose.flip()
-    start_id = None if wrapped else choose.of((pad_id, 2, 0, 30))
-    fills = choose.of(((-100,), (pad_id,), (-100, pad_id)))
-    rows, tokens = [], []
-    for _ in choose.several(1, 4):
-        size = choose.between(0 if bare and not wrapped else 1, width)
-        own = [choose.between(10, 20) for _ in range(size)]
-        tokens.append(own)
-        rows.append([*own, *(choose.of(fills) for _ in range(width - size))])
-    return Targets(rows, tokens, pad_id, start_id, brief)
-
-
-def targets(*, wrap: bool | None = None, bare: bool = False) -> SearchStrategy[Targets]:
-    """One to four rows of labels, 1 to 8 wide, padded at the right with -100, with `pad_id`, or with both.
+@st.composite
+def targets(draw: DrawFn, *, wrap: bool | None = None, bare: bool = False) -> Targets:
+    """One to four rows of labels, 1 to 8 wide, padded on the right with -100, with `pad_id`, or with both.
 
     Args:
         wrap: without `start_id`; `None` for either.
-        bare: with `start_id`, some rows are padding only.
+        bare: if there is a `start_id`, some rows are only padding.
     """
-    return drawn(lambda choose: targets_of(choose, wrap=wrap, bare=bare))
+    pad_id, width = draw(st.sampled_from((1, 0, 9))), draw(st.integers(1, 8))
+    wrapped = draw(st.booleans()) if wrap is None else wrap
+    start_id = None if wrapped else draw(st.sampled_from((pad_id, 2, 0, 30)))
+    fill = st.sampled_from(draw(st.sampled_from(((-100,), (pad_id,), (-100, pad_id)))))
+    row = st.lists(st.integers(10, 20), min_size=0 if bare and not wrapped else 1, max_size=width)
+    tokens = draw(st.lists(row, min_size=1, max_size=4))
+    labels = [[*own, *(draw(fill) for _ in range(width - len(own)))] for own in tokens]
+    return Targets(labels, tokens, pad_id, start_id, draw(st.booleans()))
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Arguments of `clean_sequences`. `tokens` are what must be left."""
+    """Arguments of `clean_sequences`. `tokens` are the rows that it must return."""
 
     sequences: list[list[int]]
     tokens: list[list[int]]
@@ -176,39 +171,43 @@ class Sequences:
 
 
 IDS = ((0, 1, 0), (1, 2, 2), (0, 1, 3), (2, 2, 4), (5, 5, 5), (0, 1, None), (2, 2, None), (0, 2, None))
-"""Padding, end, start: T5's, BART's, all different, pad and end one (GPT-2's), all one; labels have no start."""
+"""Ids of padding, end and start: T5, BART, all different, padding and end equal (GPT-2), all equal. Labels have no
+start."""
 
 
-def sequences_of(choose: Choices, *, one_id: bool = False) -> Sequences:
-    pad_id, eos_id, start_id = choose.of(IDS[3:5] + IDS[6:7] if one_id else IDS)
-    rows, tokens = [], []
-    for _ in choose.several(0, 4):
-        own = [choose.between(10, 20) for _ in choose.several(0, 6)]
-        row = list(own)
-        if start_id is not None and choose.below(4):
-            row = [start_id, *row]
-            if start_id not in (pad_id, eos_id) and choose.below(4) == 0:
-                own = [*own, start_id]  # at the beginning alone it is no token of the text
-                row = [*row, start_id]
-        elif start_id is not None and start_id == eos_id and not own:
-            row = [start_id]  # an end that stands first is taken for a start: then nothing may follow it but padding
-        if choose.below(3) and row != [start_id]:
-            row.append(eos_id)
-            if choose.flip():  # what a search that goes on with other rows writes behind this one's end
-                row += [choose.between(10, 20) for _ in range(2)]
-        places = choose.of(((), (-100,), (pad_id,), (pad_id, -100)))
-        row += [choose.of(places) for _ in range(choose.below(4)) if places]
-        if choose.below(4) == 0:
-            row.insert(choose.below(len(row) + 1), -100)
-        rows.append(row)
-        tokens.append(own)
-    return Sequences(rows, tokens, pad_id, eos_id, start_id, choose.flip())
+@st.composite
+def cleaned_rows(draw: DrawFn, pad_id: int, eos_id: int, start_id: int | None) -> tuple[list[int], list[int]]:
+    """A row as a model generates it or a collator pads it, and the tokens that must remain of it."""
+    one_in_four = st.sampled_from((False, False, False, True))
+    generated = st.integers(10, 20)
+    own = draw(st.lists(generated, max_size=6))
+    row = list(own)
+    if start_id is not None and not draw(one_in_four):
+        row = [start_id, *row]
+        if start_id not in (pad_id, eos_id) and draw(one_in_four):
+            own = [*own, start_id]  # only at the beginning is it not a token of the text
+            row = [*row, start_id]
+    elif start_id is not None and start_id == eos_id and not own:
+        row = [start_id]  # an end in first place is taken for a start: only padding may follow it
+    if draw(st.sampled_from((True, True, False))) and row != [start_id]:
+        row.append(eos_id)
+        if draw(st.booleans()):  # a search that goes on for other rows appends tokens after the end of this one
+            row += [draw(generated), draw(generated)]
+    fills = draw(st.sampled_from(((), (-100,), (pad_id,), (pad_id, -100))))
+    if fills:
+        row += draw(st.lists(st.sampled_from(fills), max_size=3))
+    if draw(one_in_four):
+        row.insert(draw(st.integers(0, len(row))), -100)
+    return row, own
 
 
-def sequences(*, one_id: bool = False) -> SearchStrategy[Sequences]:
-    """Up to four rows as a model writes them or a collator pads them, -100 anywhere among them.
+@st.composite
+def sequences(draw: DrawFn, *, one_id: bool = False) -> Sequences:
+    """Up to four rows as a model generates them or a collator pads them, with -100 anywhere.
 
     Args:
-        one_id: the padding is the end of sequence too, and sometimes the start.
+        one_id: the padding is also the end of sequence, and sometimes the start.
     """
-    return drawn(lambda choose: sequences_of(choose, one_id=one_id))
+    pad_id, eos_id, start_id = draw(st.sampled_from(IDS[3:5] + IDS[6:7] if one_id else IDS))
+    rows = draw(st.lists(cleaned_rows(pad_id, eos_id, start_id), max_size=4))
+    return Sequences([row for row, _ in rows], [own for _, own in rows], pad_id, eos_id, start_id, draw(st.booleans()))

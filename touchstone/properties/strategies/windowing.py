@@ -1,14 +1,14 @@
-"""Cases for `make_windows` and `answer_positions`."""
+"""Strategies for `make_windows` and `answer_positions`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis.strategies import SearchStrategy
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
 
-from touchstone.properties.strategies.choices import Choices, drawn
-from touchstone.properties.strategies.text import AWKWARD_WORDS
+from touchstone.properties.strategies.tags import AWKWARD_WORDS
 from touchstone.properties.tokenizer_families import FAMILIES, encode_text
 
 Pair = tuple[int, int]
@@ -23,28 +23,28 @@ TEMPLATES: dict[str, Template] = {
     "no special tokens": (("question", 0), ("context", 1)),
 }
 FIRST_OF_QUESTION, FIRST_OF_CONTEXT = 500, 1000
-"""The first token of each has this id, the next ones count on: an id says where it came from."""
+"""Ids of the first token of each. The ids of later tokens count up, so that an id identifies its place."""
 
 WORDS = tuple(word for word in AWKWARD_WORDS if len(word) <= 20)
 BLANKS = (" ", " ", " ", "  ", "\n", "")
 
 
-def tokens_of_text(choose: Choices, *, least: int = 0) -> tuple[str, str, list[Pair]]:
-    """A text of up to six awkward words, the family of a tokenizer, and the characters of each of its tokens."""
-    family = choose.of(tuple(FAMILIES))
-    text = ""
-    for _ in choose.several(least, 6):
-        text += choose.of(WORDS) + choose.of(BLANKS)
+@st.composite
+def tokenized_texts(draw: DrawFn, *, least: int = 0) -> tuple[str, str, list[Pair]]:
+    """A text of `least` to six awkward words, the family of a tokenizer, and the characters of each of its tokens."""
+    family = draw(st.sampled_from(tuple(FAMILIES)))
+    parts = st.tuples(st.sampled_from(WORDS), st.sampled_from(BLANKS))
+    text = "".join(word + blank for word, blank in draw(st.lists(parts, min_size=least, max_size=6)))
     offsets = list(encode_text(family, text)[1])[:40]
-    if offsets and choose.below(4) == 0:  # some tokenizers make tokens that stand for no character
-        at = choose.below(len(offsets))
+    if offsets and draw(st.integers(0, 3)) == 3:  # some tokenizers make tokens without characters
+        at = draw(st.integers(0, len(offsets) - 1))
         offsets.insert(at, (offsets[at][0], offsets[at][0]))
     return text, family, offsets
 
 
 @dataclass(frozen=True)
 class Windowing:
-    """Arguments of `make_windows`, and the text they come from."""
+    """Arguments of `make_windows`, and the text they came from."""
 
     text: str
     family: str
@@ -84,41 +84,35 @@ class Windowing:
         return replace(self, **changes)
 
 
-def windowing(choose: Choices, *, least: int = 0) -> Windowing:
-    question = list(range(FIRST_OF_QUESTION, FIRST_OF_QUESTION + choose.below(5)))
-    template, room = choose.of(tuple(TEMPLATES.values())), choose.between(1, 9)
-    stride = choose.below(room)
-    text, family, offsets = tokens_of_text(choose, least=least)
+@st.composite
+def windowings(draw: DrawFn, *, least: int = 0) -> Windowing:
+    """A text of at least `least` words in windows with room for 1 to 9 tokens, in any of five templates."""
+    question = list(range(FIRST_OF_QUESTION, FIRST_OF_QUESTION + draw(st.integers(0, 4))))
+    template, room = draw(st.sampled_from(tuple(TEMPLATES.values()))), draw(st.integers(1, 9))
+    stride = draw(st.integers(0, room - 1))
+    text, family, offsets = draw(tokenized_texts(least=least))
     return Windowing(text, family, offsets, question, template, room, stride)
 
 
-def windowings(*, least: int = 0) -> SearchStrategy[Windowing]:
-    """A text of at least so many words in windows with room for 1 to 9 tokens, in any of five templates."""
-    return drawn(lambda choose: windowing(choose, least=least))
+@st.composite
+def shared_windowings(draw: DrawFn) -> tuple[list[Windowing], list[int]]:
+    """Up to four questions about up to three contexts, with the same template, length and stride.
 
-
-def shared_windowings() -> SearchStrategy[tuple[list[Windowing], list[int]]]:
-    """Up to three contexts and up to four questions about them, alike in template, length and stride.
-
-    Each case is a context with a question of its own; the numbers say which of the contexts each question is about.
+    Each case is a question with its context; the numbers are the indices of the contexts.
     """
-
-    def build(choose: Choices) -> tuple[list[Windowing], list[int]]:
-        first = windowing(choose)
-        longest = 4
-        length, cases = longest + first.room + first.special, []
-        for _ in range(choose.between(1, 3)):
-            text, family, offsets = tokens_of_text(choose)
-            cases.append(first.with_(text=text, family=family, offsets=offsets))
-        about = [choose.below(len(cases)) for _ in choose.several(1, 4)]
-        asked = []
-        for context in about:
-            size = choose.below(longest + 1)
-            question = list(range(FIRST_OF_QUESTION, FIRST_OF_QUESTION + size))
-            asked.append(cases[context].with_(question=question, room=length - size - first.special))
-        return asked, about
-
-    return drawn(build)
+    first = draw(windowings())
+    longest = 4
+    length = longest + first.room + first.special
+    contexts = draw(st.lists(tokenized_texts(), min_size=1, max_size=3))
+    cases, about = [], []
+    asked = st.tuples(st.integers(0, len(contexts) - 1), st.integers(0, longest))
+    for context, size in draw(st.lists(asked, min_size=1, max_size=4)):
+        text, family, offsets = contexts[context]
+        question = list(range(FIRST_OF_QUESTION, FIRST_OF_QUESTION + size))
+        room = length - size - first.special
+        cases.append(first.with_(text=text, family=family, offsets=offsets, question=question, room=room))
+        about.append(context)
+    return cases, about
 
 
 @dataclass(frozen=True)
@@ -144,42 +138,42 @@ class Answered:
         return replace(self, **changes)
 
 
-def answer_in(choose: Choices, text: str, offsets: list[Pair]) -> Pair:
-    """Characters of a run of tokens, part of one token, or any run of characters. The text has one at least."""
-    kind = choose.below(8)
+@st.composite
+def answers_in(draw: DrawFn, text: str, offsets: list[Pair]) -> Pair:
+    """The characters of an answer in a text that is not empty.
+
+    It covers whole tokens, begins or ends inside a token, or is any run of characters.
+    """
     real = [pair for pair in offsets if pair[0] < pair[1]]
-    if kind >= 2 and real:
-        first = choose.below(len(real))
-        last = min(first + choose.below(5), len(real) - 1)
+    kind = draw(st.sampled_from(("whole", "part", "whole", "characters"))) if real else "characters"
+    if kind != "characters":
+        first = draw(st.integers(0, len(real) - 1))
+        last = min(first + draw(st.integers(0, 4)), len(real) - 1)
         start, end = real[first][0], real[last][1]
-        if kind >= 6 and end - start > 1:  # the answer begins, or ends, within a token
-            start, end = (start + 1, end) if choose.flip() else (start, end - 1)
+        if kind == "part" and end - start > 1:
+            start, end = draw(st.sampled_from([(start + 1, end), (start, end - 1)]))
         if start < end:
             return start, end
-    start = choose.below(min(len(text), 256))
-    return start, min(start + choose.between(1, 9), len(text))
+    start = draw(st.integers(0, min(len(text), 256) - 1))
+    return start, min(start + draw(st.integers(1, 9)), len(text))
 
 
-def answered_window(choose: Choices, *, answers: tuple[int, int]) -> Answered:
-    text, family, offsets = tokens_of_text(choose, least=1)
+@st.composite
+def answered_windows(draw: DrawFn, *, least: int = 0, most: int = 3) -> Answered:
+    """A window of a text with `least` to `most` answers, inside it, across its ends or outside; `cls` anywhere."""
+    text, family, offsets = draw(tokenized_texts(least=1))
     size = len(offsets)
-    first = choose.below(size + 1) if choose.flip() else 0
-    last = min(first + choose.between(0, 12), size)
-    before, after = choose.between(1, 4), choose.below(3)
+    first = draw(st.just(0) | st.integers(0, size))
+    last = min(first + draw(st.integers(0, 12)), size)
+    before, after = draw(st.integers(1, 4)), draw(st.integers(0, 2))
     window: list[Pair | None] = [*[None] * before, *offsets[first:last], *[None] * after]
-    outside = [position for position, pair in enumerate(window) if pair is None]
-    cls = choose.of(outside)
-    spans = [answer_in(choose, text, offsets) for _ in choose.several(*answers)]
-    return Answered(text, family, window, spans, cls)
-
-
-def answered_windows(*, least: int = 0, most: int = 3) -> SearchStrategy[Answered]:
-    """A window of a text with so many answers, in it, across its ends or outside of it; `cls` anywhere."""
-    return drawn(lambda choose: answered_window(choose, answers=(least, most)))
+    cls = draw(st.sampled_from([position for position, pair in enumerate(window) if pair is None]))
+    answers = draw(st.lists(answers_in(text, offsets), min_size=least, max_size=most))
+    return Answered(text, family, window, answers, cls)
 
 
 def labelled_span(offsets: list[Pair | None], answers: list[Pair]) -> tuple[int, int] | None:
-    """First and last token of the first answer that is whole in the window, by sets of characters."""
+    """Return the first and last token of the first answer that the window contains whole, by sets of characters."""
     tokens = {position: set(range(*pair)) for position, pair in enumerate(offsets) if pair and pair[0] < pair[1]}
     for start, end in answers:
         if not tokens or min(tokens[min(tokens)]) > start or max(tokens[max(tokens)]) < end - 1:
