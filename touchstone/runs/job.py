@@ -7,6 +7,7 @@ touch no device.
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -43,9 +44,14 @@ from touchstone.specs.expectation import Expectation, ExpectationError, load_exp
 from touchstone.specs.spec import Spec, SpecError, load_spec
 from touchstone.specs.verdict import Verdict, judge
 
-for _name in engine_names():  # import them now, so that a run does not wait
+# Import the engines and the scorers now, so that a run does not wait for them: seqeval alone takes a second, which would
+# count as evaluation.
+for _name in engine_names():
     with suppress(EngineError):  # an engine that cannot be imported fails the runs that use it
         load_engine(_name)
+for _name in ("seqeval.scheme", "sacrebleu.metrics.bleu", "rouge_score.rouge_scorer"):
+    with suppress(ImportError):  # the pipeline that needs it reports what to install
+        importlib.import_module(_name)
 
 
 def train(payload: Message, send: Send) -> Message:
