@@ -76,7 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="TASK=PATH",
-        help="train TASK on this data set, a directory or a file (see README.md for the columns it needs); "
+        help="train TASK on this data set, a directory or a file (docs/running.md lists its columns); "
         "expectations do not apply; repeatable",
     )
     add(

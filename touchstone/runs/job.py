@@ -44,8 +44,8 @@ from touchstone.specs.expectation import Expectation, ExpectationError, load_exp
 from touchstone.specs.spec import Spec, SpecError, load_spec
 from touchstone.specs.verdict import Verdict, judge
 
-# Import the engines and the scorers now, so that a run does not wait for them: seqeval alone takes a second, which would
-# count as evaluation.
+# Import the engines and the scorers now, so that a run does not wait for them. seqeval alone takes a second, which
+# would count as evaluation.
 for _name in engine_names():
     with suppress(EngineError):  # an engine that cannot be imported fails the runs that use it
         load_engine(_name)
