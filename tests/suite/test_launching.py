@@ -174,7 +174,7 @@ def test_a_launcher_that_numbers_nobody_is_told(log: Path, monkeypatch: pytest.M
         monkeypatch.delenv(name, raising=False)
     failure = launched("talk", log, launcher=(sys.executable,)).failure
     assert failure is not None
-    assert "RANK is not set: start the processes with what numbers them, such as torchrun" in failure.cause
+    assert "RANK is not set: start the processes with torchrun" in failure.cause
 
 
 def test_a_launcher_that_is_not_there_is_told(log: Path) -> None:

@@ -122,7 +122,7 @@ def training_run(*, f1: float = 0.9, seconds: float = 10.0, steps: int = 5) -> T
         padded_tokens=1200,
         host_bytes=[2**29],
         parameters=10_000,
-        probes={"before": [], "after": []},
+        sample_outputs={"before": [], "after": []},
     )
 
 

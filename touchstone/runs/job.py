@@ -91,7 +91,7 @@ def _train(payload: Message, send: Send) -> Message:
     data = source.fingerprint()
     expectations = {} if spec.overrides else load_expectations(spec, dataset_fingerprint=data)
     for moment, lines in run.sample_outputs.items():
-        print(f"probe {moment} training:", *lines, sep="\n  ")
+        print(f"sample outputs {moment} training:", *lines, sep="\n  ")
     record = make_record(
         spec,
         run=run,
