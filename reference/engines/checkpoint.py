@@ -1,8 +1,8 @@
-"""What lies in a checkpoint beside the weights, and which checkpoint a run may go on from.
+"""Checkpoints: their files besides the weights, and the check that a run may resume from one.
 
-A checkpoint is a directory `checkpoint-STEP`: weights in safetensors, the states of optimizer, schedule and generators
-as the engine wrote them (read back with `weights_only=True`, which runs no code), and `run.json`. That file is written
-last: a directory without it is the work of an interrupted save, and is passed over.
+A checkpoint is a directory `checkpoint-STEP`. It has the weights in safetensors, the states of optimizer, schedule and
+generators as the engine wrote them (read back with `weights_only=True`, which runs no code), and `run.json`. That file
+is written last: a directory without it is an interrupted save, which is ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEIGHTS = "model.safetensors"
 
 
 class Identity(BaseModel):
-    """What a run is: going on with another one would mix two."""
+    """Everything that must be equal for a run to resume from a checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class Identity(BaseModel):
 
 
 class Saved(BaseModel):
-    """`run.json`: how far a run had come."""
+    """The content of `run.json`: the progress of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -73,7 +73,7 @@ class Saved(BaseModel):
         )
 
     def restore(self, run: TrainingRun) -> None:
-        """Let a run have behind it what this one had; its phases are the clock's."""
+        """Copy this progress into a new run, except for the phases, which belong to the clock."""
         run.trajectory = list(self.trajectory)
         run.evaluations = list(self.evaluations)
         run.step_seconds = list(self.step_seconds)
@@ -83,6 +83,7 @@ class Saved(BaseModel):
 
 
 def identify(pipeline: Pipeline, *, engine: str, recipe: Recipe, seed: int, world_size: int = 1) -> Identity:
+    """Return the identity of a run."""
     columns = pipeline.columns("train")
     options = pipeline.options.model_dump(mode="json")
     data = _fingerprint(columns)
@@ -108,23 +109,23 @@ def _fingerprint(columns: Columns) -> str:
 
 
 def write_run(directory: Path, saved: Saved) -> None:
-    """Complete the checkpoint in `directory`, at once or not at all."""
+    """Write `run.json` atomically, which completes the checkpoint in `directory`."""
     partial = directory / f"{RUN}.partial"
     partial.write_text(saved.model_dump_json(), encoding="utf-8")
     os.replace(partial, directory / RUN)
 
 
 def checkpoints(save_dir: Path) -> list[tuple[int, Path]]:
-    """Step and place of the complete checkpoints, the newest last."""
+    """Return the step and path of each complete checkpoint, the newest last."""
     found = [(re.fullmatch(r"checkpoint-(\d+)", path.parent.name), path.parent) for path in save_dir.glob(f"*/{RUN}")]
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def newest(save_dir: Path, *, identity: Identity) -> tuple[Path, Saved] | None:
-    """The newest complete checkpoint, if there is one.
+    """Return the newest complete checkpoint, or None if there is none.
 
     Raises:
-        EngineError: it cannot be read, or belongs to another run.
+        EngineError: it cannot be read, or it belongs to another run.
     """
     found = checkpoints(save_dir)
     if not found:
@@ -133,20 +134,20 @@ def newest(save_dir: Path, *, identity: Identity) -> tuple[Path, Saved] | None:
     try:
         saved = Saved.model_validate_json((path / RUN).read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
-        raise EngineError(f"{path / RUN} cannot be read: {error}\nDelete {path} to go on from an older one") from error
+        raise EngineError(f"{path / RUN} cannot be read: {error}\nDelete {path} to resume from an older one") from error
     then, now = saved.identity.model_dump(mode="json"), identity.model_dump(mode="json")
     then, now = then | then.pop("recipe"), now | now.pop("recipe")
     for key in now:
         if then.get(key) != now[key]:
             raise EngineError(
                 f"{path} was made by a run with {key} {then.get(key)!r}, this one has {now[key]!r}: "
-                "resume with the same, or save elsewhere"
+                "use the same, or choose another save_dir"
             )
     return path, saved
 
 
 def load_weights(model: PreTrainedModel, directory: Path) -> None:
-    """Weights of a checkpoint into a model of the same kind.
+    """Load the weights of a checkpoint into a model of the same kind.
 
     Raises:
         EngineError: the file is missing or broken, or does not fit the model.
@@ -155,7 +156,7 @@ def load_weights(model: PreTrainedModel, directory: Path) -> None:
         missing, unexpected = load_model(model, directory / WEIGHTS, strict=False, device=str(model.device))
     except Exception as error:  # safetensors raises its own type, OSError, or RuntimeError for shapes
         raise EngineError(f"{directory / WEIGHTS} cannot be loaded: {error}") from error
-    # A model need not save what it can compute: Marian's sinusoidal positions.
+    # A model need not save tensors that it can compute, such as Marian's sinusoidal positions.
     computed = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
     for what, keys in (("lacks", set(missing) - computed), ("holds", set(unexpected))):
         if keys:
@@ -163,10 +164,10 @@ def load_weights(model: PreTrainedModel, directory: Path) -> None:
 
 
 def load_state(directory: Path, name: str) -> Any:
-    """A file of tensors and plain values, without running code that may lie in it.
+    """Load a file of tensors and plain values. No code in the file is run.
 
     Raises:
-        EngineError: it is missing or broken, or holds more than that.
+        EngineError: the file is missing or broken, or holds other objects.
     """
     try:
         return torch.load(directory / name, map_location="cpu", weights_only=True)

@@ -1,8 +1,8 @@
-"""The one evaluation that every engine uses: each validation example counts exactly once.
+"""The evaluation that all engines share: each validation example counts exactly once.
 
-Predictions are kept by the index of their example, so that neither the size of a batch, nor the order, nor the number
-of processes can change, double or drop one (the course gathers what DistributedSampler padded:
-https://github.com/huggingface/accelerate/issues/226).
+Predictions are kept by the index of their example. Therefore batch size, order and number of processes cannot change,
+duplicate or drop one. (The course gathers batches that DistributedSampler has padded with duplicates:
+https://github.com/huggingface/accelerate/issues/226.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HALF_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> Batch:
-    """The batch's tensors on the device; counts stay on the host."""
+    """Move the tensors of a batch to the device. The counts stay on the host."""
     if device.type == "cpu":
         return dict(batch)
     return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
@@ -42,11 +42,14 @@ def predict_share(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
-    each: Callable[[int], None] | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> dict[int, Any]:
-    """Predictions by example of the share of validation that falls to `rank` of `world`.
+    """Return the predictions of one rank's share of the validation split, by example.
 
-    The model is put into evaluation mode and back. `each` hears the number of examples after every batch.
+    Args:
+        model: put into evaluation mode, and back into its own afterwards.
+        rank, world: which share, of how many.
+        on_batch: called after every batch with the number of examples so far.
     """
     loader, indices = evaluation_batches(
         pipeline, batch_size=batch_size, workers=workers, pinned=device.type == "cuda", rank=rank, world=world
@@ -55,8 +58,8 @@ def predict_share(
     with evaluating(model):
         for batch in loader:
             predictions += pipeline.predict(model, to_device(batch, device))
-            if each is not None:
-                each(len(predictions))
+            if on_batch is not None:
+                on_batch(len(predictions))
     return dict(zip(indices, predictions, strict=True))
 
 
@@ -86,7 +89,7 @@ def in_order(predictions: Mapping[int, Any]) -> list[Any]:
 
 
 def gather_shares(share: Mapping[int, Any], *, ranks: Ranks) -> list[dict[int, Any]]:
-    """On rank 0 the shares of all ranks, elsewhere none. They travel as plain data."""
+    """Return the shares of all ranks on rank 0, and an empty list on other ranks. They travel as JSON."""
     if ranks.world == 1:
         return [dict(share)]
     kind = next((type(prediction) for prediction in share.values()), tuple)  # no rank has more examples than rank 0
@@ -103,15 +106,15 @@ def _field(value: Any) -> Any:
 
 
 def score_shares(pipeline: Pipeline, shares: Iterable[Mapping[int, Any]]) -> list[Score]:
-    """The scores of all shares together.
+    """Return the scores of all shares together.
 
     Raises:
-        ValueError: an example that is missing, or that came twice.
+        ValueError: an example is missing or duplicated.
     """
     predictions: dict[int, Any] = {}
     for share in shares:
         if twice := predictions.keys() & share.keys():
-            raise ValueError(f"example {min(twice)} of validation came twice")
+            raise ValueError(f"example {min(twice)} of validation was predicted twice")
         predictions |= share
     size = len(next(iter(pipeline.columns("validation").values())))
     if missing := set(range(size)) - predictions.keys():

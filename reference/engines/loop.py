@@ -1,4 +1,4 @@
-"""The course's custom training loop, with Accelerate: every line of training in sight."""
+"""The course's custom training loop, with Accelerate. Every step of training is visible here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from touchstone.engines.checkpoint import load_state
 from touchstone.engines.evaluation import to_device
-from touchstone.engines.session import Session, divisor
+from touchstone.engines.session import Session, divisor, parameter_groups
 from touchstone.engines.training import Execution, Recipe, Report, TrainingRun
 from touchstone.pipelines.pipeline import Pipeline
 
@@ -23,15 +23,24 @@ MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
-    """Train a pipeline by the recipe; see `touchstone.engines.engine.Train`.
+    """Train a pipeline with the recipe; see `touchstone.engines.engine.Train`.
 
     Raises:
-        EngineError: a device, precision or checkpoint that is not to be had, a loss that is not finite.
+        EngineError: the device, precision or checkpoint cannot be used, or a loss is not finite.
     """
     session = Session(pipeline, engine="loop", recipe=recipe, execution=execution, report=report)
     with session.open() as model:
         accelerator = _accelerator(execution)
-        inner, optimizer = accelerator.prepare(model, _optimizer(model, recipe))
+        inner, optimizer = accelerator.prepare(
+            model,
+            AdamW(
+                parameter_groups(model, recipe),
+                lr=recipe.learning_rate,
+                betas=recipe.betas,
+                eps=recipe.epsilon,
+                fused=True,
+            ),
+        )
         schedule = session.schedule(optimizer.optimizer)
         if session.start is None:
             session.evaluate(model)
@@ -43,11 +52,11 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             while session.done < session.steps:
                 for micro_batches in session.epoch():
                     sizes = [batch["size"] for batch in micro_batches]
-                    # The mean is over all items of the optimizer step: a micro-batch weighs as much as it has.
+                    # The mean is over all items of the optimizer step, so each micro-batch counts by its items.
                     items = session.items(sizes)
                     total = torch.zeros((), device=session.device)
                     for i, batch in enumerate(micro_batches, start=1):
-                        # Ranks exchange gradients once a step; they take the mean, and the step needs the sum.
+                        # Ranks exchange gradients once per step. They average, but the step needs the sum.
                         with nullcontext() if i == len(micro_batches) else accelerator.no_sync(inner):
                             loss = pipeline.loss(inner, to_device(batch, session.device)) / divisor(batch, items)
                             accelerator.backward(loss * session.ranks.world)
@@ -55,39 +64,28 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     accelerator.clip_grad_norm_(parameters, recipe.max_grad_norm)
                     learning_rate = float(schedule.get_last_lr()[0])
                     optimizer.step()
-                    if not optimizer.step_was_skipped:  # fp16: a step with gradients that overflowed is none
+                    if not optimizer.step_was_skipped:  # in fp16, if gradients overflowed
                         schedule.step()
                     optimizer.zero_grad()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
                     session.evaluate(model)
                     if execution.save_dir is not None:
-                        session.saving()
                         _save(session, model, optimizer=optimizer, schedule=schedule, accelerator=accelerator)
         accelerator.unwrap_model(inner, keep_fp32_wrapper=False)
     return session.run
 
 
 def _accelerator(execution: Execution) -> Accelerator:
-    # Accelerate keeps one state a process and refuses a second run of another precision.
+    # Accelerate keeps one state per process, and refuses a second run with another precision.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     return Accelerator(
         cpu=execution.device == "cpu",
         mixed_precision=MIXED_PRECISION[execution.precision],
-        # As Trainer has it: a head may leave parameters of its body unused.
+        # As in Trainer: a head may leave parameters of its body unused.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-
-
-def _optimizer(model: PreTrainedModel, recipe: Recipe) -> AdamW:
-    """AdamW that decays matrices only: biases and the gains of normalization are vectors."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True)
 
 
 def _save(
@@ -115,7 +113,7 @@ def _load(session: Session, *, optimizer: Any, schedule: LRScheduler, accelerato
     schedule.load_state_dict(load_state(directory, "scheduler.pt"))
     if accelerator.scaler is not None and (directory / "scaler.pt").exists():
         accelerator.scaler.load_state_dict(load_state(directory, "scaler.pt"))
-    # A row a rank. torch takes a state from where its storage begins, so it must have one of its own.
+    # One row per rank. torch reads a state from the start of its storage, so each row needs its own.
     generators = {kind: states[rank].clone() for kind, states in load_state(directory, "generators.pt").items()}
     torch.set_rng_state(generators["cpu"])
     if "cuda" in generators and session.device.type == "cuda":

@@ -1,6 +1,6 @@
-"""In which order examples are trained on and evaluated: the same in every engine, for any number of workers.
+"""The order of examples in training and evaluation: the same in every engine and for any number of workers.
 
-The order of an epoch depends on (seed, epoch) alone, so a resumed run needs no generator's state to go on with it.
+The order of an epoch depends only on (seed, epoch), so a resumed run needs no generator state for it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Key = tuple[int, int]
 
 
 class EpochOrder(Sampler[Key]):
-    """A random order of `size` examples, another one for each epoch.
+    """A random order of `size` examples, different in each epoch.
 
-    The permutation sorts raw 64-bit draws: NumPy promises the stream of a bit generator for good, that of
+    The permutation sorts raw 64-bit draws. NumPy guarantees the stream of a bit generator forever, but that of
     `Generator.permutation` only within a version (NEP 19).
     """
 
@@ -37,7 +37,7 @@ class EpochOrder(Sampler[Key]):
         self.epoch = 0
 
     def permutation(self, epoch: int) -> Array:
-        """(size,) the examples in the order of this epoch."""
+        """Return (size,) the examples in the order of this epoch."""
         draws = np.random.PCG64(np.random.SeedSequence([self.seed, epoch])).random_raw(self.size)
         return np.argsort(draws, kind="stable").astype(np.int64)
 
@@ -50,9 +50,9 @@ class EpochOrder(Sampler[Key]):
 
 
 class EvaluationOrder(Sampler[Key]):
-    """Every example once, the longest first: batches hold little padding, and a lack of memory shows at once.
+    """Every example once, the longest first, so that batches have little padding and a lack of memory shows at once.
 
-    `rank` of `world` processes takes every `world`-th of them.
+    Of `world` processes, each takes every `world`-th example, starting from its `rank`.
     """
 
     def __init__(self, lengths: Array, *, rank: int = 0, world: int = 1) -> None:
@@ -66,7 +66,7 @@ class EvaluationOrder(Sampler[Key]):
 
 
 class Shares(Sampler[list[Key]]):
-    """Of each micro-batch the examples that fall to one rank: none, where it has fewer than there are ranks."""
+    """One rank's examples of each micro-batch: none if a micro-batch has fewer examples than there are ranks."""
 
     def __init__(self, order: EpochOrder, *, batch_size: int, ranks: Ranks) -> None:
         self.order = order
@@ -83,7 +83,7 @@ class Shares(Sampler[list[Key]]):
 
 
 class EpochLoader(DataLoader[Any]):
-    """Batches of the epoch that `set_epoch` names (transformers and Accelerate call it)."""
+    """Batches of the epoch given to `set_epoch`, which transformers and Accelerate also call."""
 
     batch_sampler: Shares
 
@@ -94,11 +94,11 @@ class EpochLoader(DataLoader[Any]):
 def training_batches(
     pipeline: Pipeline, *, batch_size: int, seed: int, ranks: Ranks, workers: int = 0, pinned: bool = False
 ) -> EpochLoader:
-    """The train split, one epoch at a time.
+    """Return a loader of the train split, one epoch at a time.
 
     Args:
-        batch_size: examples a micro-batch, which the ranks divide among themselves. All ranks get as many batches; one
-            without examples gets a stand-in of size 0, to take part in what ranks do together.
+        batch_size: examples per micro-batch, over all ranks. All ranks get the same number of batches: a rank without
+            examples gets a stand-in of size 0, since it must take part in the ranks' communication.
     """
     rows = FeatureRows(pipeline.columns("train"))
     return EpochLoader(
@@ -119,7 +119,7 @@ def _collate(features: Sequence[Feature], *, pipeline: Pipeline, rows: FeatureRo
 def evaluation_batches(
     pipeline: Pipeline, *, batch_size: int, workers: int = 0, pinned: bool = False, rank: int = 0, world: int = 1
 ) -> tuple[DataLoader[Any], list[int]]:
-    """The share of the validation split that falls to `rank` of `world`, and the example of each row to come."""
+    """Return a loader of one rank's share of the validation split, and the example of each row it will yield."""
     rows = FeatureRows(pipeline.columns("validation"))
     order = EvaluationOrder(rows.lengths, rank=rank, world=world)
     loader: DataLoader[Any] = DataLoader(
@@ -134,8 +134,8 @@ def evaluation_batches(
 
 def _loading(workers: int, pinned: bool) -> dict[str, Any]:
     if workers:
-        # The tokenizer's threads do not survive a fork; workers do not tokenize, so nothing is lost by saying so.
+        # Tokenizers warn about forks after they have used threads. Workers do not tokenize.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # A loader draws a seed for its workers at every start. With a generator of its own it leaves the global one alone,
-    # which dropout draws from: what is trained must not depend on how often somebody iterated.
+    # A loader draws a seed at every start. Its own generator leaves the global one, which dropout uses, unchanged: the
+    # training must not depend on how often a loader was iterated.
     return {"num_workers": workers, "pin_memory": pinned, "generator": torch.Generator()}

@@ -1,7 +1,7 @@
-"""A trained model on the hub, with a card that says what it is and how it came about.
+"""Publish a trained model on the Hugging Face hub, with a model card.
 
-Nothing is ever published unasked. The files are written to a directory first and kept there when the hub fails, so that
-training is not lost and the upload can be repeated by hand.
+Nothing is published unless the user requests it. The files are first written to a directory, which is kept if the
+upload fails: the training is not lost, and the upload can be repeated by hand.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from touchstone.engines.training import Execution, Recipe, TrainingRun
 from touchstone.pipelines.pipeline import Pipeline
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "accelerate")
-HELP = "Log in with `hf auth login` or set HF_TOKEN to a token that may write there"
+"""The packages whose versions the card lists."""
+HELP = "Log in with `hf auth login`, or set HF_TOKEN to a token with write access"
 
 
 class PublishingError(Exception):
-    """The hub did not take the model: says why, and where the files are."""
+    """The model was not published. The message gives the reason, and where the files are."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Provenance:
     """What the card says that neither the run nor the pipeline knows.
 
     Attributes:
-        engine: which engine trained.
-        recipe, execution: how.
-        dataset: what it was trained on: a hub id, or some words.
-        dataset_revision: which version of it, where there are several.
-        base_model: the checkpoint that training began with: a hub id, or some words (`from scratch`).
-        hardware: what it ran on.
-        license: an identifier of the hub (`apache-2.0`); None where nobody has chosen one.
-        language: codes (`en`) of the texts.
+        engine: the name of the engine.
+        recipe, execution: those of the run.
+        dataset: the training data: a hub id or a description.
+        base_model: the checkpoint that training started from: a hub id or a description (`from scratch`).
+        dataset_revision: the version of the data, if it has one.
+        hardware: a description of the machine.
+        license: an identifier of the hub (`apache-2.0`); None if nobody has chosen one.
+        language: codes of the languages of the texts (`en`).
     """
 
     engine: str
@@ -68,27 +69,31 @@ def publish(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> CommitInfo:
-    """Push model, tokenizer and card to `repo` (`user/name`), made if it is not there, in one commit.
+    """Push model, tokenizer and card to `repo` in one commit. The repository is created if it does not exist.
 
     Args:
-        run: a finished run. It is not changed, whatever happens.
-        pipeline: the one it trained.
-        repo: where to.
-        card: what the card is to say beyond that.
-        staging: an empty or new directory for the files; they stay there. Without it they are kept only on failure.
-        private: who may see it, where it is made anew; None: as the account's settings say.
-        endpoint: another hub than HF_ENDPOINT's.
-        token: another than the one logged in with.
+        run: a finished run; it does not change.
+        pipeline: the pipeline that was trained.
+        repo: `user/name`.
+        staging: an empty or new directory for the files, which stay there. By default a temporary directory is used,
+            and kept only on failure.
+        private: whether a new repository is private; None: the default of the account.
+        endpoint, token: another hub and another token than the environment's.
 
     Raises:
-        PublishingError: an impossible name, no leave to write, no answer, or any other refusal.
+        PublishingError: the name is invalid, access is denied, or the upload failed in any other way.
     """
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
         raise PublishingError(f"{repo!r} cannot name a repository on the hub: {error}") from error
+    if run.model is None:
+        raise PublishingError(f"{repo}: the run has no model to publish")
     folder = staging or Path(tempfile.mkdtemp(prefix="touchstone-publish-"))
-    write_files(run, pipeline, repo, card=card, folder=folder)
+    with quiet():
+        run.model.save_pretrained(folder)
+        pipeline.tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(str(model_card(run, pipeline, repo, card=card)), encoding="utf-8")
     silent = are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -96,7 +101,7 @@ def publish(
         api.create_repo(repo, private=private, exist_ok=True)
         message = f"Train {pipeline.task} with Touchstone"
         commit: CommitInfo = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
-    except Exception as error:  # the hub's, the network's, the file system's: all the same to a finished run
+    except Exception as error:  # from the hub, the network or the file system
         raise PublishingError(
             f"{repo} was not published: {_causes(error)}\n"
             f"The model is kept in {folder}. {HELP}, then: hf upload {repo} {folder}"
@@ -109,92 +114,57 @@ def publish(
     return commit
 
 
-def write_files(run: TrainingRun, pipeline: Pipeline, repo: str, *, card: Provenance, folder: Path) -> None:
-    """Everything that `publish` sends: weights and config, tokenizer, `README.md`."""
-    if run.model is None:
-        raise PublishingError(f"{repo}: the run has no model to publish")
-    with quiet():
-        run.model.save_pretrained(folder)
-        pipeline.tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(str(model_card(run, pipeline, repo, card=card)), encoding="utf-8")
-
-
 def model_card(run: TrainingRun, pipeline: Pipeline, repo: str, *, card: Provenance) -> ModelCard:
-    """The card of a run: metadata for the hub's search, then what a reader wants to know."""
-    model_type = type(run.model).__name__
+    """Return the card of a run: metadata for the hub's search, then usage, results, samples, settings and versions."""
+    scores = run.evaluations[-1].scores if run.evaluations else ()
+    before = {score.name: score.value for score in run.evaluations[0].scores} if run.evaluations else {}
     metadata = ModelCardData(
         base_model=card.base_model if _is_hub_id(card.base_model) else None,
         datasets=[card.dataset] if _is_hub_id(card.dataset) else None,
         language=list(card.language) or None,
         library_name="transformers",
         license=card.license,
-        metrics=[score.name for score in run.evaluations[-1].scores] if run.evaluations else None,
+        metrics=[score.name for score in scores] or None,
         pipeline_tag=pipeline.hub_task,
         tags=["touchstone", pipeline.task],
     )
-    name = repo.rpartition("/")[2]
+    data = f"{card.dataset} ({card.dataset_revision})" if card.dataset_revision else card.dataset
+    settings = {**card.recipe.model_dump(mode="json"), **pipeline.options.model_dump(mode="json")}
+    settings |= {"seed": card.execution.seed, "precision": card.execution.precision, "engine": card.engine}
+    settings |= {"hardware": card.hardware} if card.hardware else {}
+    seconds = run.phases.get("train", 0.0)
+    settings["training"] = f"{len(run.trajectory):,} steps, {run.tokens:,} tokens, {seconds:.0f} s"
     sections = [
-        f"# {_text(name)}",
-        f"A {_text(model_type)} of {run.parameters:,} parameters, trained for {_text(pipeline.task)} "
-        f"on {_text(card.dataset)}{f' ({_text(card.dataset_revision)})' if card.dataset_revision else ''}, "
-        f"beginning with {_text(card.base_model)}.",
-        *_usage(pipeline, repo),
-        *_results(run),
-        *_probes(run),
-        *_training(run, pipeline, card),
+        f"# {_text(repo.rpartition('/')[2])}",
+        f"A {_text(type(run.model).__name__)} of {run.parameters:,} parameters, trained for {_text(pipeline.task)} on "
+        f"{_text(data)}, starting from {_text(card.base_model)}.",
+        "## Use",
+        "\n".join(["```python", *pipeline.usage(repo), "```"]),
+    ]
+    if scores:
+        rows = [(s.name, f"{before[s.name]:.4f}", f"{s.value:.4f}", f"{s.n:,}", f"`{s.signature}`") for s in scores]
+        head = ("metric", "before training", f"after {run.evaluations[-1].epoch:g} epochs", "n", "signature")
+        sections += ["## Results on validation", _table(head, rows)]
+    if shown := {moment: lines for moment, lines in run.sample_outputs.items() if lines}:
+        sections.append("## Sample outputs")
+        for moment, lines in shown.items():  # indented, not fenced: no line can end the block
+            sections += [f"{moment.capitalize()} training:", "\n".join(f"    {line}" for line in lines)]
+    sections += [
+        "## Training",
+        _table(("setting", "value"), [(name, str(value)) for name, value in settings.items()]),
         "## Versions",
         _table(("package", "version"), [(package, version(package)) for package in PACKAGES]),
     ]
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
 
 
-def _usage(pipeline: Pipeline, repo: str) -> list[str]:
-    return ["## Use", "\n".join(["```python", *pipeline.usage(repo), "```"])]
-
-
-def _results(run: TrainingRun) -> list[str]:
-    if not run.evaluations:
-        return []
-    first, last = run.evaluations[0], run.evaluations[-1]
-    before = {score.name: score for score in first.scores}
-    rows = [
-        (score.name, f"{before[score.name].value:.4f}", f"{score.value:.4f}", f"{score.n:,}", f"`{score.signature}`")
-        for score in last.scores
-    ]
-    table = _table(("metric", "before training", f"after {last.epoch:g} epochs", "n", "signature"), rows)
-    return ["## Results on validation", table]
-
-
-def _probes(run: TrainingRun) -> list[str]:
-    shown = {moment: lines for moment, lines in run.sample_outputs.items() if lines}
-    if not shown:
-        return []
-    # Indented, not fenced: no line of a probe can end it.
-    blocks = [
-        f"{moment.capitalize()} training:\n\n" + "\n".join(f"    {line}" for line in lines)
-        for moment, lines in shown.items()
-    ]
-    return ["## Probe", *blocks]
-
-
-def _training(run: TrainingRun, pipeline: Pipeline, card: Provenance) -> list[str]:
-    facts = {**card.recipe.model_dump(mode="json"), **pipeline.options.model_dump(mode="json")}
-    facts |= {"seed": card.execution.seed, "precision": card.execution.precision, "engine": card.engine}
-    if card.hardware:
-        facts["hardware"] = card.hardware
-    facts["training"] = f"{len(run.trajectory):,} steps, {run.tokens:,} tokens, {run.phases.get('train', 0.0):.0f} s"
-    return ["## Training", _table(("setting", "value"), [(name, str(value)) for name, value in facts.items()])]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(_text(cell, code=cell.startswith("`")) for cell in line) + " |" for line in lines
-    )
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_text(cell, code=cell.startswith('`')) for cell in line)} |" for line in lines)
 
 
 def _text(value: str, *, code: bool = False) -> str:
-    """One line of Markdown that shows `value` as it is: no markup, no HTML, no end of a table's cell."""
+    """Return one line of Markdown that shows `value` literally: no markup, no HTML, no end of a table cell."""
     line = " ".join(value.split())
     if not code:
         line = html.escape(line, quote=False)
@@ -204,7 +174,7 @@ def _text(value: str, *, code: bool = False) -> str:
 
 
 def _causes(error: BaseException | None) -> str:
-    """The error and what led to it: the hub's client tells the reason of a failed upload only in a cause."""
+    """Return the error and its causes: the hub's client gives the reason of a failed upload only in a cause."""
     lines = []
     while error is not None:
         lines.append(f"{type(error).__name__}: {error}")

@@ -1,11 +1,10 @@
-"""Several processes that train one model: which one this is, and what passes between them.
+"""Several processes that train one model: the number of each, and the communication between them.
 
 A launcher (torchrun, accelerate launch, srun) starts the processes, the *ranks*, and describes them in the environment;
-`joined` makes them one group. An engine in a process that belongs to no group is rank 0 of 1, and then nothing here
-costs anything.
+`joined` forms them into one group. An engine in a process without a group is rank 0 of 1, and nothing is sent.
 
-Numbers and JSON pass between the hosts (gloo), tensors between the devices (NCCL for CUDA, gloo for CPUs). Nothing is
-pickled. Every function that talks to others must be called by all of them, in the same order.
+Numbers and JSON travel between the hosts (gloo), tensors between the devices (NCCL for CUDA, gloo for CPUs). Nothing is
+pickled. All ranks must call every function that communicates, in the same order.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ import torch.distributed as dist
 
 from touchstone.engines.training import EngineError
 
-PATIENCE = timedelta(hours=2)
-"""How long a rank waits for the others before it gives up. Tokenizing, or scoring on rank 0, may well take longer than
-NCCL's ten minutes."""
+TIMEOUT = timedelta(hours=2)
+"""How long a rank waits for the others. Tokenizing, or scoring on rank 0, can take longer than NCCL's ten minutes."""
 VARIABLES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
-"""What torchrun sets, and SLURM's names for it, which srun sets for each task."""
+"""The variables that torchrun sets, and those that srun sets instead."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Ranks:
 
     Attributes:
         rank: 0 to world - 1. Rank 0 scores and writes.
-        world: processes in all.
-        local_rank: its number among those of its node (machine): which GPU is its own.
+        world: the number of processes.
+        local_rank: the number of this process on its node (machine), and of its GPU.
     """
 
     rank: int = 0
@@ -47,7 +45,7 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """Of the group that this process has joined; rank 0 of 1 where it has joined none."""
+        """Return this process's place in the group that it has joined; rank 0 of 1 without a group."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
@@ -57,33 +55,33 @@ class Ranks:
         return self.rank == 0
 
     def own_device(self, name: str) -> str:
-        """`cuda` is the GPU with this rank's number on its node; any other name is what it is."""
+        """Return `cuda:N` with this rank's local number for `cuda`; return any other name unchanged."""
         return f"cuda:{self.local_rank}" if name == "cuda" and self.world > 1 else name
 
     def seed(self, seed: int) -> int:
-        """For this rank's dropout: the run's own on rank 0, and on every other one that no run would be given."""
+        """Return the seed of this rank's dropout: the run's seed on rank 0, else one made from seed and rank."""
         return seed if self.first else int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0])
 
     # Between hosts ------------------------------------------------------------------------------------------------
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """The sums over all ranks, place by place, in float64: integers below 2^53 stay exact."""
+        """Return the elementwise sums over all ranks, in float64: integers below 2^53 stay exact."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def max(self, values: Sequence[float]) -> list[float]:
-        """The largest over all ranks, place by place."""
+        """Return the elementwise maxima over all ranks."""
         return self._reduced(values, dist.ReduceOp.MAX)
 
     def each(self, value: float) -> list[float]:
-        """What every rank says, in the order of the ranks."""
+        """Return the value of every rank, in the order of the ranks."""
         return self.sum([value if rank == self.rank else 0 for rank in range(self.world)])
 
     def wait(self) -> None:
-        """Until all ranks have come here."""
+        """Wait until all ranks have called this."""
         self.sum([0])
 
     def gather(self, value: Any) -> list[Any]:
-        """On rank 0 the plain data of every rank, in their order; elsewhere nothing."""
+        """Return the JSON values of all ranks in their order on rank 0, and an empty list on other ranks."""
         if self.world == 1:
             return [value]
         if not self.first:
@@ -92,7 +90,7 @@ class Ranks:
         return [value, *(_receive(rank) for rank in range(1, self.world))]
 
     def from_first(self, make: Callable[[], Any]) -> Any:
-        """The plain data that `make` gives on rank 0, where alone it is called."""
+        """Return the JSON value that `make` returns on rank 0. It is called only there."""
         if self.world == 1:
             return make()
         data = _bytes(make()) if self.first else torch.empty(0, dtype=torch.uint8)
@@ -114,46 +112,47 @@ class Ranks:
     # Between devices ----------------------------------------------------------------------------------------------
 
     def add_up(self, tensor: torch.Tensor) -> None:
-        """Replace a tensor, gradients say, by its sum over all ranks, in place."""
+        """Replace a tensor, such as gradients, by its sum over all ranks, in place."""
         if self.world > 1:
             dist.all_reduce(tensor)
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Join the other processes that the launcher started, for as long as the context lasts.
+    """Join the processes that the launcher started, for the time of the context.
 
     Args:
-        device: `cpu`, or `cuda`, of which each process takes the GPU with its own local rank.
+        device: `cpu`, or `cuda`: each process takes the GPU with its local rank.
 
     Raises:
-        EngineError: the environment does not say who this process is, or where the others are.
+        EngineError: a variable that identifies this process or locates the others is missing, or there are too few
+            GPUs.
     """
     rank, world, local_rank = (_number(name, slurm) for name, slurm in VARIABLES.items())
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
-            raise EngineError(f"{name} is not set: torchrun and accelerate launch set it; with srun alone, export it")
+            raise EngineError(f"{name} is not set: torchrun and accelerate launch set it; with srun, export it")
     backend = "gloo"
     if device != "cpu":
         backend = "cpu:gloo,cuda:nccl"
         if local_rank >= torch.cuda.device_count():
             raise EngineError(
-                f"process {local_rank} of this node has no GPU of its own, for torch sees {torch.cuda.device_count()}: "
-                "start one process a GPU, and let each see all GPUs of its node"
+                f"there is no GPU for process {local_rank} of this node: torch finds {torch.cuda.device_count()}; "
+                "start one process per GPU, and let each see all GPUs of its node"
             )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
+    dist.init_process_group(backend, rank=rank, world_size=world, timeout=TIMEOUT)
     yield Ranks.current()
-    dist.destroy_process_group()  # not after an error: it would wait for ranks that may wait for this one
+    dist.destroy_process_group()  # not after an error: the other ranks may be waiting for this one
 
 
 def _number(name: str, slurm: str) -> int:
-    """A number from the environment. SLURM's is put under torch's name, where the libraries look for it."""
+    """Return an integer from the environment, and copy SLURM's variable to torch's name, which the libraries read."""
     text = os.environ.get(name, os.environ.get(slurm))
     if text is None or not text.isdecimal():
         raise EngineError(
-            f"{name} is {'not set' if text is None else text + ', no number'}: start the processes with what numbers "
-            "them, such as torchrun, accelerate launch --multi_gpu, or srun"
+            f"{name} is {'not set' if text is None else f'{text!r}, not an integer'}: start the processes with "
+            "torchrun, accelerate launch --multi_gpu or srun"
         )
     os.environ[name] = text
     return int(text)

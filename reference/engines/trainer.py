@@ -1,10 +1,9 @@
-"""transformers.Trainer, as the course uses it, with today's API.
+"""transformers.Trainer, as the course uses it, with the current API.
 
-It keeps Trainer's own loop, optimizer, schedule and checkpoints, and mends through its documented hooks what the loop
-gets wrong. Under gradient accumulation the installed Trainer adds up the means of the micro-batches instead of taking
-the mean over the step's tokens, for every head that takes keyword arguments and ignores `num_items_in_batch`. BERT's
-and DistilBERT's do: gradients 8 times too large at 8 accumulation steps
-(https://github.com/huggingface/transformers/issues/47688).
+Trainer's loop, optimizer, schedule and checkpoints are used. Its documented hooks correct one error: under gradient
+accumulation, Trainer sums the means of the micro-batches instead of taking the mean over the step's tokens, for every
+head that takes keyword arguments and ignores `num_items_in_batch`. This affects BERT and DistilBERT: their gradients
+are 8 times too large at 8 accumulation steps (https://github.com/huggingface/transformers/issues/47688).
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ TRAINING_ARGUMENTS = "training_args.bin"
 
 
 def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: Report | None = None) -> TrainingRun:
-    """Train a pipeline by the recipe; see `touchstone.engines.engine.Train`.
+    """Train a pipeline with the recipe; see `touchstone.engines.engine.Train`.
 
     Raises:
-        EngineError: a device, precision or checkpoint that is not to be had, a loss that is not finite.
+        EngineError: the device, precision or checkpoint cannot be used, or a loss is not finite.
     """
     session = Session(pipeline, engine="trainer", recipe=recipe, execution=execution, report=report)
     with session.open() as model, tempfile.TemporaryDirectory() as nowhere:
@@ -42,20 +41,20 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             trainer.train()
         elif session.done < session.steps:
             for name in ("optimizer.pt", "scheduler.pt"):
-                load_state(session.start[0], name)  # Trainer loads them itself, but does not say which is broken
+                load_state(session.start[0], name)  # Trainer loads them, but does not report which file is broken
             trainer.train(resume_from_checkpoint=str(session.start[0]))
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return session.run
 
 
 class OneDevice(TrainingArguments):
-    """Arguments for exactly one device: Trainer would spread over all GPUs it sees, beginning with the first."""
+    """Arguments for exactly one device. Trainer would otherwise use all visible GPUs, starting with the first."""
 
     one: torch.device
 
     @property
     def device(self) -> torch.device:
-        super().device  # noqa: B018 - sets up the distributed state, and chooses cuda:0
+        super().device  # noqa: B018 - sets up the distributed state and selects cuda:0
         if self.one.type == "cuda":
             torch.cuda.set_device(self.one)
         return self.one
@@ -70,13 +69,13 @@ def _arguments(session: Session, *, output: Path) -> TrainingArguments:
     OneDevice.one = session.device
     return OneDevice(
         output_dir=str(output),
-        seed=session.ranks.seed(execution.seed),  # Trainer seeds dropout with it
+        seed=session.ranks.seed(execution.seed),  # for dropout
         use_cpu=session.device.type == "cpu",
         bf16=execution.precision == "bf16",
         fp16=execution.precision == "fp16",
         num_train_epochs=recipe.epochs,
         max_steps=-1 if recipe.stop_after is None else session.steps,
-        per_device_train_batch_size=recipe.batch_size,  # for its logs: the loader knows the rank's share
+        per_device_train_batch_size=recipe.batch_size,  # only for logs: the loader makes the batches
         gradient_accumulation_steps=recipe.accumulation,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.scheduler_type,
@@ -90,7 +89,7 @@ def _arguments(session: Session, *, output: Path) -> TrainingArguments:
         eval_strategy="epoch",
         save_strategy="no" if execution.save_dir is None else "epoch",
         logging_strategy="no",
-        logging_nan_inf_filter=False,  # it waits for the device after every micro-batch; the session checks the losses
+        logging_nan_inf_filter=False,  # would synchronize after every micro-batch; the session checks the losses
         report_to="none",
         disable_tqdm=True,
         log_level="error",
@@ -98,7 +97,7 @@ def _arguments(session: Session, *, output: Path) -> TrainingArguments:
 
 
 class PipelineTrainer(Trainer):
-    """A Trainer that trains a pipeline and lets a session keep the books."""
+    """A Trainer that trains a pipeline and reports to a session."""
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the items of the whole optimizer step
 
@@ -110,7 +109,7 @@ class PipelineTrainer(Trainer):
             model=model,
             args=arguments,
             train_dataset=session.loader.dataset,
-            eval_dataset=session.loader.dataset,  # Trainer wants one; `evaluate` takes the pipeline's
+            eval_dataset=session.loader.dataset,  # required, but `evaluate` uses the pipeline's
             callbacks=[Bookkeeper(session, self)],
         )
         self.remove_callback(PrinterCallback)
@@ -132,7 +131,7 @@ class PipelineTrainer(Trainer):
         return batches, self.session.items(self.sizes)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> None:
-        """Nothing: `get_batch_samples` has it from the host, without a pass over the labels."""
+        """Return nothing: `get_batch_samples` counts the items on the host, without a pass over the labels."""
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         return to_device(inputs, self.session.device)
@@ -144,10 +143,10 @@ class PipelineTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        assert isinstance(num_items_in_batch, int)  # what `get_batch_samples` counted
+        assert isinstance(num_items_in_batch, int)  # from `get_batch_samples`
         loss = self.session.pipeline.loss(model, inputs) / divisor(inputs, num_items_in_batch)
         self.step_loss = loss.detach() if self.step_loss is None else self.step_loss + loss.detach()
-        return loss * self.session.ranks.world  # ranks take the mean of their gradients, and the step needs the sum
+        return loss * self.session.ranks.world  # ranks average gradients, but the step needs the sum
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         assert isinstance(self.model, PreTrainedModel)
@@ -157,12 +156,12 @@ class PipelineTrainer(Trainer):
         return metrics
 
     def floating_point_ops(self, inputs: Batch) -> int:
-        """None counted: Trainer's estimate walks through all parameters in every micro-batch."""
+        """Return 0: Trainer's estimate would visit all parameters in every micro-batch."""
         return 0
 
 
 class Bookkeeper(TrainerCallback):
-    """Tells the session what Trainer's loop does."""
+    """Reports the events of Trainer's loop to the session."""
 
     def __init__(self, session: Session, trainer: PipelineTrainer) -> None:
         self.session = session
@@ -172,13 +171,13 @@ class Bookkeeper(TrainerCallback):
         self.learning_rate = 0.0
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.training is None:  # the evaluation before training is over
+        if self.training is None:  # the evaluation before training has ended
             self.training = ExitStack()
             self.training.enter_context(self.session.training())
         self.pause.close()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.learning_rate = kwargs["lr_scheduler"].get_last_lr()[0]  # the schedule moves on right after
+        self.learning_rate = kwargs["lr_scheduler"].get_last_lr()[0]  # before the schedule steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         assert self.trainer.step_loss is not None
@@ -192,11 +191,11 @@ class Bookkeeper(TrainerCallback):
             self.session.saving()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.session.ranks.wait()  # each has saved the state of its generators
+        self.session.ranks.wait()  # until each has saved the state of its generators
         if not self.session.ranks.first:
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (checkpoint / TRAINING_ARGUMENTS).unlink(missing_ok=True)  # a pickle that only unsafe loading could read
+        (checkpoint / TRAINING_ARGUMENTS).unlink(missing_ok=True)  # a pickle that needs unsafe loading
         self.session.pipeline.tokenizer.save_pretrained(checkpoint)
         self.session.complete(checkpoint)
 

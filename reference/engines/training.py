@@ -1,4 +1,4 @@
-"""What every engine takes and gives: a recipe (what is trained), an execution (where and how), and a training run."""
+"""The inputs and the result of every engine: a recipe, an execution and a training run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from touchstone.engines import EngineError as EngineError
 from touchstone.pipelines.pipeline import Score
 
-if TYPE_CHECKING:  # it takes seconds to import: only those who make a model pay
+if TYPE_CHECKING:  # importing it takes seconds, which only code that makes a model should pay
     from transformers import PreTrainedModel
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -20,7 +20,7 @@ Phase = Literal["prepare", "train", "evaluate", "save"]
 
 
 class Recipe(BaseModel):
-    """The hyper-parameters: part of what is measured, and so of a spec's hash."""
+    """The hyper-parameters. They are part of what is measured, so they are in a spec's hash."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     stop_after: int | None = Field(
         default=None,
         gt=0,
-        exclude_if=lambda value: value is None,  # not in the hash of the recipes that do without
+        exclude_if=lambda value: value is None,  # recipes without it keep their hash
         description="optimizer steps: training ends there, on the schedule of all the epochs",
     )
     batch_size: int = Field(gt=0, description="examples a micro-batch, over all ranks")
@@ -43,13 +43,13 @@ class Recipe(BaseModel):
 
     @property
     def scheduler_type(self) -> str:
-        """The schedule's name in transformers, whose plain `constant` knows no warm-up."""
+        """The schedule's name in transformers, where plain `constant` ignores warm-up."""
         return "constant_with_warmup" if self.schedule == "constant" and self.warmup_steps else self.schedule
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a recipe runs: must not change what is measured beyond rounding."""
+    """Where and how a recipe runs. It must not change the metrics beyond rounding."""
 
     seed: int
     device: str = "cpu"
@@ -57,16 +57,20 @@ class Execution:
     eval_batch_size: int = 64
     workers: int = 0
     save_dir: Path | None = None
-    """A checkpoint after every epoch goes here, when given."""
+    """The directory for a checkpoint after every epoch; None: no checkpoints."""
     resume: bool = False
-    """Go on from the newest checkpoint in `save_dir`, if there is one. Needs `save_dir`."""
+    """Resume from the newest checkpoint in `save_dir`, if there is one. Requires `save_dir`."""
     deterministic: bool = True
-    """Only kernels that give the same bits every time. False lets a GPU take faster ones."""
+    """Use only kernels that give the same bits every time. False allows a GPU faster ones."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One optimizer step: totals since the start, `seconds` of training alone, `loss` the mean over its items."""
+    """One optimizer step of the trajectory.
+
+    `samples`, `tokens` and `seconds` (of training only) are totals since the start; `loss` is the mean over the step's
+    items.
+    """
 
     step: int
     samples: int
@@ -78,7 +82,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation split, scored. `epoch` 0 is before training."""
+    """The scores of the validation split. `epoch` 0 is before training."""
 
     epoch: float
     step: int
@@ -88,7 +92,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Progress:
-    """What an engine says while it works: where several ranks train, as seen from the one that is listened to."""
+    """A progress report. If several ranks train, it describes the rank that sends it."""
 
     phase: Phase
     step: int
@@ -102,9 +106,10 @@ Report = Callable[[Progress], None]
 
 @dataclass
 class TrainingRun:
-    """Everything an engine knows about a run that it finished.
+    """The result of a training run.
 
-    Where several ranks trained it, each knows it: tokens and samples are sums over them, times those of the slowest.
+    If several ranks trained, each has the whole result: tokens and samples are sums over the ranks, and times are those
+    of the slowest rank.
     """
 
     trajectory: list[Point] = field(default_factory=list)
@@ -115,11 +120,11 @@ class TrainingRun:
     tokens: int = 0
     padded_tokens: int = 0
     items: int = 0
-    """Terms that the losses summed over: labelled tokens; answers."""
+    """Terms of the loss sums: labelled tokens, or answers."""
     host_bytes: list[int] = field(default_factory=list)
-    """Each rank's peak."""
+    """The peak memory of each rank."""
     device_bytes: list[int] | None = None
-    """Each rank's peak on its own device; None where there is no device beside the host."""
+    """The peak memory of each rank on its device; None if the host is the device."""
     parameters: int = 0
     sample_outputs: dict[str, list[str]] = field(default_factory=dict)
     """The lines of `Pipeline.sample_outputs`, `before` and `after` training. Only rank 0 has them."""
@@ -127,10 +132,10 @@ class TrainingRun:
 
     @property
     def peak_host_bytes(self) -> int:
-        """Of the rank that held most."""
+        """The largest peak of any rank."""
         return max(self.host_bytes, default=0)
 
     @property
     def peak_device_bytes(self) -> int | None:
-        """Of the rank that held most; None where there is no device beside the host."""
+        """The largest peak of any rank on its device; None if the host is the device."""
         return None if self.device_bytes is None else max(self.device_bytes)

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from touchstone.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from touchstone.pipelines.tokenizing import SLICE
-from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import losses_and_hits_at_positions, losses_at_positions
 from touchstone.sources.source import Source, SourceError
 from touchstone.stages.causal import causal_labels, chunk_documents_batch, key_token_weights
 from touchstone.stages.collation import pad_batch
@@ -206,14 +206,14 @@ class CausalLM(Pipeline):
         return model
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        losses = losses_at(model, None, labels=_targets(batch).flatten(), **_inputs(batch))  # (B * T,)
+        losses = losses_at_positions(model, None, labels=_targets(batch).flatten(), **_inputs(batch))  # (B * T,)
         if "weights" in batch:
             losses = losses.view_as(batch["labels"]).sum(1) * batch["weights"]  # (B,)
         return losses.sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[CausalPrediction]:
         targets = _targets(batch)
-        losses, hits = losses_and_hits_at(model, None, labels=targets.flatten(), **_inputs(batch))  # (B * T,)
+        losses, hits = losses_and_hits_at_positions(model, None, labels=targets.flatten(), **_inputs(batch))  # (B * T,)
         sums = (losses.double(), hits.double(), (targets != IGNORED).flatten().double())
         rows = torch.stack([each.view_as(targets).sum(1) for each in sums], 1).cpu().tolist()
         return [CausalPrediction(loss, int(right), int(items)) for loss, right, items in rows]

@@ -19,7 +19,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from touchstone.pipelines.pipeline import Batch, BatchSize, Columns, Feature, Options, Pipeline, Score, to_tensors
 from touchstone.pipelines.tokenizing import tokenize
-from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import losses_and_hits_at_positions, losses_at_positions
 from touchstone.sources.source import SourceError
 from touchstone.stages.chunking import chunk_batch
 from touchstone.stages.collation import pad_batch
@@ -178,10 +178,10 @@ class MaskedLM(Pipeline):
         return self.source.model(AutoModelForMaskedLM)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return losses_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
+        return losses_at_positions(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch)).sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[MaskedPrediction]:
-        found = losses_and_hits_at(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch))
+        found = losses_and_hits_at_positions(model, batch["hidden"], labels=_hidden_labels(batch), **_inputs(batch))
         losses, right = (each.double().cpu().numpy() for each in found)  # (M,)
         rows, width = batch["labels"].shape
         owner = batch["hidden"].cpu().numpy() // width

@@ -29,7 +29,7 @@ from touchstone.pipelines.pipeline import (
     to_tensors,
 )
 from touchstone.pipelines.tokenizing import token_ids
-from touchstone.pipelines.vocabulary import losses_at
+from touchstone.pipelines.vocabulary import losses_at_positions
 from touchstone.sources.source import Source, SourceError
 from touchstone.stages import bleu, clean_sequences, lead, pad_seq2seq, rouge, shift_right, split_sentences
 from touchstone.stages.ragged import Ragged
@@ -326,10 +326,11 @@ class Seq2Seq(Pipeline):
         return self.source.model(AutoModelForSeq2SeqLM)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return losses_at(model, batch["labelled"], labels=_labels(batch), **_inputs(batch)).sum()
+        return losses_at_positions(model, batch["labelled"], labels=_labels(batch), **_inputs(batch)).sum()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> list[WrittenPrediction]:
-        losses = losses_at(model, batch["labelled"], labels=_labels(batch), **_inputs(batch)).double().cpu().numpy()
+        labels = _labels(batch)
+        losses = losses_at_positions(model, batch["labelled"], labels=labels, **_inputs(batch)).double().cpu().numpy()
         rows, width = batch["labels"].shape
         owner = batch["labelled"].cpu().numpy() // width
         loss, items = (np.bincount(owner, weights=weights, minlength=rows) for weights in (losses, None))

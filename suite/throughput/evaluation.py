@@ -1,9 +1,9 @@
-"""Evaluation in turn: the same untrained model predicts the same validation examples, each way in a process of its own.
+"""Time evaluation: the same untrained model predicts the same validation examples in several ways, taking turns.
 
-The course leaves it to transformers.Trainer: examples in the order of the data, padded to the longest of each batch.
-The engines share the reference's evaluation, the longest examples first; `packed` computes it without padding.
-Preparing the data and scoring the predictions are left out. Beside the seconds stands a floor: how long the forward
-arithmetic of these examples takes, without padding, at the rate of matrix products.
+Each way runs in its own process. The course uses transformers.Trainer: examples in the order of the data, padded to the
+longest of each batch. An engine uses its `evaluate`: by default the longest examples come first, and `packed` computes
+without padding. Preparing the data and scoring are not timed; an engine's changes to the model are. The floor is the
+time of the forward arithmetic of these examples, without padding, at this machine's rate of matrix products.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ from touchstone.specs.spec import load_spec
 from touchstone.suite.throughput.steps import Delegating, first_rows
 
 EVALUATION_WAYS = ("course:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
-"""Whose evaluation, and in which precision; the first is what the others are judged against."""
+"""Engine and precision. The others are compared with the first."""
 EVALUATE = f"{__name__}:evaluate"
 BATCHES = 4
+"""Batches of validation examples to predict."""
 
 
 def evaluate(payload: Message, send: Send) -> Message:
-    """`seconds` of the whole, and what was predicted in them: `samples`, real `tokens`; where `count` asks for it, the
-    seconds of the `floor` on this machine, None where it cannot be told.
+    """Return the `seconds` of the evaluation, its `samples` and real `tokens`, and its `floor` in seconds.
+
+    The floor is None if `count` is false or the arithmetic cannot be counted.
     """
     spec = load_spec(payload["spec"], profile=payload["profile"])
     mirror = None if payload["mirror"] is None else Path(payload["mirror"])
@@ -59,8 +61,9 @@ def evaluate(payload: Message, send: Send) -> Message:
 
 
 def forward_flops(pipeline: Pipeline, model: PreTrainedModel) -> float | None:
-    """Of the predictions for all validation examples, counted as those of training are; None where a model writes (how
-    long it will, nobody knows before), or where they cannot be counted.
+    """Return the FLOPs of predicting all validation examples, counted as for training.
+
+    None for models that generate text, whose length is not known in advance, and for models that cannot be counted.
     """
     if model.config.is_encoder_decoder:
         return None

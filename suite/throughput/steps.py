@@ -1,7 +1,7 @@
-"""Training steps of the engines in turn: the same examples, recipe and model, each in a process of its own.
+"""Time training steps: the engines take turns with the same examples, recipe and model, each in its own process.
 
-A machine that is faster now and slower then makes two runs of minutes incomparable. Here every engine takes some steps,
-then each again, so that the machine's moods fall on all alike. Evaluation is left out.
+The speed of a machine varies over minutes, so two long runs cannot be compared. Here every engine takes some steps,
+then each again, so that the variation affects all of them. Evaluation is not timed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from touchstone.engines import load_engine
 from touchstone.engines.training import Execution, Recipe, TrainingRun
-from touchstone.engines.work import WorkError, necessary_work
+from touchstone.engines.work import WorkError, minimum_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Batch, Columns, FeatureRows, Pipeline, Score
 from touchstone.records.efficiency import efficiency_of
@@ -27,27 +27,28 @@ from touchstone.specs.spec import load_spec
 from touchstone.stages.ragged import Ragged
 
 WAYS = ("trainer:fp32", "loop:fp32", "packed:fp32", "packed:bf16")
-"""Engine and precision; the first is what the others are judged against."""
+"""Engine and precision. The others are compared with the first."""
 TAKE_STEPS = f"{__name__}:take_steps"
 STEPS = 10
-"""Of a round, after some others: the first steps find memory and kernels to be made ready."""
+"""Timed steps of a round. Warm-up steps come first, which allocate memory and prepare kernels."""
 WARM_UP = (3, 1 / 40)
-"""At least so many, and this share of the whole recipe's, whose pace it is that is looked for."""
+"""Warm-up steps: at least this number, and at least this fraction of all steps of the recipe."""
 
 
 class StepsError(Exception):
-    """The steps of an engine could not be timed: says why."""
+    """An engine could not be timed. The message gives the reason."""
 
 
 def race(target: str, payload: Message, *, ways: Sequence[str], rounds: int, log: Path) -> dict[str, list[Message]]:
-    """For each way the results of `target`, one a round.
+    """Return the results of `target` by way, one for each round.
 
     Args:
-        target: `take_steps`, or what takes the same payload: see `touchstone.runs.isolation`.
-        payload: `spec`, `profile` and `mirror` of it.
+        target: `take_steps`, or another job with the same payload (see `touchstone.runs.isolation`).
+        payload: the `spec`, `profile` and `mirror`.
+        ways: each `engine:precision`.
 
     Raises:
-        StepsError: one of them failed.
+        StepsError: a job failed.
     """
     found: dict[str, list[Message]] = {way: [] for way in ways}
     for number in range(rounds):
@@ -65,8 +66,9 @@ def race(target: str, payload: Message, *, ways: Sequence[str], rounds: int, log
 
 
 def take_steps(payload: Message, send: Send) -> Message:
-    """`seconds` of each step, `samples` and real `tokens` of a step, the `steps` of the whole recipe; where `count`
-    asks for it, the seconds of the `floor` of a step on this machine, None where it cannot be told.
+    """Return the `seconds` of each step, `samples` and real `tokens` per step, and all `steps` of the recipe.
+
+    Also the `floor` of a step in seconds: None if `count` is false or the arithmetic cannot be counted.
     """
     spec = load_spec(payload["spec"], profile=payload["profile"])
     mirror = None if payload["mirror"] is None else Path(payload["mirror"])
@@ -93,9 +95,9 @@ def _steps_of(recipe: Recipe, *, examples: int) -> int:
 
 
 def _floor(pipeline: Pipeline, run: TrainingRun, *, execution: Execution) -> float | None:
-    """Seconds of a step's necessary work on this machine, if these can be told."""
+    """Return the floor of a step in seconds: the least time that this machine could do its work in."""
     try:
-        work = necessary_work(pipeline, run, seed=execution.seed)
+        work = minimum_work(pipeline, run, seed=execution.seed)
     except WorkError:
         return None
     rates = measure_rates("cpu", precision=execution.precision, state_bytes=work.state_bytes)
@@ -104,7 +106,7 @@ def _floor(pipeline: Pipeline, run: TrainingRun, *, execution: Execution) -> flo
 
 
 class Delegating(Pipeline):
-    """Another pipeline, but for what subclasses change."""
+    """A pipeline that forwards to another. Subclasses override some methods."""
 
     def __init__(self, inner: Pipeline) -> None:
         super().__init__(inner.source, options=inner.options, seed=inner.seed)
@@ -139,7 +141,7 @@ class Delegating(Pipeline):
 
 
 class TrainingAlone(Delegating):
-    """A pipeline with one validation example that nobody looks at."""
+    """A pipeline with a single validation example, whose prediction is empty."""
 
     def columns(self, split: str) -> Columns:
         columns = self.inner.columns("train")
@@ -153,7 +155,7 @@ class TrainingAlone(Delegating):
 
 
 def first_rows(columns: Columns, count: int) -> Columns:
-    """Fewer, where there are fewer."""
+    """Return the first `count` rows, or all if there are fewer."""
     count = min(count, FeatureRows(columns).size)
     return {
         name: column.take(np.arange(count)) if isinstance(column, Ragged) else column[:count]

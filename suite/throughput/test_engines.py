@@ -1,4 +1,4 @@
-"""The engines: how long training steps and evaluation take, beside transformers.Trainer's in the same minutes."""
+"""Time the engines' training steps and evaluation, in turns with those of transformers.Trainer."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from touchstone.suite.throughput.steps import TAKE_STEPS, WAYS, StepsError, race
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    asked = {split_task(task)[0] for task in metafunc.config.stash[CONFIG].tasks}
-    metafunc.parametrize("task", [task for task in PIPELINES if not asked or task in asked])
+    named = {split_task(task)[0] for task in metafunc.config.stash[CONFIG].tasks}
+    metafunc.parametrize("task", [task for task in PIPELINES if not named or task in named])
 
 
 def test_training_and_evaluation(task: str, pytestconfig: pytest.Config) -> None:
     session = pytestconfig.stash[CONFIG]
     spec = load_spec(task, profile=session.profile)
-    steps = raced(TAKE_STEPS, task=task, ways=WAYS, config=pytestconfig)
-    evaluation = raced(EVALUATE, task=task, ways=EVALUATION_WAYS, config=pytestconfig)
+    steps = time_ways(TAKE_STEPS, task=task, ways=WAYS, config=pytestconfig)
+    evaluation = time_ways(EVALUATE, task=task, ways=EVALUATION_WAYS, config=pytestconfig)
     speed = TaskSpeed(
         task=task,
         spec_hash=spec.hash,
         steps_in_all=steps[WAYS[0]][-1]["steps"],
-        engines=taken(steps),
-        evaluation=taken(evaluation),
+        engines=as_steps(steps),
+        evaluation=as_steps(evaluation),
     )
     pytestconfig.stash.setdefault(SPEEDS, []).append(speed)
     (session.logs / f"speed-{task}.log").unlink(missing_ok=True)
 
     for found in (steps, evaluation):
         samples = {way: results[-1]["samples"] for way, results in found.items()}
-        assert len(set(samples.values())) == 1, f"the engines did not take the same examples: {samples}"
+        assert len(set(samples.values())) == 1, f"the engines used different numbers of examples: {samples}"
 
 
-def raced(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Config) -> dict[str, list[Message]]:
+def time_ways(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Config) -> dict[str, list[Message]]:
     """Time the first way and those of the engines named with `--engine`. An engine without a way runs in fp32."""
     session = config.stash[CONFIG]
     named = session.engines
@@ -61,7 +61,7 @@ def raced(target: str, *, task: str, ways: tuple[str, ...], config: pytest.Confi
         pytest.fail(str(error), pytrace=False)
 
 
-def taken(found: dict[str, list[Message]]) -> tuple[Steps, ...]:
+def as_steps(found: dict[str, list[Message]]) -> tuple[Steps, ...]:
     engines = []
     for way, results in found.items():
         engine, _, precision = way.rpartition(":")

@@ -1,4 +1,4 @@
-"""The engines: the same mathematics, every example counted once, a clock that knows training, runs that go on."""
+"""The engines: equal mathematics, evaluation, timing, checkpoints, devices and progress."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from touchstone.engines.checkpoint import checkpoints
 from touchstone.engines.device import resolve_device
 from touchstone.engines.engine import Train
 from touchstone.engines.evaluation import predict_share, score_shares
-from touchstone.engines.loop import _optimizer
 from touchstone.engines.order import EpochOrder
-from touchstone.engines.session import Clock, StepTimer
+from touchstone.engines.progress import REPORTS_PER_SECOND, Clock, StepTimer
+from touchstone.engines.session import parameter_groups
 from touchstone.engines.training import EngineError, Execution, Progress, Recipe, TrainingRun
 from touchstone.pipelines import PIPELINES, Pipeline, TokenClassification
 from touchstone.pipelines.pipeline import Batch, FeatureRows
@@ -58,12 +57,12 @@ def recipe(**values: Any) -> Recipe:
     return Recipe(**{"epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "weight_decay": 0.01} | values)
 
 
-# What a run gives -----------------------------------------------------------------------------------------------------
+# The result of a run ------------------------------------------------------------------------------------------------
 
 
 @every_engine
 @every_task
-def test_a_run_holds_everything_a_record_needs(engine: Train, task: str) -> None:
+def test_a_run_has_everything_a_record_needs(engine: Train, task: str) -> None:
     pipe = pipeline(task)
     run = engine(pipe, recipe=recipe(epochs=2, batch_size=4, accumulation=3), execution=Execution(seed=0))
     n = len(FeatureRows(pipe.columns("train")))
@@ -87,7 +86,7 @@ def test_a_run_holds_everything_a_record_needs(engine: Train, task: str) -> None
 
 @every_engine
 @every_task
-def test_training_learns(engine: Train, task: str) -> None:
+def test_training_lowers_the_loss(engine: Train, task: str) -> None:
     run = engine(pipeline(task), recipe=recipe(epochs=4), execution=Execution(seed=0))
     before, after = ({s.name: s for s in e.scores}["loss"].value for e in (run.evaluations[0], run.evaluations[-1]))
 
@@ -130,7 +129,7 @@ def test_engines_decay_the_same_parameters() -> None:
     decayed = set(trainer.get_decay_parameter_names(model))
     names = {parameter: name for name, parameter in model.named_parameters()}
 
-    assert {names[parameter] for parameter in _optimizer(model, recipe()).param_groups[0]["params"]} == decayed
+    assert {names[parameter] for parameter in parameter_groups(model, recipe())[0]["params"]} == decayed
 
 
 def ragged() -> TinySource:
@@ -155,24 +154,24 @@ def cut_runs(engine: Train, make: Callable[[], Pipeline]) -> list[TrainingRun]:
 
 @every_engine
 @every_task
-def test_an_update_is_the_same_however_it_is_cut_into_micro_batches(engine: Train, task: str) -> None:
+def test_an_update_does_not_depend_on_the_micro_batches(engine: Train, task: str) -> None:
     options = {"chunk_length": 9, "tail": "keep"} if task == "masked-lm" else {}
     runs = cut_runs(engine, lambda: pipeline(task, source=ragged(), **options))
 
     assert_same_update(runs, within=1e-6, what=["8x1", "4x2", "1x8"])  # rounding: 1e-8
     for other in runs[1:]:
-        assert_close_losses(runs[0], other, within=1e-5, what="the same, cut otherwise")
+        assert_close_losses(runs[0], other, within=1e-5, what="other micro-batches")
 
 
 class MeanLoss(TokenClassification):
-    """A pipeline whose loss is the mean of a micro-batch, as the heads of transformers have it."""
+    """A pipeline whose loss is the mean of a micro-batch, as in the heads of transformers."""
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         return super().loss(model, batch) / batch["size"].items
 
 
 @every_engine
-def test_means_of_micro_batches_are_caught(engine: Train) -> None:
+def test_assert_same_update_catches_means_of_micro_batches(engine: Train) -> None:
     runs = cut_runs(engine, lambda: MeanLoss(ragged(), options=MeanLoss.Options(max_length=64), seed=3))
 
     with pytest.raises(AssertionError, match="4x2 ended with other weights than 8x1"):
@@ -182,7 +181,7 @@ def test_means_of_micro_batches_are_caught(engine: Train) -> None:
 
 
 class Plain(Trainer):
-    """transformers.Trainer as it comes, which tells its gradients before the optimizer takes them."""
+    """An unchanged transformers.Trainer that records its gradients before the optimizer step."""
 
     gradients: dict[str, torch.Tensor]
 
@@ -222,10 +221,10 @@ def norm(gradients: dict[str, torch.Tensor]) -> float:
     return float(torch.stack([gradient.norm() for gradient in gradients.values()]).norm())
 
 
-def test_plain_trainer_adds_up_micro_batch_means_and_ours_does_not(
+def test_plain_trainer_sums_micro_batch_means_and_the_engines_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """If this fails, https://github.com/huggingface/transformers/issues/47688 is mended, and ours can go."""
+    """If this fails, https://github.com/huggingface/transformers/issues/47688 is fixed, and our correction can go."""
     equal = TinySource(train=0, dropout=0.0)
     monkeypatch.setattr(
         "tests.support.tiny_source.sentences", lambda n, offset=0: ([["ada", "sees", "oslo"]] * 8, [[1, 0, 3]] * 8)
@@ -234,7 +233,7 @@ def test_plain_trainer_adds_up_micro_batch_means_and_ours_does_not(
     whole = plain_gradients(pipe, tmp_path, size=8, accumulation=1)
     cut = plain_gradients(pipe, tmp_path, size=1, accumulation=8)
 
-    # Eight equal sentences: every way to average is the same, adding up is not.
+    # With eight equal sentences, all ways to average give the same, but a sum does not.
     assert norm(cut) / norm(whole) == pytest.approx(8.0, rel=1e-4)
 
     seen: list[float] = []
@@ -270,7 +269,7 @@ def test_another_seed_gives_another_run(engine: Train) -> None:
 
 
 @every_engine
-def test_draws_of_the_caller_change_nothing(engine: Train) -> None:
+def test_a_run_does_not_depend_on_the_callers_generators(engine: Train) -> None:
     first = engine(pipeline(), recipe=recipe(), execution=Execution(seed=7))
     torch.manual_seed(123)
     np.random.seed(5)
@@ -282,7 +281,7 @@ def test_draws_of_the_caller_change_nothing(engine: Train) -> None:
 
 
 @every_engine
-def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Train) -> None:
+def test_a_run_that_stops_early_equals_the_start_of_the_whole_run(engine: Train) -> None:
     settings = recipe(schedule="cosine", warmup_steps=3)
     whole = engine(pipeline(), recipe=settings, execution=Execution(seed=7))
     for steps in (4, 13):  # within the first epoch of 10 steps, and within the second
@@ -292,7 +291,7 @@ def test_a_run_that_stops_early_is_the_beginning_of_the_whole(engine: Train) -> 
 
         assert losses(whole)[:steps] == losses(stopped)
         rates = [[point.learning_rate for point in run.trajectory] for run in (whole, stopped)]
-        assert rates[0][:steps] == rates[1], "on the schedule of the whole"
+        assert rates[0][:steps] == rates[1], "the schedule is that of the whole run"
         assert stopped.evaluations[-1].step == steps
         assert stopped.sample_outputs.keys() == {"before", "after"}
     longer = engine(pipeline(), recipe=settings.model_copy(update={"stop_after": 99}), execution=Execution(seed=7))
@@ -310,7 +309,7 @@ def test_workers_change_nothing(engine: Train, capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
 
 
-def test_epochs_have_different_orders_that_seed_and_epoch_decide() -> None:
+def test_epoch_order_depends_on_seed_and_epoch() -> None:
     order = EpochOrder(50, seed=1)
     orders = [order.permutation(epoch).tolist() for epoch in range(3)]
 
@@ -320,12 +319,12 @@ def test_epochs_have_different_orders_that_seed_and_epoch_decide() -> None:
     assert EpochOrder(50, seed=2).permutation(0).tolist() != orders[0]
 
 
-def test_the_order_of_an_epoch_is_the_same_on_every_platform_and_version() -> None:
-    # A golden value: PCG64's raw stream is fixed for good (NEP 19); a change here makes all records incomparable.
+def test_epoch_order_is_the_same_on_every_platform_and_version() -> None:
+    # PCG64's raw stream never changes (NEP 19). If this value does, records can no longer be compared.
     assert EpochOrder(8, seed=42).permutation(0).tolist() == [4, 1, 3, 6, 0, 7, 2, 5]
 
 
-def test_every_position_is_equally_likely_for_every_example() -> None:
+def test_epoch_order_puts_every_example_at_every_position_equally_often() -> None:
     counts = np.zeros((5, 5))
     for epoch in range(2000):
         counts[np.arange(5), EpochOrder(5, seed=0).permutation(epoch)] += 1
@@ -357,7 +356,7 @@ def test_every_example_counts_once_for_any_batch_size_and_world(task: str) -> No
             assert got == pytest.approx(expected, rel=1e-5)
 
 
-def test_more_processes_than_examples_leave_some_with_nothing() -> None:
+def test_predict_share_is_empty_if_there_are_more_processes_than_examples() -> None:
     pipe = pipeline(source=TinySource(validation=2))
     model = pipe.model()
     shares = [predict_share(pipe, model=model, device=CPU, batch_size=4, rank=rank, world=5) for rank in range(5)]
@@ -366,17 +365,17 @@ def test_more_processes_than_examples_leave_some_with_nothing() -> None:
     assert score_shares(pipe, shares)
 
 
-def test_an_example_that_is_missing_or_double_is_an_error() -> None:
+def test_score_shares_refuses_missing_and_duplicated_examples() -> None:
     pipe = pipeline()
     share = predict_share(pipe, model=pipe.model(), device=CPU, batch_size=4)
-    with pytest.raises(ValueError, match="example 0 of validation came twice"):
+    with pytest.raises(ValueError, match="example 0 of validation was predicted twice"):
         score_shares(pipe, [share, share])
     del share[3]
     with pytest.raises(ValueError, match=r"example 3 of validation was not predicted \(1 of 13"):
         score_shares(pipe, [share])
 
 
-def test_evaluation_leaves_model_and_generators_as_they_were() -> None:
+def test_predict_share_changes_neither_mode_nor_generators() -> None:
     pipe = pipeline()
     model = pipe.model().train()
     state = torch.get_rng_state()
@@ -386,10 +385,26 @@ def test_evaluation_leaves_model_and_generators_as_they_were() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_evaluate_predicts_as_the_session_does_and_keeps_the_model(name: str, precision: Any) -> None:
+    pipe = pipeline("masked-lm")
+    engine, execution = load_engine(name), Execution(seed=0, precision=precision, eval_batch_size=4)
+    run = engine.train(pipe, recipe=recipe(epochs=1), execution=execution)
+    before = weights(run)
+    assert run.model is not None
+    scores = pipe.score(engine.evaluate(pipe, run.model, execution=execution))
+
+    for score, expected in zip(scores, run.evaluations[-1].scores, strict=True):
+        assert (score.name, score.n) == (expected.name, expected.n)
+        assert score.value == pytest.approx(expected.value, rel=1e-5)
+    assert all(torch.equal(value, before[key]) for key, value in weights(run).items())
+
+
 # The clock ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_inner_phase_stops_the_outer_one() -> None:
+def test_an_inner_phase_pauses_the_outer_one() -> None:
     clock = Clock()
     with clock.phase("train"):
         time.sleep(0.02)
@@ -400,7 +415,7 @@ def test_an_inner_phase_stops_the_outer_one() -> None:
     assert 0.04 <= clock.seconds["train"] < 0.2 <= clock.seconds["evaluate"]
 
 
-def test_steps_are_timed_from_mark_to_mark() -> None:
+def test_step_timer_measures_from_mark_to_mark() -> None:
     timer = StepTimer(CPU)
     timer.start()
     for seconds in (0.01, 0.05):
@@ -413,7 +428,7 @@ def test_steps_are_timed_from_mark_to_mark() -> None:
 
 
 @every_engine
-def test_the_training_clock_stands_still_during_evaluation_and_saving(
+def test_the_training_clock_pauses_during_evaluation_and_saving(
     engine: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(function: Any) -> Any:
@@ -459,7 +474,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(engine: Train, task: str, pr
 
 @every_engine
 @pytest.mark.parametrize("epochs", [1, 0.5])
-def test_resuming_a_finished_run_gives_it_back(engine: Train, epochs: float, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_returns_it(engine: Train, epochs: float, tmp_path: Path) -> None:
     execution = Execution(seed=5, save_dir=tmp_path, resume=True)
     first = engine(pipeline("masked-lm"), recipe=recipe(epochs=epochs), execution=execution)
     again = engine(pipeline("masked-lm"), recipe=recipe(epochs=epochs), execution=execution)
@@ -470,7 +485,7 @@ def test_resuming_a_finished_run_gives_it_back(engine: Train, epochs: float, tmp
 
 
 @every_engine
-def test_a_checkpoint_loads_as_a_model_and_holds_no_foreign_pickle(engine: Train, tmp_path: Path) -> None:
+def test_a_checkpoint_loads_as_a_model_and_has_no_unsafe_pickle(engine: Train, tmp_path: Path) -> None:
     run = engine(pipeline(), recipe=recipe(epochs=1), execution=Execution(seed=5, save_dir=tmp_path))
     [(step, path)] = checkpoints(tmp_path)
     loaded = BertForTokenClassification.from_pretrained(path)
@@ -485,7 +500,7 @@ def test_a_checkpoint_loads_as_a_model_and_holds_no_foreign_pickle(engine: Train
 
 
 @every_engine
-def test_an_interrupted_save_is_passed_over(engine: Train, tmp_path: Path) -> None:
+def test_resuming_ignores_an_interrupted_save(engine: Train, tmp_path: Path) -> None:
     settings = recipe(epochs=2)
     execution = Execution(seed=5, save_dir=tmp_path, resume=True)
     whole = engine(pipeline(), recipe=settings, execution=execution)
@@ -519,13 +534,13 @@ def test_resuming_another_run_is_refused(engine: Train, change: dict[str, Any], 
 def test_a_directory_with_checkpoints_is_not_overwritten(engine: Train, tmp_path: Path) -> None:
     execution = Execution(seed=5, save_dir=tmp_path)
     engine(pipeline(), recipe=recipe(epochs=1), execution=execution)
-    with pytest.raises(EngineError, match="is there already"):
+    with pytest.raises(EngineError, match="exists already"):
         engine(pipeline(), recipe=recipe(epochs=1), execution=execution)
 
 
 @every_engine
 @pytest.mark.parametrize("name", ["run.json", "model.safetensors", "optimizer.pt"])
-def test_a_broken_checkpoint_is_named(engine: Train, name: str, tmp_path: Path) -> None:
+def test_the_error_for_a_broken_checkpoint_names_the_file(engine: Train, name: str, tmp_path: Path) -> None:
     settings = recipe(epochs=2)
     execution = Execution(seed=5, save_dir=tmp_path, resume=True)
     with pytest.raises(Interrupted):
@@ -535,7 +550,7 @@ def test_a_broken_checkpoint_is_named(engine: Train, name: str, tmp_path: Path) 
         engine(pipeline(), recipe=settings, execution=execution)
 
 
-def test_resume_without_a_place_is_refused() -> None:
+def test_resume_without_save_dir_is_refused() -> None:
     with pytest.raises(EngineError, match="save_dir"):
         load_engine("loop").train(pipeline(), recipe=recipe(), execution=Execution(seed=0, resume=True))
 
@@ -546,14 +561,14 @@ def test_resume_without_a_place_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "message"),
     [
-        ("gpu", "fp32", "none of cpu, cuda"),
-        ("cuda:x", "fp32", "none of cpu, cuda"),
-        ("cpu:1", "fp32", "none of cpu, cuda"),
+        ("gpu", "fp32", "not one of cpu, cuda"),
+        ("cuda:x", "fp32", "not one of cpu, cuda"),
+        ("cpu:1", "fp32", "not one of cpu, cuda"),
         ("cpu", "fp16", "fp16 needs a CUDA device"),
         ("cuda:99", "fp32", "no CUDA device|the last is"),
     ],
 )
-def test_a_device_that_cannot_do_it_is_refused(name: str, precision: Any, message: str) -> None:
+def test_resolve_device_refuses_what_the_device_cannot_do(name: str, precision: Any, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         resolve_device(name, precision=precision)
 
@@ -590,7 +605,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(engine: Train
 
 
 @every_engine
-def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Train) -> None:
+def test_a_step_without_labels_has_a_loss_of_zero(engine: Train) -> None:
     run = engine(pipeline("masked-lm", rate=0.02), recipe=recipe(batch_size=1, epochs=1), execution=Execution(seed=0))
 
     assert 0.0 in losses(run)
@@ -601,9 +616,9 @@ def test_a_step_without_a_single_label_changes_no_loss_to_nan(engine: Train) -> 
 @every_engine
 @every_task
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_on_cuda_runs_are_reproducible_and_go_on(engine: Train, task: str, precision: Any, tmp_path: Path) -> None:
+def test_on_cuda_runs_are_reproducible_and_resume(engine: Train, task: str, precision: Any, tmp_path: Path) -> None:
     if (engine, precision) == (load_engine("packed").train, "fp16"):
-        pytest.skip("the engine packed has no fp16: it scales no gradients")
+        pytest.skip("packed does not support fp16")
     execution = Execution(seed=5, device="cuda", precision=precision, save_dir=tmp_path, resume=True)
     whole = engine(pipeline(task), recipe=recipe(), execution=Execution(seed=5, device="cuda", precision=precision))
     with pytest.raises(Interrupted):
@@ -620,7 +635,7 @@ def test_on_cuda_runs_are_reproducible_and_go_on(engine: Train, task: str, preci
 
 
 @every_engine
-def test_progress_comes_in_order_and_not_too_often(engine: Train, tmp_path: Path) -> None:
+def test_progress_is_ordered_and_limited_in_rate(engine: Train, tmp_path: Path) -> None:
     seen: list[tuple[float, Progress]] = []
     engine(
         pipeline(source=TinySource(train=1000)),
@@ -634,7 +649,8 @@ def test_progress_comes_in_order_and_not_too_often(engine: Train, tmp_path: Path
     assert phases == ["prepare", "evaluate", "train", "save"]
     assert sum(progress.score is not None for _, progress in seen) == 3
     assert all(progress.steps == 500 and progress.loss is not None for _, progress in training)
-    assert all(later - earlier >= 0.099 for (earlier, _), (later, _) in pairwise(training))
+    elapsed = training[-1][0] - training[0][0]
+    assert len(training) <= 2 + REPORTS_PER_SECOND * elapsed
 
 
 @every_engine
@@ -649,7 +665,7 @@ def test_engines_print_nothing(engine: Train, tmp_path: Path, capfd: pytest.Capt
 
 
 @every_engine
-def test_engines_leave_torch_and_the_libraries_as_they_found_them(engine: Train, tmp_path: Path) -> None:
+def test_engines_restore_the_settings_of_torch_and_the_libraries(engine: Train, tmp_path: Path) -> None:
     import datasets
     from transformers.utils import logging
 
@@ -669,7 +685,7 @@ def test_engines_leave_torch_and_the_libraries_as_they_found_them(engine: Train,
     assert state() == before
 
 
-def test_a_checkpoint_says_what_it_is_in_plain_json(tmp_path: Path) -> None:
+def test_run_json_identifies_the_run(tmp_path: Path) -> None:
     load_engine("loop").train(pipeline(), recipe=recipe(epochs=1), execution=Execution(seed=5, save_dir=tmp_path))
     saved = json.loads((checkpoints(tmp_path)[-1][1] / "run.json").read_text())
 

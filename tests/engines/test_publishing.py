@@ -1,4 +1,4 @@
-"""Publishing, against a stand-in for the hub: the real client, real HTTP, nobody outside."""
+"""Publishing to a local stand-in for the hub, with the real client and real HTTP."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def tagger() -> tuple[TrainingRun, Pipeline]:
     return load_engine("loop").train(pipeline, recipe=RECIPE, execution=EXECUTION), pipeline
 
 
-def test_what_was_published_loads_and_is_the_trained_model(
+def test_a_published_model_loads_and_equals_the_trained_one(
     hub: Hub, trained: tuple[TrainingRun, Pipeline, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run, pipeline, auto = trained
@@ -102,7 +102,7 @@ def test_a_second_push_goes_to_the_same_repository(hub: Hub, tagger: tuple[Train
     assert hub.private["me/tiny"] == "private"
 
 
-def test_the_endpoint_is_that_of_the_environment(
+def test_publish_uses_the_endpoint_of_the_environment(
     hub: Hub, tagger: tuple[TrainingRun, Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)  # read from HF_ENDPOINT at import
@@ -111,7 +111,7 @@ def test_the_endpoint_is_that_of_the_environment(
     assert "me/tiny" in hub.repos
 
 
-def test_the_card_says_what_was_trained_on_what_how_and_how_well(trained: tuple[TrainingRun, Pipeline, Any]) -> None:
+def test_the_card_has_data_settings_results_and_samples(trained: tuple[TrainingRun, Pipeline, Any]) -> None:
     run, pipeline, _ = trained
     card = model_card(run, pipeline, "me/tiny", card=CARD)
     content = card.content
@@ -142,7 +142,7 @@ def test_foreign_text_cannot_break_the_card(tagger: tuple[TrainingRun, Pipeline]
     front = yaml.safe_load(card.content.split("---\n")[1])
 
     assert front["license"] == "apache-2.0"
-    assert not {"base_model", "datasets"} & front.keys()  # no hub ids, so none of the hub's business
+    assert not {"base_model", "datasets"} & front.keys()  # they are not hub ids
     assert "<script>" not in card.content
     assert card.content.count("```") == 2  # the example's own
     assert card.content.count("\n---\n") + card.content.startswith("---\n") == 2
@@ -150,7 +150,7 @@ def test_foreign_text_cannot_break_the_card(tagger: tuple[TrainingRun, Pipeline]
 
 
 @pytest.mark.parametrize("repo", ["a/b/c", "spaces are/bad", "me/--", ""])
-def test_an_impossible_name_is_refused_before_anything_is_written(
+def test_publish_refuses_an_invalid_name_before_it_writes_files(
     repo: str, tagger: tuple[TrainingRun, Pipeline], tmp_path: Path
 ) -> None:
     with pytest.raises(PublishingError, match="cannot name a repository"):
@@ -169,7 +169,7 @@ def test_an_impossible_name_is_refused_before_anything_is_written(
         ({"/commit/": 403}, TOKEN, "403"),
     ],
 )
-def test_a_refusal_loses_neither_run_nor_files(
+def test_publish_keeps_run_and_files_if_the_hub_refuses(
     refuse: dict[str, int], token: str, message: str, hub: Hub, tagger: tuple[TrainingRun, Pipeline], tmp_path: Path
 ) -> None:
     run, pipeline = tagger
@@ -187,7 +187,7 @@ def test_a_refusal_loses_neither_run_nor_files(
     assert run.model is not None
 
 
-def test_a_hub_that_does_not_answer_is_an_error_that_says_where_the_files_are(
+def test_publish_names_the_files_if_the_hub_does_not_answer(
     tagger: tuple[TrainingRun, Pipeline], tmp_path: Path
 ) -> None:
     with serving() as gone:
@@ -197,7 +197,7 @@ def test_a_hub_that_does_not_answer_is_an_error_that_says_where_the_files_are(
     assert len(json.loads((tmp_path / "config.json").read_text())["id2label"]) == 5
 
 
-def test_files_are_kept_on_failure_even_where_nobody_said_where(
+def test_publish_keeps_the_files_on_failure_without_a_staging_directory(
     tagger: tuple[TrainingRun, Pipeline], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Ranks without a launcher: shares, seeds, what travels between them, and what the environment must say."""
+"""Ranks without a launcher: shares, seeds, communication and the environment."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ids(batch: dict[str, Any]) -> list[list[int]]:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 @pytest.mark.parametrize("train", [1, 7, 12])
-def test_ranks_divide_each_micro_batch_among_themselves(train: int, world: int) -> None:
+def test_ranks_divide_each_micro_batch(train: int, world: int) -> None:
     whole = list(training_batches(pipeline(train), batch_size=3, seed=0, ranks=Ranks()))
     shares = [
         list(training_batches(pipeline(train), batch_size=3, seed=0, ranks=Ranks(rank, world))) for rank in range(world)
@@ -52,7 +52,7 @@ def test_ranks_divide_each_micro_batch_among_themselves(train: int, world: int) 
 
 
 @pytest.mark.parametrize("task", list(PIPELINES))
-def test_a_rank_without_examples_gets_a_batch_that_weighs_nothing(task: str) -> None:
+def test_a_rank_without_examples_gets_a_stand_in_of_weight_zero(task: str) -> None:
     (batch, *_) = training_batches(tiny_pipeline(task), batch_size=1, seed=0, ranks=Ranks(1, 2))
 
     assert batch["size"][:3] == (0, 0, 0)
@@ -60,12 +60,12 @@ def test_a_rank_without_examples_gets_a_batch_that_weighs_nothing(task: str) -> 
     assert divisor(batch, 5) == math.inf
 
 
-def test_a_batch_with_examples_is_divided_by_the_items_of_the_step() -> None:
+def test_divisor_is_the_items_of_the_step() -> None:
     (batch, *_) = training_batches(pipeline(4), batch_size=4, seed=0, ranks=Ranks())
     assert divisor(batch, 5) == 5
 
 
-def test_no_two_ranks_and_no_run_draw_alike() -> None:
+def test_ranks_and_runs_have_different_seeds() -> None:
     seeds = [Ranks(rank, 8).seed(seed) for rank in range(8) for seed in range(10)]
 
     assert seeds[:10] == list(range(10)), "rank 0 draws as a process of its own does"
@@ -76,11 +76,11 @@ def test_no_two_ranks_and_no_run_draw_alike() -> None:
 @pytest.mark.parametrize(
     ("world", "name", "own"), [(1, "cuda", "cuda"), (4, "cuda", "cuda:2"), (4, "cpu", "cpu"), (4, "cuda:0", "cuda:0")]
 )
-def test_every_rank_has_the_gpu_of_its_number(world: int, name: str, own: str) -> None:
+def test_own_device_is_the_gpu_of_the_local_rank(world: int, name: str, own: str) -> None:
     assert Ranks(min(2, world - 1), world, local_rank=2).own_device(name) == own
 
 
-def test_one_process_talks_to_itself() -> None:
+def test_communication_works_in_a_single_process() -> None:
     alone = Ranks.current()
     assert Ranks(0, 1, 0) == alone
     assert [1, 0.5] == alone.sum([1, 0.5]) == alone.max([1, 0.5])
@@ -97,7 +97,7 @@ def test_one_process_talks_to_itself() -> None:
         [WrittenPrediction("Où ?\n", 3, math.inf, 2), WrittenPrediction("", 0, math.nan, 0)],
     ],
 )
-def test_predictions_travel_as_plain_data(predictions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gather_shares_sends_predictions_as_json(predictions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
 
     def gather(self: Ranks, value: Any) -> list[Any]:
@@ -121,7 +121,7 @@ ENVIRONMENT = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR":
 
 
 @pytest.mark.parametrize("name", list(ENVIRONMENT))
-def test_what_the_environment_does_not_say_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_names_a_missing_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in ENVIRONMENT.items():
         monkeypatch.setenv(key, value)
     for key in (name, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"):
@@ -130,18 +130,18 @@ def test_what_the_environment_does_not_say_is_named(name: str, monkeypatch: pyte
         pass
 
 
-def test_a_process_without_a_gpu_of_its_own_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_refuses_a_process_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in ENVIRONMENT.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("LOCAL_RANK", "99")
     with (
-        pytest.raises(EngineError, match="process 99 of this node has no GPU of its own, for torch sees"),
+        pytest.raises(EngineError, match="there is no GPU for process 99 of this node: torch finds"),
         joined("cuda"),
     ):
         pass
 
 
-def test_slurms_names_do_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_reads_slurms_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.setenv(key, "")  # so that what is set here ends with this test
         monkeypatch.delenv(key)

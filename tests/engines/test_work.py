@@ -1,4 +1,4 @@
-"""The work of a run, counted: equal to what one works out by hand, example by example, and in no run's way."""
+"""The minimum work of a run: equal to formulas by hand, and without side effects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from touchstone.engines.work import (
     EXACT,
     ExampleCounter,
     WorkError,
-    necessary_work,
+    minimum_work,
     pairs,
     times_trained,
 )
@@ -62,14 +62,14 @@ def length(pipe: Pipeline, index: int, column: str = "input_ids") -> int:
     return len(pipe.columns("train")[column][index])
 
 
-# Against formulas written by hand: 6 FLOPs a weight and token, 12 a pair of tokens and feature ------------------------
+# Compared with formulas by hand: 6 FLOPs per weight and token, 12 per pair of tokens and feature ----------------------
 
 BERT_LAYER = 4 * H * H + 2 * H * 2 * H
 """Weights of queries, keys, values and output, and of the two feed-forward matrices (twice as wide in `TinySource`)."""
 
 
 @pytest.mark.parametrize("index", [0, 1, 2, 7])
-def test_bert_takes_six_flops_a_weight_and_token_and_twelve_a_pair_and_feature(index: int) -> None:
+def test_bert_takes_6_flops_per_weight_and_token_and_12_per_pair_and_feature(index: int) -> None:
     pipe = pipeline("token-classification")
     t = length(pipe, index)
 
@@ -77,7 +77,7 @@ def test_bert_takes_six_flops_a_weight_and_token_and_twelve_a_pair_and_feature(i
 
 
 @pytest.mark.parametrize("items", [0, 1, 3])
-def test_the_layer_over_the_vocabulary_counts_at_labelled_places_alone(items: int) -> None:
+def test_the_layer_over_the_vocabulary_counts_only_at_labelled_positions(items: int) -> None:
     pipe = pipeline("masked-lm")
     t = length(pipe, 0)
     head = H * H + H * len(tiny_tokenizer())
@@ -85,14 +85,14 @@ def test_the_layer_over_the_vocabulary_counts_at_labelled_places_alone(items: in
     assert count(pipe, 0, items=items) == 6 * (t * LAYERS * BERT_LAYER + items * head) + 12 * LAYERS * t * t * H
 
 
-def test_question_answering_has_two_logits_a_token() -> None:
+def test_question_answering_has_two_logits_per_token() -> None:
     pipe = pipeline("question-answering")
     t = length(pipe, 0)
 
     assert count(pipe, 0, items=1) == 6 * t * (LAYERS * BERT_LAYER + 2 * H) + 12 * LAYERS * t * t * H
 
 
-def test_gpt2_sees_half_of_the_pairs() -> None:
+def test_gpt2_counts_half_of_the_pairs() -> None:
     pipe = pipeline("causal-lm", microworld("gpt2"))
     t = length(pipe, 0)
     body = 6 * t * LAYERS * 12 * H * H
@@ -117,8 +117,8 @@ def test_an_encoder_decoder_takes_sources_targets_and_their_product(architecture
 
 
 @pytest.mark.parametrize("task", ["token-classification", "masked-lm", "question-answering", "causal-lm"])
-def test_forward_alone_is_a_third_of_forward_and_backward(task: str) -> None:
-    """Each product has two gradients, and each of them takes as much."""
+def test_forward_is_a_third_of_forward_and_backward(task: str) -> None:
+    """Each matrix product has two gradients, and each takes as many FLOPs."""
     pipe = pipeline(task, microworld("gpt2") if task == "causal-lm" else None)
     rows = FeatureRows(pipe.columns("validation"))
     both, forward = (ExampleCounter(pipe, pipe.model(), learns=learns) for learns in (True, False))
@@ -127,7 +127,7 @@ def test_forward_alone_is_a_third_of_forward_and_backward(task: str) -> None:
     assert both.count(rows, 0, items=0) == 3 * forward.count(rows, 0, items=0)
 
 
-def test_a_sliding_window_counts_the_pairs_within_it() -> None:
+def test_a_sliding_window_counts_only_the_pairs_within_it() -> None:
     pipe = pipeline("masked-lm", microworld("modernbert"))
     config = pipe.model().config
     t = length(pipe, 0)
@@ -139,7 +139,7 @@ def test_a_sliding_window_counts_the_pairs_within_it() -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 3, 50])
-def test_pairs_are_those_that_see_each_other(causal: bool, window: int | None) -> None:
+def test_pairs_counts_the_pairs_that_can_see_each_other(causal: bool, window: int | None) -> None:
     def sees(i: int, j: int) -> bool:
         return (not causal or j <= i) and (window is None or abs(i - j) < window)
 
@@ -147,7 +147,7 @@ def test_pairs_are_those_that_see_each_other(causal: bool, window: int | None) -
         assert sum(sees(i, j) for i in range(n) for j in range(n)) == pairs(n, n, causal=causal, window=window)
 
 
-def test_with_data_and_eager_attention_torchs_own_counter_finds_the_same() -> None:
+def test_counts_equal_those_of_torch_with_data_and_eager_attention() -> None:
     pipe = pipeline("token-classification")
     rows = FeatureRows(pipe.columns("train"))
     model = pipe.model()
@@ -175,7 +175,7 @@ SOURCES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("task", SOURCES)
-def test_the_sum_over_a_split_is_what_its_examples_take_one_by_one(task: str) -> None:
+def test_total_equals_the_sum_over_single_examples(task: str) -> None:
     pipe = pipeline(task, SOURCES[task]())
     rows = FeatureRows(pipe.columns("train"))
     counter = ExampleCounter(pipe, pipe.model())
@@ -195,7 +195,7 @@ def train(pipe: Pipeline, *, engine: str = "loop", seed: int = 5, **values: Any)
 
 @pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("values", [{"epochs": 2}, {"epochs": 1.5}, {"epochs": 2, "stop_after": 13}], ids=str)
-def test_the_examples_counted_are_those_that_were_trained_on(engine: str, values: dict[str, Any]) -> None:
+def test_times_trained_gives_the_examples_of_a_run(engine: str, values: dict[str, Any]) -> None:
     pipe = pipeline("token-classification")
     run = train(pipe, engine=engine, **values)
     rows = FeatureRows(pipe.columns("train"))
@@ -204,7 +204,7 @@ def test_the_examples_counted_are_those_that_were_trained_on(engine: str, values
     assert int(times @ rows.lengths) == run.tokens
 
 
-def test_the_work_of_a_run_is_that_of_its_examples_labels_and_steps() -> None:
+def test_minimum_work_counts_examples_labels_and_steps() -> None:
     pipe = pipeline("masked-lm")
     run = train(pipe, epochs=2)
     rows = FeatureRows(pipe.columns("train"))
@@ -213,7 +213,7 @@ def test_the_work_of_a_run_is_that_of_its_examples_labels_and_steps() -> None:
     hidden = sum(
         pipe.collate([rows[epoch, i]], train=True)["size"].items for epoch in range(2) for i in range(len(rows))
     )
-    work = necessary_work(pipe, run, seed=5)
+    work = minimum_work(pipe, run, seed=5)
 
     assert hidden == run.items > 0
     assert counter.total(rows, times=np.full(len(rows), 2), items=hidden) == work.flops
@@ -221,17 +221,17 @@ def test_the_work_of_a_run_is_that_of_its_examples_labels_and_steps() -> None:
     assert 16 * run.parameters == work.state_bytes
 
 
-def test_parameters_that_are_not_trained_cost_the_optimizer_nothing() -> None:
+def test_minimum_work_ignores_frozen_parameters_in_the_optimizer() -> None:
     pipe = pipeline("translation", TinyPairs())  # Marian computes its positions
     run = train(pipe)
     assert run.model is not None
     frozen = sum(p.numel() for p in run.model.parameters() if not p.requires_grad)
 
     assert frozen > 0
-    assert necessary_work(pipe, run, seed=5).state_bytes == 16 * (run.parameters - frozen)
+    assert minimum_work(pipe, run, seed=5).state_bytes == 16 * (run.parameters - frozen)
 
 
-# In nobody's way, and no guesses --------------------------------------------------------------------------------------
+# Side effects and refusals -------------------------------------------------------------------------------------------
 
 
 def test_counting_changes_neither_model_nor_gradients_nor_generator() -> None:
@@ -258,7 +258,7 @@ def test_counting_changes_neither_model_nor_gradients_nor_generator() -> None:
         assert gradient is None or torch.equal(gradient, parameter.grad)
 
 
-def test_what_is_no_polynomial_of_lengths_is_told_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_total_refuses_a_model_whose_flops_are_not_a_polynomial_of_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = pipeline("token-classification", TinySource(train=40))
     rows = FeatureRows(pipe.columns("train"))
     counter = ExampleCounter(pipe, pipe.model())
@@ -269,7 +269,7 @@ def test_what_is_no_polynomial_of_lengths_is_told_and_not_guessed(monkeypatch: p
         counter.total(rows, times=np.ones(len(rows), dtype=np.int64), items=0)
 
 
-def test_attention_that_cannot_be_counted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_counter_refuses_attention_it_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = pipeline("token-classification")
     model = pipe.model()
 
@@ -278,10 +278,10 @@ def test_attention_that_cannot_be_counted_is_told(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(type(model), "set_attn_implementation", refuse)
 
-    with pytest.raises(WorkError, match=r"BertForTokenClassification has attention of its own.*not this one"):
+    with pytest.raises(WorkError, match=r"BertForTokenClassification does not use .* interface.*not this one"):
         ExampleCounter(pipe, model)
 
 
-def test_a_run_without_steps_has_no_work() -> None:
+def test_minimum_work_refuses_a_run_without_steps() -> None:
     with pytest.raises(WorkError, match="no step"):
-        necessary_work(pipeline("token-classification"), TrainingRun(), seed=0)
+        minimum_work(pipeline("token-classification"), TrainingRun(), seed=0)

@@ -198,7 +198,7 @@ def test_bf16_stays_close_and_leaves_a_float32_model(task: str, untied: bool, tm
 
 
 def test_fp16_is_refused_and_says_what_to_take() -> None:
-    with pytest.raises(EngineError, match="packed has no precision fp16: take fp32 or bf16, or another engine"):
+    with pytest.raises(EngineError, match="engine 'packed' does not support fp16: use fp32 or bf16, or another engine"):
         train(pipeline("token-classification"), precision="fp16")
 
 

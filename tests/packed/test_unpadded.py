@@ -19,7 +19,7 @@ from touchstone.packed.head import Head
 from touchstone.packed.layout import Size, rounded, unfilled
 from touchstone.packed.lookup import Lookup
 from touchstone.packed.unpadded import Unpadded
-from touchstone.pipelines.vocabulary import losses_and_hits_at, losses_at
+from touchstone.pipelines.vocabulary import losses_and_hits_at_positions, losses_at_positions
 
 VOCABULARY, POSITIONS, PAD = 50, 40, 1
 LENGTHS = [5, 1, 30, 17, 30]  # in all more tokens than positions
@@ -257,7 +257,7 @@ def test_losses_and_gradients_are_those_of_the_padded_model(name: str, everywher
     batch = case(plain)
     places = None if everywhere else batch.places
     labels = batch.labels if places is None else batch.labels[places]
-    expected, got = (losses_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded))
+    expected, got = (losses_at_positions(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded))
 
     assert (len(labels),) == tuple(got.shape)
     assert got.dtype == torch.float32
@@ -286,7 +286,7 @@ def test_losses_and_hits_are_those_of_the_padded_model(name: str, everywhere: bo
         labels[real] = outputs_of(plain, batch).logits.argmax(-1).flatten()[real]
     labels = labels if places is None else labels[places]
     (losses, hits), (got_losses, got_hits) = (
-        losses_and_hits_at(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
+        losses_and_hits_at_positions(model, places, labels=labels, **batch.inputs) for model in (plain, unpadded)
     )
 
     assert (got_losses.dtype, got_hits.dtype, got_losses.requires_grad) == (torch.float32, torch.bool, False)
@@ -301,7 +301,7 @@ def test_no_places_have_no_losses_and_teach_nothing(name: str) -> None:
     ours = model_of(name)
     unpadded = Unpadded(ours)
     none = torch.zeros(0, dtype=torch.int64)
-    losses = losses_at(unpadded, none, labels=none, **case(ours).inputs)
+    losses = losses_at_positions(unpadded, none, labels=none, **case(ours).inputs)
     losses.sum().backward()
 
     assert tuple(losses.shape) == (0,)
@@ -411,7 +411,7 @@ def test_restoring_gives_the_model_back_as_it_was(name: str) -> None:
     before, expected = anatomy(model), padded_outputs(model, batch)
     unpadded = Unpadded(model)
     if name in with_vocabulary:
-        losses_at(unpadded, batch.places, labels=batch.labels[batch.places], **batch.inputs).sum().backward()
+        losses_at_positions(unpadded, batch.places, labels=batch.labels[batch.places], **batch.inputs).sum().backward()
     got = unpadded.restore()
 
     assert got is model

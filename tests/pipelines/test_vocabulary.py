@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from touchstone.pipelines import vocabulary
-from touchstone.pipelines.vocabulary import losses_and_hits, losses_and_hits_at
+from touchstone.pipelines.vocabulary import losses_and_hits, losses_and_hits_at_positions
 
 LABELS = torch.tensor([2, -100, 0, 1, 4])
 LOGITS = torch.tensor(
@@ -51,9 +51,9 @@ def test_losses_and_hits_are_by_the_definition_in_slices_of_any_size(
 
 
 def test_a_plain_model_is_asked_at_all_places_or_at_some() -> None:
-    everywhere = losses_and_hits_at(Plain(), None, labels=LABELS)
+    everywhere = losses_and_hits_at_positions(Plain(), None, labels=LABELS)
     places = torch.tensor([4, 0])
-    some = losses_and_hits_at(Plain(), places, labels=LABELS[places])
+    some = losses_and_hits_at_positions(Plain(), places, labels=LABELS[places])
 
     assert everywhere[1].tolist() == RIGHT
     assert not everywhere[0].requires_grad

@@ -219,7 +219,7 @@ def test_measure_efficiency_gives_a_reason_if_the_flops_cannot_be_counted(monkey
     def fail(*_: Any, **__: Any) -> Any:
         raise KeyError("last_hidden_state")
 
-    monkeypatch.setattr(job, "necessary_work", fail)
+    monkeypatch.setattr(job, "minimum_work", fail)
     monkeypatch.setattr(job, "measure_rates", lambda *_, **__: rates())
     found = job.measure_efficiency(pipeline(), training_run(), Execution(seed=1))
 

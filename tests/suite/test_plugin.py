@@ -517,7 +517,7 @@ def test_a_run_goes_on_from_its_checkpoint(spec: Path) -> None:
     (before,) = read_records(first.results)
     again = run(spec, "--save", str(saved))
     assert again.code == 1, "what is saved is not overwritten"
-    assert "is there already" in again.text
+    assert "exists already" in again.text
     resumed = run(spec, "--save", str(saved), "--resume")
     assert resumed.code == 0, resumed.text
     (after,) = read_records(resumed.results)

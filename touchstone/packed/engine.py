@@ -31,7 +31,7 @@ PROVED = 64
 """Examples among which two are sought that differ in length."""
 ROUNDING = 1e-4
 """Sums in another order differ by 1e-6 of a loss; rows that see each other change it by more than a hundredth."""
-TOGETHER = 4
+EVAL_BATCHES_MERGED = 4
 """Evaluation's batches that are predicted as one: without padding and logits they fill no more memory than one of the
 other engines', and their texts are written in two thirds of the time."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -46,10 +46,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         EngineError: a device, precision or checkpoint that is not to be had, a model that cannot be packed, a loss
             that is not finite.
     """
-    if execution.precision not in DTYPES:
-        raise EngineError(
-            f"the engine packed has no precision {execution.precision}: take fp32 or bf16, or another engine"
-        )
+    _check_precision(execution)
     session = Session(pipeline, engine="packed", recipe=recipe, execution=execution, report=report)
     keep_freed_memory()
     with session.open() as model:
@@ -60,7 +57,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
             unpadded.record(recorder, rows=recipe.batch_size)
         schedule = session.schedule(weights.optimizer)
         if session.start is None:
-            session.evaluate(unpadded, together=TOGETHER)
+            session.evaluate(unpadded, batches_merged=EVAL_BATCHES_MERGED)
         else:
             weights.optimizer.load_state_dict(load_state(session.start[0], "optimizer.pt"))
             schedule.load_state_dict(load_state(session.start[0], "scheduler.pt"))
@@ -88,9 +85,8 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
                     schedule.step()
                     session.step_done(total, sizes=sizes, learning_rate=learning_rate)
                 with session.between_epochs():
-                    session.evaluate(unpadded, together=TOGETHER)
+                    session.evaluate(unpadded, batches_merged=EVAL_BATCHES_MERGED)
                     if execution.save_dir is not None and session.ranks.first:
-                        session.saving()
                         states = {
                             "optimizer.pt": weights.optimizer.state_dict(),
                             "scheduler.pt": schedule.state_dict(),
@@ -104,6 +100,7 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
 
 def evaluate(pipeline: Pipeline, model: PreTrainedModel, *, execution: Execution) -> list[Any]:
     """Predict the validation split without padding; see `touchstone.engines.engine.Evaluate`."""
+    _check_precision(execution)
     device = resolve_device(execution.device, precision=execution.precision)
     keep_freed_memory()
     unpadded = Unpadded(model.to(device))  # type: ignore[arg-type]
@@ -115,7 +112,7 @@ def evaluate(pipeline: Pipeline, model: PreTrainedModel, *, execution: Execution
             pipeline,
             model=unpadded,
             device=device,
-            batch_size=TOGETHER * execution.eval_batch_size,
+            batch_size=EVAL_BATCHES_MERGED * execution.eval_batch_size,
             workers=execution.workers,
         )
     finally:
@@ -134,6 +131,13 @@ def computing(unpadded: Unpadded, *, recipe: Recipe, dtype: torch.dtype) -> Weig
     if weights.master.device.type == "cpu" and dtype == torch.bfloat16:
         unpadded.size = rounded
     return weights
+
+
+def _check_precision(execution: Execution) -> None:
+    if execution.precision not in DTYPES:
+        raise EngineError(
+            f"engine 'packed' does not support {execution.precision}: use fp32 or bf16, or another engine"
+        )
 
 
 def _prove(session: Session, unpadded: Unpadded) -> None:

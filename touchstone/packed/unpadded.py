@@ -28,7 +28,7 @@ from touchstone.packed.layout import Layout, Size, active, laid_out, unfilled
 from touchstone.packed.lookup import Lookup, is_large_table
 from touchstone.packed.recording import Recorder, Recordings, size_of
 from touchstone.packed.writing import written
-from touchstone.pipelines.vocabulary import before_head, losses_and_hits
+from touchstone.pipelines.vocabulary import hidden_state_hook, losses_and_hits
 from touchstone.stages.ragged import IGNORED
 
 OUTPUTS = ("logits", "start_logits", "end_logits")
@@ -73,11 +73,13 @@ class Unpadded(nn.Module):
                 output[name] = layout.predicted.pad(packed[0])
         return output
 
-    def losses_at(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
+    def losses_at_positions(self, places: torch.Tensor | None, **given: Any) -> torch.Tensor:
         """See `touchstone.pipelines.vocabulary`."""
         return self._of_labels(places, hits=False, **given)[:, 0]
 
-    def losses_and_hits_at(self, places: torch.Tensor | None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def losses_and_hits_at_positions(
+        self, places: torch.Tensor | None, **given: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `touchstone.pipelines.vocabulary`."""
         with torch.no_grad():
             losses, hits = self._of_labels(places, hits=True, **given).unbind(1)
@@ -165,7 +167,7 @@ class Unpadded(nn.Module):
         """Within, the body of the model hands its head these places of the padded batch and no other."""
         segments = layout.predicted
         chosen = segments.rank.index_select(0, places) if segments.padded else places
-        return before_head(self.module, lambda hidden: hidden.index_select(1, chosen))
+        return hidden_state_hook(self.module, lambda hidden: hidden.index_select(1, chosen))
 
     def _bias_of_logits(self, stack: ExitStack) -> torch.Tensor | None:
         """Marian and BART add a bias to the logits after their head, and would add it to losses: it is moved into the

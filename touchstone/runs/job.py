@@ -20,7 +20,7 @@ from touchstone.engines import EngineError, engine_names, engine_slug, load_engi
 from touchstone.engines.publishing import Provenance, PublishingError, publish
 from touchstone.engines.ranks import Ranks
 from touchstone.engines.training import Execution, Progress, Report, TrainingRun
-from touchstone.engines.work import necessary_work
+from touchstone.engines.work import minimum_work
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Pipeline
 from touchstone.records.efficiency import Efficiency, efficiency_of
@@ -154,13 +154,13 @@ def launch_of(run: TrainingRun, *, launcher: str, ranks: Ranks) -> Launch:
 
 
 def measure_efficiency(pipeline: Pipeline, run: TrainingRun, execution: Execution) -> Efficiency:
-    """Count the necessary work of the run, and measure the machine's rates. Every rank must call this function.
+    """Count the minimum work of the run, and measure the machine's rates. Every rank must call this function.
 
     This happens after training, so that it affects neither the training nor its times.
     """
     work, reason = None, None
     try:
-        work = necessary_work(pipeline, run, seed=execution.seed)
+        work = minimum_work(pipeline, run, seed=execution.seed)
     except Exception as error:  # the rest of the record is still valid
         reason = describe_error(error)
         print(f"the flops of the run could not be counted: {reason}")
