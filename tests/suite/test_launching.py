@@ -162,7 +162,7 @@ def test_a_launcher_that_does_not_set_rank_is_reported(log: Path, monkeypatch: p
         monkeypatch.delenv(name, raising=False)
     failure = launched("talk", log, launcher=(sys.executable,)).failure
     assert failure is not None
-    assert "RANK is not set: start the processes with what numbers them, such as torchrun" in failure.cause
+    assert "RANK is not set: start the processes with torchrun" in failure.cause
 
 
 def test_a_missing_launcher_is_reported(log: Path) -> None:
