@@ -1,6 +1,6 @@
 """Efficiency: how much of the machine's speed a run used (utilisation), and the floor below its training time.
 
-The floor is the time that the necessary work of a run takes at rates measured on the same machine: its arithmetic at
+The floor is the time that the minimum work of a run takes at rates measured on the same machine: its arithmetic at
 the rate of matrix products, and one pass of a dense AdamW over the whole state for each step at the rate of memory.
 Everything that could be hidden or avoided is left out, so a run of the closed division takes longer. docs/speed.md
 explains what it means if a run is faster than its floor.
@@ -40,7 +40,7 @@ class Rates(FrozenModel):
 
 
 class Floor(FrozenModel):
-    """The seconds that the necessary work of a run takes at the measured rates.
+    """The seconds that the minimum work of a run takes at the measured rates.
 
     Attributes:
         arithmetic_seconds: the time of `flops` at the rate of matrix products.
@@ -102,7 +102,7 @@ def efficiency_of(work: Work | None, *, rates: Rates, train_seconds: float, reas
     """Compute utilisation and floor of a run.
 
     Args:
-        work: the necessary work of the run; None if it could not be counted.
+        work: the minimum work of the run; None if it could not be counted.
         rates: the measured rates of the run's device in its precision.
         train_seconds: the time of training alone.
         reason: why `work` is None.

@@ -160,7 +160,7 @@ def launch_of(run: TrainingRun, *, launcher: str, ranks: Ranks) -> Launch:
 
 
 def measure_efficiency(pipeline: Pipeline, run: TrainingRun, execution: Execution) -> Efficiency:
-    """Count the necessary work of the run, and measure the machine's rates. Every rank must call this function.
+    """Count the minimum work of the run, and measure the machine's rates. Every rank must call this function.
 
     This happens after training, so that it affects neither the training nor its times.
     """
