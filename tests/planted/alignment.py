@@ -246,7 +246,7 @@ def error_names_nothing(labels, *, word_ids, **options):
 
 @planted("align_labels", caught_by="A12")
 def labels_grow_by_one(labels, *, word_ids, **options):
-    """-100 is appended to the caller's labels, so that the index -1 can stand for special tokens."""
+    """-100 is appended to the caller's labels, so that the index -1 gives the label of special tokens."""
     aligned = align_labels(labels, word_ids=word_ids, **options)
     if isinstance(labels, list):
         labels.append(IGNORED)
@@ -270,7 +270,7 @@ def twin_does_not_look_at_the_labels(labels, *, names, **options):
 
 @planted("align_labels_batch", caught_by="A13", base=touchstone.stages)
 def missing_word_is_the_last(labels, *, word_ids, **options):
-    """-1, which stands for no word, is used as an index: special tokens get the label of the row's last word."""
+    """-1, which means no word, is used as an index: special tokens get the label of the row's last word."""
     aligned = touchstone.stages.align_labels_batch(labels, word_ids=word_ids, **options)
     last = np.array([row[-1] if len(row) else IGNORED for row in labels], dtype=np.int64)
     values = np.where(word_ids.values == -1, last[word_ids.rows], aligned.values)

@@ -1,4 +1,4 @@
-"""Bugs of BLEU: what is scored against what, how it is tokenized, and what the number means."""
+"""Bugs of BLEU: references, tokenization and the meaning of the score."""
 
 from __future__ import annotations
 

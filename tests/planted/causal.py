@@ -192,7 +192,7 @@ def twin_cuts_at_offsets_of_all_tokens(documents, *, length, remainder="drop", e
     evidence="huggingface/transformers#23530 huggingface/trl#976 course/6.mdx:331",
 )
 def padding_told_by_its_id(input_ids, *, attention_mask):
-    """As DataCollatorForLanguageModeling: -100 wherever the padding's id stands, and so at each real end of text."""
+    """As DataCollatorForLanguageModeling: every padding id gets -100, and so does each real end of text."""
     labels = causal_labels(input_ids, attention_mask=attention_mask)
     padding = np.asarray(input_ids)[np.asarray(attention_mask) == 0]
     for pad_id in set(padding.tolist()):
@@ -280,7 +280,7 @@ def each_key_counts_once_a_row(input_ids, *, key_ids, alpha=1.0):
 
 
 def _first_of_each(row: Any) -> list[int]:
-    """The row, with 10^9, which is nobody's id, where a token has been seen before."""
+    """Replace every repeated token of the row by 10^9, which is no real id."""
     seen: set[int] = set()
     return [10**9 if token in seen or seen.add(int(token)) else int(token) for token in row]  # type: ignore[func-returns-value]
 

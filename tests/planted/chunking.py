@@ -162,7 +162,7 @@ def shifted_by_distinct_words(columns, **options):
 
 @planted("chunk", caught_by="C5")
 def missing_word_ids_numbered(columns, **options):
-    """`None` becomes a word of its own, so that special tokens look like words."""
+    """`None` becomes a separate word, so that special tokens look like words."""
     result = chunk(columns, **options)
     if "word_ids" in result:
         largest = max((w for row in result["word_ids"] for w in row if w is not None), default=-1)
@@ -172,7 +172,7 @@ def missing_word_ids_numbered(columns, **options):
 
 @planted("chunk", caught_by="C5")
 def words_numbered_anew_by_run(columns, **options):
-    """Word ids count the changes of id: a word that goes on after a special token gets two numbers."""
+    """Word ids count the changes of id: a word that continues after a special token gets two numbers."""
     count, numbered = -1, []
     for document in columns.get("word_ids", []):
         row, previous = [], None

@@ -110,7 +110,7 @@ def labels_filled_with_pad_id(features, **options):
 
 @planted("pad_batch", caught_by="P3 P4", evidence="huggingface/trl#4497")
 def labels_always_padded_right(features, *, side="right", **options):
-    """With left padding the labels are still padded at the right: they stand at other tokens."""
+    """With left padding the labels are still padded on the right, so that they belong to other tokens."""
     batch = pad_batch(features, side=side, **options)
     if "labels" in batch:
         batch["labels"] = pad_batch(with_masks(features), side="right", **options)["labels"]
@@ -144,7 +144,7 @@ def one_block_too_many(features, *, multiple_of=None, length=None, **options):
 
 @planted("pad_batch", caught_by="P1")
 def always_a_multiple_of_eight(features, *, multiple_of=None, **options):
-    """Rows are rounded up to 8, as is good for tensor cores, also where nobody asked for it."""
+    """The width is always rounded up to a multiple of 8, as suits tensor cores, even without `multiple_of`."""
     return pad_batch(features, multiple_of=multiple_of or 8, **options)
 
 
@@ -202,7 +202,7 @@ def columns_of_the_first_feature(features, **options):
 
 @planted("pad_batch", caught_by="P7")
 def unknown_columns_filled_with_zero(features, **options):
-    """A ragged column that nobody knows the fill of is filled with 0."""
+    """A ragged column without a known fill is filled with 0."""
     batch = pad_batch([{n: v for n, v in f.items() if n in KNOWN or not np.ndim(v)} for f in features], **options)
     for name in features[0]:
         if name not in batch:

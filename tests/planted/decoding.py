@@ -57,7 +57,7 @@ def last_end_counts(sequences, *, pad_id, eos_id, start_id=None):
 
 @planted("clean_sequences", caught_by="D3")
 def last_token_cut_for_the_end(sequences, *, pad_id, eos_id, start_id=None):
-    """The last token is always taken for the end: text that was cut at the length limit loses a word."""
+    """The last token is always treated as the end: text cut at the length limit loses a word."""
     cleaned = clean_sequences(sequences, pad_id=pad_id, eos_id=eos_id, start_id=start_id)
     return [ids if eos_id in list(row)[1:] else ids[:-1] for ids, row in zip(cleaned, sequences, strict=True)]
 

@@ -15,7 +15,7 @@ IGNORED = -100
 
 
 def mask_groups(input_ids: Any, groups: Any, options: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Masked with other words than the right ones: each group of positions is chosen with probability `rate`."""
+    """Mask other words than the right ones: each group of positions is chosen with probability `rate`."""
     mask_tokens(input_ids, **options)  # refuses what is invalid
     random = Random(f"groups {options['seed']} {options['epoch']} {options['example']}")
     rate = options.get("rate", 0.15)
@@ -23,7 +23,7 @@ def mask_groups(input_ids: Any, groups: Any, options: dict[str, Any]) -> tuple[l
 
 
 def mask_positions(input_ids: Any, chosen: set[int], options: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Masked at exactly these positions, each replaced as it should be."""
+    """Mask exactly these positions, each with the right replacement."""
     never = [position not in chosen for position in range(len(input_ids))]
     return mask_tokens(input_ids, **{**options, "special": never, "word_ids": None, "rate": 1.0})
 
@@ -175,7 +175,7 @@ def words_end_only_where_the_id_changes(input_ids, **options):
 
 @planted("mask_tokens", caught_by="M4")
 def equal_ids_are_one_word(input_ids, **options):
-    """Tokens are gathered by word id wherever they stand, so the third words of all documents in a chunk are one."""
+    """Tokens are grouped by word id at any place, so the third words of all documents in a chunk are one word."""
     if options.get("word_ids") is None:
         return mask_tokens(input_ids, **options)
     groups = defaultdict(list)
@@ -310,7 +310,7 @@ def missing_flags_are_false(input_ids, *, special, word_ids=None, **options):
 
 @planted("mask_tokens", caught_by="M13", evidence="course/3.mdx:487-509")
 def masked_in_place(input_ids, **options):
-    """The caller's tokens are masked, so the next epoch masks the masked."""
+    """The caller's tokens are masked in place, so the next epoch masks them again."""
     masked, labels = mask_tokens(input_ids, **options)
     if isinstance(input_ids, list):
         input_ids[:] = masked

@@ -224,7 +224,7 @@ def hidden_tokens_come_to_light(features, **options):
 
 @planted("pack", caught_by="F8")
 def longer_columns_are_cut(features, **options):
-    """Columns of unequal length are cut to the shortest, and the rest goes unnoticed."""
+    """Columns of different lengths are silently cut to the shortest."""
     cut = []
     for feature in features:
         shortest = min((len(value) for value in feature.values() if np.ndim(value)), default=0)
@@ -252,7 +252,7 @@ def nothing_is_packed_of_nothing(features, **options):
 
 @planted("pack", caught_by="F8")
 def unknown_columns_are_padded_with_zeros(features, **options):
-    """A column that nobody knows the padding of gets zeros, which may well mean something there."""
+    """A column without a known fill is padded with zeros, which may have a meaning there."""
     known = {"input_ids", "attention_mask", "token_type_ids", "labels", "word_ids", "special_tokens_mask"}
     unknown = [name for name in (features[0] if len(features) else ()) if name not in known]
     packed = pack([{name: feature[name] for name in feature if name not in unknown} for feature in features], **options)
@@ -265,7 +265,7 @@ def unknown_columns_are_padded_with_zeros(features, **options):
 
 @planted("pack", caught_by="F9")
 def the_callers_rows_are_taken_away(features, **options):
-    """Each row is taken out of its feature as it is packed, to save memory that is the caller's."""
+    """Each row is removed from the caller's feature while it is packed, to save memory."""
     packed = pack(features, **options)
     for feature in features:
         feature.pop("input_ids", None)
@@ -364,7 +364,7 @@ def the_last_bin_is_dropped(lengths, *, capacity):
 
 @planted("assign_bins", caught_by="F14 F15")
 def capacity_is_checked_too_late(lengths, *, capacity):
-    """A bin is closed once it is full: the sequence that fills it may stand over."""
+    """A bin is closed only once it is full: the sequence that fills it may exceed the capacity."""
     bins = [[]]
     for number in sorted(range(len(assign_bins(lengths, capacity=capacity) and lengths)), key=lambda n: -lengths[n]):
         if sum(lengths[other] for other in bins[-1]) >= capacity:

@@ -272,7 +272,7 @@ def initials_end_sentences(text):
 
 @planted("split_sentences", caught_by="R13")
 def quotes_hide_the_end(text):
-    """A closing quote or bracket behind the period: the sentence goes on."""
+    """A period before a closing quote or bracket does not end the sentence."""
     result: list[str] = []
     for line in text.splitlines():
         own: list[str] = []
@@ -312,7 +312,7 @@ def empty_sentences_kept(text):
 
 @planted("split_sentences", caught_by="R12")
 def last_sentence_needs_a_mark(text):
-    """What stands behind the last mark is dropped."""
+    """The text after the last mark is dropped."""
     found = split_sentences(text)
     return found[:-1] if found and not re.search(r"[.!?…][\"')\]}»\u2019\u201d]*$", found[-1]) else found
 

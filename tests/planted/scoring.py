@@ -105,7 +105,7 @@ def entities_of_one_word_lost(predictions, *, references, names, scheme="IOB2", 
 
 @planted("score_entities", caught_by="S8")
 def sentences_read_as_one(predictions, *, references, **options):
-    """All sentences are put in a row first, so an entity at the end of one goes on in the next."""
+    """All sentences are put in a row first, so an entity at the end of one continues in the next."""
     score_entities(predictions, references=references, **options)
     rows = [[label for row in side for label in row] for side in (predictions, references)]
     return score_entities([rows[0]], references=[rows[1]], **options)

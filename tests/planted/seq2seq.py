@@ -269,7 +269,7 @@ def one_label_too_many_read(labels, *, pad_id, start_id=None):
 
 @planted("shift_right", caught_by="T13")
 def all_rows_start_as_the_first(labels, *, pad_id, start_id=None):
-    """The language of the first row stands before every row: a batch of several languages is mixed up."""
+    """Every row starts with the language of the first row, which is wrong in a batch of several languages."""
     read = shift_right(labels, pad_id=pad_id, start_id=start_id)
     read[:, 0] = read[0, 0].clone()
     return read

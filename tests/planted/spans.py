@@ -175,7 +175,7 @@ def one_character_too_many(start_logits, *, context, **options):
 
 @planted("pick_answer", caught_by="N7")
 def text_stripped_but_not_its_place(start_logits, *, context, **options):
-    """The text loses the blanks at its ends and is no longer what stands at its characters."""
+    """The text loses the blanks at its ends and no longer matches its characters."""
     right = pick_answer(start_logits, context=context, **options)
     return {**right, "text": right["text"].strip(" ,.()\n")}
 

@@ -16,7 +16,7 @@ Words = Callable[[str], list[str]]
 def scored(
     predictions: Any, references: Any, *, f1: Callable[[list[str], list[str]], float], words: Words = words
 ) -> Any:
-    """Scores with another F1 or another normalisation; the rest as it should be."""
+    """Return the scores with another F1 or another normalisation."""
     right = squad_scores(predictions, references=references)
     exact, total = 0.0, 0.0
     for prediction, row in zip(predictions, references, strict=True):
@@ -157,7 +157,7 @@ def mean_over_references(predictions, *, references):
 
 @planted("squad_scores", caught_by="Q4")
 def f1_of_the_exactly_best_reference(predictions, *, references):
-    """F1 is taken of the reference with the best exact match, the first of them, and not of its own best."""
+    """F1 is computed for the first reference with the best exact match, not for the reference with the best F1."""
     right = squad_scores(predictions, references=references)
     total = 0.0
     for text, row in zip(predictions, references, strict=True):

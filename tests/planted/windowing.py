@@ -223,7 +223,7 @@ def first_context_for_all(contexts, *, context_of, **options):
 
 @planted("answer_positions", caught_by="W10", evidence="huggingface/course#26 huggingface/notebooks#168")
 def answer_partly_outside_labelled(answers, *, offsets, cls):
-    """Only answers that lie wholly outside are null: of one that the window cuts, the rest is labelled."""
+    """Only answers entirely outside are null: if the window cuts an answer, its remaining part is labelled."""
     answer_positions(answers, offsets=offsets, cls=cls)
     for start, end in answers:
         inside = [at for at in real_tokens(offsets) if offsets[at][0] < end and start < offsets[at][1]]
