@@ -131,7 +131,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
     def terminated(number: int, frame: FrameType | None) -> None:
-        pytest.exit("terminated (SIGTERM)", returncode=pytest.ExitCode.INTERRUPTED)
+        # Not pytest.exit: its exception is an `Exception`, which a check takes for an error of the implementation.
+        raise KeyboardInterrupt("terminated (SIGTERM)")
 
     if workers.distributes(config):
         config.pluginmanager.register(

@@ -101,6 +101,16 @@ def test_a_run_without_checks_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
+def test_a_termination_ends_the_session_and_is_no_failed_check(tmp_path: Path) -> None:
+    terminating = "import os, signal\n\ndef perplexity(losses, *, tokens):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    (tmp_path / "mine.py").write_text(terminating)
+    done = properties(tmp_path, "mine", "-q", "-k", "perplexity")
+
+    assert "terminated (SIGTERM)" in done.stdout
+    assert "X1 failed" not in done.stdout
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
+
+
 def test_an_implementation_may_be_an_attribute_of_a_module(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         WRONG + "\nclass Tools:\n    pass\n\ntools = Tools()\ntools.perplexity = perplexity\ndel perplexity\n"
