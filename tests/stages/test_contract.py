@@ -74,7 +74,7 @@ def test_a_new_check_gets_a_row_with_the_sentence_of_its_test() -> None:
     text = contract.PAGE.read_text(encoding="utf-8")
     shorter = "\n".join(line for line in text.splitlines() if not line.startswith("| A4 |"))
 
-    assert "| A4 | no continuation token opens an entity | `align_labels` |" in contract.page(shorter)
+    assert "| A4 | a continuation token must not open an entity | `align_labels` |" in contract.page(shorter)
 
 
 def test_a_page_that_describes_another_function_is_refused() -> None:

@@ -427,8 +427,8 @@ def test_an_interrupt_keeps_finished_records_and_ends_all_processes(
 def test_a_record_that_cannot_be_written_is_kept_in_another_place(spec: Path, record: str) -> None:
     session = replayed(spec, record, job="blocks_results", RESULTS=str(spec.parent / "results"))
     assert session.code == 1, session.text
-    line = next(line for line in session.text.splitlines() if line.startswith("The record of this run is kept at "))
-    kept = Path(line.removeprefix("The record of this run is kept at "))
+    line = next(line for line in session.text.splitlines() if line.startswith("The record of this run was written to "))
+    kept = Path(line.removeprefix("The record of this run was written to ").removesuffix(" instead"))
     assert read_record(kept).seed == 42
 
 

@@ -23,7 +23,7 @@ from tests.support.samples import (
     write_spec,
 )
 from touchstone.comparing.times import Setup, TaskTimes, render_times, times_to_metric
-from touchstone.records.record import Record, read_records
+from touchstone.records.record import Record
 from touchstone.specs.spec import Spec, load_spec
 from touchstone.specs.verdict import Verdict
 
@@ -193,16 +193,3 @@ def test_markdown_has_one_row_per_line(spec: Spec) -> None:
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {8}
     assert "|-" in lines[1]
-
-
-def test_the_readme_table_agrees_with_the_committed_records() -> None:
-    """The table in the README is the output of `touchstone times results --profile small --markdown`."""
-    records = [record for record in read_records(ROOT / "results") if record.spec.profile == "small"]
-    shown = text(times_to_metric(records), width=10_000, markdown=True)
-    readme = [_squeezed(line) for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
-    missing = [row for row in map(_squeezed, shown.splitlines()) if row.startswith("|") and row not in readme]
-    assert not missing, "\n".join(missing)
-
-
-def _squeezed(row: str) -> str:
-    return " ".join(row.replace("|", " | ").split()) if not set(row) <= set("|- ") else ""
