@@ -22,6 +22,7 @@ from touchstone.engines.training import Execution
 from touchstone.engines.work import ExampleCounter, WorkError
 from touchstone.pipelines import PIPELINES
 from touchstone.pipelines.pipeline import Columns, FeatureRows, Pipeline
+from touchstone.pipelines.seq2seq import Seq2Seq
 from touchstone.records.rates import measure_rates
 from touchstone.runs.isolation import Message, Send
 from touchstone.sources import Access, open_source
@@ -96,14 +97,14 @@ def evaluate_as_the_course(pipeline: Pipeline, model: PreTrainedModel, *, execut
     assert isinstance(pipeline, FirstOfValidation)
     rows = FeatureRows(pipeline.columns("validation"))
     accepted = inspect.signature(model.forward).parameters.keys()
-    writes = bool(model.config.is_encoder_decoder)
-    search = getattr(pipeline.inner, "search", None)
+    generates = bool(model.config.is_encoder_decoder)
+    search = pipeline.inner.generation_config if isinstance(pipeline.inner, Seq2Seq) else None
     vocabulary = model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]
 
     def collate(features: list[Any]) -> dict[str, Any]:
         batch = pipeline.collate(features, train=False)
         given = {name: batch[name] for name in batch if name in accepted}
-        if writes:
+        if generates:
             del given["decoder_input_ids"]  # the model makes them from the labels
         return given
 
@@ -112,10 +113,10 @@ def evaluate_as_the_course(pipeline: Pipeline, model: PreTrainedModel, *, execut
             output_dir=nowhere,
             use_cpu=True,
             per_device_eval_batch_size=execution.eval_batch_size,
-            predict_with_generate=writes,
+            predict_with_generate=generates,
             generation_num_beams=search.num_beams if search else None,
             generation_max_length=search.max_new_tokens + 1 if search else None,
-            prediction_loss_only=vocabulary and not writes,
+            prediction_loss_only=vocabulary and not generates,
             remove_unused_columns=False,
             disable_tqdm=True,
             report_to="none",
