@@ -349,6 +349,14 @@ def test_unpadded_refuses_a_batch_without_tokens() -> None:
         unpadded(input_ids=ids, attention_mask=torch.zeros_like(ids))
 
 
+def test_unpadded_refuses_a_model_that_predicts_once_per_row() -> None:
+    config = transformers.BertConfig(**SIZE)
+    unpadded = Unpadded(transformers.BertForSequenceClassification(config).eval())
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, PAD, PAD]])
+    with pytest.raises(EngineError, match="BertForSequenceClassification does not predict its logits for every token"):
+        unpadded(input_ids=ids, attention_mask=ids.ne(PAD).long())
+
+
 def test_unpadded_refuses_a_batch_without_target_tokens() -> None:
     model = model_of("t5")
     inputs = case(model).inputs

@@ -68,6 +68,11 @@ class Unpadded(nn.Module):
         for name in OUTPUTS:
             packed = getattr(output, name, None)
             if packed is not None:
+                if packed.shape[:2] != (1, layout.predicted.tokens):
+                    raise EngineError(
+                        f"{type(self.module).__name__} does not predict its {name} for every token, so its rows cannot "
+                        "be packed; use the engine trainer or loop"
+                    )
                 output[name] = layout.predicted.pad(packed[0])
         return output
 
