@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import permutations
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -54,8 +56,14 @@ def word_lists(*, min_size: int = 0, max_size: int = 8) -> SearchStrategy[tuple[
 
 
 def type_names(*, among: Sequence[str] = TYPES) -> SearchStrategy[list[str]]:
-    """One to three different types."""
-    return st.lists(st.sampled_from(among), min_size=1, max_size=3, unique=True)
+    """One to three different types, in any order."""
+    return _selections(tuple(among)).map(list)
+
+
+@cache
+def _selections(values: tuple[str, ...]) -> SearchStrategy[tuple[str, ...]]:
+    # Drawn from a list of all selections: `st.lists(unique=True)` takes a tenth of the time of a check with tags.
+    return st.one_of([st.sampled_from(list(permutations(values, size))) for size in (1, 2, 3)])
 
 
 def label_names(types: Sequence[str], *, scheme: str) -> SearchStrategy[list[str]]:
