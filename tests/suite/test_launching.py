@@ -117,7 +117,8 @@ def test_the_cause_is_the_rank_that_failed_first(log: Path) -> None:
     outcome = launched("second_fails", log)
     assert outcome.failure is not None
     assert outcome.failure.cause.startswith("rank 1 of 2: ValueError: the data has no column 'tags' (")
-    assert "Traceback" in outcome.report()
+    assert "Traceback" in outcome.report(), "the traceback of this rank, whatever the others write to the log later"
+    assert "in second_fails" in outcome.report()
 
 
 def test_the_cause_is_the_rank_that_was_killed(log: Path) -> None:

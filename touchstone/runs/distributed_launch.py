@@ -33,6 +33,7 @@ from typing import Any
 
 from touchstone.runs.isolation import (
     STACK_SECONDS,
+    TAIL_LINES,
     Message,
     Outcome,
     Refused,
@@ -68,7 +69,8 @@ def main(address: str, target: str, payload: str) -> int:
     except Exception as error:
         traceback.print_exc()
         kind = "refused" if isinstance(error, Refused) else "error"
-        channel.post({"kind": kind, "cause": describe_error(error), "time": time.time()}, last=True)
+        excerpt = traceback.format_exc().splitlines()[-TAIL_LINES:]
+        channel.post({"kind": kind, "cause": describe_error(error), "excerpt": excerpt, "time": time.time()}, last=True)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -206,11 +208,11 @@ class _Listener:
                 if trouble["kind"] == "refused":
                     raise Refused(trouble["cause"])
                 if not _is_follow_up(trouble):
-                    raise ReportedError(self._cause(trouble))
+                    raise ReportedError(self._cause(trouble), excerpt=trouble.get("excerpt", ()))
                 if follow_up is None:  # wait for the rank that failed first
                     follow_up, deadline = trouble, time.monotonic() + LAUNCHER_SECONDS
             if follow_up is not None and (ended or time.monotonic() > deadline):
-                raise ReportedError(self._cause(follow_up))
+                raise ReportedError(self._cause(follow_up), excerpt=follow_up.get("excerpt", ()))
             if ended and not messages:
                 raise ReportedError(self._why_launcher_ended())
 

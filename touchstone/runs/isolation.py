@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -44,7 +44,15 @@ Job = Callable[[Message, Send], Message]
 
 
 class ReportedError(Exception):
-    """An error of another process. Its text is the complete cause; the traceback of this exception is irrelevant."""
+    """An error of another process. Its text is the complete cause; the traceback of this exception is irrelevant.
+
+    Args:
+        excerpt: lines to show instead of the end of the log, to which several processes may have written.
+    """
+
+    def __init__(self, cause: str, *, excerpt: Sequence[str] = ()) -> None:
+        super().__init__(cause)
+        self.excerpt = tuple(excerpt)
 
 
 class Refused(Exception):
@@ -91,9 +99,10 @@ def serve(
         traceback.print_exc()
         post({"kind": "refused", "cause": str(error)})
     except Exception as error:
+        excerpt = error.excerpt if isinstance(error, ReportedError) else ()
         if not isinstance(error, ReportedError):
             traceback.print_exc()
-        post({"kind": "error", "cause": describe_error(error)})
+        post({"kind": "error", "cause": describe_error(error), "excerpt": excerpt})
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -159,8 +168,8 @@ class Outcome:
     Attributes:
         value: the result; None if there is a `failure`.
         peak_bytes: the peak resident memory of the job and its children, sampled every `POLL_SECONDS`.
-        hung: the end of the log at the moment of a timeout. What is written later, while processes are stopped, is less
-            helpful.
+        excerpt: lines to show instead of the end of the log: the end of the log at the moment of a timeout (what is
+            written later, while processes are stopped, is less helpful), or the traceback of the rank that failed.
     """
 
     value: Message | None
@@ -168,13 +177,13 @@ class Outcome:
     seconds: float
     peak_bytes: int
     log: Path
-    hung: tuple[str, ...] = ()
+    excerpt: tuple[str, ...] = ()
 
     def report(self) -> str:
         """Return the failure's cause and the end of the log. For a refused job, the cause alone."""
         cause = "" if self.failure is None else self.failure.cause
         refused = self.failure is not None and self.failure.kind == "refused"
-        tail = [] if refused else self.hung or log_tail(self.log)
+        tail = [] if refused else self.excerpt or log_tail(self.log)
         if not tail:
             return cause
         return f"{cause}\n\nThe end of its output ({self.log}):\n" + "\n".join(f"  {line}" for line in tail)
@@ -278,14 +287,14 @@ def run_isolated(
     )
     started = time.monotonic()
     watch = _Watch(deadline=None if timeout is None else started + timeout)
-    timed_out, hung = False, []
+    timed_out, excerpt = False, []
     try:
         _start(process)
         sender.close()
         final = _listen(process, receiver, watch, on_message)
     except _TimedOut:
         timed_out, final = True, None
-        hung = _where_it_hangs(process, log)
+        excerpt = _where_it_hangs(process, log)
     except (ConnectionError, EOFError) as error:
         final = {"kind": "error", "cause": f"the fork server died ({type(error).__name__}: {error})"}
     finally:
@@ -296,11 +305,12 @@ def run_isolated(
         return Outcome(final["value"], None, seconds, watch.peak_bytes, log)
     if final is not None:
         failure = Failure(final["kind"], final["cause"])
+        excerpt = final.get("excerpt", [])
     elif timed_out:
         failure = Failure("timeout", f"timed out: it had not finished after {timeout:g} s and was stopped")
     else:
         failure = explain_exit(exit_code, watch.peak_bytes)
-    return Outcome(None, failure, seconds, watch.peak_bytes, log, tuple(hung))
+    return Outcome(None, failure, seconds, watch.peak_bytes, log, tuple(excerpt))
 
 
 class _TimedOut(Exception):
