@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 from safetensors.torch import load_model
 from transformers import PreTrainedModel
 
 from touchstone.engines.training import EngineError, Evaluation, Point, Recipe, TrainingRun
+from touchstone.fields import FrozenModel
 from touchstone.pipelines.pipeline import Columns, Pipeline
 from touchstone.stages.ragged import Ragged
 
@@ -28,10 +29,8 @@ RUN = "run.json"
 WEIGHTS = "model.safetensors"
 
 
-class Identity(BaseModel):
+class Identity(FrozenModel):
     """Everything that must be equal for a run to resume from a checkpoint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: str
     task: str
@@ -42,10 +41,10 @@ class Identity(BaseModel):
     world_size: int = 1
 
 
-class Saved(BaseModel):
+class Saved(FrozenModel):
     """The content of `run.json`: the progress of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     format: Literal[2] = 2
     identity: Identity

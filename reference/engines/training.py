@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from touchstone.engines import EngineError as EngineError
+from touchstone.fields import FrozenModel
 from touchstone.pipelines.pipeline import Score
 
 if TYPE_CHECKING:  # importing it takes seconds, which only code that makes a model should pay
@@ -19,10 +20,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Phase = Literal["prepare", "train", "evaluate", "save"]
 
 
-class Recipe(BaseModel):
+class Recipe(FrozenModel):
     """The hyper-parameters. They are part of what is measured, so they are in a spec's hash."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: float = Field(gt=0)
     stop_after: int | None = Field(

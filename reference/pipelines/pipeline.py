@@ -79,9 +79,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerBase
 
+from touchstone.fields import FrozenModel
 from touchstone.sources.source import Source
 from touchstone.stages.collation import pad_batch
 from touchstone.stages.ragged import Array, Ragged
@@ -137,10 +137,8 @@ class Score:
     upper: float | None = 1.0
 
 
-class Options(BaseModel):
+class Options(FrozenModel):
     """The settings of a task that a spec may choose. Each pipeline extends it; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Pipeline(ABC):

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from transformers import (
     BertConfig,
@@ -24,6 +24,7 @@ from transformers import (
     T5Config,
 )
 
+from touchstone.fields import FrozenModel
 from touchstone.sources.embedded import FOLDER
 from touchstone.sources.source import SourceError
 
@@ -39,14 +40,12 @@ architectures with learned absolute positions need more than a thousand steps be
 TOKENIZERS = FOLDER / "tokenizers"
 
 
-class MicroworldCheckpoint(BaseModel):
+class MicroworldCheckpoint(FrozenModel):
     """A small architecture with random weights, and a tokenizer that was trained on the embedded data.
 
     Every field, defaults included, is part of the hash of every spec that has one, so a new field would outdate all
     expectations.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["microworld"] = "microworld"
     architecture: Architecture

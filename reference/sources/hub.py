@@ -27,8 +27,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from touchstone.fields import FrozenModel
 from touchstone.sources.normalization import column_names, contract_columns, ordered_tags, tag_strings
 from touchstone.sources.source import Access, SourceError
 
@@ -47,10 +48,8 @@ REMEDY: dict[Kind, str] = {
 }
 
 
-class HubData(BaseModel):
+class HubData(FrozenModel):
     """A data set at a pinned revision, with the splits, columns and rows to use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["hub"] = "hub"
     id: str = Field(min_length=1, description="ORG/NAME")

@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import datasets
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
+from touchstone.fields import FrozenModel
 from touchstone.sources.source import SourceError
 from touchstone.stages.draws import GAMMA, MASK, mix
 
 CODE = "code"
 
 
-class InstalledCode(BaseModel):
+class InstalledCode(FrozenModel):
     """The packages to read, how many files to use, and how many of them for validation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["installed-code"] = "installed-code"
     packages: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")], ...] = Field(

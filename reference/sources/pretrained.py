@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from touchstone.fields import FrozenModel
 from touchstone.sources.hub import NOWHERE, snapshot
 from touchstone.sources.source import Access, SourceError
 
@@ -25,10 +26,8 @@ WEIGHTS = "*.safetensors"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-class HubCheckpoint(BaseModel):
+class HubCheckpoint(FrozenModel):
     """A model and its tokenizer at a pinned revision."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["hub"] = "hub"
     id: str = Field(min_length=1, description="ORG/NAME")

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import datasets
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from touchstone.fields import FrozenModel
 from touchstone.sources.source import SourceError
 
 FOLDER = Path(__file__).parent
@@ -46,14 +47,12 @@ HOME = {column: name for name, columns in DATA_SETS.items() for column in column
 """Column to the data set that has it."""
 
 
-class MicroworldData(BaseModel):
+class MicroworldData(FrozenModel):
     """The first rows of the embedded data.
 
     Every field is part of the hash of every spec that has one, so the fields cannot change. The stored data was drawn
     with seed 0, so that is the only seed there is.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["microworld"] = "microworld"
     train: int = Field(gt=0, description="rows")
