@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from touchstone import stages
+    from touchstone.auditing.audit import audit
     from touchstone.comparing.compare import compare
     from touchstone.records.record import Record, read_record, read_records
 
     __version__: str
 
-__all__ = ["Record", "__version__", "compare", "read_record", "read_records", "stages"]
+__all__ = ["Record", "__version__", "audit", "compare", "read_record", "read_records", "stages"]
 
 _SOURCES = {
     "stages": "touchstone.stages",
+    "audit": "touchstone.auditing.audit:audit",
     "Record": "touchstone.records.record:Record",
     "read_record": "touchstone.records.record:read_record",
     "read_records": "touchstone.records.record:read_records",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import touchstone
 
 COMMANDS = {
+    "audit": "check a training script: data, loss, optimizer, evaluation",
     "show": "show a task's data as the model receives it",
     "calibrate": "measure the expected metric of a task",
     "hardware": "show what records say about this machine",

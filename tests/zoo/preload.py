@@ -1,0 +1,30 @@
+"""Import what the zoo's scripts import, once, in the process that all of them are forked from."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+MODULES = (
+    "torch",
+    "datasets",
+    "accelerate",
+    "evaluate",
+    "seqeval.metrics",
+    "sacrebleu",
+    "transformers.trainer",
+    "transformers.trainer_seq2seq",
+    "transformers.data.data_collator",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.distilbert.modeling_distilbert",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.marian.modeling_marian",
+    "transformers.models.t5.modeling_t5",
+    "touchstone.auditing.script",
+)
+for _name in MODULES:
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(_name)

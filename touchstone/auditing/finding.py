@@ -1,0 +1,198 @@
+"""The result of an audit: one finding per probe, and a report of all findings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from touchstone.files import RecordError, write_atomically
+
+Outcome = Literal["pass", "warn", "fail", "not-checked"]
+OUTCOMES: tuple[Outcome, ...] = ("fail", "warn", "pass", "not-checked")
+SCHEMA = "touchstone.audit/1"
+
+
+class AuditFailed(AssertionError):
+    """The audit proved at least one fault."""
+
+
+class NotChecked(Exception):
+    """A probe cannot look at its object. The message gives the reason and what the user can do."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A small table that shows a finding on real data, such as the tokens and labels of one row.
+
+    Args:
+        columns: the headings.
+        rows: the cells, as text, numbers or None.
+        marked: the indices of the rows the finding is about.
+        caption: where the rows come from, such as "row 3 of the training set".
+
+    >>> Example(("token", "label"), [("[CLS]", "B-PER"), ("Ada", "B-PER")], marked=(0,)).columns
+    ('token', 'label')
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    marked: Sequence[int] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one probe.
+
+    Args:
+        probe: the probe's id.
+        outcome: `pass`, `warn` (a suspicion, or a known effect with its size), `fail` (a proved fault) or
+            `not-checked`.
+        message: one sentence: what was seen, or why it could not be looked at.
+        cause: why it is so, with figures, the line of the user's code or the upstream thread, and what to change.
+        measured: the figure that was measured, in a form that JSON can hold.
+        expected: the figure that was expected.
+        example: the data concerned, decoded and aligned.
+        repro: lines of Python or shell that show the finding again.
+    """
+
+    probe: str
+    outcome: Outcome
+    message: str
+    cause: str = ""
+    measured: Any = None
+    expected: Any = None
+    example: Example | None = None
+    repro: str = ""
+
+
+def passed(message: str, **parts: Any) -> Finding:
+    """Return a finding that nothing is wrong. The runner fills in the probe's id."""
+    return Finding("", "pass", message, **parts)
+
+
+def warn(message: str, **parts: Any) -> Finding:
+    """Return a finding that something is suspicious, or has a known effect whose size is given."""
+    return Finding("", "warn", message, **parts)
+
+
+def fail(message: str, *, cause: str, **parts: Any) -> Finding:
+    """Return a finding that a fault is proved. The cause says what to change."""
+    return Finding("", "fail", message, cause, **parts)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings of one audit. It prints as a table, and shows as HTML in a notebook.
+
+    Args:
+        subject: what was audited, such as a script's path or a class name.
+        task: the task that was detected or given; `unknown` if the head is none of the six.
+        findings: one per probe that applies to the task.
+        batch: tables of the batch as the model receives it, for the page.
+    """
+
+    subject: str
+    task: str
+    findings: Sequence[Finding]
+    batch: Sequence[Example] = field(default=())
+
+    @property
+    def of(self) -> int:
+        """The number of probes that apply."""
+        return len(self.findings)
+
+    @property
+    def ran(self) -> int:
+        """The number of probes that came to a result."""
+        return sum(finding.outcome != "not-checked" for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """The number of findings by outcome."""
+        counted = Counter(finding.outcome for finding in self.findings)
+        return {outcome: counted[outcome] for outcome in OUTCOMES}
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing is wrong; 1: a fault is proved; 2: no probe could judge."""
+        if self.counts["fail"]:
+            return 1
+        return 0 if self.ran else 2
+
+    def failures(self) -> list[Finding]:
+        """Return the findings whose fault is proved."""
+        return [finding for finding in self.findings if finding.outcome == "fail"]
+
+    def raise_if_failed(self) -> None:
+        """Raise AuditFailed if a fault is proved."""
+        failures = self.failures()
+        if failures:
+            raise AuditFailed("\n".join(f"{each.probe}: {each.message}. {each.cause}" for each in failures))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as it is written to JSON."""
+        return {
+            "schema": SCHEMA,
+            "subject": self.subject,
+            "task": self.task,
+            "ran": self.ran,
+            "of": self.of,
+            "findings": [_plain(asdict(finding)) for finding in self.findings],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the report as JSON. The file is complete or absent.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        try:
+            write_atomically(Path(path), json_text(self) + "\n")
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be written ({error.strerror}): choose another folder") from error
+
+    def html(self) -> str:
+        """Return the report as one self-contained page."""
+        from touchstone.auditing.page import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __str__(self) -> str:
+        from touchstone.auditing.table import as_text
+
+        return as_text(self)
+
+    def __rich__(self) -> Any:
+        from touchstone.auditing.table import as_table
+
+        return as_table(self)
+
+
+def _plain(value: Any) -> Any:
+    """Turn any value into one that JSON can hold: tensors and arrays become lists, non-finite floats strings."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def json_text(report: Report) -> str:
+    """Return the report as JSON text."""
+    return json.dumps(report.to_dict(), indent=1, ensure_ascii=False)

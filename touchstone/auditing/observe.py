@@ -1,0 +1,125 @@
+"""Watch a script while it runs: calls of `Dataset.map`, trainers, and what a loop does.
+
+`Observer` replaces a few public functions of torch, datasets, transformers and accelerate while it is active, and puts
+the originals back at the end. A library that the script imports later is patched when it is imported; one that it never
+imports is never loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from touchstone.auditing.subject import MapCall
+
+OWN = str(Path(__file__).parent)
+
+
+class Observer:
+    """Records what a script does.
+
+    Attributes:
+        maps: the calls of `Dataset.map`, in order.
+    """
+
+    def __init__(self) -> None:
+        self.maps: list[MapCall] = []
+        self.on_train: Callable[[Any], None] | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._hook = _ImportHook(
+            {"datasets.arrow_dataset": self._patch_datasets, "transformers.trainer": self._patch_trainer}
+        )
+
+    def __enter__(self) -> Observer:
+        sys.meta_path.insert(0, self._hook)
+        self._hook.patch_loaded()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self._hook)
+        while self._undo:
+            self._undo.pop()()
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace an attribute by `make(original)` until the observer ends."""
+        original = inspect.getattr_static(owner, name)
+        setattr(owner, name, functools.wraps(original)(make(original)))
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def _patch_datasets(self, module: ModuleType) -> None:
+        def make(original: Any) -> Any:
+            def map(dataset: Any, function: Any = None, *rest: Any, **options: Any) -> Any:
+                where = caller()
+                result = original(dataset, function, *rest, **options)
+                bound = inspect.signature(original).bind(dataset, function, *rest, **options).arguments
+                options = {key: value for key, value in bound.items() if key not in ("self", "function", "batched")}
+                if function is not None:
+                    self.maps.append(
+                        MapCall(function, dataset, result, bool(bound.get("batched", False)), options, where)
+                    )
+                return result
+
+            return map
+
+        self.replace(module.Dataset, "map", make)
+
+    def _patch_trainer(self, module: ModuleType) -> None:
+        def make(original: Any) -> Any:
+            def train(trainer: Any, *arguments: Any, **options: Any) -> Any:
+                if self.on_train is not None:
+                    self.on_train(trainer)
+                return original(trainer, *arguments, **options)
+
+            return train
+
+        self.replace(module.Trainer, "train", make)
+
+
+class _ImportHook(importlib.abc.MetaPathFinder):
+    """Calls a function with a module as soon as it has been imported."""
+
+    def __init__(self, patches: dict[str, Callable[[ModuleType], None]]) -> None:
+        self._waiting = dict(patches)
+
+    def patch_loaded(self) -> None:
+        for name in [each for each in self._waiting if each in sys.modules]:
+            self._waiting.pop(name)(sys.modules[name])
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name not in self._waiting:
+            return None
+        patch = self._waiting.pop(name)
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader.exec_module = _then(spec.loader.exec_module, patch)  # type: ignore[method-assign]
+                return spec
+        return None
+
+
+def _then(execute: Callable[[ModuleType], None], patch: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        patch(module)
+
+    return exec_module
+
+
+def caller() -> str:
+    """Return `file:line` of the innermost frame that belongs neither to Touchstone nor to an installed package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith((OWN, "<frozen")) and "site-packages" not in path:
+            return f"{path}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""

@@ -1,0 +1,178 @@
+"""The table of probes, and the function that runs them."""
+
+from __future__ import annotations
+
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from touchstone.auditing.finding import Example, Finding, NotChecked, Report
+from touchstone.auditing.restore import untouched
+from touchstone.auditing.subject import TASKS, UNKNOWN, Subject
+
+Budget = Literal["fast", "default", "deep"]
+BUDGETS: dict[Budget, float] = {"fast": 10.0, "default": 60.0, "deep": 600.0}
+"""Seconds that the probes of each budget may take. Probes that would start later are not checked."""
+MODULES = (
+    "batches",
+    "tags",
+    "masked",
+    "causal",
+    "seq2seq",
+    "answers",
+    "vocabulary",
+    "step",
+    "optimizer",
+    "mode",
+    "evaluation",
+    "order",
+    "cache",
+)
+"""The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
+Look = Callable[[Subject], Finding]
+AnyLook = TypeVar("AnyLook", bound=Look)
+INTERNAL = "the probe itself failed"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question about a training run.
+
+    Args:
+        id: its name in reports and options, such as `special-tokens-unlabelled`.
+        group: the heading it is listed under.
+        says: what holds when it passes, in one sentence.
+        tasks: the tasks it applies to.
+        budget: the smallest budget that includes it.
+        look: the function. It takes a subject and returns a finding, or raises NotChecked.
+    """
+
+    id: str
+    group: str
+    says: str
+    tasks: tuple[str, ...]
+    budget: Budget
+    look: Look
+
+
+PROBES: dict[str, Probe] = {}
+"""All probes by id. `load_probes` fills it."""
+
+
+class UnknownProbe(Exception):
+    """There is no probe with this id."""
+
+
+def probe(
+    id: str, *, group: str, says: str, tasks: Sequence[str] = (*TASKS, UNKNOWN), budget: Budget = "default"
+) -> Callable[[AnyLook], AnyLook]:
+    """Put a function into the table of probes.
+
+    >>> @probe("demo", group="demo", says="Nothing is wrong.", budget="fast")
+    ... def demo(subject):
+    ...     return passed("nothing is wrong")  # doctest: +SKIP
+    """
+
+    def add(look: AnyLook) -> AnyLook:
+        if id in PROBES:
+            raise ValueError(f"two probes are called {id}")
+        PROBES[id] = Probe(id, group, says, tuple(tasks), budget, look)
+        return look
+
+    return add
+
+
+def load_probes() -> dict[str, Probe]:
+    """Import all modules of probes and return the table."""
+    for module in MODULES:
+        importlib.import_module(f"touchstone.auditing.probes.{module}")
+    return PROBES
+
+
+def chosen_probes(task: str, ids: Iterable[str] | None = None) -> list[Probe]:
+    """Return the probes that apply to a task, or those with the given ids.
+
+    Raises:
+        UnknownProbe: there is no such id.
+    """
+    table = load_probes()
+    if ids is not None:
+        unknown = [each for each in ids if each not in table]
+        if unknown:
+            from difflib import get_close_matches
+
+            close = get_close_matches(unknown[0], table, n=1)
+            hint = f"did you mean {close[0]}?" if close else "--list prints all probes"
+            raise UnknownProbe(f"{unknown[0]} is not a probe: {hint}")
+        return [table[each] for each in ids]
+    return [each for each in table.values() if task in each.tasks]
+
+
+def run_probes(
+    subject: Subject,
+    *,
+    budget: Budget = "default",
+    ids: Iterable[str] | None = None,
+    seconds: float | None = None,
+    progress: Callable[[Probe, int, int], None] | None = None,
+) -> Report:
+    """Run the probes that apply to a subject, and return the report.
+
+    Nothing of the subject is changed: `untouched` restores parameters, optimizer, random generators, samplers, flags
+    and files after every probe.
+
+    Args:
+        budget: which probes run, and for how long.
+        ids: run only these, whatever their budget.
+        seconds: another time limit than the budget's.
+        progress: called before each probe with the probe, its index and the number of probes.
+    """
+    probes = chosen_probes(subject.task, ids)
+    limit = BUDGETS[budget] if seconds is None else seconds
+    levels = list(BUDGETS)
+    started = time.monotonic()
+    findings = []
+    for index, each in enumerate(probes):
+        if progress:
+            progress(each, index, len(probes))
+        if ids is None and levels.index(each.budget) > levels.index(budget):
+            finding = Finding(each.id, "not-checked", f"needs --budget {each.budget}")
+        elif ids is None and time.monotonic() - started > limit:
+            finding = Finding(each.id, "not-checked", f"the {limit:.0f} s of the budget were used up: --budget deep")
+        else:
+            finding = run_probe(each, subject)
+        findings.append(finding)
+    return Report(subject.name, subject.task, findings, batch=batch_tables(subject))
+
+
+def run_probe(each: Probe, subject: Subject) -> Finding:
+    """Run one probe and return its finding. An error inside the probe or the user's code is `not-checked`."""
+    with untouched(subject):
+        try:
+            finding = replace(each.look(subject), probe=each.id)
+        except NotChecked as reason:
+            finding = Finding(each.id, "not-checked", str(reason))
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            finding = Finding(
+                each.id,
+                "not-checked",
+                f"{INTERNAL}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                cause=f"raised at {at.filename}:{at.lineno} in {at.name}",
+            )
+    if finding.outcome in ("fail", "warn") and not finding.repro:
+        finding = replace(finding, repro=subject.repro.format(probe=each.id))
+    return finding
+
+
+def batch_tables(subject: Subject) -> tuple[Example, ...]:
+    """Return the first rows of a training batch as tables of tokens, masks, labels and what the loss sees."""
+    from touchstone.auditing.probes.batches import tables
+
+    try:
+        return tuple(tables(subject))
+    except Exception:
+        return ()

@@ -1,0 +1,1 @@
+"""Probes of question answering: labelled spans, windows, the null place."""

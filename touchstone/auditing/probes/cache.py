@@ -1,0 +1,1 @@
+"""Probes of caches: what map returns is what its function makes now."""

@@ -1,0 +1,1 @@
+"""Probes of causal language modelling: shift, end of text, document borders."""

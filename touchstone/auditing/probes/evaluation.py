@@ -1,0 +1,1 @@
+"""Probes of evaluation: every example once, loss, metric, leaks."""

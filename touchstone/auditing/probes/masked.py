@@ -1,0 +1,1 @@
+"""Probes of masked language modelling: which tokens are chosen, replaced and labelled."""

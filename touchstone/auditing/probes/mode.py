@@ -1,0 +1,1 @@
+"""Probes of training and evaluation mode: dropout on and off."""

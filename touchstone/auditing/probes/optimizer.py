@@ -1,0 +1,1 @@
+"""Probes of optimizer and schedule: what is trained, decay groups, clipping, learning rate."""

@@ -1,0 +1,1 @@
+"""Probes of the order of training rows: epochs, seeds, workers, resume."""

@@ -1,0 +1,1 @@
+"""Probes of translation and summarization: decoder inputs, targets, ends."""

@@ -1,0 +1,1 @@
+"""Probes of the loss and the gradient of one optimizer step."""
