@@ -101,7 +101,7 @@ class _ImportHook(importlib.abc.MetaPathFinder):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = _then(spec.loader.exec_module, patch)  # type: ignore[method-assign]
+                spec.loader.exec_module = _then(spec.loader.exec_module, patch)  # type: ignore[method-assign, assignment]
                 return spec
         return None
 

@@ -350,7 +350,7 @@ def tensor(values: Any) -> torch.Tensor:
 
 
 def task_of(model: Any) -> str:
-    """Return the task of a model's head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
+    """Return the task of a head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
     name = type(model).__name__
     base = getattr(model, "get_base_model", None)  # PEFT
     if callable(base):
