@@ -1,7 +1,7 @@
 """What a training loop did while it was observed: calls of the model, optimizer steps, passes over data, metrics.
 
-`Recorder` (record.py) writes a `Trace`; `loop.py` puts it on the subject as `subject.trace`. A subject that was not made
-from an observed loop has None there.
+`Recorder` (record.py) writes a `Trace`; `loop.py` puts it on the subject as `subject.trace`. A subject that was not
+made from an observed loop has None there.
 """
 
 from __future__ import annotations
@@ -197,6 +197,7 @@ class Trace:
         epochs: the length of the loop around the passes over the training loader, or None if unknown.
         max_steps: the length of the loop around the optimizer steps if no loader is used, or None if unknown.
         breaks: a loop around the optimizer step contains `break` or `return`, so that it may end early.
+        unstepped: backward calls since the last optimizer step when the observation ended.
         ended: why the observation ended.
     """
 
@@ -212,6 +213,7 @@ class Trace:
     epochs: int | None = None
     max_steps: int | None = None
     breaks: bool = False
+    unstepped: int = 0
     ended: str = ""
 
     def training_passes(self) -> Sequence[Pass]:
