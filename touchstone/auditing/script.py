@@ -31,6 +31,7 @@ def audit_script(
     budget: Budget = "default",
     probes: Iterable[str] | None = None,
     task: str | None = None,
+    seconds: float | None = None,
     progress: Callable[[Probe, int, int], None] | None = None,
 ) -> Report:
     """Run a script unmodified until it begins to train, audit it, end it, and return the report.
@@ -50,7 +51,7 @@ def audit_script(
         subject = subject_of(trainer, maps=observer.maps, task=task)
         subject.name = str(script)
         subject.repro = f"touchstone audit --probe {{probe}} {' '.join([str(script), *arguments])}"
-        reports.append(run_probes(subject, budget=budget, ids=probes, progress=progress))
+        reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
         raise _Done
 
     with Observer() as observer:
