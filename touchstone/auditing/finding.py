@@ -127,7 +127,8 @@ class Report:
         words = [_count(counts["fail"], "fault") if counts["fail"] else "no fault"]
         if counts["warn"]:
             words.append(_count(counts["warn"], "warning"))
-        words.append(f"{counts['pass']} passed")
+        if counts["pass"]:
+            words.append(f"{counts['pass']} passed")
         if ignored := len(self.ignored()):
             words.append(f"{ignored} ignored")
         if counts["not-checked"]:
