@@ -43,6 +43,7 @@ exit codes:
 """
 USER_ERRORS = (
     ("touchstone.interface.options", "OptionError"),
+    ("touchstone.auditing.probe", "UnknownProbe"),
     ("touchstone.files", "RecordError"),
     ("touchstone.sources.source", "SourceError"),
     ("touchstone.specs.spec", "SpecError"),
