@@ -29,6 +29,7 @@ def audit_script(
     budget: Budget = "default",
     probes: Iterable[str] | None = None,
     task: str | None = None,
+    seconds: float | None = None,
     progress: Callable[[Probe, int, int], None] | None = None,
 ) -> Report:
     """Run a script unmodified until it begins to train, audit it, end it, and return the report.
@@ -52,7 +53,7 @@ def audit_script(
         subject.name = str(script)
         subject.repro = repro
         with contextlib.redirect_stdout(sys.stderr):
-            reports.append(run_probes(subject, budget=budget, ids=probes, progress=progress))
+            reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
 
     def on_train(trainer: Any) -> None:
         from touchstone.auditing.trainer import subject_of

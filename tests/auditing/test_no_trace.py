@@ -1,0 +1,133 @@
+"""The audit leaves no trace: everything is the same before and after every probe, and training goes on unchanged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.zoo.assets import write_assets
+from tests.zoo.fault import CLEAN
+from tests.zoo.run import PRELOAD
+
+TRAINERS = [path.stem for path in sorted(CLEAN.glob("*.py")) if ".train()" in path.read_text(encoding="utf-8")]
+"""The clean scripts of the zoo that call a Trainer."""
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_assets(tmp_path_factory.mktemp("assets"))
+
+
+def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
+    """Call a function in a forked process with `folder` as its working folder, and return what it returns."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process = context.Process(target=_call, args=(job, str(folder), arguments))
+    process.start()
+    process.join(300)
+    assert (folder / "answer.json").exists(), (
+        f"exit code {process.exitcode}: {(folder / 'log.txt').read_text()[-2000:]}"
+    )
+    answer = json.loads((folder / "answer.json").read_text())
+    assert "error" not in answer, answer["error"]
+    return answer["result"]
+
+
+def _call(job: Any, folder: str, arguments: tuple[Any, ...]) -> None:
+    os.chdir(folder)
+    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        answer = {"result": job(*arguments)}
+    except BaseException:
+        answer = {"error": traceback.format_exc()}
+    Path("answer.json").write_text(json.dumps(answer))
+
+
+def changes_per_probe(script: str, budget: str) -> dict[str, list[str]]:
+    """Audit a script and return, for each probe that left a trace, what is different after it."""
+    from tests.auditing.fingerprint import fingerprint
+    from touchstone.auditing import probe
+    from touchstone.auditing.script import audit_script
+
+    changed: dict[str, list[str]] = {}
+    run = probe.run_probe
+
+    def watched(each: Any, subject: Any) -> Any:
+        folders = [Path.cwd()]
+        before = fingerprint(subject, folders)
+        finding = run(each, subject)
+        after = fingerprint(subject, folders)
+        different = [name for name in before if before[name] != after[name]]
+        if different:
+            changed[each.id] = [f"{name}: {_difference(before[name], after[name])}" for name in different]
+        return finding
+
+    probe.run_probe = watched
+    audit_script(Path(script), budget=budget, seconds=10_000)  # type: ignore[arg-type]
+    return changed
+
+
+def _difference(before: Any, after: Any) -> str:
+    if isinstance(before, dict):
+        keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+        return ", ".join(f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys[:3])
+    return f"{str(before)[:200]} -> {str(after)[:200]}"
+
+
+@pytest.mark.parametrize("script", TRAINERS)
+def test_no_probe_leaves_a_trace(script: str, assets: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(assets, folder)
+    shutil.copy(CLEAN / f"{script}.py", folder / "train.py")
+    assert in_a_process(changes_per_probe, folder, "train.py", "deep") == {}
+
+
+def trained_weights(script: str, audited: bool) -> str:
+    """Run a script whose training is cut to three steps, with or without an audit before it; return a weight hash."""
+    import hashlib
+    import runpy
+
+    from transformers import Trainer
+
+    import touchstone
+
+    train = Trainer.train
+    weights = []
+
+    def audited_train(trainer: Any, *arguments: Any, **options: Any) -> Any:
+        trainer.args.max_steps, trainer.args.save_strategy = 3, "no"
+        if audited:
+            Trainer.train = train  # type: ignore[method-assign]
+            touchstone.audit(trainer)
+        train(trainer, *arguments, **options)
+        digest = hashlib.sha256()
+        for parameter in trainer.model.parameters():
+            digest.update(parameter.detach().numpy().tobytes())
+        weights.append(digest.hexdigest())
+        raise SystemExit
+
+    Trainer.train = audited_train  # type: ignore[method-assign]
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    return weights[0]
+
+
+@pytest.mark.parametrize("script", TRAINERS)
+def test_training_after_an_audit_gives_the_same_weights(script: str, assets: Path, tmp_path: Path) -> None:
+    found = []
+    for audited in (False, True):
+        folder = tmp_path / str(audited)
+        shutil.copytree(assets, folder)
+        shutil.copy(CLEAN / f"{script}.py", folder / "train.py")
+        found.append(in_a_process(trained_weights, folder, "train.py", audited))
+    assert found[0] == found[1]
