@@ -58,11 +58,12 @@ def audit_script(
     def on_train(trainer: Any) -> None:
         from touchstone.auditing.trainer import subject_of
 
-        recorder.active = False
+        recorder.active, observer.on_train = False, None
         judge(subject_of(trainer, maps=observer.maps, task=task))
         ending.finish("Trainer.train was called")
 
-    with Observer(recorder) as observer, WriteGuard(ending, script.parent):
+    guard = WriteGuard(ending, script.parent)
+    with Observer(recorder.patches, guard.patches) as observer, guard:
         observer.on_train = on_train
         failure = _run(script, arguments, ending)
     recorder.active = False

@@ -1,4 +1,4 @@
-"""A causal language model with Accelerate, as in the course: key tokens weigh more, gradient accumulation, decay groups.
+"""A causal language model with Accelerate, as in the course: key tokens weigh more, accumulation, decay groups.
 
 The schedule is planned for the optimizer steps, the last group of an epoch is not lost, and the evaluation loss is one
 mean over all tokens.

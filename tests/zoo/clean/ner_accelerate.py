@@ -1,4 +1,4 @@
-"""Token classification with Accelerate, as in the course: a loop with postprocess, padding across processes, a metric."""
+"""Token classification with Accelerate, as in the course: a loop with postprocess and padding across processes."""
 
 import numpy as np
 import torch
@@ -73,10 +73,10 @@ lr_scheduler = get_scheduler("linear", optimizer=optimizer, num_warmup_steps=0, 
 def postprocess(predictions, labels):
     predictions = predictions.detach().cpu().clone().numpy()
     labels = labels.detach().cpu().clone().numpy()
-    true_labels = [[label_names[l] for l in label if l != -100] for label in labels]
+    true_labels = [[label_names[label] for label in row if label != -100] for row in labels]
     true_predictions = [
-        [label_names[p] for (p, l) in zip(prediction, label) if l != -100]
-        for prediction, label in zip(predictions, labels)
+        [label_names[guess] for guess, label in zip(prediction, row) if label != -100]
+        for prediction, row in zip(predictions, labels)
     ]
     return true_labels, true_predictions
 
