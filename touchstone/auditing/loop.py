@@ -94,6 +94,7 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     """Turn what was recorded into plain values: only calls of the model, named batches, floats."""
     trace = recorder.trace
     inner = unwrapped(main)
+    everywhere = {id(each) for call in recorder.calls for each in call.module.parameters()}
     places = [index for index, call in enumerate(recorder.calls) if unwrapped(call.module) is inner]
     new = {old: index for index, old in enumerate(places)}
     trace.forwards = [trace.forwards[index] for index in places]
@@ -109,14 +110,16 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
         for clip in update.clips:
             clip.norm = _float(clip.norm)
     names = {id(parameter): name for name, parameter in inner.named_parameters()}
+    gradients = {name for kept in recorder.kept.values() for name in kept.gradients or ()}
     for facts in trace.optimizers:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
         facts.missing = [name for each, name in trainable.items() if each not in held]
-        facts.foreign = sum(each not in names for each in held)
+        facts.foreign = sum(each not in everywhere for each in held)
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
+        facts.unmoved = [name for name in facts.missing if any(each.endswith(name) for each in gradients)]
         facts.decays = [float(group.get("weight_decay", 0.0)) for group in facts.optimizer.param_groups]
         facts.twice = [names[each] for each, times in held.items() if times > 1 and each in names]
     _read_loops(recorder)

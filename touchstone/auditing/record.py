@@ -76,7 +76,7 @@ class _Group:
     forwards: list[int] = field(default_factory=list)
     losses: list[Any] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
-    leftover: Any = None
+    leftover: list[Any] = field(default_factory=list)
     lost: int = 0
     gradients: dict[str, torch.Tensor] | None = None
     copied_at: int = 0
@@ -310,8 +310,11 @@ class Recorder:
             self._ending.begin()
             self._ending.check()
         group = self._group
-        if not group.losses and self._latest is not None:
-            group.leftover = _norm(parameter.grad for parameter in self._latest.parameters())
+        if not group.losses:
+            group.leftover = [
+                _norm(each.grad for part in facts.optimizer.param_groups for each in part["params"])
+                for facts in self.trace.optimizers
+            ]
         value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
         group.losses.append(value.detach().clone() if value is not None and value.numel() == 1 else float("nan"))
         self.trace.unstepped += 1
@@ -373,16 +376,17 @@ class Recorder:
         if not any(each is optimizer for each in known):
             trace.optimizers.append(OptimizerFacts(optimizer))
             known.append(optimizer)
+        place = next(index for index, each in enumerate(known) if each is optimizer)
         trace.updates.append(
             Update(
                 forwards=group.forwards,
                 losses=group.losses,
-                leftover=group.leftover,
+                leftover=group.leftover[place] if place < len(group.leftover) else None,
                 clips=group.clips,
                 rates=[float(each["lr"]) for each in optimizer.param_groups],
                 backwards_before_zero=group.lost,
                 passing=self._passing,
-                optimizer=next(place for place, each in enumerate(known) if each is optimizer),
+                optimizer=place,
                 where=caller(),
             )
         )
@@ -417,10 +421,13 @@ class Recorder:
         def step(schedule: Any, *arguments: Any, **options: Any) -> Any:
             if not self.ready or self._stepping:
                 return original(schedule, *arguments, **options)
+            known = any(each is schedule for each in self.trace.schedules)
+            if not known:
+                self.trace.schedules.append(schedule)
             if self.trace.updates:
                 self.trace.updates[-1].scheduler_steps += 1
-                if not any(each is schedule for each in self.trace.schedules):
-                    self.trace.schedules.append(schedule)
+            elif known:  # a schedule calls its own step once when it is made
+                self.trace.early_scheduler_steps += 1
             self._stepping += 1
             try:
                 return original(schedule, *arguments, **options)
