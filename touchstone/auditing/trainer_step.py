@@ -70,7 +70,7 @@ class TrainerStepper:
             raise NotChecked(f"the model cannot be copied in float32 ({type(error).__name__}: {error})") from error
         for module in copied.modules():  # it changes no gradient, and its reentrant form forbids `inputs=` in backward
             if getattr(module, "gradient_checkpointing", False) is True:
-                module.gradient_checkpointing = False
+                vars(module)["gradient_checkpointing"] = False
         return copied
 
     def __call__(
