@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
+from touchstone.auditing.trainer_optimizer import add_optimizer
 from touchstone.auditing.trainer_step import add_step
 
 
@@ -58,6 +59,7 @@ def subject_of(
         extra={"trainer": trainer},
     )
     add_step(subject, trainer)
+    add_optimizer(subject, trainer)
     return subject
 
 
