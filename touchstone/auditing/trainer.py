@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
+from touchstone.auditing.trainer_optimizer import add_optimizer
+from touchstone.auditing.trainer_step import add_step
 
 
 def subject_of(
@@ -30,7 +32,7 @@ def subject_of(
     model = trainer.model
     tokenizer = getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None)
     id2label = getattr(getattr(model, "config", None), "id2label", None)
-    return Subject(
+    subject = Subject(
         name=type(trainer).__name__,
         task=task or task_of(model),
         model=model,
@@ -56,6 +58,9 @@ def subject_of(
         ),
         extra={"trainer": trainer},
     )
+    add_step(subject, trainer)
+    add_optimizer(subject, trainer)
+    return subject
 
 
 def _split(trainer: Any, name: str, dataset: Any, batch_size: int) -> Split | None:
