@@ -21,7 +21,8 @@ tokenizer = AutoTokenizer.from_pretrained("tiny-distilbert")
 model = AutoModelForTokenClassification.from_pretrained("tiny-distilbert", config=config, dtype="float32")
 label_all_tokens = False
 b_to_i_label = [
-    label_list.index(label.replace("B-", "I-")) if label.startswith("B-") and label.replace("B-", "I-") in label_list
+    label_list.index(label.replace("B-", "I-"))
+    if label.startswith("B-") and label.replace("B-", "I-") in label_list
     else idx
     for idx, label in enumerate(label_list)
 ]
@@ -62,10 +63,10 @@ def compute_metrics(p):
     predictions, labels = p
     predictions = np.argmax(predictions, axis=2)
     true_predictions = [
-        [label_list[p] for (p, l) in zip(prediction, label) if l != -100]
+        [label_list[p] for (p, gold) in zip(prediction, label) if gold != -100]
         for prediction, label in zip(predictions, labels)
     ]
-    true_labels = [[label_list[l] for l in label if l != -100] for label in labels]
+    true_labels = [[label_list[gold] for gold in label if gold != -100] for label in labels]
     return {"f1": f1_score(true_labels, true_predictions)}
 
 

@@ -1,6 +1,6 @@
 """Question answering with unanswerable questions, after run_qa.py: dynamic padding, the [CLS] token for no answer."""
 
-import random
+import json
 
 from datasets import Dataset
 from transformers import (
@@ -11,7 +11,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-import json
 
 set_seed(1)
 MODEL, MAX_SEQ_LENGTH, DOC_STRIDE = "tiny-distilbert", 64, 24

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from touchstone.auditing.batch_tables import SPANS
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.batches import batches_of, lists, padding
@@ -16,6 +15,7 @@ from touchstone.auditing.words import special_ids
 
 TASK = ("question-answering",)
 GROUP = "question answering"
+SPANS = ("start_positions", "end_positions")
 NOTABLE = 0.01
 """A share of answers from which their loss is a warning."""
 MOSTLY = 0.8

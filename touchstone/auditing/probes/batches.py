@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from touchstone.auditing.batch_tables import tables as tables
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, TASKS, Batch, Split, Subject, ints
