@@ -30,7 +30,9 @@ def subject_of(
     """
     arguments = trainer.args
     model = trainer.model
-    tokenizer = getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None)
+    holders = (trainer, trainer.data_collator, trainer.train_dataset)
+    named = [getattr(each, name, None) for name in ("processing_class", "tokenizer") for each in holders]
+    tokenizer = next((each for each in named if hasattr(each, "convert_ids_to_tokens")), None)
     id2label = getattr(getattr(model, "config", None), "id2label", None)
     subject = Subject(
         name=type(trainer).__name__,
