@@ -2,32 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, Subject, ints
-
-ROWS_SHOWN = 4
-
-
-def tables(subject: Subject) -> Iterator[Example]:
-    """Yield one table per row of the first training batch: token, mask, label, and what the loss sees."""
-    if subject.train is None:
-        return
-    batch = subject.train.batch()
-    for row in range(min(ROWS_SHOWN, len(batch["input_ids"]))):
-        ids = ints(batch["input_ids"][row])
-        texts = subject.token_texts(ids)
-        mask = ints(batch["attention_mask"][row]) if "attention_mask" in batch else [1] * len(ids)
-        labels = ints(batch["labels"][row]) if "labels" in batch else [IGNORED] * len(ids)
-        cells = [
-            (position, text, mask[position], subject.label_text(labels[position]))
-            for position, text in enumerate(texts)
-            if position < len(labels)
-        ]
-        yield Example(("position", "token", "mask", "label"), cells, caption=f"row {row} of the first training batch")
-
 
 @probe(
     "special-tokens-unlabelled",
