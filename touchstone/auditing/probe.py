@@ -28,6 +28,9 @@ MODULES = (
     "optimizer",
     "mode",
     "evaluation",
+    "metric",
+    "generation",
+    "leaks",
     "order",
     "cache",
 )

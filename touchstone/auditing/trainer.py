@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
+from touchstone.auditing.trainer_evaluation import add_evaluation
 
 
 def subject_of(
@@ -30,7 +31,7 @@ def subject_of(
     model = trainer.model
     tokenizer = getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None)
     id2label = getattr(getattr(model, "config", None), "id2label", None)
-    return Subject(
+    subject = Subject(
         name=type(trainer).__name__,
         task=task or task_of(model),
         model=model,
@@ -53,9 +54,12 @@ def subject_of(
             precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
             world_size=arguments.world_size,
             metric_for_best=arguments.metric_for_best_model,
+            greater_is_better=arguments.greater_is_better,
         ),
         extra={"trainer": trainer},
     )
+    add_evaluation(subject, trainer)
+    return subject
 
 
 def _split(trainer: Any, name: str, dataset: Any, batch_size: int) -> Split | None:
