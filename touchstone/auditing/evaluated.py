@@ -45,7 +45,8 @@ class EvaluationRecord:
         calls: the predictions and labels that the metric function received, call by call.
         generations: the arguments of each call of `generate`.
         training: names of the modules that ran in training mode.
-        gradient: the loss was computed with a graph, or a parameter had a gradient at the end.
+        gradient: the loss was computed with a graph.
+        leftover: a parameter had a gradient at the end.
         changed: names of the parameters and buffers that the evaluation changed.
         error: what the evaluation raised, if it failed.
     """
@@ -56,6 +57,7 @@ class EvaluationRecord:
     generations: list[Mapping[str, Any]] = field(default_factory=list)
     training: list[str] = field(default_factory=list)
     gradient: bool = False
+    leftover: bool = False
     changed: list[str] = field(default_factory=list)
     error: Exception | None = None
 

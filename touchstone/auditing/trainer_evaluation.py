@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 ROWS = 10
 NEW_TOKENS = 8
-MANY_ROWS = 20_000
+STREAMED = 64
+MANY_ROWS = 3_000
 """Lengths of more rows than these are not measured: the order is then that of the first ones."""
 QUIET_ARGUMENTS: dict[str, Any] = {
     "fp16_full_eval": False,
@@ -37,7 +39,10 @@ def add_evaluation(subject: Subject, trainer: Any) -> None:
         if trainer.compute_metrics is not None:
             subject.compute_metrics = lambda predictions, labels: compute_metrics(trainer, predictions, labels)
     if subject.train is not None:
-        subject.order = TrainerOrder(trainer)
+        if hasattr(trainer.train_dataset, "__len__"):
+            subject.order = TrainerOrder(trainer)
+        else:
+            subject.extra["stream"] = lambda epoch: stream_of(trainer, epoch)
         subject.extra["training_modules"] = lambda: training_modules(subject, trainer)
 
 
@@ -209,7 +214,7 @@ def _watched(model: Any, record: EvaluationRecord, *, short: bool) -> Iterator[C
 
     def finish() -> None:
         record.training = list(flags)
-        record.gradient = record.gradient or any(part.grad is not None for part in model.parameters())
+        record.leftover = any(part.grad is not None for part in model.parameters())
         now = model.state_dict() if before else {}
         record.changed = [name for name, part in before.items() if not torch.equal(part, now[name])]
 
@@ -292,15 +297,20 @@ class TrainerOrder:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._known: dict[tuple[int | None, int], list[list[int]]] = {}
+        self.total: int | None = None
+        """The number of rows that are looked at, if these are not all."""
 
-    def __call__(self, epoch: int, seed: int | None = None, drawn_before: int = 0) -> list[int]:
-        """Return the indices of the rows of one epoch, in the order they are drawn.
+    def __call__(self, epoch: int, seed: int | None = None, *, drawn_before: int = 0, again: bool = False) -> list[int]:
+        """Return the indices of the rows of one epoch, in the order they are drawn. It is cached.
 
         Args:
             epoch: the epoch, from 0.
             seed: another seed than that of the run, or None.
             drawn_before: random numbers that are drawn from each global generator before.
+            again: draw again, although the same epoch was drawn before.
         """
+        if again:
+            return self._draw(epoch + 1, seed, drawn_before)[epoch]
         key = (seed, drawn_before)
         epochs = self._known.setdefault(key, [])
         if len(epochs) <= epoch:
@@ -326,10 +336,9 @@ class TrainerOrder:
                     set_seed(seed)
                 for _ in range(drawn_before):
                     random.random(), np.random.rand(), torch.rand(())
-                if not hasattr(dataset, "__len__"):
-                    raise NotChecked("the training data is a stream: its rows have no indices")
                 if len(dataset) > MANY_ROWS and _by_length(trial.args) and hasattr(dataset, "select"):
                     trial.train_dataset = dataset.select(range(MANY_ROWS))
+                    self.total = MANY_ROWS
                 draws = Draws(trial.get_train_dataloader(), self._trainer)
                 return [draws.epoch(each) for each in range(count)]
         finally:
@@ -415,6 +424,30 @@ class Draws:
             generator=self._generator,
         )
         return [index for batch in loader for index in batch]
+
+
+def stream_of(trainer: Any, epoch: int) -> tuple[list[str], bool]:
+    """Return the first rows of a streaming data set in an epoch, as text, and whether it is shuffled."""
+    with sandbox(trainer, trainer.model) as trial:
+        try:
+            trial.train_dataset = copy.deepcopy(trainer.train_dataset)
+        except TypeError as error:
+            raise NotChecked(f"the stream cannot be copied: {error}") from error
+        loader = trial.get_train_dataloader()
+        dataset = getattr(getattr(loader, "base_dataloader", loader), "dataset", trial.train_dataset)
+        if hasattr(loader, "set_epoch") and hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(epoch)
+        return [str(row) for row in itertools.islice(dataset, STREAMED)], _is_shuffled(dataset)
+
+
+def _is_shuffled(dataset: Any) -> bool:
+    """Return whether a stream of `datasets` has a step that shuffles."""
+    step = getattr(dataset, "_ex_iterable", None)
+    while step is not None:
+        if "Shuffl" in type(step).__name__:
+            return True
+        step = getattr(step, "ex_iterable", None)
+    return getattr(dataset, "_shuffling", None) is not None
 
 
 def training_modules(subject: Subject, trainer: Any) -> dict[str, bool]:
