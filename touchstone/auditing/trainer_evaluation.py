@@ -175,6 +175,8 @@ class TrainerEvaluation:
                 _replay_predictions(trial, record, replay, change)
             try:
                 record.metrics = dict(trial.evaluate())
+            except NotChecked:
+                raise
             except Exception as error:
                 record.error = error
             finish()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 from typing import TYPE_CHECKING
 
 from touchstone.auditing import gold, scores
@@ -104,71 +106,93 @@ def _lost_on_the_way(subject: Subject) -> Finding | None:
 def evaluation_loss_by_token(subject: Subject) -> Finding:
     """Compare the reported loss at two batch sizes with the mean over all labelled tokens."""
     evaluate = subject.need("evaluate")
-    small, large = evaluate(1), evaluate(SMALL)
-    reported = small.loss, large.loss
-    sums, counts = _token_losses(subject, large)
-    by_token = sum(sums) / max(sum(counts), 1)
-    if not all(math.isfinite(each) for each in (*reported, by_token)):
-        raise NotChecked(f"a loss is not finite: {reported[0]}, {reported[1]}")
-    figures = {"batch size 1": reported[0], f"batch size {SMALL}": reported[1], "by token": by_token}
+    runs = [_LossRun(subject, evaluate(size)) for size in (1, SMALL)]
+    small, large = runs
+    if not all(math.isfinite(each) for run in runs for each in (run.reported, run.by_token)):
+        raise NotChecked(f"a loss is not finite: {small.reported}, {large.reported}")
+    measured = {"batch size 1": small.reported, f"batch size {SMALL}": large.reported}
     text = (
-        f"eval_loss is {reported[0]:.4f} at batch size 1, {reported[1]:.4f} at {SMALL}; by token it is {by_token:.4f}"
+        f"eval_loss is {small.reported:.4f} at batch size 1, {large.reported:.4f} at {SMALL}; by token it is "
+        f"{large.by_token:.4f}"
     )
-    if all(_near(each, by_token) for each in reported):
-        return passed(f"eval_loss is the mean over tokens, {by_token:.4f}, at batch sizes 1 and {SMALL}")
-    stock = [_mean_of_means(subject, record) for record in (small, large)]
-    as_stock = all(_near(*pair) for pair in zip(reported, stock, strict=True))
-    if _near(*reported) and not as_stock:
+    if all(_near(run.reported, run.by_token) for run in runs):
+        return passed(f"eval_loss is the mean over tokens, {large.by_token:.4f}, at batch sizes 1 and {SMALL}")
+    as_stock = all(any(_near(run.reported, each) for each in run.stock) for run in runs)
+    unshifted = all(any(_near(run.reported, each) for each in run.unshifted) for run in runs)
+    if _near(small.reported, large.reported) and not as_stock and not unshifted:
         return passed(
-            f"eval_loss does not depend on the batch size: {reported[0]:.4f}; cross-entropy by token is {by_token:.4f}",
-            measured=figures,
+            f"eval_loss does not depend on the batch size: {large.reported:.4f}; cross-entropy by token is "
+            f"{large.by_token:.4f}",
+            measured=measured,
         )
-    tokens = sum(counts)
-    weighted = sum(total * len(first_rows(each.labels)) for total, each in zip(sums, large.predictions, strict=True))
-    if _near(reported[1], weighted / sum(len(first_rows(each.labels)) for each in large.predictions)):
+    if all(any(_near(run.reported, each) for each in run.of_sums) for run in runs):
         return fail(
             text,
-            cause=f"the loss of a batch is the sum over its tokens, not their mean ({tokens} tokens in "
-            f"{len(sums)} batches): divide it by the number of labels that are not -100",
-            measured=figures,
-            expected=by_token,
+            cause=f"the loss of a batch is the sum over its tokens, not their mean ({sum(large.counts)} tokens in "
+            f"{len(large.counts)} batches): divide it by the number of labels that are not -100",
+            measured=measured,
+            expected=large.by_token,
         )
-    effect = max(abs(each / by_token - 1) for each in reported)
+    effect = max(abs(run.reported / run.by_token - 1) for run in runs)
     if as_stock:
         cause = (
-            f"Trainer averages the means of batches, weighted by rows and not by labelled tokens (off by {effect:.2%} "
-            "here; transformers#39241): compare losses only at one batch size, or sum losses and count tokens in "
+            f"Trainer averages the means of batches, and not over labelled tokens (off by {effect:.2%} here; "
+            "transformers#39241): compare losses only at one batch size, or sum losses and count tokens in "
             "compute_metrics"
         )
-    elif shifts(subject):
+    elif unshifted:
         cause = (
-            f"the loss is divided by all labels, also by the first of a row, which is never predicted, or by rows (off "
-            f"by {effect:.2%} here; transformers#46204, #39241)"
+            f"the loss is divided by all labels, although the first of each row is never predicted (off by {effect:.2%} "
+            "here; transformers#46204): exp(eval_loss) is no perplexity; it also averages batches (#39241)"
         )
     else:
         cause = f"the loss is weighted or smoothed, or averaged over batches (off by {effect:.2%}; transformers#39241)"
-    return warn(text, cause=cause, measured=figures, expected=by_token)
+    return warn(text, cause=cause, measured=measured, expected=large.by_token)
 
 
-def _mean_of_means(subject: Subject, record: EvaluationRecord) -> float:
-    """Return the mean of the batches' mean losses, weighted by their rows, as Trainer computes it."""
-    sums, counts = _token_losses(subject, record)
-    rows = [len(first_rows(each.labels)) for each in record.predictions]
-    means = [size * total / count for size, total, count in zip(rows, sums, counts, strict=True) if count]
-    return sum(means) / sum(rows)
+class _LossRun:
+    """The reported loss of one evaluation, and what it could be.
+
+    Attributes:
+        reported: the loss that the evaluation reports.
+        by_token: the mean over all labelled tokens.
+        stock: the mean of the batches' means, weighted by rows and not weighted. Seq2SeqTrainer does not weight.
+        unshifted: as `stock`, but each batch is divided by all labels, also those that are never predicted.
+        of_sums: the mean of the batches' sums, weighted by rows and not weighted.
+        counts: labelled tokens by batch.
+    """
+
+    def __init__(self, subject: Subject, record: EvaluationRecord) -> None:
+        self.reported = record.loss
+        sums, self.counts, all_labels = _token_losses(subject, record)
+        self.by_token = sum(sums) / max(sum(self.counts), 1)
+        rows = [_size(each.batch) for each in record.predictions]
+        means = [total / max(count, 1) for total, count in zip(sums, self.counts, strict=True)]
+        self.stock = (_mean(means, rows), _mean(means, [1] * len(rows)))
+        thin = [total / max(count, 1) for total, count in zip(sums, all_labels, strict=True)]
+        self.unshifted = (_mean(thin, rows), _mean(thin, [1] * len(rows)))
+        self.of_sums = (_mean(sums, rows), _mean(sums, [1] * len(rows)))
+
+
+def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+
+
+def _size(batch: Mapping[str, Any]) -> int:
+    return next((len(value) for value in batch.values() if hasattr(value, "dim") and value.dim()), 1)
 
 
 def _near(one: float, other: float) -> bool:
     return abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-8)
 
 
-def _token_losses(subject: Subject, record: EvaluationRecord) -> tuple[list[float], list[int]]:
-    """Return the sum of cross-entropies, and the number of labels, of each batch of an evaluation."""
+def _token_losses(subject: Subject, record: EvaluationRecord) -> tuple[list[float], list[int], list[int]]:
+    """Return the sum of cross-entropies, the predicted labels and all labels of each batch of an evaluation."""
     import torch
 
     if not record.predictions:
         raise NotChecked("the evaluation does not use prediction_step: its batches are not known")
-    sums, counts = [], []
+    sums, counts, all_labels = [], [], []
     for each in record.predictions:
         if "labels" not in each.batch:
             raise NotChecked("batches have no labels: the loss by token is not known")
@@ -185,7 +209,8 @@ def _token_losses(subject: Subject, record: EvaluationRecord) -> tuple[list[floa
         )
         sums.append(float(losses))
         counts.append(int((wanted != IGNORED).sum()))
-    return sums, counts
+        all_labels.append(int((labels != IGNORED).sum()))
+    return sums, counts, all_labels
 
 
 @probe(
@@ -203,7 +228,7 @@ def perplexity_of_mean_loss(subject: Subject) -> Finding:
     }
     if not named:
         raise NotChecked("no metric is called perplexity: exp(eval_loss) outside of the evaluation is not seen")
-    sums, counts = _token_losses(subject, record)
+    sums, counts, _ = _token_losses(subject, record)
     by_token = math.exp(min(sum(sums) / sum(counts), 700))
     means = [total / count for total, count in zip(sums, counts, strict=True) if count]
     name, value = next(iter(named.items()))

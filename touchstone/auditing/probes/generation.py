@@ -106,9 +106,10 @@ def _watched_decoder(tokenizer: Any) -> Iterator[list[tuple[str, bool]]]:
     def watch(name: str) -> None:
         original = getattr(tokenizer, name)
 
-        def watched(ids: Any, *arguments: Any, **options: Any) -> Any:
-            calls.append((name, _has_negative(ids)))
-            return original(ids, *arguments, **options)
+        def watched(*arguments: Any, **options: Any) -> Any:
+            given = arguments[0] if arguments else next(iter(options.values()), None)
+            calls.append((name, _has_negative(given)))
+            return original(*arguments, **options)
 
         own = vars(tokenizer).get(name)
         setattr(tokenizer, name, watched)
