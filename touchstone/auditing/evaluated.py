@@ -119,7 +119,8 @@ class Evaluator(Protocol):
         Args:
             batch_size: rows in a batch, or None for the user's setting.
             rows: the rows to evaluate, or None for the first few.
-            quiet: use the copy in float32 without dropout, and generate only a few tokens.
+            quiet: use the copy in float32 without dropout, and no beam search. Only a few tokens are generated
+                in any case.
             change: the metric sees other predictions than the model's. The model does not run again.
             again: run again, although the same evaluation was run before.
         """

@@ -162,7 +162,7 @@ class TrainerEvaluation:
         trainer = self._trainer
         model = self._subject.quiet_model if quiet else copy.deepcopy(self._subject.need("model"))
         record = EvaluationRecord()
-        with sandbox(trainer, model) as trial, _watched(model, record, short=quiet) as finish:
+        with sandbox(trainer, model) as trial, _watched(model, record, quiet=quiet) as finish:
             trial.eval_dataset = chosen(trainer.eval_dataset, rows, self._rows())
             if batch_size is not None:
                 trial.args.per_device_eval_batch_size = batch_size
@@ -184,11 +184,11 @@ class TrainerEvaluation:
 
 
 @contextlib.contextmanager
-def _watched(model: Any, record: EvaluationRecord, *, short: bool) -> Iterator[Callable[[], None]]:
+def _watched(model: Any, record: EvaluationRecord, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """Record what happens to a model: arguments of `generate`, training flags, changed parameters."""
     import torch
 
-    before = {name: part.detach().clone() for name, part in model.state_dict().items()} if not short else {}
+    before = {name: part.detach().clone() for name, part in model.state_dict().items()} if not quiet else {}
     flags: dict[str, None] = {}
     handles = []
     for name, module in model.named_modules():
@@ -207,10 +207,11 @@ def _watched(model: Any, record: EvaluationRecord, *, short: bool) -> Iterator[C
         if arguments:
             given["inputs"] = arguments[0]
         record.generations.append(given)
-        if short:
-            for name in ("max_length", "min_length", "min_new_tokens"):
-                options.pop(name, None)
-            options.update(max_new_tokens=NEW_TOKENS, num_beams=1)
+        for name in ("max_length", "min_length", "min_new_tokens"):
+            options.pop(name, None)
+        options["max_new_tokens"] = NEW_TOKENS
+        if quiet:
+            options["num_beams"] = 1
         assert generate is not None
         return generate(*arguments, **options)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing import gold, scores
 from touchstone.auditing.evaluated import EvaluationRecord
@@ -142,8 +141,8 @@ def evaluation_loss_by_token(subject: Subject) -> Finding:
         )
     elif unshifted:
         cause = (
-            f"the loss is divided by all labels, although the first of each row is never predicted (off by {effect:.2%} "
-            "here; transformers#46204): exp(eval_loss) is no perplexity; it also averages batches (#39241)"
+            f"the loss is divided by all labels, although the first of each row is never predicted (off by "
+            f"{effect:.2%} here; transformers#46204): exp(eval_loss) is no perplexity; batches are averaged (#39241)"
         )
     else:
         cause = f"the loss is weighted or smoothed, or averaged over batches (off by {effect:.2%}; transformers#39241)"
