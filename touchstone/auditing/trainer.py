@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
+from touchstone.auditing.trainer_evaluation import add_evaluation
 from touchstone.auditing.trainer_optimizer import add_optimizer
 from touchstone.auditing.trainer_step import add_step
 
@@ -57,11 +58,13 @@ def subject_of(
             precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
             world_size=arguments.world_size,
             metric_for_best=arguments.metric_for_best_model,
+            greater_is_better=arguments.greater_is_better,
         ),
         extra={"trainer": trainer},
     )
     add_step(subject, trainer)
     add_optimizer(subject, trainer)
+    add_evaluation(subject, trainer)
     return subject
 
 
