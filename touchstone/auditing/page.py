@@ -51,8 +51,7 @@ def fragment(report: Report) -> str:
 
 
 def _render(report: Report, *, whole: bool) -> str:
-    counts: dict[str, int] = {outcome: number for outcome, number in report.counts.items()}
-    counts["ignored"] = len(report.ignored())
+    counts = {str(kind): number for kind, number in report.counts.items()} | {"ignored": len(report.ignored())}
     return str(
         _template().render(
             report=report,

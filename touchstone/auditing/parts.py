@@ -133,9 +133,9 @@ def _of_loader(loader: Any) -> Split:
         reason = str(error)
     dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     size = _size(loader, batches)
-    if dataset is None or getattr(loader, "batch_sampler", None) is None:
-        # Rows cannot be put together anew: the loader gives whole batches, or its data is a stream.
-        dataset, collate = _NoRows(reason or "a loader of whole batches has no rows: pass dataset= and collator="), None
+    if dataset is None or getattr(loader, "batch_sampler", None) is None or _streams(dataset):
+        reason = reason or "the loader gives batches only, of which rows cannot be chosen: pass dataset= and collator="
+        dataset, collate = _NoRows(reason), None
     return Split(
         "train",
         dataset,
