@@ -13,28 +13,35 @@ import importlib.machinery
 import inspect
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from touchstone.auditing.frames import caller
+from touchstone.auditing.record import Recorder
 from touchstone.auditing.subject import MapCall
-
-OWN = str(Path(__file__).parent)
 
 
 class Observer:
     """Records what a script does.
 
+    Args:
+        recorder: records a loop, or None.
+
     Attributes:
         maps: the calls of `Dataset.map`, in order.
+        on_train: called with the trainer when `Trainer.train` is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder | None = None) -> None:
         self.maps: list[MapCall] = []
         self.on_train: Callable[[Any], None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._hook = _ImportHook(
-            {"datasets.arrow_dataset": self._patch_datasets, "transformers.trainer": self._patch_trainer}
+            {
+                "datasets.arrow_dataset": self._patch_datasets,
+                "transformers.trainer": self._patch_trainer,
+                **(recorder.patches(self.replace, self._undo) if recorder is not None else {}),
+            }
         )
 
     def __enter__(self) -> Observer:
@@ -112,14 +119,3 @@ def _then(execute: Callable[[ModuleType], None], patch: Callable[[ModuleType], N
         patch(module)
 
     return exec_module
-
-
-def caller() -> str:
-    """Return `file:line` of the innermost frame that belongs neither to Touchstone nor to an installed package."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if not path.startswith((OWN, "<frozen")) and "site-packages" not in path:
-            return f"{path}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""

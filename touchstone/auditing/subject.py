@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from touchstone.auditing.trace import Trace
+
 Batch = dict[str, Any]
 """What the model receives: tensors by argument name, such as `input_ids`, `attention_mask` and `labels`."""
 Row = dict[str, Any]
@@ -218,6 +220,8 @@ class Subject:
         extra: anything else an adapter knows, by name. Probes of one adapter only may use it.
         repro: how a user runs one probe again; `{probe}` stands for its id.
         where: `file:line` of the user's code by part, such as `collator`, `compute_metrics`, `loss`.
+        trace: what an observed loop did, or None.
+        aligned: label i of a batch belongs to logits i, although the model predicts next tokens (nanoGPT's x and y).
     """
 
     name: str
@@ -240,6 +244,8 @@ class Subject:
     extra: dict[str, Any] = field(default_factory=dict)
     repro: str = "touchstone.audit(trainer, probes=['{probe}'])"
     where: dict[str, str] = field(default_factory=dict)
+    trace: Trace | None = None
+    aligned: bool = False
 
     def need(self, part: str) -> Any:
         """Return a part of the subject.
@@ -293,6 +299,7 @@ _MISSING = {
     "step": "a training step cannot be repeated on chosen batches",
     "optimizer": "the optimizer cannot be made again",
     "order": "the order of the training rows cannot be read",
+    "trace": "only an observed loop shows it: run the script with `touchstone audit`",
     "names": "the label names are not known: pass names=",
 }
 
