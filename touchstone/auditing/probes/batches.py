@@ -90,6 +90,7 @@ def example_of(subject: Subject, ids: Sequence[int], marked: Sequence[int], **co
 
 
 
+
 @probe(
     "special-tokens-unlabelled",
     group="batches",
