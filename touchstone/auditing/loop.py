@@ -316,12 +316,15 @@ def _again(loader: Any) -> Any:
 
 def _tokenizer(recorder: Recorder, model: Any) -> Any:
     """Return the tokenizer of the collator, or else the one that was called most and fits the model's vocabulary."""
-    loader = _training_loader(recorder)
-    collator = getattr(loader, "collate_fn", None)
-    known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
-    own = getattr(collator, "tokenizer", None)
+    own = getattr(getattr(_training_loader(recorder), "collate_fn", None), "tokenizer", None)
     if own is not None and hasattr(own, "convert_ids_to_tokens"):
         return own
+    return called_tokenizer(recorder, model)
+
+
+def called_tokenizer(recorder: Recorder, model: Any) -> Any:
+    """Return the tokenizer that was called most and fits the model's vocabulary, or None."""
+    known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
     rows = None
     try:
         rows = model.get_input_embeddings().weight.shape[0]

@@ -56,10 +56,14 @@ def audit_script(
             reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
 
     def on_train(trainer: Any) -> None:
+        from touchstone.auditing.loop import called_tokenizer
         from touchstone.auditing.trainer import subject_of
 
         recorder.active, observer.on_train = False, None
-        judge(subject_of(trainer, maps=observer.maps, task=task))
+        subject = subject_of(trainer, maps=observer.maps, task=task)
+        if subject.tokenizer is None:
+            subject.tokenizer = called_tokenizer(recorder, subject.model)
+        judge(subject)
         ending.finish("Trainer.train was called")
 
     guard = WriteGuard(ending, script.parent)
