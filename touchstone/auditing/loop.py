@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.record import Call, Kept, Recorder, unwrapped
+from touchstone.auditing.record import Call, Kept, Recorder, logits_of, unwrapped
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
 
@@ -410,6 +410,7 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
         logits=lambda place: _logits(_replay(model, calls[place], {**parameters, **buffers})),
         parameters=parameters,
         last=last,
+        pulls=[call.pulls for call in calls],
     )
 
 
@@ -458,14 +459,5 @@ def _modes(model: torch.nn.Module, modes: Sequence[bool]) -> Iterator[None]:
 
 def _logits(output: Any) -> Any:
     """Return the logits of an output: one tensor, or those of the start and the end of an answer."""
-    start = getattr(output, "start_logits", None)
-    if start is not None:
-        return start, output.end_logits
-    logits = getattr(output, "logits", None)
-    if logits is not None:
-        return logits
-    if hasattr(output, "ndim"):
-        return output
-    parts = list(output.values()) if hasattr(output, "values") else list(output)
-    tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
-    return max(tensors, key=lambda each: each.ndim) if tensors else None
+    found = list(logits_of(output).values())
+    return found[0] if len(found) == 1 else tuple(found) or None

@@ -36,6 +36,7 @@ MODULES = (
     "order",
     "cache",
     "loop",
+    "loop_step",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
 Look = Callable[[Subject], Finding]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from touchstone.auditing.ending import Ending
 from touchstone.auditing.frames import caller, user_frames
 from touchstone.auditing.observe import Replace, Undo
+from touchstone.auditing.subject import Pull
 from touchstone.auditing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ METRICS = {
     "sacrebleu": ("corpus_bleu", "corpus_chrf", "raw_corpus_bleu"),
 }
 CALLS_KEPT = 600
+LOGITS_KEPT = 8_000_000
+"""Numbers of a tensor of logits that are kept at most; only its first rows are kept if it has more."""
 METRICS_KEPT = 40
 
 
@@ -46,6 +49,7 @@ class Call:
         rng: the states of torch's random generators before it.
         modes: the training flags of the module and its parts.
         autocast: the device type and dtype of autocast around it, or None.
+        pulls: its logits and their gradients, of the first rows, where the step is kept.
     """
 
     module: nn.Module
@@ -54,6 +58,7 @@ class Call:
     rng: tuple[Any, ...] = ()
     modes: tuple[bool, ...] = ()
     autocast: tuple[str, Any] | None = None
+    pulls: dict[str, Pull] = field(default_factory=dict)
 
 
 @dataclass
@@ -213,6 +218,8 @@ class Recorder:
                 output = original(module, *arguments, **options)
             finally:
                 self._inside = None
+            if forward.grad and self._keeps():
+                self.calls[-1].pulls = watch_logits(output)
             forward.loss = _loss_of(output)  # a tensor until loop.py reads it
             self._generating *= 2
             return output
@@ -398,6 +405,8 @@ class Recorder:
         before = index - 1
         if before >= self._steps and self.trace.updates[before].passing == self._passing:
             self.kept.pop(before, None)  # only the last step of a pass is kept beside the first ones
+            for place in self.trace.updates[before].forwards:
+                self.calls[place].pulls = {}
         weights = {
             name: parameter.detach().clone()
             for name, parameter in self._latest.named_parameters()
@@ -591,6 +600,36 @@ def _copied(value: Any) -> Any:
     with contextlib.suppress(Exception):
         return copy.copy(value)
     return value
+
+
+def logits_of(output: Any) -> dict[str, Any]:
+    """Return the logits of a model's output by name: `logits`, or `start_logits` and `end_logits`."""
+    for names in (("logits",), ("start_logits", "end_logits")):
+        found = {name: getattr(output, name, None) for name in names}
+        if all(getattr(each, "ndim", 0) >= 2 for each in found.values()):
+            return found
+    if isinstance(output, Mapping):
+        parts = list(output.values())
+    else:
+        parts = list(output) if isinstance(output, (tuple, list)) else [output]
+    tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
+    return {"logits": max(tensors, key=lambda each: each.ndim)} if tensors else {}
+
+
+def watch_logits(output: Any) -> dict[str, Pull]:
+    """Copy the first rows of the logits, and their gradients as soon as backward reaches them."""
+    found = {}
+    for name, logits in logits_of(output).items():
+        if not logits.requires_grad:
+            continue
+        rows = max(1, LOGITS_KEPT // max(logits[0].numel(), 1))
+        pull = found[name] = Pull(logits[:rows].detach().clone())
+        logits.register_hook(partial(_add, pull, rows))
+    return found
+
+
+def _add(pull: Pull, rows: int, gradient: Any) -> None:
+    pull.add(gradient[:rows].detach().clone())
 
 
 def _generator_states() -> tuple[Any, ...]:

@@ -268,21 +268,12 @@ def schedule(subject: Subject) -> Finding:
     if not trace.schedules:
         raise NotChecked("there is no schedule of torch.optim.lr_scheduler")
     stepped = sum(update.scheduler_steps for update in trace.updates) + trace.early_scheduler_steps
-    turned = len({update.passing for update in trace.updates}) > 1  # a schedule may be stepped once per epoch
-    if not stepped:
-        if not turned:
-            raise NotChecked("the schedule was not stepped yet: --budget deep lets longer epochs end")
-        return fail(
-            f"the schedule is never stepped: the learning rate stays at {trace.updates[-1].rates[0]:.3g}",
-            cause=f"{len(trace.updates)} optimizer steps were taken without scheduler.step(): call it after each "
-            f"optimizer.step() at {_short(trace.updates[0].where)}",
-            measured=0,
-            expected=len(trace.updates),
-        )
     planned, _ = planned_steps(trace)
+    steps = _steps_in_run(trace)
+    if not stepped:
+        return _unstepped(trace, planned, steps)
     if planned is None:
         raise NotChecked("the schedule does not tell how many steps it is planned for")
-    steps = _steps_in_run(trace)
     if steps is None:
         raise NotChecked("the number of steps of the run cannot be read from the loops around the optimizer step")
     per_step = Counter(update.scheduler_steps for update in trace.updates[:-1]).most_common(1)[0][0]
@@ -302,6 +293,21 @@ def schedule(subject: Subject) -> Finding:
         f"{_ends_at(trace, planned, taken[1])}: plan it for {text} steps",
         measured=planned,
         expected=taken[1],
+    )
+
+
+def _unstepped(trace: Trace, planned: int | None, steps: tuple[int, int] | None) -> Finding:
+    """Judge a schedule that was made and not stepped. It may still be stepped at the end of an epoch."""
+    turned = len({update.passing for update in trace.updates}) > 1
+    per_epoch = trace.epochs is None or steps is None or planned is None or planned <= 2 * trace.epochs < steps[0]
+    if not turned and per_epoch:
+        raise NotChecked("the schedule was not stepped yet: --budget deep lets longer epochs end")
+    return fail(
+        f"the schedule is never stepped: the learning rate stays at {trace.updates[-1].rates[0]:.3g}",
+        cause=f"{len(trace.updates)} optimizer steps were taken without scheduler.step(): call it after each "
+        f"optimizer.step() at {_short(trace.updates[0].where)}",
+        measured=0,
+        expected=len(trace.updates),
     )
 
 
@@ -338,12 +344,21 @@ def _steps_in_run(trace: Trace) -> tuple[int, int] | None:
 
 
 def _dropout(subject: Subject) -> float:
-    """Return the largest dropout rate of the model's modules or configuration."""
-    from torch import nn
-
-    model = subject.need("model")
-    rates = [each.p for each in model.modules() if isinstance(each, nn.modules.dropout._DropoutNd)]
-    return max((float(rate) for rate in rates), default=0.0)
+    """Return the largest dropout rate of the model's modules; some models keep the rate without a module."""
+    rates = [
+        getattr(module, name, 0.0)
+        for module in subject.need("model").modules()
+        for name in (
+            "p",
+            "dropout",
+            "dropout_p",
+            "dropout_prob",
+            "attention_dropout",
+            "activation_dropout",
+            "layerdrop",
+        )
+    ]
+    return max((float(rate) for rate in rates if isinstance(rate, float)), default=0.0)
 
 
 @probe(
