@@ -115,6 +115,7 @@ class Recorder:
         self.made: list[Any] = []
         self.accelerator: Any = None
         self.active = True
+        self._at_rest: Callable[[], None] | None = None
         self._ending = ending
         self._on_step = on_step
         self._steps = steps
@@ -132,6 +133,16 @@ class Recorder:
     def ready(self) -> bool:
         """Hooks do something: the recorder is active, and this is the script's main thread."""
         return self.active and threading.get_ident() == self._thread
+
+    def finish(self, at_rest: Callable[[], None]) -> None:
+        """Call a function as soon as a model is called for the next training step."""
+        self._at_rest = at_rest
+
+    def release(self) -> None:
+        """Stop recording, and forget everything, so that copies of weights and batches are freed."""
+        self.active = False
+        self.trace, self.calls, self.kept, self.made, self.tokenizers = Trace(), [], {}, [], {}
+        self._group, self._latest = _Group(), None
 
     def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
         """Return what to do with a module as soon as it has been imported, by its name."""
@@ -205,7 +216,12 @@ class Recorder:
     # Calls of the model
 
     def _module_call(self, original: Any) -> Any:
+        import torch
+
         def __call__(module: Any, *arguments: Any, **options: Any) -> Any:
+            if self._at_rest is not None and torch.is_grad_enabled():
+                rest, self._at_rest = self._at_rest, None
+                rest()
             if self._inside is not None or not self.ready or not self._is_model(module):
                 return original(module, *arguments, **options)
             if self._ending is not None:
@@ -220,7 +236,8 @@ class Recorder:
                 self._inside = None
             if forward.grad and self._keeps():
                 self.calls[-1].pulls = watch_logits(output)
-            forward.loss = _loss_of(output)  # a tensor until loop.py reads it
+            loss = loss_of(output)  # a tensor until loop.py reads it
+            forward.loss = None if loss is None else loss.detach()
             self._generating *= 2
             return output
 
@@ -659,12 +676,12 @@ def _norm(gradients: Any) -> Any:
     return torch.linalg.vector_norm(torch.stack([each.float().norm().to(found[0].device) for each in found]))
 
 
-def _loss_of(output: Any) -> Any:
-    """Return the loss that a model returned, as a tensor without a graph, or None."""
+def loss_of(output: Any) -> Any:
+    """Return the loss that a model returned, or None."""
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None and isinstance(output, tuple):
         loss = next((each for each in output if getattr(each, "ndim", None) == 0), None)
-    return loss.detach() if loss is not None and hasattr(loss, "detach") else None
+    return loss if hasattr(loss, "detach") else None
 
 
 _PREDICTIONS = ("predictions", "y_pred", "hypotheses", "preds", "prediction")

@@ -123,7 +123,8 @@ FAULTS = (
                 "model.train()\nfor epoch in range(num_train_epochs):\n    # Training\n",
             ),
             (
-                "    # Save\n    accelerator.wait_for_everyone()\n    unwrapped_model = accelerator.unwrap_model(model)\n"
+                "    # Save\n    accelerator.wait_for_everyone()\n"
+                "    unwrapped_model = accelerator.unwrap_model(model)\n"
                 '    unwrapped_model.save_pretrained("bert-finetuned-ner", save_function=accelerator.save)\n',
                 "",
             ),
@@ -169,7 +170,7 @@ FAULTS = (
     Fault(
         id="ner-accelerate-metric-arguments-exchanged",
         script="ner_accelerate",
-        says="postprocess returns labels first and is unpacked predictions first, so precision and recall change places.",
+        says="postprocess returns labels first but is unpacked predictions first: precision and recall change places.",
         edits=(
             (
                 "true_labels, true_predictions = postprocess(predictions_gathered",
@@ -231,7 +232,7 @@ FAULTS = (
         script="ner_plain",
         says="The loss of the script counts positions labelled -100 as O.",
         edits=(("labels.view(-1)) / count", "labels.view(-1).clamp(min=0)) / count"),),
-        probes=("loop-loss-of-the-labels",),
+        probes=("special-tokens-unlabelled", "padding-unlabelled"),
         cause="-100",
     ),
 )

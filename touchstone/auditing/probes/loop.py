@@ -467,7 +467,7 @@ def metric_arguments(subject: Subject) -> Finding:
         if wrong >= FOUND and right < FOUND and wrong - right > 0.2:
             return fail(
                 f"predictions and references are exchanged in the call of {call.name}",
-                cause=f"{100 * wrong:.0f}% of its predictions are labels of the evaluation data, and "
+                cause=f"{100 * wrong:.0f}% of its predictions are labels of the data, and "
                 f"{100 * right:.0f}% of its references, so that precision and recall change places: exchange the two at "
                 f"{_short(call.where)} or where they are unpacked (course#641)",
                 measured=wrong,

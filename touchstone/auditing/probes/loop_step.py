@@ -9,6 +9,7 @@ from touchstone.auditing.loss_reading import FITS, Reading, moved
 from touchstone.auditing.probe import probe
 from touchstone.auditing.stepping import expected_shift, readings
 from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
+from touchstone.auditing.trace import Trace
 
 GROUP = "loss and step"
 UNIFORM = 1e-4
@@ -68,7 +69,7 @@ def _read(subject: Subject) -> list[tuple[Step, list[_Micro]]]:
 
 
 def _where(subject: Subject) -> str:
-    trace = subject.need("trace")
+    trace: Trace = subject.need("trace")
     for forward in trace.forwards:
         for call in forward.losses:
             if call.where:
@@ -149,14 +150,14 @@ def _shifted(subject: Subject, shift: int, expected: int, where: str) -> Finding
     loops=True,
 )
 def accumulation_divided(subject: Subject) -> Finding:
-    """Compare the weight of a label in the observed steps with that of a mean over the step, or of micro-batch means."""
+    """Compare the weight of a label in the observed steps with that of a mean."""
     read = _read(subject)
     announced = subject.settings.accumulation or 1
     known = [(step, micros) for step, micros in read if all(each.uniform for each in micros)]
     if not known:
         raise NotChecked("labels have different weights in the loss, so its scale cannot be read")
     whole = [pair for pair in known if len(pair[1]) == announced] or known
-    step, micros = whole[0]
+    _, micros = whole[0]
     parts = len(micros)
     heads = len(micros[0].found)
     total = sum(each.count for each in micros)
@@ -170,16 +171,16 @@ def accumulation_divided(subject: Subject) -> Finding:
     if parts > 1 and (_all_near(means, parts) or _all_near(tokens, parts)):
         return fail(
             f"gradients are {parts}.0 times too large: accumulation ({parts}) is not divided",
-            cause=f"backward is called {parts} times per optimizer step, each time on the mean of one micro-batch{where}: "
-            f"divide the loss by {parts}, or the sum over the step by its {total} labels",
+            cause=f"backward is called {parts} times per optimizer step, each time on the mean of a batch{where}"
+            f": divide the loss by {parts}, or the sum over the step by its {total} labels",
             measured=sum(means) / parts,
             expected=1.0,
         )
     if parts > 1 and _all_near(means, 1 / parts):
         return fail(
             f"gradients are {parts}.0 times too small: accumulation ({parts}) is divided twice",
-            cause=f"the loss is divided by {parts}{where}, and Accelerate divides it again (gradient_accumulation_steps="
-            f"{parts}): divide once",
+            cause=f"the loss is divided by {parts}{where}, and Accelerate divides it again "
+            f"(gradient_accumulation_steps={parts}): divide once",
             measured=sum(means) / parts,
             expected=1.0,
         )
