@@ -146,7 +146,7 @@ def test_a_script_that_fails_after_training_is_judged_by_what_was_seen(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "\nraise RuntimeError('no data')\n", r"train.py:37: RuntimeError: no data \(before it trained\)"),
+        (HEAD + "\nraise RuntimeError('no data')\n", r"train.py:35: RuntimeError: no data \(before it trained\)"),
         (HEAD + "\nsys.exit(2)\n", "exited with 2 before it trained"),
         (HEAD + "\nprint(model(ids).shape)\n", "the model was called 1 times without backward"),
         (HEAD + "\nmodel(ids).sum().backward()\n", "backward was called 1 times, but no step"),

@@ -80,7 +80,7 @@ def _leftover_share(subject: Subject) -> str:
         if loss is None or not loss.requires_grad:
             continue
         names, values = list(step.parameters), list(step.parameters.values())
-        own = torch.autograd.grad(loss * (step.losses[0] / float(loss)), values, allow_unused=True)
+        own = torch.autograd.grad(loss * (step.losses[0] / float(loss.detach())), values, allow_unused=True)
         whole = sum(float(each.pow(2).sum()) for each in step.gradients.values()) ** 0.5
         rest = sum(
             float((step.gradients[name] - each).pow(2).sum())
