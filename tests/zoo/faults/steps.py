@@ -180,13 +180,7 @@ FAULTS = (
         id="decay-groups-exchanged",
         script="ner_own_model_trainer",
         says="Weight decay acts on biases and norms, and not on matrices.",
-        edits=(
-            ("if not any(part in n", "if any(part in n"),
-            (
-                'if any(part in n for part in no_decay)],\n            "weight_decay": 0.0',
-                'if not any(part in n for part in no_decay)],\n            "weight_decay": 0.0',
-            ),
-        ),
+        edits=((OPTIMIZER, OPTIMIZER.replace("0.01", "nothing").replace("0.0,", "0.01,").replace("nothing", "0.0")),),
         probes=("decay-groups",),
         cause="biases and norms only",
     ),
@@ -243,8 +237,8 @@ FAULTS = (
         says="An integer division makes the schedule 0 at every step.",
         edits=(
             (
-                "scheduler = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=steps // 10, num_training_steps=steps)",
-                "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (steps - step - 1) // steps)",
+                "get_linear_schedule_with_warmup(optimizer, num_warmup_steps=steps // 10, num_training_steps=steps)",
+                "torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (steps - step - 1) // steps)",
             ),
         ),
         probes=("schedule-fits-the-run",),
