@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from touchstone.auditing.evaluated import Evaluator
     from touchstone.auditing.trace import Trace
 
 Batch = dict[str, Any]
@@ -219,6 +220,7 @@ class Settings:
     precision: str = "fp32"
     world_size: int = 1
     metric_for_best: str | None = None
+    greater_is_better: bool | None = None
 
 
 @dataclass
@@ -239,7 +241,7 @@ class Subject:
         settings: known settings.
         step: runs one optimizer step of the user's code, or None.
         steps: optimizer steps that were observed.
-        evaluate: runs the user's evaluation and returns its metrics; takes `batch_size` and `rows`.
+        evaluate: runs the user's evaluation on a few rows, and returns what it did.
         compute_metrics: the user's metric: `compute_metrics(predictions, labels) -> dict`.
         optimizer: makes an optimizer and a schedule as the run would, for a given model: (model) -> (optimizer,
             schedule).
@@ -264,7 +266,7 @@ class Subject:
     settings: Settings = field(default_factory=Settings)
     step: Stepper | None = None
     steps: Sequence[Step] = ()
-    evaluate: Callable[..., Mapping[str, Any]] | None = None
+    evaluate: Evaluator | None = None
     compute_metrics: Callable[[Any, Any], Mapping[str, Any]] | None = None
     optimizer: Callable[[nn.Module], tuple[Any, Any]] | None = None
     order: Callable[..., list[int]] | None = None
