@@ -78,8 +78,8 @@ FAULTS = (
             (" / num_items_in_batch\n", "\n"),
             ("cross_entropy(logits, labels.view(-1))\n", "cross_entropy(logits, labels.view(-1), reduction='sum')\n"),
         ),
-        probes=("loss-is-the-mean-over-labels",),
-        cause="sum over labels, not their mean: gradients are .* times .*reduction='mean'",
+        probes=("loss-is-the-mean-over-labels", "evaluation-loss-by-token"),
+        cause="sum over (labels, not their mean: gradients are .* times|its tokens, not their mean)",
         seen="https://discuss.pytorch.org/t/loss-reduction-sum-vs-mean-when-to-use-each/115641",
     ),
     Fault(
@@ -112,8 +112,8 @@ FAULTS = (
         script="clm_own_loss_trainer",
         says="Labels are rolled to the next token and then shifted once more.",
         edits=(('labels = inputs.pop("labels")', 'labels = inputs.pop("labels").roll(-1, dims=1)'),),
-        probes=("loss-is-the-mean-over-labels",),
-        cause="learns the label after the next instead of the next label",
+        probes=("labels-shifted-once",),
+        cause="2 places later",
         seen="https://github.com/huggingface/transformers/pull/47395",
     ),
     Fault(
@@ -124,8 +124,20 @@ FAULTS = (
             ("outputs.logits[..., :-1, :].contiguous()", "outputs.logits"),
             ("labels[..., 1:].contiguous()", "labels"),
         ),
+        probes=("labels-shifted-once",),
+        cause="learns to copy",
+    ),
+    Fault(
+        id="own-loss-shifts-aligned-labels",
+        script="translation_smoothing_trainer",
+        says="The loss shifts the labels of a translation as those of a causal model.",
+        edits=(
+            ("logp = log_softmax(outputs.logits, dim=-1)", "logp = log_softmax(outputs.logits[:, :-1], dim=-1)"),
+            ("        ignored = labels.eq(-100)", "        labels = labels[:, 1:]\n        ignored = labels.eq(-100)"),
+        ),
         probes=("loss-is-the-mean-over-labels",),
-        cause="learns the label at its own place instead of the next label",
+        cause="learns the next label instead of the label at its own place",
+        seen="https://github.com/huggingface/transformers/pull/46784",
     ),
     Fault(
         id="smoothing-reaches-padding",

@@ -114,11 +114,11 @@ def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
         if each.requires_grad and getattr(each, "__dict__", {}).get(attribute, True) is False
     ]
     if without_effect:
-        name, count = without_effect[0]
         return fail(
-            f"`{name} = False` freezes nothing",
-            cause=f"it only sets an attribute: {count} parameters below it stay trainable. Call requires_grad_(False) "
-            "on the module, or set requires_grad of each parameter",
+            f"`{without_effect[0][0]} = False` freezes nothing",
+            cause=f"it only sets an attribute of that name: {sum(each for _, each in without_effect)} parameters stay "
+            "trainable that are meant to be frozen. Call requires_grad_(False) on the module, or set requires_grad of "
+            "each parameter",
             measured=sum(each for _, each in without_effect),
             expected=0,
         )
