@@ -91,7 +91,7 @@ def _shift_fault(subject: Subject, batch: Batch, reading: Reading, where: str) -
     }
     return fail(
         f"every position learns {ahead[reading.shift]} instead of {ahead[expected]}",
-        cause=f"labels are shifted by {reading.shift}{where}, but those of this task stand at the places of their logits",
+        cause=f"labels are shifted by {reading.shift}{where}, but labels of this task stand at their logits' places",
         measured=reading.shift,
         expected=expected,
     )
