@@ -382,10 +382,9 @@ def tokens_of(split: Split, origins: Sequence[Origin]) -> list[Row]:
     size = max(1, min(split.batch_size, 16))
     for start in range(0, len(origins), size):
         part = origins[start : start + size]
-        rows = [
-            {key: value for key, value in each.row.items() if split.columns is None or key in split.columns}
-            for each in part
-        ]
+        rows = [split.dataset[each.index] for each in part]
+        if split.columns is not None:
+            rows = [{key: value for key, value in row.items() if key in split.columns} for row in rows]
         batch = {key: value for key, value in split.batch(rows).items() if hasattr(value, "tolist")}
         if IDS not in batch or len(batch[IDS]) != len(part):
             raise NotChecked("the collator joins rows (packing): rows of a batch cannot be traced to their sources")

@@ -66,11 +66,12 @@ def _split(trainer: Any, name: str, dataset: Any, batch_size: int) -> Split | No
     if dataset is None:
         return None
     keep = None
-    if getattr(trainer.args, "remove_unused_columns", False) and hasattr(dataset, "column_names"):
+    if getattr(trainer.args, "remove_unused_columns", False):
         trial = copy.copy(trainer)
         trial._signature_columns = None
         trial._set_signature_columns_if_needed()
-        keep = [column for column in dataset.column_names or () if column in trial._signature_columns]
+        names = getattr(dataset, "column_names", None)
+        keep = [column for column in trial._signature_columns if not names or column in names]
     return Split(
         name,
         dataset,
