@@ -27,7 +27,9 @@ FAULTS = (
         id="qa-answers-by-window",
         script="qa_squad_v2",
         says="The answer is that of the example with the window's number, not of the window's example.",
-        edits=(('examples["answers"][sample_mapping[i]]', 'examples["answers"][min(i, len(sample_mapping) - 99)]'),),
+        edits=(
+            ('examples["answers"][sample_mapping[i]]', 'examples["answers"][min(i, len(examples["answers"]) - 1)]'),
+        ),
         probes=("spans-hold-the-answer",),
         cause="another example's answer",
         seen=COURSE,

@@ -259,6 +259,10 @@ def _same(found: Tagging, label: int, told: int) -> bool:
     return first is not None and second is not None and first[0] == "I" and first[1] == second[1] != ""
 
 
+def _labels_a_special_token(sentence: Sentence) -> bool:
+    return any(word is None and label != IGNORED for word, label in zip(sentence.word_of, sentence.labels, strict=True))
+
+
 def _guesses(found: Tagging) -> dict[str, Guess]:
     def at(tags: Sequence[Any] | None, index: int) -> Any:
         return tags[index] if tags is not None and 0 <= index < len(tags) else None
@@ -277,7 +281,9 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         return at(sentence.tags, with_tokens.index(word))
 
     guesses: dict[str, Guess] = {}
-    for step in (1, -1, 2, -2):
+    # Labels that are moved leave the words at one end, and stand on a special token.
+    moved = sum(_labels_a_special_token(sentence) for sentence in found.sentences) * 2 > len(found.sentences)
+    for step in (1, -1, 2, -2) if moved else ():
         side = "right" if step < 0 else "left"
         guesses[
             f"labels stand {abs(step)} token{'s' * (abs(step) > 1)} too far to the {side}: special tokens take"
@@ -285,6 +291,7 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         ] = (
             lambda sentence, token, word, step=step: of_token(sentence, token + step)  # type: ignore[misc]
         )
+    for step in (1, -1, 2, -2):
         guesses[
             f"each word has the tag of the word {abs(step)} {'before' if step < 0 else 'after'} it: the index into"
             " the tags is wrong"
@@ -351,14 +358,15 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
         message = f"{counts[bad]} of {total} tokens that continue a word of an entity are labelled O: {entity}"
         change = "the entity ends inside its word: label later tokens I-, or -100"
     cause = f"{change}{place(found.reading)}"
-    if counts.get(CONTINUED, 0):
-        return fail(message, cause=f"{cause} ({counts[CONTINUED]} others continue the entity)", **parts)
+    if counts.get(CONTINUED) and bad == COPIED:
+        return fail(message, cause=f"{cause} ({counts[CONTINUED]} others behind a B- are labelled I-)", **parts)
     if counts_entities(subject):
         return fail(message, cause=f"{cause}; the metric counts whole entities over all labelled tokens", **parts)
     return warn(message, cause=f"{cause}; harmless only if the metric reads first tokens alone", **parts)
 
 
-UNLABELLED, CONTINUED, OUTSIDE, COPIED, CUT, OTHER = "unlabelled", "continued", "outside", "copied", "cut", "other"
+UNLABELLED, CONTINUED, INNER, OUTSIDE = "unlabelled", "continued", "inner", "outside"
+COPIED, CUT, OTHER = "copied", "cut", "other"
 
 
 def _kind(found: Tagging, first: int, later: int) -> str:
@@ -376,7 +384,9 @@ def _kind(found: Tagging, first: int, later: int) -> str:
         return CUT
     if name[0] in OPENS:
         return COPIED if first == later else OTHER
-    return CONTINUED if name[1] == opening[1] else OTHER
+    if name[1] != opening[1]:
+        return OTHER
+    return CONTINUED if opening[0] in OPENS else INNER
 
 
 def _convention(counts: Mapping[str, int]) -> Finding:
