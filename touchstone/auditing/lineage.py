@@ -41,6 +41,7 @@ class Origin:
         source: the source row.
         number: the index of the source row.
         alone: what the user's function makes of the source row when it is called with nothing else, or None.
+        place: the row's index in the result of the call of map, if it is known.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Origin:
     source: Row
     number: int
     alone: Row | None = None
+    place: int | None = None
 
 
 @dataclass
@@ -228,8 +230,21 @@ def _mapped(subject: Subject, split: Split, call: MapCall, pad: int | None) -> L
     def source(number: int) -> Row | None:
         return _source_row(subject, call, number) if 0 <= number < size else None
 
+    starts: dict[int, int] = {}
+    if list(made) == list(range(len(made))):
+        begin = 0
+        for number, rows in made.items():
+            starts[number] = begin
+            begin += len(rows)
     origins = [
-        Origin(index, _row(split.dataset, index), source(number) or {}, number, alone)
+        Origin(
+            index,
+            _row(split.dataset, index),
+            source(number) or {},
+            number,
+            alone,
+            starts[number] + made[number].index(alone) if number in starts else None,
+        )
         for number, found in links.items()
         for index, alone in found
     ]

@@ -50,7 +50,10 @@ FAULTS = (
         id="qa-search-runs-past-the-context",
         script="qa_trainer",
         says="The search for the start does not stop at the end of the context, as in run_qa.py.",
-        edits=(("while idx <= context_end and offset[idx][0]", "while idx < len(offset) and offset[idx][0]"),),
+        edits=(
+            ("while idx <= context_end and offset[idx][0]", "while idx < len(offset) and offset[idx][0]"),
+            ("max_length = 48", "max_length = 50"),  # a window ends with an answer of one token
+        ),
         probes=("spans-are-in-order",),
         cause="runs past the end of the context",
         seen="https://github.com/huggingface/transformers/blob/main/examples/pytorch/question-answering/run_qa.py",

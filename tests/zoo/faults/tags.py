@@ -24,13 +24,10 @@ FAULTS = (
         seen="https://github.com/huggingface/transformers/issues/15889",
     ),
     Fault(
-        id="ner-only-first-subword-of-entity-and-then-o",
-        script="ner_torch_dataset",
-        says="The later tokens of a word in an entity are labelled O: the entity ends inside its first word.",
-        edits=(
-            ('inside = "I" + tag[1:] if tag != "O" else tag', 'inside = "O" if len(pieces) > 3 else "I" + tag[1:]'),
-            ("[tag2id[inside]] * (len(pieces) - 1)", '[tag2id[inside if tag != "O" else tag]] * (len(pieces) - 1)'),
-        ),
+        id="ner-entity-ends-inside-its-word",
+        script="ner_trainer",
+        says="The later tokens of an entity's first word are labelled O: the entity ends inside its word.",
+        edits=(('label = "I-" + label[2:]', 'label = "O"'),),
         probes=("subwords-open-no-entity",),
         cause="labelled O",
     ),
@@ -60,12 +57,9 @@ FAULTS = (
         id="ner-tags-of-the-row-before",
         script="ner_torch_dataset",
         says="Words and tags come from lists of which one has an entry more, such as a heading.",
-        edits=(
-            ("unique_tags = [", 'train_tags = ["O " * 200, *train_tags[:-1]]\nunique_tags = ['),
-            ("enumerate(unique_tags)}\n", "enumerate(unique_tags)}\n"),
-        ),
+        edits=(("unique_tags = [", 'train_tags = ["O " * 200, *train_tags[:-1]]\nunique_tags = ['),),
         probes=("labels-follow-tags",),
-        cause="the row 1 before",
+        cause="the tags are those of other rows",
     ),
     Fault(
         id="ner-names-in-another-order",

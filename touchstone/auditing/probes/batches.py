@@ -312,7 +312,7 @@ def _classes(subject: Subject) -> int:
     inputs = {
         key: value[:1]
         for key, value in batch.items()
-        if key in accepted and key != "labels" and getattr(value, "shape", ()) and len(value) == size
+        if key in accepted and key != "labels" and len(getattr(value, "shape", ())) > 0 and len(value) == size
     }
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         inputs.setdefault("decoder_input_ids", inputs["input_ids"][:, :1])

@@ -183,6 +183,15 @@ def labels_follow_tags(subject: Subject) -> Finding:
     rows = len(found.sentences)
     if not found.usual:
         raise NotChecked("no word of the rows looked at has a label")
+    unlike = found.reading.unlike
+    if unlike * 2 > len(found.reading.lineage.origins):
+        return fail(
+            f"{unlike} of {len(found.reading.lineage.origins)} rows have not as many tags as words",
+            cause="the tags are those of other rows: compare the lengths of both lists, row by row, where they are read",
+            measured=unlike,
+            expected=0,
+            example=shown(subject, found.sentences[0], []),
+        )
     if not wrong:
         return passed(f"the labels of {words} words in {rows} rows are their tags")
     count = sum(len(misses) for _, misses in wrong)
@@ -358,8 +367,8 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
         message = f"{counts[bad]} of {total} tokens that continue a word of an entity are labelled O: {entity}"
         change = "the entity ends inside its word: label later tokens I-, or -100"
     cause = f"{change}{place(found.reading)}"
-    if counts.get(CONTINUED) and bad == COPIED:
-        return fail(message, cause=f"{cause} ({counts[CONTINUED]} others behind a B- are labelled I-)", **parts)
+    if counts.get(CONTINUED):
+        return fail(message, cause=f"{cause} ({counts[CONTINUED]} others after a B- are labelled I-)", **parts)
     if counts_entities(subject):
         return fail(message, cause=f"{cause}; the metric counts whole entities over all labelled tokens", **parts)
     return warn(message, cause=f"{cause}; harmless only if the metric reads first tokens alone", **parts)
@@ -577,6 +586,7 @@ def tags_form_a_scheme(subject: Subject) -> Finding:
 def entities_survive_truncation(subject: Subject) -> Finding:
     """Count the entities whose words have no token in any row."""
     found = tagging(subject)
+    _aligned(subject)
     sources: dict[int, tuple[Sentence, set[int]]] = {}
     for sentence in found.sentences:
         held = sources.setdefault(sentence.origin.number, (sentence, set()))[1]
