@@ -30,6 +30,9 @@ MODULES = (
     "optimizer",
     "mode",
     "evaluation",
+    "metric",
+    "generation",
+    "leaks",
     "order",
     "cache",
 )
