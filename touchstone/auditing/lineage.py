@@ -149,7 +149,7 @@ def _columns(namespace: Mapping[str, Any], size: int) -> dict[str, Any]:
     for name, value in list(namespace.items()):
         if name.startswith("__") or isinstance(value, (str, bytes, type)):
             continue
-        if isinstance(value, Mapping):
+        if type(value) is dict or type(value).__name__ == "BatchEncoding":
             found.update({f"{name}.{key}": each for key, each in value.items() if _is_column(each, size)})
         elif _is_column(value, size):
             found[name] = value
@@ -157,9 +157,10 @@ def _columns(namespace: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def _is_column(value: Any, size: int) -> bool:
-    if isinstance(value, (str, bytes, type)) or not hasattr(value, "__getitem__"):
-        return False
-    return size > 0 and _length(value) == size
+    # Other objects are left alone: even asking for their length may import modules or run code.
+    kind = type(value)
+    known = isinstance(value, Sequence) or any(hasattr(kind, name) for name in ("iloc", "tolist", "column_names"))
+    return known and not isinstance(value, (str, bytes)) and size > 0 and _length(value) == size
 
 
 def _pick(columns: Mapping[str, Any], number: int, size: int) -> Row | None:

@@ -324,7 +324,7 @@ def called_tokenizer(recorder: Recorder, model: Any) -> Any:
     """Return the tokenizer that was called most and fits the model's vocabulary, or one of the script's variables."""
     known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
     named = list(vars(sys.modules["__main__"]).values())
-    known += [each for each in named if hasattr(each, "convert_ids_to_tokens") and not isinstance(each, type)]
+    known += [each for each in named if hasattr(type(each), "convert_ids_to_tokens")]
     rows = None
     try:
         rows = model.get_input_embeddings().weight.shape[0]

@@ -187,7 +187,7 @@ def labels_follow_tags(subject: Subject) -> Finding:
     if unlike * 2 > len(found.reading.lineage.origins):
         return fail(
             f"{unlike} of {len(found.reading.lineage.origins)} rows have not as many tags as words",
-            cause="the tags are those of other rows: compare the lengths of both lists, row by row, where they are read",
+            cause="the tags are those of other rows: compare the lengths of both lists where they are read",
             measured=unlike,
             expected=0,
             example=shown(subject, found.sentences[0], []),
