@@ -263,7 +263,11 @@ def _as_text(tokenizer: Any, words: Sequence[str]) -> tuple[list[int], list[int]
     return ints(encoded["input_ids"]), word_of
 
 
-WAYS: tuple[TokensOfWords, ...] = (_together, _word_by_word, _spaced, _as_text)
+def _lowered(tokenizer: Any, words: Sequence[str]) -> tuple[list[int], list[int]]:
+    return _together(tokenizer, [word.lower() for word in words])
+
+
+WAYS: tuple[TokensOfWords, ...] = (_together, _word_by_word, _spaced, _as_text, _lowered)
 """The ways in which scripts tokenize words."""
 
 

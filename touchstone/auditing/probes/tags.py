@@ -351,7 +351,7 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
         return passed("no word of the rows looked at has several tokens")
     bad = next((kind for kind in (COPIED, CUT) if counts.get(kind)), None)
     if bad is None:
-        return _convention(counts)
+        return _special_convention(found, kinds) or _convention(counts)
     sentence, token = kinds[bad][0]
     parts: dict[str, Any] = {
         "measured": counts[bad],
@@ -396,6 +396,27 @@ def _kind(found: Tagging, first: int, later: int) -> str:
     if name[1] != opening[1]:
         return OTHER
     return CONTINUED if opening[0] in OPENS else INNER
+
+
+def _special_convention(found: Tagging, kinds: Mapping[str, Sequence[tuple[Sentence, int]]]) -> Finding | None:
+    """Return a pass if later tokens have a label of their own, or only the last token of a word has one."""
+    if set(kinds) == {OTHER}:
+        labels = {sentence.labels[token] for sentence, token in kinds[OTHER]}
+        if len(labels) == 1 and not labels & set(found.meant.values()):
+            name = found.subject.label_text(labels.pop())
+            return passed(
+                f"all {len(kinds[OTHER])} tokens that continue a word have the label {name}, which no word has"
+            )
+    split = [
+        [sentence.labels[token] for token in tokens]
+        for sentence in found.sentences
+        for tokens in sentence.tokens_of_word().values()
+        if len(tokens) > 1 and sentence.word_of[tokens[0] - 1] != sentence.word_of[tokens[0]]
+    ]
+    last = sum(labels[-1] != IGNORED and set(labels[:-1]) == {IGNORED} for labels in split)
+    if last == len(split):
+        return passed(f"only the last token of each of {len(split)} split words is labelled")
+    return None
 
 
 def _convention(counts: Mapping[str, int]) -> Finding:
@@ -508,6 +529,8 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
     if twisted:
         return warn(f"label2id and id2label of the model disagree: {twisted}", cause="make both from one list of names")
     wrong = {text: name for text, name in wrong.items() if str(text)[1:] != name[1:]}  # another scheme's spelling
+    if wrong and not {*texts, "O"} & {*names} - {"O"}:
+        return passed(f"the {len(set(texts.values()))} labels are other classes than the {len(texts)} tags")
     if wrong:
         some = ", ".join(f"{text} as {name}" for text, name in list(wrong.items())[:4])
         return warn(
