@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -363,8 +364,10 @@ def _tokenizer(recorder: Recorder, model: Any) -> Any:
 
 
 def called_tokenizer(recorder: Recorder, model: Any) -> Any:
-    """Return the tokenizer that was called most and fits the model's vocabulary, or None."""
+    """Return the tokenizer that was called most and fits the model's vocabulary, or one of the script's variables."""
     known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
+    named = list(vars(sys.modules["__main__"]).values())
+    known += [each for each in named if hasattr(type(each), "convert_ids_to_tokens")]
     rows = None
     try:
         rows = model.get_input_embeddings().weight.shape[0]
