@@ -73,7 +73,9 @@ def _check(*, dataset: Any, loader: Any, collator: Any, tokenizer: Any, model: A
         if part is not None and not callable(part):
             raise TypeError(f"{name}= is {_kind(part)}, which cannot be called: pass a function")
     if isinstance(tokenizer, str) or (tokenizer is not None and not hasattr(tokenizer, "convert_ids_to_tokens")):
-        raise TypeError(f"tokenizer= is {_kind(tokenizer)}: pass a tokenizer, such as AutoTokenizer.from_pretrained(...)")
+        raise TypeError(
+            f"tokenizer= is {_kind(tokenizer)}: pass a tokenizer, such as AutoTokenizer.from_pretrained(...)"
+        )
     if model is not None and not (hasattr(model, "named_parameters") and hasattr(model, "modules")):
         raise TypeError(f"model= is {_kind(model)}: pass a torch.nn.Module")
     if evaluate is not None and model is None:
@@ -89,7 +91,9 @@ def _check_dataset(dataset: Any) -> None:
         raise TypeError(f"dataset= is the text {dataset!r}: load it and pass its processed rows")
     if isinstance(dataset, Mapping):
         first = next(iter(dataset), "train")
-        raise TypeError(f"dataset= is {_kind(dataset)} with the keys {list(dataset)[:4]}: pass one split, ...[{first!r}]")
+        raise TypeError(
+            f"dataset= is {_kind(dataset)} with the keys {list(dataset)[:4]}: pass one split, ...[{first!r}]"
+        )
     if hasattr(dataset, "collate_fn"):
         raise TypeError("dataset= is a DataLoader: pass it as loader=")
     if not hasattr(dataset, "__getitem__") and not isinstance(dataset, Iterable):

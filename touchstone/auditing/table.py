@@ -146,7 +146,9 @@ def figure(value: Any) -> str:
     """Return a measured value as text; a float with six significant digits, a long one cut."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = value if isinstance(value, str) else ", ".join(map(figure, value)) if isinstance(value, (list, tuple)) else ""
+    text = (
+        value if isinstance(value, str) else ", ".join(map(figure, value)) if isinstance(value, (list, tuple)) else ""
+    )
     text = text or str(value)
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 

@@ -6,6 +6,7 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, Subject, ints
 
+
 @probe(
     "special-tokens-unlabelled",
     group="batches",
