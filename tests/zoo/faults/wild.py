@@ -247,7 +247,10 @@ FAULTS = (
         script="pairs_frozen",
         says="require_grad is set instead of requires_grad: nothing is frozen.",
         edits=(
-            ("model.bert.encoder.parameters():\n        p.requires_grad = False", "model.bert.encoder.parameters():\n        p.require_grad = False"),
+            (
+                "model.bert.encoder.parameters():\n        p.requires_grad = False",
+                "model.bert.encoder.parameters():\n        p.require_grad = False",
+            ),
         ),
         probes=("frozen-as-meant",),
         cause="requires_grad",

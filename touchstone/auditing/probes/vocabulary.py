@@ -366,12 +366,12 @@ def _holds_embeddings(model: Any, name: str) -> bool:
 
     weight = model.get_input_embeddings().weight.detach().float().cpu()
     with safe_open(str(path), framework="pt") as stored:
-        for key in stored.keys():
+        for key in list(stored.keys()):
             part = stored.get_slice(key)
             shape = part.get_shape()
-            if len(shape) == 2 and shape[1] == weight.shape[1] and shape[0] >= 8 and len(weight) >= 8:
-                if torch.equal(part[:8].float(), weight[:8]):
-                    return True
+            fits = len(shape) == 2 and shape[1] == weight.shape[1] and min(shape[0], len(weight)) >= 8
+            if fits and torch.equal(part[:8].float(), weight[:8]):
+                return True
     return False
 
 
@@ -508,10 +508,9 @@ def padding_moves_no_logit(subject: Subject) -> Finding:
             cut = cut[:, own]
         alone[key] = cut
     expected = _logits(model, alone)
-    if both:
-        moved = float((padded - expected).abs().max())
-    else:
-        moved = float((padded[0, own] - expected[0]).abs().max())
+    if not both:
+        padded = padded[:, own]
+    moved = float((padded - expected).abs().max())
     scale = float(expected.std()) or 1.0
     # The same row in another shape of matrix moves float32 logits by about 1e-6 of their scale, half precision weights
     # included, because the copy computes in float32.
