@@ -199,7 +199,7 @@ def epochs_differ(subject: Subject) -> Finding:
 
 def _looks_random(sampler: Any) -> bool:
     """Return whether a sampler shuffles, by its generator or its code."""
-    if getattr(sampler, "generator", None) is not None or hasattr(sampler, "set_epoch"):
+    if getattr(sampler, "generator", None) is not None:
         return True
     try:
         return bool(RANDOM.search(inspect.getsource(type(sampler))))
