@@ -136,7 +136,7 @@ def cut(special: Sequence[int]) -> Callable[[Tensor], Tensor]:
 
 
 def partly(width: int | None) -> Callable[[Tensor], Tensor]:
-    """Return a choice that is wrong at every third label of most rows, whatever batch and padding a row is in.
+    """Return a choice that is wrong at some labels of most rows, whatever batch and padding a row is in.
 
     Args:
         width: the number of classes, or None to leave the label out (for generated ids).
@@ -146,8 +146,9 @@ def partly(width: int | None) -> Callable[[Tensor], Tensor]:
         made = labels.clone()
         for row in made:
             places = [place for place, each in enumerate(row.tolist()) if each != IGNORED]
-            if sum(row[places].tolist()) % 3:
-                some = places[::3]
+            odd = sum(row[places].tolist()) % 3
+            if odd:
+                some = places[:: 2 + 3 * odd]
                 row[some] = IGNORED if width is None else (row[some] + 1) % width
         return made
 

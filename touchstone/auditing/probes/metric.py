@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GROUP = "evaluation"
+TOGETHER = 64
+"""A batch size that is larger than the number of rows that are evaluated."""
 
 
 @probe(
@@ -247,16 +249,16 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
             for name, value in subject.need("evaluate")(size, change=change).need().scores().items()
             if scores.is_score(name) or scores.is_error(name)
         }
-        for size in (1, SMALL)
+        for size in (1, TOGETHER)
     )
     if not set(one) & set(many):
         raise NotChecked("the evaluation reports no metric whose name is known")
     moved = [name for name in one if name in many and abs(one[name] - many[name]) > 1e-5 * max(1, abs(many[name]))]
     if not moved:
-        return passed(f"batches of 1 and of {SMALL} rows give the same {', '.join(sorted(one))}")
+        return passed(f"batches of one row and one batch of all give the same {', '.join(sorted(one))}")
     alone, together = ({name: found[name] for name in moved} for found in (one, many))
     return fail(
-        f"{scores.shown(alone)} at batch size 1, {scores.shown(together)} at {SMALL}",
+        f"{scores.shown(alone)} in batches of one row, {scores.shown(together)} in one batch",
         cause="the same predictions score differently in other batches: the metric is averaged over batches, or "
         f"only the last batch counts; collect all predictions, and score them once{where(subject, 'compute_metrics')}",
         measured=alone,
