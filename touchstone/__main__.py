@@ -19,6 +19,8 @@ COMMANDS = {
     "times": "show how long each engine trained to the expected metric",
 }
 """Each command and its summary. The module `touchstone.cli.NAME` holds DESCRIPTION, EPILOG, add_arguments and run."""
+NEEDS_SUITE = ("show", "calibrate", "hardware")
+"""The commands that use the reference's pipelines. They need the versions that touchstone[suite] asks for."""
 DESCRIPTION = """\
 Touchstone tests and times the six NLP training pipelines of the Hugging Face
 course. The suite itself is run by pytest (pytest suite/); these commands
@@ -41,6 +43,7 @@ exit codes:
 """
 USER_ERRORS = (
     ("touchstone.interface.options", "OptionError"),
+    ("touchstone.auditing.probe", "UnknownProbe"),
     ("touchstone.files", "RecordError"),
     ("touchstone.sources.source", "SourceError"),
     ("touchstone.specs.spec", "SpecError"),
@@ -87,6 +90,9 @@ def _parser(*, chosen: str | None) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         command = subparsers.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:
+            outdated = _outdated_package() if name in NEEDS_SUITE else None
+            if outdated is not None:
+                command.exit(2, f"error: {outdated}\n")
             try:
                 module = importlib.import_module(f"touchstone.cli.{name}")
             except ModuleNotFoundError as error:
@@ -112,6 +118,34 @@ def _message_for_user(error: Exception) -> str | None:
     # A class whose module was never imported cannot have been raised.
     classes = tuple(getattr(sys.modules[module], name) for module, name in USER_ERRORS if module in sys.modules)
     return str(error) if isinstance(error, classes) else None
+
+
+def _outdated_package() -> str | None:
+    """Return a message that names the first package older than touchstone[suite] allows, or None.
+
+    The bounds are those of the installed distribution. A clone that is not installed has none.
+    """
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(line) for line in requires("touchstone") or ()]
+    except PackageNotFoundError:
+        return None
+    for each in requirements:
+        if each.marker is None or not each.marker.evaluate({"extra": "suite"}):
+            continue
+        try:
+            installed = version(each.name)
+        except PackageNotFoundError:
+            continue  # some commands do without it
+        if not each.specifier.contains(installed, prereleases=True):
+            return (
+                f"this command needs {each.name} {each.specifier}, and {installed} is installed; "
+                'run: pip install --upgrade "touchstone[suite]"'
+            )
+    return None
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:

@@ -88,6 +88,6 @@ def draw_array(keys: Words, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.
     z += np.uint64(1)
     z *= np.uint64(GAMMA)
     z += keys
-    drawn = (mix_array(z) >> np.uint64(11)).astype(np.float64)
+    drawn: npt.NDArray[np.float64] = (mix_array(z) >> np.uint64(11)).astype(np.float64)
     drawn *= 2.0**-53
     return drawn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def started(pytestconfig: pytest.Config) -> None:
-    pytestconfig.stash[STARTED] = datetime.now(UTC)
+    pytestconfig.stash[STARTED] = datetime.now(timezone.utc)
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def _circumstances(config: pytest.Config) -> dict[str, Any]:
         "software": describe_software(),
         "suite": suite_version(),
         "started": config.stash[STARTED],
-        "finished": datetime.now(UTC),
+        "finished": datetime.now(timezone.utc),
     }
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import touchstone
 from tests.support.environment import environment
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 SUITE_ONLY = (
@@ -111,3 +115,21 @@ def test_a_command_works_with_the_core_packages_or_names_the_missing_one(argumen
         assert process.returncode in ((0, 1, 2, 3) if arguments[0] == "compare" else (0,)), process.stderr
         assert process.stdout
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("name", ["show", "calibrate", "hardware"])
+def test_a_command_that_needs_newer_packages_names_the_outdated_one(name: str) -> None:
+    code = (
+        "import importlib.metadata as metadata, sys\n"
+        "version = metadata.version\n"
+        "metadata.version = lambda name: '4.57.0' if name == 'transformers' else version(name)\n"
+        """metadata.requires = lambda name: ['transformers>=4.57', 'transformers>=5.20; extra == "suite"']\n"""
+        "from touchstone.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    process = run_python(code, name)
+    assert process.returncode == 2
+    assert process.stderr == (
+        "error: this command needs transformers >=5.20, and 4.57.0 is installed; "
+        'run: pip install --upgrade "touchstone[suite]"\n'
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,7 @@ def test_the_table_shows_ratio_spread_and_goal() -> None:
 
 
 def record(**changes: Any) -> Throughput:
-    now = datetime(2025, 1, 2, tzinfo=UTC)
+    now = datetime(2025, 1, 2, tzinfo=timezone.utc)
     fields: dict[str, Any] = {
         "profile": "embedded",
         "data": {"masked-lm": "2000 rows of microworld"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def test_setups_of_other_tasks_are_not_grouped(spec: Spec, tmp_path: Path) -> No
 
 def test_only_the_newest_recipe_and_the_newest_run_of_a_seed_count(spec: Spec, tmp_path: Path) -> None:
     before = load_spec(write_spec(tmp_path, text=SPEC.replace("epochs = 1", "epochs = 2")), profile="embedded")
-    early, late = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+    early, late = (datetime(2026, 1, day, tzinfo=timezone.utc) for day in (1, 2))
     old = [r.model_copy(update={"started": early, "finished": early}) for r in runs(spec, seconds=(99.0, 20.4))]
     new = [r.model_copy(update={"started": late, "finished": late}) for r in runs(spec, seconds=(20.0,))]
     other = [r.model_copy(update={"started": early, "finished": early}) for r in runs(before, engine="packed")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,8 @@ def record(
         "hardware": hardware(),
         "software": software(),
         "suite": SuiteVersion(version="0.1.0", commit=None, dirty=None),
-        "started": datetime(2026, 1, 1, 12, 0, tzinfo=UTC),
-        "finished": datetime(2026, 1, 1, 12, 1, tzinfo=UTC),
+        "started": datetime(2026, 1, 1, 12, 0, tzinfo=timezone.utc),
+        "finished": datetime(2026, 1, 1, 12, 1, tzinfo=timezone.utc),
     }
     execution = Execution(seed=seed, precision=precision)
     return Record.of(Finished(spec=spec, run=run, execution=execution, **fields | changes))

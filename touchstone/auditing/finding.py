@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ class Finding:
         expected: the figure that was expected.
         example: the data concerned, decoded and aligned.
         repro: lines of Python or shell that show the finding again.
+        ignored: the user's reason for ignoring a `fail` or `warn`. An ignored finding is shown, but does not count.
     """
 
     probe: str
@@ -69,6 +70,7 @@ class Finding:
     expected: Any = None
     example: Example | None = None
     repro: str = ""
+    ignored: str = ""
 
 
 def passed(message: str, **parts: Any) -> Finding:
@@ -114,9 +116,24 @@ class Report:
 
     @property
     def counts(self) -> dict[Outcome, int]:
-        """The number of findings by outcome."""
-        counted = Counter(finding.outcome for finding in self.findings)
+        """The number of findings by outcome, without those that the user ignores."""
+        counted = Counter(finding.outcome for finding in self.findings if not finding.ignored)
         return {outcome: counted[outcome] for outcome in OUTCOMES}
+
+    @property
+    def verdict(self) -> str:
+        """The counts in words, such as "2 faults, 1 warning, 27 passed, 3 not checked"."""
+        counts = self.counts
+        words = [_count(counts["fail"], "fault") if counts["fail"] else "no fault"]
+        if counts["warn"]:
+            words.append(_count(counts["warn"], "warning"))
+        if counts["pass"]:
+            words.append(f"{counts['pass']} passed")
+        if ignored := len(self.ignored()):
+            words.append(f"{ignored} ignored")
+        if counts["not-checked"]:
+            words.append(f"{counts['not-checked']} not checked")
+        return ", ".join(words) if self.ran else f"nothing could be judged: {counts['not-checked']} not checked"
 
     @property
     def exit_code(self) -> int:
@@ -126,8 +143,35 @@ class Report:
         return 0 if self.ran else 2
 
     def failures(self) -> list[Finding]:
-        """Return the findings whose fault is proved."""
-        return [finding for finding in self.findings if finding.outcome == "fail"]
+        """Return the findings whose fault is proved, without those that the user ignores."""
+        return self.with_outcome("fail")
+
+    def with_outcome(self, outcome: Outcome) -> list[Finding]:
+        """Return the findings with an outcome, without those that the user ignores."""
+        return [finding for finding in self.findings if finding.outcome == outcome and not finding.ignored]
+
+    def ignored(self) -> list[Finding]:
+        """Return the findings that the user ignores."""
+        return [finding for finding in self.findings if finding.ignored]
+
+    def ignoring(self, reasons: Mapping[str, str]) -> Report:
+        """Return the report with the `fail` and `warn` findings of some probes marked as ignored.
+
+        Args:
+            reasons: why each is ignored, by the probe's id.
+
+        Raises:
+            ValueError: a reason is empty.
+        """
+        if empty := [probe for probe, reason in reasons.items() if not reason.strip()]:
+            raise ValueError(f"{empty[0]} is ignored without a reason: say why, so that others can judge it")
+        findings = [
+            replace(finding, ignored=reasons[finding.probe].strip())
+            if finding.probe in reasons and finding.outcome in ("fail", "warn")
+            else finding
+            for finding in self.findings
+        ]
+        return replace(self, findings=findings)
 
     def raise_if_failed(self) -> None:
         """Raise AuditFailed if a fault is proved."""
@@ -143,7 +187,7 @@ class Report:
             "task": self.task,
             "ran": self.ran,
             "of": self.of,
-            "findings": [_plain(asdict(finding)) for finding in self.findings],
+            "findings": [_entry(finding) for finding in self.findings],
         }
 
     def save(self, path: str | Path) -> None:
@@ -152,10 +196,7 @@ class Report:
         Raises:
             RecordError: the file cannot be written.
         """
-        try:
-            write_atomically(Path(path), json_text(self) + "\n")
-        except OSError as error:
-            raise RecordError(f"{path}: cannot be written ({error.strerror}): choose another folder") from error
+        _write(Path(path), json_text(self) + "\n")
 
     def html(self) -> str:
         """Return the report as one self-contained page."""
@@ -163,8 +204,18 @@ class Report:
 
         return page(self)
 
+    def save_html(self, path: str | Path) -> None:
+        """Write the report as one self-contained page. The file is complete or absent.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        _write(Path(path), self.html())
+
     def _repr_html_(self) -> str:
-        return self.html()
+        from touchstone.auditing.page import fragment
+
+        return fragment(self)
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -180,19 +231,73 @@ class Report:
         return as_table(self)
 
 
-def _plain(value: Any) -> Any:
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be written ({error.strerror}): free space or choose another folder"
+        ) from error
+
+
+def _entry(finding: Finding) -> dict[str, Any]:
+    """Return a finding as it is written to JSON. `ignored` is there only if the finding is ignored."""
+    example = finding.example
+    entry = {
+        "probe": finding.probe,
+        "outcome": finding.outcome,
+        "message": finding.message,
+        "cause": finding.cause,
+        "measured": finding.measured,
+        "expected": finding.expected,
+        "example": None
+        if example is None
+        else {
+            "columns": example.columns,
+            "rows": [[_cell(cell) for cell in row] for row in example.rows],
+            "marked": sorted(int(each) for each in example.marked),
+            "caption": example.caption,
+        },
+        "repro": finding.repro,
+    }
+    if finding.ignored:
+        entry["ignored"] = finding.ignored
+    plain = jsonable(entry)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _cell(value: Any) -> Any:
+    plain = jsonable(value)
+    return str(plain) if isinstance(plain, (list, dict)) else plain
+
+
+def jsonable(value: Any) -> Any:
     """Turn any value into one that JSON can hold: tensors and arrays become lists, non-finite floats strings."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    if isinstance(value, Mapping):
+        return {_utf8(str(key)): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((jsonable(item) for item in value), key=str)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return _utf8(str(value))
+
+
+def _utf8(text: str) -> str:
+    """Replace lone surrogates, which no file can hold, by escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def json_text(report: Report) -> str:
     """Return the report as JSON text."""
-    return json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+    return json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)

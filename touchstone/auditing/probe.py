@@ -18,6 +18,8 @@ BUDGETS: dict[Budget, float] = {"fast": 10.0, "default": 60.0, "deep": 600.0}
 """Seconds that the probes of each budget may take. Probes that would start later are not checked."""
 MODULES = (
     "batches",
+    "masks",
+    "collators",
     "tags",
     "masked",
     "causal",
@@ -172,10 +174,11 @@ def run_probe(each: Probe, subject: Subject) -> Finding:
 
 
 def batch_tables(subject: Subject) -> tuple[Example, ...]:
-    """Return the first rows of a training batch as tables of tokens, masks, labels and what the loss sees."""
-    from touchstone.auditing.probes.batches import tables
+    """Return the first rows of a training batch as tables of tokens, labels and what the loss sees."""
+    from touchstone.auditing.batch import tables
 
     try:
-        return tuple(tables(subject))
+        with untouched(subject):
+            return tuple(tables(subject))
     except Exception:
         return ()

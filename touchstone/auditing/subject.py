@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from touchstone.auditing.evaluated import Evaluator
+    from touchstone.auditing.trace import Trace
 
 Batch = dict[str, Any]
 """What the model receives: tensors by argument name, such as `input_ids`, `attention_mask` and `labels`."""
@@ -147,6 +148,24 @@ class Split:
 
 
 @dataclass
+class Pull:
+    """The logits of one micro-batch, and the gradient of the step's loss with respect to them.
+
+    Args:
+        logits: their values.
+        gradient: None while backward has not reached them.
+    """
+
+    logits: Tensor
+    gradient: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        """Add a gradient. It serves as the hook of a tensor."""
+        gradient = gradient.detach()
+        self.gradient = gradient.clone() if self.gradient is None else self.gradient + gradient
+
+
+@dataclass
 class Step:
     """One optimizer step: its micro-batches, and the losses and gradients that led to the update.
 
@@ -159,6 +178,8 @@ class Step:
             a graph to the parameters that `parameters` names.
         parameters: the parameters that `logits` depends on, by name.
         last: it is the last, shorter step of an epoch.
+        pulls: the logits of each micro-batch and their gradients, by the name of the output (`logits`, or
+            `start_logits` and `end_logits`). Empty if they were not recorded.
     """
 
     batches: list[Batch]
@@ -167,12 +188,19 @@ class Step:
     logits: Callable[[int], Any]
     parameters: dict[str, Tensor]
     last: bool = False
+    pulls: list[dict[str, Pull]] = field(default_factory=list)
 
 
 class Stepper(Protocol):
-    """Runs the user's own code for one optimizer step on chosen micro-batches, on a copy without dropout in float32."""
+    """Runs the user's own code for one optimizer step on chosen micro-batches, on a copy without dropout in float32.
 
-    def __call__(self, batches: Sequence[Batch], /) -> Step: ...
+    `accumulation` is the number of micro-batches that the settings announce; by default as many as there are. `model`
+    takes the place of the copy.
+    """
+
+    def __call__(
+        self, batches: Sequence[Batch], /, *, accumulation: int | None = None, model: nn.Module | None = None
+    ) -> Step: ...
 
 
 @dataclass
@@ -221,6 +249,8 @@ class Subject:
         extra: anything else an adapter knows, by name. Probes of one adapter only may use it.
         repro: how a user runs one probe again; `{probe}` stands for its id.
         where: `file:line` of the user's code by part, such as `collator`, `compute_metrics`, `loss`.
+        trace: what an observed loop did, or None.
+        aligned: label i of a batch belongs to logits i, although the model predicts next tokens (nanoGPT's x and y).
     """
 
     name: str
@@ -243,6 +273,8 @@ class Subject:
     extra: dict[str, Any] = field(default_factory=dict)
     repro: str = "touchstone.audit(trainer, probes=['{probe}'])"
     where: dict[str, str] = field(default_factory=dict)
+    trace: Trace | None = None
+    aligned: bool = False
 
     def need(self, part: str) -> Any:
         """Return a part of the subject.
@@ -296,6 +328,7 @@ _MISSING = {
     "step": "a training step cannot be repeated on chosen batches",
     "optimizer": "the optimizer cannot be made again",
     "order": "the order of the training rows cannot be read",
+    "trace": "only an observed loop shows it: run the script with `touchstone audit`",
     "names": "the label names are not known: pass names=",
 }
 

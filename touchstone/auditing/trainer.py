@@ -8,6 +8,8 @@ from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
 from touchstone.auditing.trainer_evaluation import add_evaluation
+from touchstone.auditing.trainer_optimizer import add_optimizer
+from touchstone.auditing.trainer_step import add_step
 
 
 def subject_of(
@@ -29,7 +31,9 @@ def subject_of(
     """
     arguments = trainer.args
     model = trainer.model
-    tokenizer = getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None)
+    holders = (trainer, trainer.data_collator, trainer.train_dataset)
+    named = [getattr(each, name, None) for name in ("processing_class", "tokenizer") for each in holders]
+    tokenizer = next((each for each in named if hasattr(each, "convert_ids_to_tokens")), None)
     id2label = getattr(getattr(model, "config", None), "id2label", None)
     subject = Subject(
         name=type(trainer).__name__,
@@ -58,6 +62,8 @@ def subject_of(
         ),
         extra={"trainer": trainer},
     )
+    add_step(subject, trainer)
+    add_optimizer(subject, trainer)
     add_evaluation(subject, trainer)
     return subject
 

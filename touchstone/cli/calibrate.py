@@ -6,7 +6,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -213,7 +213,7 @@ def expectation_of(metric: str, *, records: Sequence[Record]) -> Expectation:
             engine=first.engine,
             processes=first.processes,
             precision=first.precision,
-            date=datetime.now(UTC).date(),
+            date=datetime.now(timezone.utc).date(),
             commit=first.suite.commit,
             dataset_fingerprint=first.dataset_fingerprint,
         ),

@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing_extensions import Self
 
 from touchstone.interface.display import duration, figure
 from touchstone.runs.isolation import Message

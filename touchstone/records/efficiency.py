@@ -9,9 +9,10 @@ explains what it means if a run is faster than its floor.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pydantic import model_validator
+from typing_extensions import Self
 
 from touchstone.fields import Amount, Count, FrozenModel, Line, printable
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
+
+from typing_extensions import Self
 
 from touchstone.fields import Amount, FrozenModel, Line, optional_import, printable
 from touchstone.records.machine import device_index, gpu_uuid

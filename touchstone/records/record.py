@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, model_validator
+from typing_extensions import Self
 
 from touchstone.fields import Amount, Count, Digest, FrozenModel, Line, Number, Positive, Slug, printable, shown
 from touchstone.files import RecordError, parse_json, read_bytes, schema_of, write_json

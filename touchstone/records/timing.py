@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
+from typing_extensions import Self
 
 from touchstone.fields import Amount, Count, Digest, FrozenModel, Line, Positive, Slug
 from touchstone.files import parse_json, read_bytes, write_json

@@ -10,7 +10,7 @@ import hashlib
 import importlib
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def train(payload: Message, send: Send) -> Message:
 
 
 def _train(payload: Message, send: Send) -> Message:
-    started = datetime.now(UTC)
+    started = datetime.now(timezone.utc)
     engine = load_engine(payload["engine"])
     spec = read_spec(payload)
     access = Access(**{name: path_or_none(payload[name]) for name in ("mirror", "dataset", "checkpoint")})
@@ -115,7 +115,7 @@ def _train(payload: Message, send: Send) -> Message:
         suite=suite_version(),
         launch=launch,
         started=started,
-        finished=datetime.now(UTC),
+        finished=datetime.now(timezone.utc),
     )
     record = ranks.from_first(lambda: Record.of(finished).model_dump(mode="json"))
     return {"record": record, "problem": publish_model(pipeline, finished, repo=payload["push_to"])}

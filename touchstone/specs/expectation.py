@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from touchstone.fields import Digest, Finite, FrozenModel, key_names, validation_problems
 from touchstone.files import write_atomically

@@ -31,12 +31,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
+from typing_extensions import Self
 
 from touchstone.engines.training import Recipe
 from touchstone.fields import FrozenModel, key_names, key_path, shown, unknown_key, validation_problems
@@ -52,6 +53,11 @@ from touchstone.sources import (
     MicroworldData,
 )
 from touchstone.specs import measured_hash
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SPECS = (Path(__file__).parents[1] / "suite" / "specs").resolve()
 NAME = r"^[a-z0-9]+([_-][a-z0-9]+)*$"

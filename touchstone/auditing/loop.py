@@ -1,0 +1,468 @@
+"""Make a subject of a training loop that was observed."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from touchstone.auditing.record import Call, Kept, Recorder, unwrapped
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
+from touchstone.auditing.trace import Forward, LossCall, Trace, Update
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+INPUTS = ("input_ids", "idx", "inputs", "input", "x", "tokens", "src", "ids")
+LABELS = ("labels", "targets", "target", "label", "y", "tgt", "lm_labels")
+MASKS = ("attention_mask", "mask", "padding_mask")
+OBSERVED = 16
+"""Batches of each split that are kept."""
+
+
+def subject_of(
+    recorder: Recorder, *, maps: Sequence[MapCall] = (), task: str | None = None, name: str = "the loop"
+) -> Subject:
+    """Return the subject of a loop that has taken at least one optimizer step.
+
+    Args:
+        recorder: what was observed.
+        maps: observed calls of `Dataset.map`.
+        task: the task, where the head does not tell.
+        name: what is audited, for the report.
+    """
+    trace = recorder.trace
+    wrapped = _trained_module(recorder)
+    called = unwrapped(wrapped)
+    model = _bare(called)
+    _complete(recorder, wrapped)
+    tokenizer = _tokenizer(recorder, called)
+    id2label = getattr(getattr(model, "config", None), "id2label", None)
+    evaluation = _evaluation(recorder)
+    return Subject(
+        name=name,
+        task=task or (known if (known := task_of(model)) != UNKNOWN else _task(trace.forwards, called)),
+        model=model,
+        tokenizer=tokenizer,
+        train=_split("train", _training_loader(recorder), [each for each in trace.forwards if each.grad]),
+        evaluation=evaluation,
+        names=[str(id2label[index]) for index in range(len(id2label))] if id2label else None,
+        maps=maps,
+        settings=_settings(recorder),
+        steps=_steps(recorder, called),
+        trace=trace,
+        aligned=any(each.aligned for each in trace.forwards),
+    )
+
+
+def _trained_module(recorder: Recorder) -> nn.Module:
+    """Return the module, as the script called it, that has most of the parameters that the optimizers hold."""
+    held = {
+        id(parameter)
+        for facts in recorder.trace.optimizers
+        for group in facts.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    called = {id(call.module): call.module for call in recorder.calls}
+    trained = {
+        id(recorder.calls[index].module) for update in recorder.trace.updates for index in update.forwards
+    } or set(called)
+
+    def rank(module: nn.Module) -> tuple[bool, int, int]:
+        sizes = [(parameter.numel(), id(parameter) in held) for parameter in module.parameters()]
+        return id(module) in trained, sum(size for size, own in sizes if own), sum(size for size, _ in sizes)
+
+    return max(called.values(), key=rank)
+
+
+def _bare(module: Any) -> Any:
+    """Return a model whose `forward` is that of its class, sharing all parameters; Accelerate may have wrapped it."""
+    if "forward" not in vars(module):
+        return module
+    bare = copy.copy(module)
+    bare.__dict__ = {key: value for key, value in vars(module).items() if key not in ("forward", "_original_forward")}
+    return bare
+
+
+# The trace
+
+
+def _complete(recorder: Recorder, main: nn.Module) -> None:
+    """Turn what was recorded into plain values: only calls of the model, named batches, floats."""
+    trace = recorder.trace
+    inner = unwrapped(main)
+    places = [index for index, call in enumerate(recorder.calls) if unwrapped(call.module) is inner]
+    new = {old: index for index, old in enumerate(places)}
+    trace.forwards = [trace.forwards[index] for index in places]
+    recorder.calls = [recorder.calls[index] for index in places]
+    for forward in trace.forwards:
+        forward.loss = _float(forward.loss)
+        if forward.batch:
+            forward.batch, forward.aligned = plain_batch(forward)
+    for update in trace.updates:
+        update.forwards = [new[each] for each in update.forwards if each in new]
+        update.losses = [_float(each) or 0.0 for each in update.losses]
+        update.leftover = _float(update.leftover)
+        for clip in update.clips:
+            clip.norm = _float(clip.norm)
+    names = {id(parameter): name for name, parameter in inner.named_parameters()}
+    for facts in trace.optimizers:
+        held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
+        trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
+        facts.missing = [name for each, name in trainable.items() if each not in held]
+        facts.foreign = sum(each not in names for each in held)
+        facts.groups = [
+            [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
+        ]
+        facts.decays = [float(group.get("weight_decay", 0.0)) for group in facts.optimizer.param_groups]
+        facts.twice = [names[each] for each, times in held.items() if times > 1 and each in names]
+    _read_loops(recorder)
+
+
+def _read_loops(recorder: Recorder) -> None:
+    trace, loops = recorder.trace, list(recorder.loops)
+    trace.breaks = any(loop.breaks for loop in loops)
+    if not trace.training_passes():
+        counted = [loop.length for loop in loops if loop.counted]
+        if counted and all(each is not None for each in counted) and len(counted) == len(loops):
+            trace.max_steps = _product(counted)
+        return
+    while loops and loops[-1].counted and len(loops) > 1:
+        loops.pop()  # a loop within the loop over the loader
+    around = loops[:-1] if loops and not loops[-1].counted else []
+    if loops and not loops[-1].counted and all(loop.counted and loop.length is not None for loop in around):
+        trace.epochs = _product([loop.length for loop in around])
+    elif len(loops) == 1 and loops[0].counted:
+        trace.max_steps = loops[0].length
+
+
+def _product(values: Sequence[int | None]) -> int:
+    product = 1
+    for value in values:
+        product *= value or 0
+    return product
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def plain_batch(forward: Forward) -> tuple[Batch, bool]:
+    """Return a batch under the usual names, with the labels that the loss saw, and whether they are shifted already."""
+    batch = dict(forward.batch)
+    _rename(batch, "input_ids", INPUTS)
+    _rename(batch, "labels", LABELS)
+    _rename(batch, "attention_mask", MASKS)
+    first = next(iter(batch), None)
+    if "input_ids" not in batch and first is not None and _is_ids(batch[first]):
+        batch["input_ids"] = batch.pop(first)
+    ids = batch.get("input_ids")
+    for call in forward.losses:
+        if call.ignore_index != IGNORED and "labels" in batch:
+            import torch
+
+            batch["labels"] = torch.where(batch["labels"] == call.ignore_index, IGNORED, batch["labels"])
+    if ids is None or not _is_ids(ids):
+        return batch, False
+    if "labels" not in batch and "start_positions" not in batch:
+        batch.update(_labels_of(forward.losses, ids, batch))
+    labels = batch.get("labels")
+    aligned = bool(
+        labels is not None
+        and labels.shape == ids.shape
+        and ids.shape[1] > 1
+        and any(call.target.numel() == labels.numel() for call in forward.losses)
+        and _is_next(ids, labels)
+    )
+    return batch, aligned
+
+
+def _rename(batch: Batch, name: str, names: Sequence[str]) -> None:
+    found = next((each for each in names if each in batch), None)
+    if found is not None and name not in batch and getattr(batch[found], "ndim", 0) >= 1:
+        batch[name] = batch.pop(found)
+
+
+def _is_ids(value: Any) -> bool:
+    return getattr(value, "ndim", 0) == 2 and not value.is_floating_point()
+
+
+def _labels_of(losses: Sequence[LossCall], ids: Tensor, batch: Batch) -> Batch:
+    """Return the labels that `cross_entropy` was given, in the shape of the batch."""
+    import torch
+
+    rows, length = ids.shape
+    decoder = batch.get("decoder_input_ids")
+    if decoder is not None and _is_ids(decoder):
+        length = decoder.shape[1]
+    targets = []
+    for call in losses:
+        target = call.target
+        if target.is_floating_point():
+            continue
+        targets.append(torch.where(target == call.ignore_index, IGNORED, target))
+    if not targets:
+        return {}
+    first = targets[0]
+    if first.numel() == rows * length:
+        return {"labels": first.reshape(rows, length)}
+    if length > 1 and first.numel() == rows * (length - 1):
+        before = torch.full((rows, 1), IGNORED, dtype=first.dtype, device=first.device)
+        return {"labels": torch.cat([before, first.reshape(rows, length - 1)], dim=1)}
+    if first.numel() == rows and len(targets) == 2 and losses[0].shape == (rows, length):
+        return {"start_positions": first.reshape(rows), "end_positions": targets[1].reshape(rows)}
+    return {"labels": first.reshape(rows)} if first.numel() == rows else {}
+
+
+def _is_next(ids: Tensor, labels: Tensor) -> bool:
+    """Tell whether label i is input i + 1 wherever there is a label, as in nanoGPT's x and y."""
+    here, following = labels[:, :-1], ids[:, 1:]
+    counted = here != IGNORED
+    return bool(counted.any()) and bool((here == following)[counted].float().mean() > 0.9)
+
+
+# The parts
+
+
+def _task(forwards: Sequence[Forward], model: nn.Module) -> str:
+    """Return the task of a head of one's own: what its loss compares tells."""
+    import torch
+
+    tables = [each.num_embeddings for each in model.modules() if isinstance(each, torch.nn.Embedding)]
+    for forward in forwards:
+        labels, ids = forward.batch.get("labels"), forward.batch.get("input_ids")
+        if ids is None or not forward.grad or not forward.losses:
+            continue
+        if forward.aligned:
+            return "causal-lm"
+        if "start_positions" in forward.batch:
+            return "question-answering"
+        if labels is None or labels.shape != ids.shape:
+            continue
+        call = forward.losses[0]
+        if call.shape[1 if len(call.shape) == 3 else -1] < max(tables, default=0) // 2:
+            return "token-classification" if call.target.numel() == labels.numel() else UNKNOWN
+        if call.target.numel() < labels.numel():
+            return "causal-lm"
+        if float((labels == IGNORED).float().mean()) > 0.5:
+            return "masked-lm"
+    return UNKNOWN
+
+
+def _training_loader(recorder: Recorder) -> Any:
+    passes = recorder.trace.training_passes()
+    if not passes:
+        return None
+    index = Counter(each.loader for each in passes).most_common(1)[0][0]
+    return recorder.trace.loaders[index]
+
+
+def _evaluation(recorder: Recorder) -> Split | None:
+    """Return the data that the model was called on without gradients, or that of a loader that was not used yet."""
+    trace = recorder.trace
+    training = _training_loader(recorder)
+    dataset = getattr(training, "dataset", None)
+    quiet = [each for each in trace.evaluation_forwards() if each.passing is not None]
+    others = [trace.passes[each.passing].loader for each in quiet if each.passing is not None]
+    candidates = [trace.loaders[index] for index in others]
+    if not candidates and any(not each.grad for each in trace.forwards):
+        candidates = [trace.loaders[each.loader] for each in trace.passes if not each.training]
+    if not candidates:
+        candidates = [each for each in recorder.made if each.dataset is not dataset and each.collate_fn is not None]
+    for loader in candidates:
+        if loader is not training:
+            places = {index for index, each in enumerate(trace.loaders) if each is loader}
+            calls = [each for each in quiet if each.passing is not None and trace.passes[each.passing].loader in places]
+            return _split("evaluation", loader, calls)
+    loose = trace.evaluation_forwards()
+    return _split("evaluation", None, loose) if loose else None
+
+
+def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
+    observed = [each.batch for each in forwards if each.batch][:OBSERVED]
+    if loader is None:
+        if not observed:
+            return None
+        return Split(name, [], None, len(next(iter(observed[0].values()))), observed=observed)
+    sampler = loader.batch_sampler
+    size = loader.batch_size or getattr(sampler, "batch_size", None) or 1
+    return Split(
+        name,
+        loader.dataset,
+        loader.collate_fn,
+        int(size),
+        loader=lambda: _again(loader),
+        observed=observed,
+        drop_last=bool(getattr(sampler, "drop_last", loader.drop_last)),
+    )
+
+
+def _again(loader: Any) -> Any:
+    """Return a new loader of the same rows, batches and order, without workers, that shares no generator."""
+    from torch.utils.data import DataLoader
+
+    options: dict[str, Any] = {"collate_fn": loader.collate_fn}
+    if loader.batch_sampler is not None:
+        memo = {id(loader.dataset): loader.dataset}
+        return DataLoader(loader.dataset, batch_sampler=copy.deepcopy(loader.batch_sampler, memo), **options)
+    return DataLoader(loader.dataset, batch_size=loader.batch_size, drop_last=loader.drop_last, **options)
+
+
+def _tokenizer(recorder: Recorder, model: Any) -> Any:
+    """Return the tokenizer of the collator, or else the one that was called most and fits the model's vocabulary."""
+    own = getattr(getattr(_training_loader(recorder), "collate_fn", None), "tokenizer", None)
+    if own is not None and hasattr(own, "convert_ids_to_tokens"):
+        return own
+    return called_tokenizer(recorder, model)
+
+
+def called_tokenizer(recorder: Recorder, model: Any) -> Any:
+    """Return the tokenizer that was called most and fits the model's vocabulary, or None."""
+    known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
+    rows = None
+    try:
+        rows = model.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        rows = getattr(getattr(model, "config", None), "vocab_size", None)
+    fitting = [each for each in known if rows is None or len(each) <= rows]
+    return next(iter([*fitting, *known]), None)
+
+
+def _settings(recorder: Recorder) -> Settings:
+    trace = recorder.trace
+    first = trace.updates[0]
+    groups = trace.optimizers[0].optimizer.param_groups
+    calls = [call for forward in trace.forwards for call in forward.losses]
+    limits = [clip.limit for update in trace.updates for clip in update.clips]
+    accelerator = recorder.accelerator
+    planned, warmup = planned_steps(trace)
+    return Settings(
+        accumulation=Counter(len(update.losses) for update in trace.updates).most_common(1)[0][0] or None,
+        epochs=trace.epochs,
+        max_steps=trace.max_steps,
+        planned_steps=planned,
+        warmup_steps=warmup,
+        learning_rate=float(groups[0].get("initial_lr", first.rates[0])),
+        weight_decay=max(trace.optimizers[0].decays, default=0.0),
+        max_grad_norm=limits[0] if limits else None,
+        label_smoothing=max((call.label_smoothing for call in calls), default=0.0),
+        precision=str(getattr(accelerator, "mixed_precision", "fp32")).replace("no", "fp32"),
+        world_size=int(getattr(accelerator, "num_processes", 1)),
+    )
+
+
+def planned_steps(trace: Trace) -> tuple[int | None, int | None]:
+    """Return the steps that the schedule is planned for, and its steps of warm-up, as far as it tells."""
+    for schedule in trace.schedules:
+        for function in getattr(schedule, "lr_lambdas", ()):
+            options = getattr(function, "keywords", {})
+            if "num_training_steps" in options:
+                warmup = options.get("num_warmup_steps")
+                return int(options["num_training_steps"]), None if warmup is None else int(warmup)
+        for name in ("total_steps", "T_max", "total_iters"):
+            if isinstance(getattr(schedule, name, None), int) and getattr(schedule, name) > 0:
+                return int(getattr(schedule, name)), None
+    return None, None
+
+
+# The steps
+
+
+def _steps(recorder: Recorder, model: nn.Module) -> list[Step]:
+    trace = recorder.trace
+    steps = []
+    for index, kept in sorted(recorder.kept.items()):
+        update = trace.updates[index]
+        forwards = [trace.forwards[each] for each in update.forwards]
+        whole = len(forwards) == len(update.losses) and all(forward.batch for forward in forwards)
+        if whole and forwards and kept.gradients is not None:
+            steps.append(_step(recorder, model, update, kept, last=_is_last(trace, index)))
+    return steps
+
+
+def _is_last(trace: Trace, index: int) -> bool:
+    passing = trace.updates[index].passing
+    if passing is None or not trace.passes[passing].ended:
+        return False
+    return all(each.passing != passing for each in trace.updates[index + 1 :])
+
+
+def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, last: bool) -> Step:
+    def own(name: str) -> str:
+        return name.removeprefix("module.").removeprefix("_orig_mod.")
+
+    trainable = {own(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    weights = {own(name): value for name, value in kept.weights.items()}
+    parameters = {name: value.clone().requires_grad_() for name, value in weights.items() if name in trainable}
+    buffers = {name: value for name, value in weights.items() if name not in trainable}
+    calls = [recorder.calls[each] for each in update.forwards]
+    assert kept.gradients is not None
+    return Step(
+        batches=[recorder.trace.forwards[each].batch for each in update.forwards],
+        losses=update.losses,
+        gradients={own(name): value for name, value in kept.gradients.items()},
+        logits=lambda place: _logits(_replay(model, calls[place], {**parameters, **buffers})),
+        parameters=parameters,
+        last=last,
+    )
+
+
+def _replay(model: nn.Module, call: Call, weights: dict[str, Tensor]) -> Any:
+    """Call the model again with the weights and the random state of a call that was seen."""
+    import torch
+    from torch.func import functional_call
+
+    arguments, options = call.arguments, call.options
+    frozen = {name: value.clone() for name, value in weights.items() if not value.requires_grad}
+    with _random_state(call.rng), _modes(model, call.modes), torch.enable_grad():
+        if call.autocast is not None:
+            with torch.autocast(call.autocast[0], dtype=call.autocast[1]):
+                return functional_call(model, {**weights, **frozen}, arguments, options)
+        return functional_call(model, {**weights, **frozen}, arguments, options)
+
+
+@contextmanager
+def _random_state(states: tuple[Any, ...]) -> Iterator[None]:
+    import torch
+
+    before = torch.get_rng_state()
+    devices = [torch.cuda.get_rng_state(index) for index in range(len(states) - 1)]
+    torch.set_rng_state(states[0])
+    for index, state in enumerate(states[1:]):
+        torch.cuda.set_rng_state(state, index)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+        for index, state in enumerate(devices):
+            torch.cuda.set_rng_state(state, index)
+
+
+@contextmanager
+def _modes(model: torch.nn.Module, modes: Sequence[bool]) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]
+    for module, mode in zip(model.modules(), modes[-len(before) :], strict=True):
+        module.training = mode
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def _logits(output: Any) -> Any:
+    """Return the logits of an output: one tensor, or those of the start and the end of an answer."""
+    start = getattr(output, "start_logits", None)
+    if start is not None:
+        return start, output.end_logits
+    logits = getattr(output, "logits", None)
+    if logits is not None:
+        return logits
+    if hasattr(output, "ndim"):
+        return output
+    parts = list(output.values()) if hasattr(output, "values") else list(output)
+    tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
+    return max(tensors, key=lambda each: each.ndim) if tensors else None

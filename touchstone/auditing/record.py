@@ -1,0 +1,642 @@
+"""Record what a training loop does: calls of the model, backward, clipping, optimizer steps, loaders and metrics.
+
+A `Recorder` gets its hooks from `observe.Observer`. It writes a `Trace`, and keeps what is needed to compute the logits
+of a few optimizer steps again: the weights, the inputs, and the state of the random generators before each call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from touchstone.auditing.ending import Ending
+from touchstone.auditing.frames import caller, user_frames
+from touchstone.auditing.observe import Replace, Undo
+from touchstone.auditing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+METRICS = {
+    "seqeval.metrics": ("f1_score", "precision_score", "recall_score", "accuracy_score", "classification_report"),
+    "sklearn.metrics": ("f1_score", "precision_score", "recall_score", "accuracy_score", "classification_report"),
+    "sacrebleu": ("corpus_bleu", "corpus_chrf", "raw_corpus_bleu"),
+}
+CALLS_KEPT = 600
+METRICS_KEPT = 40
+
+
+@dataclass
+class Call:
+    """What is needed to repeat one call of the model.
+
+    Args:
+        module: the module as it was called, wrappers included.
+        arguments: positional arguments, with tensors copied.
+        options: keyword arguments, with tensors copied.
+        rng: the states of torch's random generators before it.
+        modes: the training flags of the module and its parts.
+        autocast: the device type and dtype of autocast around it, or None.
+    """
+
+    module: nn.Module
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    rng: tuple[Any, ...] = ()
+    modes: tuple[bool, ...] = ()
+    autocast: tuple[str, Any] | None = None
+
+
+@dataclass
+class Kept:
+    """What is kept of one optimizer step, beside the `Update` of the same index.
+
+    Args:
+        weights: the trainable weights and all buffers before the step, by name in the module as called.
+        gradients: the accumulated gradients before clipping, by name; None if a clip came between.
+    """
+
+    weights: dict[str, torch.Tensor]
+    gradients: dict[str, torch.Tensor] | None
+
+
+@dataclass
+class _Group:
+    """What happened since the last optimizer step."""
+
+    forwards: list[int] = field(default_factory=list)
+    losses: list[Any] = field(default_factory=list)
+    clips: list[Clip] = field(default_factory=list)
+    leftover: Any = None
+    lost: int = 0
+    gradients: dict[str, torch.Tensor] | None = None
+    copied_at: int = 0
+
+
+class Recorder:
+    """Records a loop.
+
+    Args:
+        ending: decides when the script ends; None never ends it.
+        on_step: called after every optimizer step.
+        steps: optimizer steps of which weights and gradients are kept, apart from the last one of a pass.
+
+    Attributes:
+        trace: what was seen. `loop.py` completes it.
+        calls: what is needed to repeat the calls of `trace.forwards`, index by index.
+        kept: weights and gradients of some steps, by the index of the step.
+        tokenizers: the tokenizers that were called, with the number of calls, in order.
+        made: the DataLoaders that were constructed.
+        accelerator: the Accelerator, or None.
+        active: nothing is recorded while it is False.
+    """
+
+    def __init__(
+        self, ending: Ending | None = None, *, on_step: Callable[[], None] | None = None, steps: int = 2
+    ) -> None:
+        self.trace = Trace()
+        self.calls: list[Call] = []
+        self.kept: dict[int, Kept] = {}
+        self.tokenizers: dict[int, tuple[Any, int]] = {}
+        self.made: list[Any] = []
+        self.accelerator: Any = None
+        self.active = True
+        self._ending = ending
+        self._on_step = on_step
+        self._steps = steps
+        self._group = _Group()
+        self._inside: Forward | None = None
+        self._generating = 0
+        self._measuring = 0
+        self._stepping = 0
+        self._latest: nn.Module | None = None
+        self._passing: int | None = None
+        self._trained: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
+        self._thread = threading.get_ident()
+
+    @property
+    def ready(self) -> bool:
+        """Hooks do something: the recorder is active, and this is the script's main thread."""
+        return self.active and threading.get_ident() == self._thread
+
+    def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
+        """Return what to do with a module as soon as it has been imported, by its name."""
+
+        def torch_hooks(module: ModuleType) -> None:
+            self._watch_torch(module, replace, undo)
+
+        return {
+            "torch": torch_hooks,
+            "transformers.tokenization_utils_base": lambda module: replace(
+                module.PreTrainedTokenizerBase, "__call__", self._tokenizer_call
+            ),
+            "transformers.generation.utils": lambda module: replace(module.GenerationMixin, "generate", self._generate),
+            "accelerate.accelerator": lambda module: self._watch_accelerate(module, replace),
+            "evaluate.module": lambda module: self._watch_evaluate(module, replace),
+            **{name: partial(self._watch_metrics, replace=replace, names=METRICS[name]) for name in METRICS},
+        }
+
+    def _watch_metrics(self, module: ModuleType, *, replace: Replace, names: tuple[str, ...]) -> None:
+        for name in names:
+            if hasattr(module, name):
+                replace(module, name, partial(self._metric, name=f"{module.__name__}.{name}"))
+
+    def _watch_torch(self, torch: ModuleType, replace: Replace, undo: Undo) -> None:
+        import torch.optim.lr_scheduler as schedulers
+        import torch.utils.data.dataloader as loading
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        replace(torch.nn.Module, "__call__", self._module_call)
+        replace(torch.nn.functional, "cross_entropy", self._cross_entropy)
+        replace(torch.autograd, "backward", self._backward)
+        replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
+        replace(torch.nn.Module, "zero_grad", self._zero_grad)
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            replace(torch.nn.utils.clip_grad, name, self._clip)
+            replace(torch.nn.utils, name, partial(_same, vars(torch.nn.utils.clip_grad)[name]))
+        for kind in vars(schedulers).values():
+            if isinstance(kind, type) and issubclass(kind, schedulers.LRScheduler) and "step" in vars(kind):
+                replace(kind, "step", self._schedule)
+        replace(loading.DataLoader, "__init__", self._make_loader)
+        replace(loading.DataLoader, "__iter__", self._iterate)
+        if hasattr(loading, "_BaseDataLoaderIter"):
+            replace(loading._BaseDataLoaderIter, "_next_index", self._next_index)
+        undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
+        undo.append(register_optimizer_step_post_hook(self._after_step).remove)
+
+    def _watch_accelerate(self, module: ModuleType, replace: Replace) -> None:
+        def accumulate(original: Any) -> Any:
+            def wrapper(accelerator: Any, *arguments: Any, **options: Any) -> Any:
+                if self.active:
+                    self.trace.accumulate, self.accelerator = True, accelerator
+                return original(accelerator, *arguments, **options)
+
+            return wrapper
+
+        def prepare(original: Any) -> Any:
+            def wrapper(accelerator: Any, *arguments: Any, **options: Any) -> Any:
+                if self.active:
+                    self.accelerator = accelerator
+                return original(accelerator, *arguments, **options)
+
+            return wrapper
+
+        replace(module.Accelerator, "accumulate", accumulate)
+        replace(module.Accelerator, "prepare", prepare)
+
+    def _watch_evaluate(self, module: ModuleType, replace: Replace) -> None:
+        for name in ("add", "add_batch", "compute"):
+            replace(module.EvaluationModule, name, partial(self._metric, name=f".{name}"))
+
+    # Calls of the model
+
+    def _module_call(self, original: Any) -> Any:
+        def __call__(module: Any, *arguments: Any, **options: Any) -> Any:
+            if self._inside is not None or not self.ready or not self._is_model(module):
+                return original(module, *arguments, **options)
+            if self._ending is not None:
+                self._ending.check()
+            if self._generating > 2:  # one call of generate calls the encoder once, and the decoder for every token
+                return original(module, *arguments, **options)
+            forward = self._before_forward(module, arguments, options)
+            self._inside = forward
+            try:
+                output = original(module, *arguments, **options)
+            finally:
+                self._inside = None
+            forward.loss = _loss_of(output)  # a tensor until loop.py reads it
+            self._generating *= 2
+            return output
+
+        return __call__
+
+    def _is_model(self, module: nn.Module) -> bool:
+        """Tell whether a module has parameters. Losses and metrics may be modules too, but have none."""
+        if module not in self._trained:
+            self._trained[module] = next(module.parameters(), None) is not None
+        return self._trained[module]
+
+    def _before_forward(self, module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> Forward:
+        import torch
+
+        grad = torch.is_grad_enabled()
+        forward = Forward(
+            batch={},
+            training=module.training,
+            grad=grad,
+            generating=bool(self._generating),
+            passing=self._passing,
+            step=len(self.trace.updates),
+            where=caller(),
+        )
+        call = Call(module, (), {})
+        if not forward.generating and len(self.calls) < CALLS_KEPT:
+            call.arguments, call.options = _copied(arguments), _copied(options)
+            forward.batch = named(module, call.arguments, call.options)
+            if grad:
+                call.rng = _generator_states()
+                call.modes = tuple(each.training for each in module.modules())
+                call.autocast = _autocast()
+        if grad:
+            self._group.forwards.append(len(self.calls))
+            self._latest = module
+        self.calls.append(call)
+        self.trace.forwards.append(forward)
+        return forward
+
+    def _generate(self, original: Any) -> Any:
+        def generate(model: Any, *arguments: Any, **options: Any) -> Any:
+            if not self.ready or self._generating:
+                return original(model, *arguments, **options)
+            if len(self.trace.generations) < METRICS_KEPT:
+                given = {"inputs": arguments[0], **options} if arguments else dict(options)
+                self.trace.generations.append({"where": caller(), **_copied(given)})
+            self._generating = 1
+            try:
+                return original(model, *arguments, **options)
+            finally:
+                self._generating = 0
+
+        return generate
+
+    def _cross_entropy(self, original: Any) -> Any:
+        signature = inspect.signature(original)
+
+        def cross_entropy(*arguments: Any, **options: Any) -> Any:
+            if self.ready and not self._generating:
+                self._note_loss(signature.bind(*arguments, **options).arguments)
+            return original(*arguments, **options)
+
+        return cross_entropy
+
+    def _note_loss(self, given: Mapping[str, Any]) -> None:
+        forward = self._inside or (self.trace.forwards[-1] if self.trace.forwards else None)
+        if forward is None or len(forward.losses) >= 4 or not forward.batch:
+            return
+        forward.losses.append(
+            LossCall(
+                target=_copied(given["target"]),
+                inside=self._inside is not None,
+                shape=tuple(given["input"].shape),
+                ignore_index=given.get("ignore_index", -100),
+                reduction=given.get("reduction", "mean"),
+                label_smoothing=given.get("label_smoothing", 0.0),
+                weighted=given.get("weight") is not None,
+                where=caller(),
+            )
+        )
+
+    # Backward, clipping, steps
+
+    def _backward(self, original: Any) -> Any:
+        def backward(tensors: Any, *arguments: Any, **options: Any) -> Any:
+            if self.ready:
+                self._note_backward(tensors)
+            return original(tensors, *arguments, **options)
+
+        return backward
+
+    def _note_backward(self, tensors: Any) -> None:
+        if self._ending is not None:
+            self._ending.begin()
+            self._ending.check()
+        group = self._group
+        if not group.losses and self._latest is not None:
+            group.leftover = _norm(parameter.grad for parameter in self._latest.parameters())
+        value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
+        group.losses.append(value.detach().clone() if value is not None and value.numel() == 1 else float("nan"))
+        self.trace.unstepped += 1
+        if self._passing is not None:
+            self.trace.passes[self._passing].training = True
+
+    def _zero_grad(self, original: Any) -> Any:
+        def zero_grad(owner: Any, *arguments: Any, **options: Any) -> Any:
+            if self.ready and self._group.losses:
+                self._group.lost = len(self._group.losses)
+            return original(owner, *arguments, **options)
+
+        return zero_grad
+
+    def _clip(self, original: Any) -> Any:
+        signature = inspect.signature(original)
+
+        def clip(*arguments: Any, **options: Any) -> Any:
+            if not self.ready:
+                return original(*arguments, **options)
+            given = list(signature.bind(*arguments, **options).arguments.values())
+            group = self._group
+            if self._keeps() and not group.clips:
+                group.gradients, group.copied_at = self._gradients(), len(group.losses)
+            result = original(*arguments, **options)
+            group.clips.append(Clip(float(given[1]), result, len(group.losses), caller()))
+            return result
+
+        return clip
+
+    def _keeps(self) -> bool:
+        """Weights and gradients of the coming step are kept."""
+        return self._ending is not None or len(self.trace.updates) < self._steps
+
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        if self._latest is None:
+            return {}
+        return {
+            name: parameter.grad.detach().clone()
+            for name, parameter in self._latest.named_parameters()
+            if parameter.grad is not None
+        }
+
+    def _before_step(self, optimizer: Any, *_: Any) -> None:
+        if not self.ready:
+            return
+        if self._ending is not None:
+            self._ending.begin()
+            self._ending.check()
+        trace, group = self.trace, self._group
+        index = len(trace.updates)
+        if self._keeps() and self._latest is not None:
+            self._keep(index, group)
+        if not trace.updates:
+            from touchstone.auditing.enclosing import loops_around
+
+            self.loops = loops_around(user_frames())
+        known = [each.optimizer for each in trace.optimizers]
+        if not any(each is optimizer for each in known):
+            trace.optimizers.append(OptimizerFacts(optimizer))
+            known.append(optimizer)
+        trace.updates.append(
+            Update(
+                forwards=group.forwards,
+                losses=group.losses,
+                leftover=group.leftover,
+                clips=group.clips,
+                rates=[float(each["lr"]) for each in optimizer.param_groups],
+                backwards_before_zero=group.lost,
+                passing=self._passing,
+                optimizer=next(place for place, each in enumerate(known) if each is optimizer),
+                where=caller(),
+            )
+        )
+        self._group = _Group()
+        trace.unstepped = 0
+
+    def _keep(self, index: int, group: _Group) -> None:
+        assert self._latest is not None
+        before = index - 1
+        if before >= self._steps and self.trace.updates[before].passing == self._passing:
+            self.kept.pop(before, None)  # only the last step of a pass is kept beside the first ones
+        weights = {
+            name: parameter.detach().clone()
+            for name, parameter in self._latest.named_parameters()
+            if parameter.requires_grad
+        }
+        weights |= {name: buffer.detach().clone() for name, buffer in self._latest.named_buffers()}
+        gradients = group.gradients if group.clips else self._gradients()
+        if group.clips and group.copied_at != len(group.losses):
+            gradients = None
+        self.kept[index] = Kept(weights, gradients)
+
+    def _after_step(self, *_: Any) -> None:
+        if not self.ready:
+            return
+        if self._ending is not None:
+            self._ending.after_step(self.trace)
+        if self._on_step is not None:
+            self._on_step()
+
+    def _schedule(self, original: Any) -> Any:
+        def step(schedule: Any, *arguments: Any, **options: Any) -> Any:
+            if not self.ready or self._stepping:
+                return original(schedule, *arguments, **options)
+            if self.trace.updates:
+                self.trace.updates[-1].scheduler_steps += 1
+                if not any(each is schedule for each in self.trace.schedules):
+                    self.trace.schedules.append(schedule)
+            self._stepping += 1
+            try:
+                return original(schedule, *arguments, **options)
+            finally:
+                self._stepping -= 1
+
+        return step
+
+    # Data
+
+    def _make_loader(self, original: Any) -> Any:
+        def __init__(loader: Any, *arguments: Any, **options: Any) -> None:
+            original(loader, *arguments, **options)
+            if self.ready:
+                self.made.append(loader)
+
+        return __init__
+
+    def _iterate(self, original: Any) -> Any:
+        def __iter__(loader: Any) -> Any:
+            iterator = original(loader)
+            if not self.ready:
+                return iterator
+            loaders = self.trace.loaders
+            if not any(each is loader for each in loaders):
+                loaders.append(loader)
+            place = next(index for index, each in enumerate(loaders) if each is loader)
+            return _Batches(iterator, loader, self, place)
+
+        return __iter__
+
+    def _next_index(self, original: Any) -> Any:
+        def _next_index(iterator: Any) -> Any:
+            index = original(iterator)
+            if self.active and isinstance(index, (list, tuple)) and all(isinstance(each, int) for each in index):
+                vars(iterator).setdefault("touchstone_indices", []).append([int(each) for each in index])
+            return index
+
+        return _next_index
+
+    # Tokenizers and metrics
+
+    def _tokenizer_call(self, original: Any) -> Any:
+        def __call__(tokenizer: Any, *arguments: Any, **options: Any) -> Any:
+            if self.active:
+                _, calls = self.tokenizers.get(id(tokenizer), (None, 0))
+                self.tokenizers[id(tokenizer)] = (tokenizer, calls + 1)
+            return original(tokenizer, *arguments, **options)
+
+        return __call__
+
+    def _metric(self, original: Any, name: str) -> Any:
+        signature = inspect.signature(original)
+
+        def metric(*arguments: Any, **options: Any) -> Any:
+            if not self.ready or self._measuring or len(self.trace.metrics) >= METRICS_KEPT:
+                return original(*arguments, **options)
+            given = _predictions_and_references(signature, arguments, options)
+            predictions, references = _copied(given)
+            full = name if not name.startswith(".") else f"{getattr(arguments[0], 'name', 'metric')}{name}"
+            called = MetricCall(full, predictions, references, step=len(self.trace.updates), where=caller())
+            self._measuring += 1
+            try:
+                called.result = original(*arguments, **options)
+            finally:
+                self._measuring -= 1
+            self.trace.metrics.append(called)
+            return called.result
+
+        return metric
+
+
+class _Batches:
+    """The iterator of a DataLoader, which notes what it hands out and may end early."""
+
+    def __init__(self, iterator: Any, loader: Any, recorder: Recorder, place: int) -> None:
+        self._iterator = iterator
+        self._recorder = recorder
+        try:
+            self._length: int | None = len(loader)
+        except TypeError:
+            self._length = None
+        self._index = len(recorder.trace.passes)
+        recorder.trace.passes.append(
+            Pass(place, indices=vars(iterator).setdefault("touchstone_indices", []), step=len(recorder.trace.updates))
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        recorder = self._recorder
+        if not recorder.ready:
+            return next(self._iterator)
+        this = recorder.trace.passes[self._index]
+        ending = recorder._ending
+        if ending is not None and ending.ends_pass(recorder.trace, self._index, self._length):
+            this.shortened = not this.ended
+            raise StopIteration
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            this.ended = True
+            raise
+        recorder._passing = self._index
+        this.batches += 1
+        return batch
+
+    def __len__(self) -> int:
+        return len(self._iterator)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+
+def _same(replacement: Any, _: Any) -> Any:
+    return replacement
+
+
+def unwrapped(module: Any) -> Any:
+    """Return the model inside DistributedDataParallel, DataParallel and torch.compile."""
+    while True:
+        kind = type(module).__name__
+        if kind in ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"):
+            module = module.module
+        elif kind == "OptimizedModule":
+            module = module._orig_mod
+        else:
+            return module
+
+
+def named(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by the names of the model's forward; arguments that are None are left out."""
+    try:
+        bound = inspect.signature(unwrapped(module).forward).bind(*arguments, **options)
+    except (TypeError, ValueError):
+        bound = None
+    given: dict[Any, Any] = dict(bound.arguments) if bound is not None else {**dict(enumerate(arguments)), **options}
+    batch: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            batch.update(value)
+        elif value is not None:
+            batch[str(name)] = value
+    return batch
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of a nested value. Tensors are copied without their graph, outside of inference mode."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        with torch.inference_mode(False):
+            return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_copied(item) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    with contextlib.suppress(Exception):
+        return copy.copy(value)
+    return value
+
+
+def _generator_states() -> tuple[Any, ...]:
+    import torch
+
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states += torch.cuda.get_rng_state_all()
+    return tuple(states)
+
+
+def _autocast() -> tuple[str, Any] | None:
+    import torch
+
+    for device in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(device):
+            return device, torch.get_autocast_dtype(device)
+    return None
+
+
+def _norm(gradients: Any) -> Any:
+    import torch
+
+    found = [each.detach() for each in gradients if each is not None and not each.is_sparse]
+    if not found:
+        return 0.0
+    return torch.linalg.vector_norm(torch.stack([each.float().norm().to(found[0].device) for each in found]))
+
+
+def _loss_of(output: Any) -> Any:
+    """Return the loss that a model returned, as a tensor without a graph, or None."""
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None and isinstance(output, tuple):
+        loss = next((each for each in output if getattr(each, "ndim", None) == 0), None)
+    return loss.detach() if loss is not None and hasattr(loss, "detach") else None
+
+
+_PREDICTIONS = ("predictions", "y_pred", "hypotheses", "preds", "prediction")
+_REFERENCES = ("references", "y_true", "targets", "reference")
+
+
+def _predictions_and_references(
+    signature: inspect.Signature, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, Any]:
+    try:
+        bound = signature.bind(*arguments, **options).arguments
+    except TypeError:
+        return None, None
+    given = dict(bound)
+    for value in bound.values():
+        if isinstance(value, dict):
+            given |= value  # names that **kwargs caught
+    return (
+        next((given[name] for name in _PREDICTIONS if name in given), None),
+        next((given[name] for name in _REFERENCES if name in given), None),
+    )
