@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.observed import evaluation_order, order_of
 from touchstone.auditing.record import Call, Kept, Recorder, unwrapped
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
@@ -54,6 +55,8 @@ def subject_of(
         settings=_settings(recorder),
         steps=_steps(recorder, called),
         trace=trace,
+        order=order_of(trace),
+        extra={"evaluation_order": lambda: evaluation_order(trace)},
         aligned=any(each.aligned for each in trace.forwards),
     )
 

@@ -219,6 +219,8 @@ def _token_losses(subject: Subject, record: EvaluationRecord) -> _TokenLosses:
         if "labels" not in each.batch:
             raise NotChecked("batches have no labels: the loss by token is not known")
         labels = each.batch["labels"]
+        if labels.is_floating_point():
+            raise NotChecked("labels are numbers, not classes")
         with torch.no_grad():
             batch = {key: value for key, value in each.batch.items() if key != "num_items_in_batch"}
             logits = getattr(subject.quiet_model(**batch), "logits", None)

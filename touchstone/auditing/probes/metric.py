@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing import gold, scores
+from touchstone.auditing import gold, observed, scores
 from touchstone.auditing.evaluated import Prediction
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
@@ -38,6 +38,8 @@ TOGETHER = 64
 )
 def ignored_positions_not_scored(subject: Subject) -> Finding:
     """Change predictions where the label is -100, and add padding: no score may change."""
+    if subject.trace is not None:
+        return observed.counted_padding(subject.trace)
     found = ignored_counted(subject)
     if found is None:
         return passed("noise where the label is -100, and 7 more padded columns, change no metric")
@@ -146,6 +148,8 @@ def half_wrong_scores_as_reference(subject: Subject) -> Finding:
 
     if not has_scheme(subject):
         raise NotChecked("the label names are no B- and I- tags with O")
+    if subject.trace is not None:
+        return observed.exchanged(subject, subject.trace)
     perfect = judged(with_gold(subject))
     if not all(scores.best(value) for value in perfect.values()):
         raise NotChecked("the labels themselves do not score best: see gold-scores-best")
@@ -241,7 +245,8 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
     kind = gold.kind(first)
     if kind == "ids" and not getattr(getattr(subject.model, "config", None), "is_encoder_decoder", False):
         raise NotChecked("a decoder generates: where its output begins depends on the prompt")
-    choose = gold.partly(None if kind == "ids" else gold.first(first.outputs).shape[-1])
+    special = sorted(getattr(subject.tokenizer, "all_special_ids", ())) if kind == "ids" else []
+    choose = gold.partly(None if kind == "ids" else gold.first(first.outputs).shape[-1], special)
     change = partial(_replaced, choose=choose, shift=shifts(subject), pad=padding_id(subject))
     one, many = (
         {
