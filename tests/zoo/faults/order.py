@@ -64,4 +64,22 @@ FAULTS = (
         probes=("every-row-trained-once",),
         cause="same 50 rows are left out",
     ),
+    Fault(
+        id="loop-without-set-epoch",
+        script="ner_plain",
+        says="A DistributedSampler shuffles the rows, and nobody calls its set_epoch.",
+        edits=(
+            (
+                "DataLoader(train_data, batch_size=6, shuffle=True, collate_fn=collate)",
+                "DataLoader(train_data, batch_size=6, sampler=DistributedSampler(train_data, 1, 0), collate_fn=collate)",
+            ),
+            (
+                "import DataLoader, Dataset\n",
+                "import DataLoader, Dataset\nfrom torch.utils.data.distributed import DistributedSampler\n",
+            ),
+        ),
+        probes=("epochs-differ",),
+        cause="set_epoch\\(epoch\\) is not called",
+        seen="https://github.com/lucidrains/DALLE-pytorch/pull/230",
+    ),
 )

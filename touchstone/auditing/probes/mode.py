@@ -120,7 +120,12 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
         found = observed.evaluation_mode(subject.trace, list(rates.values()))
         if found.outcome == "fail":
             return found
-    first, second = _outputs(subject, training=False)
+    try:
+        first, second = _outputs(subject, training=False)
+    except NotChecked:
+        raise
+    except Exception as error:
+        raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
     if not torch.equal(first, second) and float((first - second).abs().max()) > 1e-6 * float(first.abs().max()):
         return fail(
             "two passes over one batch in evaluation mode differ",
