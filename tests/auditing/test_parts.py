@@ -172,7 +172,7 @@ def test_evaluate_gets_a_copy_of_the_model() -> None:
     subject = subject_of(model=model, evaluate=lambda copied: given.append(copied) or {"loss": 1.0})
 
     assert subject.evaluate is not None
-    assert subject.evaluate() == {"loss": 1.0}
+    assert subject.evaluate().metrics == {"loss": 1.0}
     assert given[0] is not model
     with pytest.raises(NotChecked):
         subject.evaluate(batch_size=2)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from touchstone.auditing.evaluated import EvaluationRecord, Evaluator
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.restore import untouched
 from touchstone.auditing.subject import UNKNOWN, Batch, Split, Subject, as_batch, task_of
@@ -114,11 +115,11 @@ def _names(names: Sequence[str] | Mapping[int, str] | None, model: Any) -> list[
     return [str(name) for name in names]
 
 
-def _evaluation(evaluate: Callable[..., Mapping[str, Any]], model: Any) -> Callable[..., Mapping[str, Any]]:
-    def run(*, batch_size: int | None = None, rows: Any = None) -> Mapping[str, Any]:
+def _evaluation(evaluate: Callable[..., Mapping[str, Any]], model: Any) -> Evaluator:
+    def run(batch_size: int | None = None, rows: Any = None, **_: Any) -> EvaluationRecord:
         if batch_size is not None or rows is not None:
             raise NotChecked("the function evaluate= takes only a model: other batches or rows cannot be chosen")
-        return evaluate(copy.deepcopy(model))
+        return EvaluationRecord(metrics=dict(evaluate(copy.deepcopy(model))))
 
     return run
 
