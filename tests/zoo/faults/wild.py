@@ -9,8 +9,8 @@ FAULTS = (
         says="Batches are tuples of ids, segments and mask; the training loop unpacks them as ids, mask and segments.",
         edits=(
             (
-                "b_input_ids, b_segments, b_input_mask, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
-                "b_input_ids, b_input_mask, b_segments, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
+                "b_segments, b_input_mask, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
+                "b_input_mask, b_segments, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
             ),
         ),
         probes=("mask-marks-padding",),
@@ -247,7 +247,10 @@ FAULTS = (
         script="pairs_frozen",
         says="require_grad is set instead of requires_grad: nothing is frozen.",
         edits=(
-            ("model.bert.encoder.parameters():\n        p.requires_grad = False", "model.bert.encoder.parameters():\n        p.require_grad = False"),
+            (
+                "model.bert.encoder.parameters():\n        p.requires_grad = False",
+                "model.bert.encoder.parameters():\n        p.require_grad = False",
+            ),
         ),
         probes=("frozen-as-meant",),
         cause="requires_grad",
