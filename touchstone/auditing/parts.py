@@ -133,9 +133,9 @@ def _of_loader(loader: Any) -> Split:
         reason = str(error)
     dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     size = _size(loader, batches)
-    if dataset is None or getattr(loader, "batch_sampler", None) is None:
-        # Rows cannot be put together anew: the loader gives whole batches, or its data is a stream.
-        dataset, collate = _NoRows(reason or "a loader of whole batches has no rows: pass dataset= and collator="), None
+    if dataset is None or getattr(loader, "batch_sampler", None) is None or _streams(dataset):
+        reason = reason or "the loader gives batches only, of which rows cannot be chosen: pass dataset= and collator="
+        dataset, collate = _NoRows(reason), None
     return Split(
         "train",
         dataset,
@@ -169,7 +169,7 @@ def fresh(loader: Any) -> Iterable[Any]:
         return copy.deepcopy(loader)
     memo: dict[int, Any] = {}
     dataset = getattr(loader, "dataset", None)
-    if hasattr(dataset, "__getitem__"):
+    if hasattr(dataset, "__getitem__") and not _streams(dataset):
         memo[id(dataset)] = dataset
     if (workers := getattr(loader, "_iterator", None)) is not None:  # processes of a loader that is in use
         memo[id(workers)] = None
@@ -182,6 +182,12 @@ def fresh(loader: Any) -> Iterable[Any]:
             setattr(copied, name, value)
     assert isinstance(copied, Iterable)
     return copied
+
+
+def _streams(dataset: Any) -> bool:
+    from torch.utils.data import IterableDataset
+
+    return isinstance(dataset, IterableDataset)
 
 
 class _NoRows:
