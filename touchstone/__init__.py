@@ -19,16 +19,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from touchstone import stages
     from touchstone.auditing.audit import audit
+    from touchstone.auditing.stored import read_report
+    from touchstone.auditing.testcase import TrainerAudit
     from touchstone.comparing.compare import compare
     from touchstone.records.record import Record, read_record, read_records
 
     __version__: str
 
-__all__ = ["Record", "__version__", "audit", "compare", "read_record", "read_records", "stages"]
+__all__ = [
+    "Record",
+    "TrainerAudit",
+    "__version__",
+    "audit",
+    "compare",
+    "read_record",
+    "read_records",
+    "read_report",
+    "stages",
+]
 
 _SOURCES = {
     "stages": "touchstone.stages",
     "audit": "touchstone.auditing.audit:audit",
+    "read_report": "touchstone.auditing.stored:read_report",
+    "TrainerAudit": "touchstone.auditing.testcase:TrainerAudit",
     "Record": "touchstone.records.record:Record",
     "read_record": "touchstone.records.record:read_record",
     "read_records": "touchstone.records.record:read_records",

@@ -80,9 +80,13 @@ def _subject(
         return subject_of_parts(**parts, raw=raw, columns=columns, task=task)
     if not (hasattr(trainer, "train_dataset") and hasattr(trainer, "data_collator")):
         kind = type(trainer).__name__
-        raise TypeError(f"audit({kind}): this is no transformers.Trainer: pass it by name, as dataset=, loader= or model=")
+        raise TypeError(
+            f"audit({kind}): this is no transformers.Trainer: pass it by name, as dataset=, loader= or model="
+        )
     if given := [name for name, part in parts.items() if part is not None]:
-        raise TypeError(f"{given[0]}= is given with a trainer, which has its own: leave it out, or leave out the trainer")
+        raise TypeError(
+            f"{given[0]}= is given with a trainer, which has its own: leave it out, or leave out the trainer"
+        )
     from touchstone.auditing.trainer import subject_of
 
     return subject_of(trainer, raw=raw, columns=columns, task=task)

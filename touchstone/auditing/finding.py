@@ -266,28 +266,28 @@ def _entry(finding: Finding) -> dict[str, Any]:
     }
     if finding.ignored:
         entry["ignored"] = finding.ignored
-    plain = _plain(entry)
+    plain = jsonable(entry)
     assert isinstance(plain, dict)
     return plain
 
 
 def _cell(value: Any) -> Any:
-    plain = _plain(value)
+    plain = jsonable(value)
     return str(plain) if isinstance(plain, (list, dict)) else plain
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Turn any value into one that JSON can hold: tensors and arrays become lists, non-finite floats strings."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {_utf8(str(key)): _plain(item) for key, item in value.items()}
+        return {_utf8(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(item) for item in value), key=str)
+        return sorted((jsonable(item) for item in value), key=str)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return _utf8(str(value))

@@ -14,7 +14,7 @@ from typing import Any
 
 from touchstone.auditing.batch import SEEN
 from touchstone.auditing.finding import Example, Finding, Report
-from touchstone.auditing.table import by_group, by_reason, figure, figures
+from touchstone.auditing.table import by_group, by_reason, figure, figures, one_line, sign
 
 REPOSITORIES = {
     **{
@@ -26,7 +26,7 @@ REPOSITORIES = {
 }
 """The repositories whose threads a finding may name, as in `transformers#47688`."""
 REFERENCE = re.compile(rf"(?<![\w/-])({'|'.join(map(re.escape, REPOSITORIES))})#(\d{{1,6}})\b")
-MARKS = {"fail": "✗", "warn": "!", "pass": "✓", "not-checked": "–", "ignored": "○"}
+MARKS = {"fail": "✗", "warn": "!", "pass": "✓", "not-checked": "?", "ignored": "○"}
 WORDS = {"fail": "fault", "warn": "warning", "pass": "passed", "not-checked": "not checked", "ignored": "ignored"}
 
 
@@ -51,7 +51,7 @@ def fragment(report: Report) -> str:
 
 
 def _render(report: Report, *, whole: bool) -> str:
-    counts: dict[str, int] = {**report.counts, "ignored": len(report.ignored())}
+    counts = {str(kind): number for kind, number in report.counts.items()} | {"ignored": len(report.ignored())}
     return str(
         _template().render(
             report=report,
@@ -75,7 +75,7 @@ def chips(table: Example) -> Iterator[Chip]:
     waiting: Chip | None = None
     for row in table.rows:
         label = row[column["label"]]
-        chip = Chip(_visible(row[column["token"]]), "" if label is None else _visible(label), row[column["seen"]])
+        chip = Chip(_cell(row[column["token"]]), _cell(label), row[column["seen"]])
         if waiting is not None and chip.seen == "padding" and chip == Chip(waiting.token, waiting.label, waiting.seen):
             waiting = Chip(waiting.token, waiting.label, waiting.seen, waiting.count + 1)
             continue
@@ -107,14 +107,11 @@ def _kind(finding: Finding) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else _visible(figure(value))
+    return "" if value is None else sign(figure(value))
 
 
-def _visible(text: Any) -> str:
-    """Replace control characters and marks that reorder text by visible signs."""
-    from touchstone.show.columns import visible
-
-    return visible(str(text))
+def _code(text: str) -> str:
+    return "\n".join(sign(line) for line in text.splitlines())
 
 
 @cache
@@ -123,5 +120,5 @@ def _template() -> Any:
 
     # Not a PackageLoader: it would need the package's name, and a zip file is no place to read from either way.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(parts=parts, kind=_kind, cell=_cell, figures=figures, visible=_visible)
+    environment.filters.update(parts=parts, kind=_kind, cell=_cell, figures=figures, visible=one_line, code=_code)
     return environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))

@@ -73,7 +73,9 @@ def _check(*, dataset: Any, loader: Any, collator: Any, tokenizer: Any, model: A
         if part is not None and not callable(part):
             raise TypeError(f"{name}= is {_kind(part)}, which cannot be called: pass a function")
     if isinstance(tokenizer, str) or (tokenizer is not None and not hasattr(tokenizer, "convert_ids_to_tokens")):
-        raise TypeError(f"tokenizer= is {_kind(tokenizer)}: pass a tokenizer, such as AutoTokenizer.from_pretrained(...)")
+        raise TypeError(
+            f"tokenizer= is {_kind(tokenizer)}: pass a tokenizer, such as AutoTokenizer.from_pretrained(...)"
+        )
     if model is not None and not (hasattr(model, "named_parameters") and hasattr(model, "modules")):
         raise TypeError(f"model= is {_kind(model)}: pass a torch.nn.Module")
     if evaluate is not None and model is None:
@@ -89,7 +91,9 @@ def _check_dataset(dataset: Any) -> None:
         raise TypeError(f"dataset= is the text {dataset!r}: load it and pass its processed rows")
     if isinstance(dataset, Mapping):
         first = next(iter(dataset), "train")
-        raise TypeError(f"dataset= is {_kind(dataset)} with the keys {list(dataset)[:4]}: pass one split, ...[{first!r}]")
+        raise TypeError(
+            f"dataset= is {_kind(dataset)} with the keys {list(dataset)[:4]}: pass one split, ...[{first!r}]"
+        )
     if hasattr(dataset, "collate_fn"):
         raise TypeError("dataset= is a DataLoader: pass it as loader=")
     if not hasattr(dataset, "__getitem__") and not isinstance(dataset, Iterable):
@@ -129,9 +133,9 @@ def _of_loader(loader: Any) -> Split:
         reason = str(error)
     dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     size = _size(loader, batches)
-    if dataset is None or getattr(loader, "batch_sampler", None) is None:
-        # Rows cannot be put together anew: the loader gives whole batches, or its data is a stream.
-        dataset, collate = _NoRows(reason or "a loader of whole batches has no rows: pass dataset= and collator="), None
+    if dataset is None or getattr(loader, "batch_sampler", None) is None or _streams(dataset):
+        reason = reason or "the loader gives batches only, of which rows cannot be chosen: pass dataset= and collator="
+        dataset, collate = _NoRows(reason), None
     return Split(
         "train",
         dataset,
@@ -165,7 +169,7 @@ def fresh(loader: Any) -> Iterable[Any]:
         return copy.deepcopy(loader)
     memo: dict[int, Any] = {}
     dataset = getattr(loader, "dataset", None)
-    if hasattr(dataset, "__getitem__"):
+    if hasattr(dataset, "__getitem__") and not _streams(dataset):
         memo[id(dataset)] = dataset
     if (workers := getattr(loader, "_iterator", None)) is not None:  # processes of a loader that is in use
         memo[id(workers)] = None
@@ -178,6 +182,12 @@ def fresh(loader: Any) -> Iterable[Any]:
             setattr(copied, name, value)
     assert isinstance(copied, Iterable)
     return copied
+
+
+def _streams(dataset: Any) -> bool:
+    from torch.utils.data import IterableDataset
+
+    return isinstance(dataset, IterableDataset)
 
 
 class _NoRows:

@@ -1,16 +1,15 @@
 """The JSON of a report: its schema, and reading it back.
 
-    python -m touchstone.auditing.stored > touchstone/auditing/report.schema.json
+python -m touchstone.auditing.stored > touchstone/auditing/report.schema.json
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
-from typing_extensions import Self
 
 from touchstone.auditing.finding import SCHEMA, Example, Finding, Outcome, Report
 from touchstone.fields import Count, FrozenModel, shown

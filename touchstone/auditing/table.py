@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.finding import Example, Finding, Report
+from touchstone.auditing.finding import Example, Finding, Report, jsonable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -68,7 +68,7 @@ class _View:
         from rich.text import Text
 
         report, width = self.report, min(options.max_width, WIDEST)
-        yield Text.assemble((_visible(report.subject), "bold"), f" ({_visible(report.task)})")
+        yield Text.assemble((one_line(report.subject), "bold"), f" ({one_line(report.task)})")
         yield Text(report.verdict, style=STYLES[_worst(report)])
         for finding in (*report.with_outcome("fail"), *report.with_outcome("warn"), *report.ignored()):
             yield Text()
@@ -85,8 +85,8 @@ class _View:
             groups = by_group(found)
             widest = max(len(group) for group in groups)
             for group, findings in groups.items():
-                names = ", ".join(each.probe for each in findings)
-                line = Text.assemble(f"  {group:<{widest}} {len(findings):>2}  ", (names, "dim"))
+                ids = ", ".join(each.probe for each in findings)
+                line = Text.assemble(f"  {group:<{widest}} {len(findings):>2}  ", (ids, "dim"))
                 line.truncate(width, overflow="ellipsis")
                 yield line
             yield Text()
@@ -96,17 +96,17 @@ class _View:
                 names = [each.probe for each in findings]
                 if more := len(names) - IDS_SHOWN:
                     names = [*names[:IDS_SHOWN], f"{more} more"] if more > 0 else names
-                yield _indented(Text.assemble(_visible(reason), (f" ({', '.join(names)})", "dim")), 2, width)
+                yield _indented(Text.assemble(one_line(reason), (f" ({', '.join(names)})", "dim")), 2, width)
                 if findings[0].cause:
-                    yield _indented(Text(_visible(findings[0].cause), style="dim"), 4, width)
+                    yield _indented(Text(one_line(findings[0].cause), style="dim"), 4, width)
             yield Text()
 
     def _every(self, width: int) -> Iterator[RenderableType]:
         from rich.table import Table
         from rich.text import Text
 
-        for each in self.report.batch[:1]:
-            yield from _table(each, width=width, rows=len(each.rows), indent=2)
+        for example in self.report.batch[:1]:
+            yield from _table(example, width=width, rows=len(example.rows), indent=2)
             yield Text()
         for group, findings in by_group(self.report.findings).items():
             yield Text(group, style="bold")
@@ -117,7 +117,7 @@ class _View:
             for each in findings:
                 kind = "ignored" if each.ignored else each.outcome
                 table.add_row(
-                    Text(f"  {WORDS[kind]}", style=STYLES[kind]), Text(each.probe), Text(_visible(each.message))
+                    Text(f"  {WORDS[kind]}", style=STYLES[kind]), Text(each.probe), Text(one_line(each.message))
                 )
             yield _narrow(table, width)
             yield Text()
@@ -144,9 +144,12 @@ def by_reason(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 def figure(value: Any) -> str:
     """Return a measured value as text; a float with six significant digits, a long one cut."""
+    value = jsonable(value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = value if isinstance(value, str) else ", ".join(map(figure, value)) if isinstance(value, (list, tuple)) else ""
+    text = (
+        value if isinstance(value, str) else ", ".join(map(figure, value)) if isinstance(value, (list, tuple)) else ""
+    )
     text = text or str(value)
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
@@ -162,23 +165,23 @@ def _finding(finding: Finding, *, width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
     kind = "ignored" if finding.ignored else finding.outcome
-    message = Text.assemble((_visible(finding.message), "bold"), (f"  [{finding.probe}]", "dim"))
+    message = Text.assemble((one_line(finding.message), "bold"), (f"  [{finding.probe}]", "dim"))
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_column(min_width=INDENT - 2, no_wrap=True)
     head.add_column(overflow="fold")
     head.add_row(Text(WORDS[kind], style=STYLES[kind]), message)
     yield _narrow(head, width)
     if finding.ignored:
-        yield _indented(Text(f"because: {_visible(finding.ignored)}"), INDENT, width)
+        yield _indented(Text(f"because: {one_line(finding.ignored)}"), INDENT, width)
         return
     if finding.cause:
-        yield _indented(Text(_visible(finding.cause)), INDENT, width)
+        yield _indented(Text(one_line(finding.cause)), INDENT, width)
     if text := figures(finding):
-        yield _indented(Text(_visible(text), style="dim"), INDENT, width)
+        yield _indented(Text(one_line(text), style="dim"), INDENT, width)
     if finding.example is not None and finding.example.rows:
         yield from _table(finding.example, width=width, rows=ROWS_SHOWN, indent=INDENT)
     for line in finding.repro.splitlines():
-        yield _indented(Text(_visible(line), style="cyan"), INDENT, width)
+        yield _indented(Text(one_line(line), style="cyan"), INDENT, width)
 
 
 def _table(example: Example, *, width: int, rows: int, indent: int) -> Iterator[RenderableType]:
@@ -188,10 +191,10 @@ def _table(example: Example, *, width: int, rows: int, indent: int) -> Iterator[
     shown = _chosen(len(example.rows), example.marked, limit=rows)
     cells = [[figure(cell) if cell is not None else "" for cell in example.rows[index]] for index in shown]
     of = "" if len(shown) == len(example.rows) else f"{len(shown)} of {len(example.rows)} rows"
-    if caption := ", ".join(filter(None, (_visible(example.caption), of))):
+    if caption := ", ".join(filter(None, (one_line(example.caption), of))):
         yield _indented(Text(caption, style="dim"), indent, width)
     marked = {int(each) for each in example.marked}
-    upright = [[_visible(text) for text in row] for row in cells]
+    upright = [[sign(text) for text in row] for row in cells]
     if len(example.columns) <= 4 and len(shown) > 3 and max(len(text) for row in upright for text in row) <= TALLEST:
         yield from _in_columns(example.columns, upright, shown, marked, width=width, indent=indent)
     else:
@@ -241,7 +244,7 @@ def _row_by_row(
     table.add_column(no_wrap=True)
     for _ in headings:
         table.add_column(overflow="fold")
-    table.add_row("", *(Text(_visible(heading), style="dim") for heading in headings))
+    table.add_row("", *(Text(one_line(heading), style="dim") for heading in headings))
     before = -1
     for index, row in zip(shown, cells, strict=True):
         if index != before + 1 and before >= 0:
@@ -278,8 +281,13 @@ def _narrow(renderable: RenderableType, width: int) -> RenderableType:
     return Constrain(renderable, width)
 
 
-def _visible(text: str) -> str:
-    """Replace what could rewrite the terminal or reorder the line. Line ends become spaces."""
+def one_line(text: str) -> str:
+    """Return prose without what could rewrite the terminal or reorder the line. Line ends become spaces."""
+    return sign(" ".join(str(text).splitlines()))
+
+
+def sign(text: str) -> str:
+    """Return a text of the data with visible signs for line ends and other control characters."""
     from touchstone.show.columns import visible
 
-    return visible(" ".join(str(text).splitlines()))
+    return visible(text)

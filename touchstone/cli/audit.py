@@ -65,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from touchstone.auditing.probe import UNKNOWN, chosen_probes
+    from touchstone.auditing.probe import chosen_probes
     from touchstone.auditing.script import CannotJudge, audit_script
-    from touchstone.auditing.subject import TASKS
+    from touchstone.auditing.subject import TASKS, UNKNOWN
     from touchstone.auditing.table import as_table
     from touchstone.cli.shared import console
 
