@@ -314,7 +314,7 @@ def schedule_fits_the_run(subject: Subject) -> Finding:
     plans = _wrong_plans(subject, steps)
     ahead = [step for plan in plans.values() for step in (plan, int(0.95 * plan))]
     ahead += [steps * tenth // 10 for tenth in range(11, 80)]
-    curve = follow(optimizer, schedule, steps, sorted({step for step in ahead if step > steps}))
+    curve = follow(optimizer, schedule, steps, [steps, *sorted({step for step in ahead if step > steps})])
     wrong = (
         _dead(curve, steps) or _never_warm(curve, steps) or _too_short(curve, steps) or _too_long(curve, steps, plans)
     )
@@ -414,7 +414,8 @@ def _too_short(curve: Curve, steps: int) -> Finding | None:
 def _too_long(curve: Curve, steps: int, plans: dict[str, int]) -> Finding | None:
     low = 1e-6 * curve.peak
     last = curve.rates[-1]
-    if last < 0.1 * curve.peak:
+    # In a short run the last step is still far above 0: what counts is the rate that would follow it.
+    if last < 0.1 * curve.peak or abs(curve.beyond.get(steps, last)) <= low:
         return None
     for name, plan in plans.items():
         near = [curve.beyond.get(plan), curve.beyond.get(int(0.95 * plan))]
