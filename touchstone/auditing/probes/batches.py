@@ -88,9 +88,6 @@ def example_of(subject: Subject, ids: Sequence[int], marked: Sequence[int], **co
 # Labels ---------------------------------------------------------------------------------------------------------------
 
 
-
-
-
 @probe(
     "special-tokens-unlabelled",
     group="batches",
