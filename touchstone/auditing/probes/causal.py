@@ -181,7 +181,7 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     if "labels" not in batch:  # a loop may make them of the batch
         batch = train.batch()
     if "labels" not in batch:
-        raise NotChecked("batches have no labels")
+        raise NotChecked("batches have no labels: the loss is computed outside the model")
     width = batch["input_ids"].shape[1]
     count = len(batch["input_ids"])
     for row in range(count):
@@ -339,6 +339,8 @@ def end_of_text_supervised(subject: Subject) -> Finding:
 
 def chunking(subject: Subject) -> MapCall | None:
     """Return the observed call that made other rows of token ids out of most rows of token ids."""
+    for call in subject.maps:
+        call.need_dicts()
     calls = [
         call
         for call in subject.maps
