@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import os
 
+# Several scripts run at a time, and their models are tiny: one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 MODULES = (
@@ -15,6 +17,8 @@ MODULES = (
     "evaluate",
     "seqeval.metrics",
     "sacrebleu",
+    "rouge_score.rouge_scorer",
+    "sklearn.metrics",
     "transformers.trainer",
     "transformers.trainer_seq2seq",
     "transformers.data.data_collator",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from touchstone.auditing.observe import Replace, Undo
 from touchstone.auditing.probe import BUDGETS, Budget
 from touchstone.auditing.trace import Trace
 
@@ -28,6 +30,8 @@ LONGEST = {True: 64, False: 24}
 """Batches in a pass that is never shortened if there is time, for training and for evaluation."""
 SECONDS: dict[Budget, float] = {"fast": 2.0, "default": 5.0, "deep": 30.0}
 """Seconds that one pass may take before it is shortened."""
+MOST_STEPS = 24
+"""Optimizer steps after which a second epoch ends even if no evaluation was seen."""
 LOOSE_STEPS = 8
 """Optimizer steps after which a loop without a DataLoader ends."""
 
@@ -60,6 +64,9 @@ class Ending:
     def began(self) -> bool:
         return self._began is not None
 
+    def _seconds(self) -> float:
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
     def finish(self, reason: str) -> None:
         """End the script.
 
@@ -75,7 +82,7 @@ class Ending:
         if self.done:
             raise Done
         limit = BUDGETS[self._budget] / 2
-        if self._began is not None and time.monotonic() - self._began > limit:
+        if self._seconds() > limit:
             self.finish(f"half the budget ({limit:.0f} s) was used up")
 
     def after_step(self, trace: Trace) -> None:
@@ -89,7 +96,9 @@ class Ending:
         passes = trace.training_passes()
         if not passes and taken >= LOOSE_STEPS:
             self.finish(f"{taken} optimizer steps were seen")
-        if len(passes) > 1 and sum(each.passing is not None for each in _since(trace, passes[-1].step)) >= STEPS:
+        again = len(passes) > 1 and len(_since(trace, passes[-1].step)) >= STEPS
+        evaluated = any(not each.grad for each in trace.forwards)
+        if again and (evaluated or taken >= MOST_STEPS or self._seconds() > SECONDS[self._budget]):
             self.finish("the second epoch began")
 
     def ends_pass(self, trace: Trace, index: int, length: int | None) -> bool:
@@ -111,6 +120,9 @@ class Ending:
                 return False
             if not trace.accumulate and trace.unstepped:
                 return False  # a plain loop may step at its last batch, so it ends only between two groups
+            group = len(trace.updates[0].losses)
+            if trace.accumulate and group > 1 and this.batches % group == 0:
+                return False  # Accelerate steps at the end of a pass: an incomplete group is seen too
         elif this.batches < EVALUATION_BATCHES:
             return False
         if self._budget == "fast":
@@ -138,7 +150,6 @@ class WriteGuard:
         self._free = ("/dev/", "/proc/", "/sys/", cache, tempfile.gettempdir(), *filter(None, caches))
         self._process = os.getpid()
         self._active = False
-        self._quiet = threading.local()
 
     def __enter__(self) -> WriteGuard:
         self._active = True
@@ -148,6 +159,28 @@ class WriteGuard:
     def __exit__(self, *_: object) -> None:
         self._active = False
 
+    def patches(self, replace: Replace, _: Undo) -> dict[str, Callable[[ModuleType], None]]:
+        """Return what to do with modules whose functions write files without Python's `open`."""
+
+        def guarded(original: Any, place: int) -> Any:
+            def save(*arguments: Any, **options: Any) -> Any:
+                for path in arguments[place:] + tuple(options.values()):
+                    if isinstance(path, (str, os.PathLike)):
+                        self._look("open", (path, "w", 0))
+                return original(*arguments, **options)
+
+            return save
+
+        def torch_save(module: ModuleType) -> None:
+            for owner in (module, sys.modules.get("torch")):
+                if owner is not None and "save" in vars(owner):
+                    replace(owner, "save", lambda original: guarded(original, 1))
+
+        return {
+            "torch.serialization": torch_save,
+            "safetensors.torch": lambda module: replace(module, "save_file", lambda original: guarded(original, 1)),
+        }
+
     def _look(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._active or event not in _WRITES or not self._ending.began or os.getpid() != self._process:
             return
@@ -156,6 +189,8 @@ class WriteGuard:
         if event == "open" and isinstance(arguments[0], int):
             return
         path = arguments[0]
+        if event == "os.mkdir" and isinstance(path, (str, bytes, os.PathLike)) and os.path.isdir(path):
+            return
         if isinstance(path, (str, bytes, os.PathLike)) and not self._let_through(os.path.abspath(os.fsdecode(path))):
             self._ending.finish(f"it would have written {os.fsdecode(path)}")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.record import Call, Kept, Recorder, unwrapped
-from touchstone.auditing.subject import IGNORED, Batch, MapCall, Settings, Split, Step, Subject, task_of
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def subject_of(
     evaluation = _evaluation(recorder)
     return Subject(
         name=name,
-        task=task or task_of(model),
+        task=task or (known if (known := task_of(model)) != UNKNOWN else _task(trace.forwards, called)),
         model=model,
         tokenizer=tokenizer,
         train=_split("train", _training_loader(recorder), [each for each in trace.forwards if each.grad]),
@@ -156,17 +156,16 @@ def plain_batch(forward: Forward) -> tuple[Batch, bool]:
     _rename(batch, "input_ids", INPUTS)
     _rename(batch, "labels", LABELS)
     _rename(batch, "attention_mask", MASKS)
+    first = next(iter(batch), None)
+    if "input_ids" not in batch and first is not None and _is_ids(batch[first]):
+        batch["input_ids"] = batch.pop(first)
     ids = batch.get("input_ids")
-    if "input_ids" not in batch and _is_ids(first := next(iter(batch.values()), None)):
-        key = next(iter(batch))
-        ids = batch["input_ids"] = batch.pop(key)
-        assert ids is first
     for call in forward.losses:
         if call.ignore_index != IGNORED and "labels" in batch:
             import torch
 
             batch["labels"] = torch.where(batch["labels"] == call.ignore_index, IGNORED, batch["labels"])
-    if not _is_ids(ids):
+    if ids is None or not _is_ids(ids):
         return batch, False
     if "labels" not in batch and "start_positions" not in batch:
         batch.update(_labels_of(forward.losses, ids, batch))
@@ -175,7 +174,7 @@ def plain_batch(forward: Forward) -> tuple[Batch, bool]:
         labels is not None
         and labels.shape == ids.shape
         and ids.shape[1] > 1
-        and any(_rows(call, labels) == labels.numel() for call in forward.losses)
+        and any(call.target.numel() == labels.numel() for call in forward.losses)
         and _is_next(ids, labels)
     )
     return batch, aligned
@@ -191,18 +190,14 @@ def _is_ids(value: Any) -> bool:
     return getattr(value, "ndim", 0) == 2 and not value.is_floating_point()
 
 
-def _rows(call: LossCall, labels: Any) -> int:
-    return int(call.target.numel())
-
-
 def _labels_of(losses: Sequence[LossCall], ids: Tensor, batch: Batch) -> Batch:
     """Return the labels that `cross_entropy` was given, in the shape of the batch."""
     import torch
 
     rows, length = ids.shape
     decoder = batch.get("decoder_input_ids")
-    if _is_ids(decoder):
-        length = decoder.shape[1]  # type: ignore[union-attr]
+    if decoder is not None and _is_ids(decoder):
+        length = decoder.shape[1]
     targets = []
     for call in losses:
         target = call.target
@@ -230,6 +225,31 @@ def _is_next(ids: Tensor, labels: Tensor) -> bool:
 
 
 # The parts
+
+
+def _task(forwards: Sequence[Forward], model: nn.Module) -> str:
+    """Return the task of a head of one's own: what its loss compares tells."""
+    import torch
+
+    tables = [each.num_embeddings for each in model.modules() if isinstance(each, torch.nn.Embedding)]
+    for forward in forwards:
+        labels, ids = forward.batch.get("labels"), forward.batch.get("input_ids")
+        if ids is None or not forward.grad or not forward.losses:
+            continue
+        if forward.aligned:
+            return "causal-lm"
+        if "start_positions" in forward.batch:
+            return "question-answering"
+        if labels is None or labels.shape != ids.shape:
+            continue
+        call = forward.losses[0]
+        if call.shape[1 if len(call.shape) == 3 else -1] < max(tables, default=0) // 2:
+            return "token-classification" if call.target.numel() == labels.numel() else UNKNOWN
+        if call.target.numel() < labels.numel():
+            return "causal-lm"
+        if float((labels == IGNORED).float().mean()) > 0.5:
+            return "masked-lm"
+    return UNKNOWN
 
 
 def _training_loader(recorder: Recorder) -> Any:
@@ -293,12 +313,15 @@ def _again(loader: Any) -> Any:
 
 def _tokenizer(recorder: Recorder, model: Any) -> Any:
     """Return the tokenizer of the collator, or else the one that was called most and fits the model's vocabulary."""
-    loader = _training_loader(recorder)
-    collator = getattr(loader, "collate_fn", None)
-    known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
-    own = getattr(collator, "tokenizer", None)
+    own = getattr(getattr(_training_loader(recorder), "collate_fn", None), "tokenizer", None)
     if own is not None and hasattr(own, "convert_ids_to_tokens"):
         return own
+    return called_tokenizer(recorder, model)
+
+
+def called_tokenizer(recorder: Recorder, model: Any) -> Any:
+    """Return the tokenizer that was called most and fits the model's vocabulary, or None."""
+    known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
     rows = None
     try:
         rows = model.get_input_embeddings().weight.shape[0]

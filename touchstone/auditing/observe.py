@@ -17,32 +17,38 @@ from types import ModuleType
 from typing import Any
 
 from touchstone.auditing.frames import caller
-from touchstone.auditing.record import Recorder
 from touchstone.auditing.subject import MapCall
+
+Replace = Callable[[Any, str, Callable[[Any], Any]], None]
+"""`replace(owner, name, make)` sets an attribute to `make(original)` until the observation ends."""
+Undo = list[Callable[[], None]]
+Patches = Callable[[Replace, Undo], dict[str, Callable[[ModuleType], None]]]
 
 
 class Observer:
     """Records what a script does.
 
     Args:
-        recorder: records a loop, or None.
+        patches: what else is done with a module as soon as it has been imported: for each observer of it, a function
+            of `replace` and a list of functions that undo, which returns functions of the module by module name.
 
     Attributes:
         maps: the calls of `Dataset.map`, in order.
         on_train: called with the trainer when `Trainer.train` is called.
     """
 
-    def __init__(self, recorder: Recorder | None = None) -> None:
+    def __init__(self, *patches: Patches) -> None:
         self.maps: list[MapCall] = []
         self.on_train: Callable[[Any], None] | None = None
         self._undo: list[Callable[[], None]] = []
-        self._hook = _ImportHook(
-            {
-                "datasets.arrow_dataset": self._patch_datasets,
-                "transformers.trainer": self._patch_trainer,
-                **(recorder.patches(self.replace, self._undo) if recorder is not None else {}),
-            }
-        )
+        waiting: dict[str, list[Callable[[ModuleType], None]]] = {
+            "datasets.arrow_dataset": [self._patch_datasets],
+            "transformers.trainer": [self._patch_trainer],
+        }
+        for each in patches:
+            for name, patch in each(self.replace, self._undo).items():
+                waiting.setdefault(name, []).append(patch)
+        self._hook = _ImportHook(waiting)
 
     def __enter__(self) -> Observer:
         sys.meta_path.insert(0, self._hook)
@@ -90,32 +96,36 @@ class Observer:
 
 
 class _ImportHook(importlib.abc.MetaPathFinder):
-    """Calls a function with a module as soon as it has been imported."""
+    """Calls functions with a module as soon as it has been imported."""
 
-    def __init__(self, patches: dict[str, Callable[[ModuleType], None]]) -> None:
+    def __init__(self, patches: dict[str, list[Callable[[ModuleType], None]]]) -> None:
         self._waiting = dict(patches)
 
     def patch_loaded(self) -> None:
         for name in [each for each in self._waiting if each in sys.modules]:
-            self._waiting.pop(name)(sys.modules[name])
+            for patch in self._waiting.pop(name):
+                patch(sys.modules[name])
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self._waiting:
             return None
-        patch = self._waiting.pop(name)
+        patches = self._waiting.pop(name)
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = _then(spec.loader.exec_module, patch)  # type: ignore[method-assign, assignment]
+                spec.loader.exec_module = _then(spec.loader.exec_module, patches)  # type: ignore[method-assign, assignment]
                 return spec
         return None
 
 
-def _then(execute: Callable[[ModuleType], None], patch: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+def _then(
+    execute: Callable[[ModuleType], None], patches: list[Callable[[ModuleType], None]]
+) -> Callable[[ModuleType], None]:
     def exec_module(module: ModuleType) -> None:
         execute(module)
-        patch(module)
+        for patch in patches:
+            patch(module)
 
     return exec_module

@@ -18,6 +18,8 @@ BUDGETS: dict[Budget, float] = {"fast": 10.0, "default": 60.0, "deep": 600.0}
 """Seconds that the probes of each budget may take. Probes that would start later are not checked."""
 MODULES = (
     "batches",
+    "masks",
+    "collators",
     "tags",
     "masked",
     "causal",
@@ -28,6 +30,9 @@ MODULES = (
     "optimizer",
     "mode",
     "evaluation",
+    "metric",
+    "generation",
+    "leaks",
     "order",
     "cache",
 )

@@ -13,19 +13,19 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.ending import Ending
 from touchstone.auditing.frames import caller, user_frames
+from touchstone.auditing.observe import Replace, Undo
 from touchstone.auditing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Replace = Callable[[Any, str, Callable[[Any], Any]], None]
-"""`replace(owner, name, make)` sets an attribute to `make(original)` until the observation ends."""
 METRICS = {
     "seqeval.metrics": ("f1_score", "precision_score", "recall_score", "accuracy_score", "classification_report"),
     "sklearn.metrics": ("f1_score", "precision_score", "recall_score", "accuracy_score", "classification_report"),
@@ -128,23 +128,11 @@ class Recorder:
         """Hooks do something: the recorder is active, and this is the script's main thread."""
         return self.active and threading.get_ident() == self._thread
 
-    def patches(self, replace: Replace, undo: list[Callable[[], None]]) -> dict[str, Callable[[ModuleType], None]]:
+    def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
         """Return what to do with a module as soon as it has been imported, by its name."""
 
         def torch_hooks(module: ModuleType) -> None:
             self._watch_torch(module, replace, undo)
-
-        def each_metric(name: str) -> Callable[[ModuleType], None]:
-            def patch(module: ModuleType) -> None:
-                for function in METRICS[name]:
-                    if hasattr(module, function):
-                        replace(
-                            module,
-                            function,
-                            lambda original, function=function: self._metric(original, f"{name}.{function}"),
-                        )
-
-            return patch
 
         return {
             "torch": torch_hooks,
@@ -154,10 +142,15 @@ class Recorder:
             "transformers.generation.utils": lambda module: replace(module.GenerationMixin, "generate", self._generate),
             "accelerate.accelerator": lambda module: self._watch_accelerate(module, replace),
             "evaluate.module": lambda module: self._watch_evaluate(module, replace),
-            **{name: each_metric(name) for name in METRICS},
+            **{name: partial(self._watch_metrics, replace=replace, names=METRICS[name]) for name in METRICS},
         }
 
-    def _watch_torch(self, torch: ModuleType, replace: Replace, undo: list[Callable[[], None]]) -> None:
+    def _watch_metrics(self, module: ModuleType, *, replace: Replace, names: tuple[str, ...]) -> None:
+        for name in names:
+            if hasattr(module, name):
+                replace(module, name, partial(self._metric, name=f"{module.__name__}.{name}"))
+
+    def _watch_torch(self, torch: ModuleType, replace: Replace, undo: Undo) -> None:
         import torch.optim.lr_scheduler as schedulers
         import torch.utils.data.dataloader as loading
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -169,7 +162,7 @@ class Recorder:
         replace(torch.nn.Module, "zero_grad", self._zero_grad)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
             replace(torch.nn.utils.clip_grad, name, self._clip)
-            replace(torch.nn.utils, name, lambda _, name=name: vars(torch.nn.utils.clip_grad)[name])
+            replace(torch.nn.utils, name, partial(_same, vars(torch.nn.utils.clip_grad)[name]))
         for kind in vars(schedulers).values():
             if isinstance(kind, type) and issubclass(kind, schedulers.LRScheduler) and "step" in vars(kind):
                 replace(kind, "step", self._schedule)
@@ -202,11 +195,7 @@ class Recorder:
 
     def _watch_evaluate(self, module: ModuleType, replace: Replace) -> None:
         for name in ("add", "add_batch", "compute"):
-            replace(
-                module.EvaluationModule,
-                name,
-                lambda original, name=name: self._metric(original, lambda owner: f"{owner.name}.{name}"),
-            )
+            replace(module.EvaluationModule, name, partial(self._metric, name=f".{name}"))
 
     # Calls of the model
 
@@ -224,7 +213,7 @@ class Recorder:
                 output = original(module, *arguments, **options)
             finally:
                 self._inside = None
-            forward.loss = _loss_of(output)  # type: ignore[assignment]  # a tensor until loop.py reads it
+            forward.loss = _loss_of(output)  # a tensor until loop.py reads it
             self._generating *= 2
             return output
 
@@ -483,19 +472,16 @@ class Recorder:
 
         return __call__
 
-    def _metric(self, original: Any, name: str | Callable[[Any], str]) -> Any:
+    def _metric(self, original: Any, name: str) -> Any:
         signature = inspect.signature(original)
 
         def metric(*arguments: Any, **options: Any) -> Any:
             if not self.ready or self._measuring or len(self.trace.metrics) >= METRICS_KEPT:
                 return original(*arguments, **options)
             given = _predictions_and_references(signature, arguments, options)
-            called = MetricCall(
-                name if isinstance(name, str) else name(arguments[0]),
-                *_copied(given),
-                step=len(self.trace.updates),
-                where=caller(),
-            )
+            predictions, references = _copied(given)
+            full = name if not name.startswith(".") else f"{getattr(arguments[0], 'name', 'metric')}{name}"
+            called = MetricCall(full, predictions, references, step=len(self.trace.updates), where=caller())
             self._measuring += 1
             try:
                 called.result = original(*arguments, **options)
@@ -550,6 +536,10 @@ class _Batches:
         return getattr(self._iterator, name)
 
 
+def _same(replacement: Any, _: Any) -> Any:
+    return replacement
+
+
 def unwrapped(module: Any) -> Any:
     """Return the model inside DistributedDataParallel, DataParallel and torch.compile."""
     while True:
@@ -568,13 +558,11 @@ def named(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -
         bound = inspect.signature(unwrapped(module).forward).bind(*arguments, **options)
     except (TypeError, ValueError):
         bound = None
-    given = dict(bound.arguments) if bound is not None else {**dict(enumerate(arguments)), **options}
+    given: dict[Any, Any] = dict(bound.arguments) if bound is not None else {**dict(enumerate(arguments)), **options}
     batch: dict[str, Any] = {}
     for name, value in given.items():
         if isinstance(value, Mapping):
             batch.update(value)
-        elif isinstance(value, tuple) and bound is not None and name not in options and hasattr(value, "_fields"):
-            batch.update(value._asdict())
         elif value is not None:
             batch[str(name)] = value
     return batch

@@ -57,13 +57,18 @@ def audit_script(
             reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
 
     def on_train(trainer: Any) -> None:
+        from touchstone.auditing.loop import called_tokenizer
         from touchstone.auditing.trainer import subject_of
 
-        recorder.active = False
-        judge(subject_of(trainer, maps=observer.maps, task=task))
+        recorder.active, observer.on_train = False, None
+        subject = subject_of(trainer, maps=observer.maps, task=task)
+        if subject.tokenizer is None:
+            subject.tokenizer = called_tokenizer(recorder, subject.model)
+        judge(subject)
         ending.finish("Trainer.train was called")
 
-    with Observer(recorder) as observer, WriteGuard(ending, script.parent):
+    guard = WriteGuard(ending, script.parent)
+    with Observer(recorder.patches, guard.patches) as observer, guard:
         observer.on_train = on_train
         failure = _run(script, arguments, ending)
     recorder.active = False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from touchstone.auditing.evaluated import Evaluator
     from touchstone.auditing.trace import Trace
 
 Batch = dict[str, Any]
@@ -147,6 +148,24 @@ class Split:
 
 
 @dataclass
+class Pull:
+    """The logits of one micro-batch, and the gradient of the step's loss with respect to them.
+
+    Args:
+        logits: their values.
+        gradient: None while backward has not reached them.
+    """
+
+    logits: Tensor
+    gradient: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        """Add a gradient. It serves as the hook of a tensor."""
+        gradient = gradient.detach()
+        self.gradient = gradient.clone() if self.gradient is None else self.gradient + gradient
+
+
+@dataclass
 class Step:
     """One optimizer step: its micro-batches, and the losses and gradients that led to the update.
 
@@ -159,6 +178,8 @@ class Step:
             a graph to the parameters that `parameters` names.
         parameters: the parameters that `logits` depends on, by name.
         last: it is the last, shorter step of an epoch.
+        pulls: the logits of each micro-batch and their gradients, by the name of the output (`logits`, or
+            `start_logits` and `end_logits`). Empty if they were not recorded.
     """
 
     batches: list[Batch]
@@ -167,12 +188,19 @@ class Step:
     logits: Callable[[int], Any]
     parameters: dict[str, Tensor]
     last: bool = False
+    pulls: list[dict[str, Pull]] = field(default_factory=list)
 
 
 class Stepper(Protocol):
-    """Runs the user's own code for one optimizer step on chosen micro-batches, on a copy without dropout in float32."""
+    """Runs the user's own code for one optimizer step on chosen micro-batches, on a copy without dropout in float32.
 
-    def __call__(self, batches: Sequence[Batch], /) -> Step: ...
+    `accumulation` is the number of micro-batches that the settings announce; by default as many as there are. `model`
+    takes the place of the copy.
+    """
+
+    def __call__(
+        self, batches: Sequence[Batch], /, *, accumulation: int | None = None, model: nn.Module | None = None
+    ) -> Step: ...
 
 
 @dataclass
@@ -192,6 +220,7 @@ class Settings:
     precision: str = "fp32"
     world_size: int = 1
     metric_for_best: str | None = None
+    greater_is_better: bool | None = None
 
 
 @dataclass
@@ -212,7 +241,7 @@ class Subject:
         settings: known settings.
         step: runs one optimizer step of the user's code, or None.
         steps: optimizer steps that were observed.
-        evaluate: runs the user's evaluation and returns its metrics; takes `batch_size` and `rows`.
+        evaluate: runs the user's evaluation on a few rows, and returns what it did.
         compute_metrics: the user's metric: `compute_metrics(predictions, labels) -> dict`.
         optimizer: makes an optimizer and a schedule as the run would, for a given model: (model) -> (optimizer,
             schedule).
@@ -237,7 +266,7 @@ class Subject:
     settings: Settings = field(default_factory=Settings)
     step: Stepper | None = None
     steps: Sequence[Step] = ()
-    evaluate: Callable[..., Mapping[str, Any]] | None = None
+    evaluate: Evaluator | None = None
     compute_metrics: Callable[[Any, Any], Mapping[str, Any]] | None = None
     optimizer: Callable[[nn.Module], tuple[Any, Any]] | None = None
     order: Callable[..., list[int]] | None = None

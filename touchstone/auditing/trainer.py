@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
+from touchstone.auditing.trainer_evaluation import add_evaluation
+from touchstone.auditing.trainer_optimizer import add_optimizer
+from touchstone.auditing.trainer_step import add_step
 
 
 def subject_of(
@@ -28,9 +31,11 @@ def subject_of(
     """
     arguments = trainer.args
     model = trainer.model
-    tokenizer = getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None)
+    holders = (trainer, trainer.data_collator, trainer.train_dataset)
+    named = [getattr(each, name, None) for name in ("processing_class", "tokenizer") for each in holders]
+    tokenizer = next((each for each in named if hasattr(each, "convert_ids_to_tokens")), None)
     id2label = getattr(getattr(model, "config", None), "id2label", None)
-    return Subject(
+    subject = Subject(
         name=type(trainer).__name__,
         task=task or task_of(model),
         model=model,
@@ -53,9 +58,14 @@ def subject_of(
             precision="bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
             world_size=arguments.world_size,
             metric_for_best=arguments.metric_for_best_model,
+            greater_is_better=arguments.greater_is_better,
         ),
         extra={"trainer": trainer},
     )
+    add_step(subject, trainer)
+    add_optimizer(subject, trainer)
+    add_evaluation(subject, trainer)
+    return subject
 
 
 def _split(trainer: Any, name: str, dataset: Any, batch_size: int) -> Split | None:

@@ -1,1 +1,362 @@
 """Probes of question answering: labelled spans, windows, the null place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.probe import probe
+from touchstone.auditing.probes.batches import batches_of, lists, padding
+from touchstone.auditing.subject import Batch, Subject
+from touchstone.auditing.windows import Window, Windows, read_windows, shown
+from touchstone.auditing.words import special_ids
+
+TASK = ("question-answering",)
+GROUP = "question answering"
+SPANS = ("start_positions", "end_positions")
+NOTABLE = 0.01
+"""A share of answers from which their loss is a warning."""
+MOSTLY = 0.8
+"""A cause is named if it explains this share of the wrong spans."""
+
+
+def windows_of(subject: Subject) -> Windows:
+    """Return the windows of the training data."""
+    return read_windows(subject, subject.need("train"))
+
+
+# Labels alone ---------------------------------------------------------------------------------------------------------
+
+
+@probe(
+    "spans-are-in-order",
+    group=GROUP,
+    says="No labelled span ends before it starts, or leaves its text.",
+    tasks=TASK,
+    budget="fast",
+)
+def spans_are_in_order(subject: Subject) -> Finding:
+    """Look at labelled starts and ends alone: their order, and whether special tokens lie between them."""
+    special = special_ids(subject.need("tokenizer"))
+    reversed_, crossing, half = [], [], []
+    rows = 0
+    for ids, start, end in _all_spans(subject):
+        rows += 1
+        size = len(ids)
+        if (0 <= start < size) != (0 <= end < size):
+            half.append((ids, start, end))
+        elif not 0 <= start < size:
+            continue
+        elif end < start:
+            reversed_.append((ids, start, end))
+        elif start < end and any(ids[place] in special for place in range(start, end + 1)):
+            crossing.append((ids, start, end))
+    if reversed_:
+        behind = sum(ids[start] in special for ids, start, _ in reversed_)
+        cause = (
+            "the search for the first token runs past the end of the context: stop it at the context's last token (as "
+            "written, transformers' run_qa.py does this where the answer is the last token of a window)"
+            if behind
+            else "start and end are exchanged, or the end is counted from another place than the start"
+        )
+        return _bad(subject, f"{len(reversed_)} of {rows} labelled spans end before they start", cause, reversed_)
+    if crossing:
+        cause = "a span leaves the context: positions are counted from another place than the row's first token"
+        return _bad(subject, f"{len(crossing)} of {rows} labelled spans go across special tokens", cause, crossing)
+    if half:
+        return warn(
+            f"{len(half)} of {rows} rows have one label inside the row, and the other outside",
+            cause="the loss ignores the one outside and trains the other: give both labels to the null place",
+            measured=len(half) / rows,
+            expected=0,
+        )
+    return passed(f"{rows} labelled spans start before they end")
+
+
+def _all_spans(subject: Subject) -> Iterator[tuple[list[int], int, int]]:
+    """Yield the ids, start and end of the rows of some batches, and of all rows whose source was found."""
+    for batch in _batches(subject):
+        yield from _spans(batch)
+    try:
+        windows = windows_of(subject).windows
+    except NotChecked:
+        return
+    yield from ((each.ids, each.start, each.end) for each in windows)
+
+
+def _batches(subject: Subject) -> Iterator[Batch]:
+    """Yield some batches that have labelled spans."""
+    found = batches_of(subject.need("train"))
+    if not all(set(SPANS) <= set(batch) for batch in found):
+        raise NotChecked("the batches have no start_positions and end_positions")
+    if any(len(batch[name].shape) != 1 for batch in found for name in SPANS):
+        raise NotChecked("the labels are not one start and one end per row")
+    yield from found
+
+
+def _spans(batch: Batch) -> Iterator[tuple[list[int], int, int]]:
+    yield from zip(batch["input_ids"].tolist(), *(batch[name].tolist() for name in SPANS), strict=True)
+
+
+def _bad(subject: Subject, message: str, cause: str, wrong: list[tuple[list[int], int, int]]) -> Finding:
+    ids, start, end = wrong[0]
+    marks = [
+        " ".join(name for name, at in (("start", start), ("end", end)) if at == place) for place in range(len(ids))
+    ]
+    cells = [*zip(range(len(ids)), subject.token_texts(ids), marks, strict=True)]
+    table = Example(("position", "token", "label"), cells, marked=sorted({start, end}), caption="a training row")
+    return fail(message, cause=cause, measured=len(wrong), expected=0, example=table)
+
+
+@probe(
+    "null-place-is-seen",
+    group=GROUP,
+    says="The token that stands for no answer is no padding.",
+    tasks=TASK,
+    budget="fast",
+)
+def null_place_is_seen(subject: Subject) -> Finding:
+    """Look at which tokens spans of one token point to: special tokens stand for no answer, padding must not."""
+    special = special_ids(subject.need("tokenizer"))
+    places: Counter[str] = Counter()
+    wrong = []
+    for batch in _batches(subject):
+        masks = lists(batch, "attention_mask")
+        for row, (ids, start, end) in enumerate(_spans(batch)):
+            if start != end or not 0 <= start < len(ids) or ids[start] not in special:
+                continue
+            hidden = padding(subject, ids, masks[row] if masks else None)
+            places[subject.token_texts([ids[start]])[0]] += 1
+            if start in hidden:
+                wrong.append((ids, start, end))
+    total = sum(places.values())
+    if wrong:
+        return _bad(
+            subject,
+            f"{len(wrong)} of {total} rows without an answer point to padding",
+            "the null place has no fixed index when rows are padded at the left: use input_ids.index(cls_token_id)",
+            wrong,
+        )
+    if len(places) > 1:
+        return warn(
+            f"rows without an answer point to different tokens: {', '.join(places)}",
+            cause="the score of no answer is read from one place: use that of the [CLS] token in every row",
+        )
+    if not places:
+        return passed("no row that was looked at points to a special token")
+    return passed(f"{total} rows without an answer point to {next(iter(places))}")
+
+
+# Labels against answers -----------------------------------------------------------------------------------------------
+
+
+def _fits(window: Window) -> bool:
+    """Tell whether the label is right for an answer that is whole in the window."""
+    for place in range(len(window.offsets)):
+        for answer in window.answers:
+            tokens = window.tokens(answer, place)
+            if tokens == (window.start, window.end):
+                return True
+            labelled = window.text().strip()
+            if tokens is not None and labelled and labelled == window.context[slice(*answer)].strip():
+                return True
+    return False
+
+
+def _holds(window: Window) -> bool:
+    """Tell whether an answer is whole in the window, wherever in the context the window may lie."""
+    return all(
+        any(window.tokens(answer, place) is not None for answer in window.answers)
+        for place in range(len(window.offsets))
+    )
+
+
+def _disordered(window: Window) -> bool:
+    return window.end < window.start or (window.start < window.end and _crosses(window))
+
+
+def _crosses(window: Window) -> bool:
+    return any(place in window.special for place in range(window.start, window.end + 1))
+
+
+@probe(
+    "spans-hold-the-answer",
+    group=GROUP,
+    says="The labelled tokens are the answer, wherever it is whole in the window.",
+    tasks=TASK,
+    budget="fast",
+)
+def spans_hold_the_answer(subject: Subject) -> Finding:
+    """Compare labelled tokens with the answer's characters, by the offsets of the context tokenized anew."""
+    found = windows_of(subject)
+    held = [each for each in found.windows if _holds(each)]
+    if not held:
+        raise NotChecked("no answer is whole in the rows looked at")
+    judged = [each for each in held if not _disordered(each)]
+    wrong = [each for each in judged if not _fits(each)]
+    if not wrong:
+        if len(judged) < len(held) // 2:
+            raise NotChecked("most spans end before they start: see spans-are-in-order")
+        return passed(f"{len(judged)} labelled spans are the answers of their rows")
+    missed = [each for each in wrong if each.null]
+    example = wrong[0]
+    answer = example.context[slice(*example.answers[0])]
+    seen = "no answer" if example.null else repr(example.text() or "tokens outside the context")
+    return fail(
+        f"{len(wrong)} of {len(judged)} labels are not the answer in their window: {seen} instead of {answer!r}",
+        cause=_why(found, [each for each in wrong if not each.null], missed) + found.at,
+        measured=len(wrong),
+        expected=0,
+        example=shown(subject, example),
+    )
+
+
+def _why(found: Windows, stray: list[Window], missed: list[Window]) -> str:
+    """Name what explains most of the wrong spans."""
+    if len(missed) > len(stray):
+        return (
+            f"{len(missed)} windows that hold their whole answer are labelled as having none: compare the answer's "
+            "characters with the first and the last token of the context, not of the row"
+        )
+    best, share = "", 0.0
+    for cause, explains in _CAUSES.items():
+        hits = sum(any(explains(found, each, tokens) for tokens in _right(each)) for each in stray) / len(stray)
+        if hits > share:
+            best, share = cause, hits
+    return (
+        best
+        if share >= MOSTLY
+        else "the labelled tokens are not those of the answer: compare offsets with its characters"
+    )
+
+
+def _right(window: Window) -> list[tuple[int, int]]:
+    return [tokens for answer in window.answers if (tokens := window.tokens(answer)) is not None]
+
+
+def _first(window: Window) -> int:
+    """Return the position of the context's first token."""
+    return next(place for place, pair in enumerate(window.offsets[0]) if pair is not None)
+
+
+def _exclusive(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    return (window.start, window.end) == (right[0], right[1] + 1)
+
+
+def _early(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    return window.start == right[0] and window.end == right[1] - 1
+
+
+def _start_off(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    return window.end == right[1] and abs(window.start - right[0]) == 1
+
+
+def _characters(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    return any(window.start == begin and window.end in (end, end - 1) for begin, end in window.answers)
+
+
+def _in_context(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    first = _first(window)
+    return (window.start + first, window.end + first) == right
+
+
+def _in_batch(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    """Tell whether labels made for the row without the padding at its left were not moved by it."""
+    moved = len([place for place in window.hidden if place < _first(window)])
+    return moved > 0 and (window.start + moved, window.end + moved) == right
+
+
+def _other(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    """Tell whether the span is that of another example's answer, read in this window."""
+    number = window.origin.number
+    for other in {number - 2, number - 1, number + 1, number + 2, window.origin.index} - {number}:
+        row = found.lineage.sources(other)
+        for answer in (found.reader.answers(row) or ()) if row else ():
+            if window.tokens(answer) == (window.start, window.end):
+                return True
+    return False
+
+
+_CAUSES = {
+    "the end is the token after the answer: label its last token, as the heads of transformers expect": _exclusive,
+    "the end is one token before the answer's last one: compare with its end character, which is not included": _early,
+    "the start is one token off: compare each token's first character with the answer's": _start_off,
+    "the labels are characters of the context, not tokens of the row: find the tokens by offset_mapping": _characters,
+    "the labels count tokens from the start of the context: add the tokens before it": _in_context,
+    "the labels were not moved by the padding at the left: pad before labels are made, or add its length": _in_batch,
+    "the labels are those of another example's answer: find a window's example by overflow_to_sample_mapping": _other,
+}
+
+
+@probe(
+    "cut-answers-have-no-span",
+    group=GROUP,
+    says="A window without the whole answer is labelled as having none.",
+    tasks=TASK,
+    budget="fast",
+)
+def cut_answers_have_no_span(subject: Subject) -> Finding:
+    """Look at the labels of windows that do not hold an answer, or only a part of it."""
+    found = windows_of(subject)
+    without = [
+        each
+        for each in found.windows
+        if not any(each.tokens(answer, place) for answer in each.answers for place in range(len(each.offsets)))
+    ]
+    wrong = [each for each in without if not each.null and not _disordered(each)]
+    half = [each for each in wrong if not (0 <= each.start < len(each.ids) and 0 <= each.end < len(each.ids))]
+    wrong = [each for each in wrong if each not in half]
+    if not wrong:
+        return passed(f"{len(without)} windows without a whole answer are labelled as having none")
+    example = wrong[0]
+    seen = repr(example.text() or "tokens outside the context")
+    return fail(
+        f"{len(wrong)} of {len(without)} windows that do not hold the whole answer have a span: {seen}",
+        cause="the span is a part of the answer or another text: label such windows with the null place, or leave them "
+        f"out{found.at}",
+        measured=len(wrong),
+        expected=0,
+        example=shown(subject, example),
+    )
+
+
+@probe(
+    "answers-lie-in-a-window",
+    group=GROUP,
+    says="Every answer is whole in at least one window.",
+    tasks=TASK,
+    budget="fast",
+)
+def answers_lie_in_a_window(subject: Subject) -> Finding:
+    """Count the answers that no window of their question holds."""
+    found = windows_of(subject)
+    groups: dict[int, list[Window]] = {}
+    for window in found.windows:
+        groups.setdefault(window.origin.number, []).append(window)
+    asked = lost = 0
+    example: Window | None = None
+    for number, group in groups.items():
+        if number not in found.lineage.complete or not group[0].answers:
+            continue
+        asked += 1
+        if not any(each.tokens(answer) for each in group for answer in each.answers):
+            lost += 1
+            example = example or group[0]
+    if not asked:
+        raise NotChecked("no question with an answer was found with all its windows")
+    if lost > NOTABLE * asked and example is not None:
+        windows = max(len(group) for group in groups.values())
+        how = (
+            "raise the stride to the length of the longest answer"
+            if windows > 1
+            else ("raise max_length, or cut contexts into windows (return_overflowing_tokens=True, stride=...)")
+        )
+        parts: dict[str, Any] = {"measured": lost / asked, "expected": 0, "example": shown(subject, example)}
+        return warn(
+            f"{lost} of {asked} answers are whole in no window, so their questions are trained as having none",
+            cause=f"truncation cuts them: {how}{found.at}",
+            **parts,
+        )
+    return passed(f"{asked - lost} of {asked} answers are whole in a window")

@@ -1,43 +1,331 @@
-"""Probes of batches: which positions have labels, what is padded, what the collator does."""
+"""Probes of batches: which positions have labels, and which labels there are."""
 
 from __future__ import annotations
 
-from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.subject import IGNORED, Subject, ints
+from touchstone.auditing.subject import IGNORED, SEQ2SEQ, TASKS, Batch, Split, Subject, ints
+from touchstone.auditing.words import special_ids
+
+BATCHES = 4
+"""Batches that are looked at."""
+
+
+def batches_of(split: Split) -> list[Batch]:
+    """Return some batches, of the start and of the rest of the data, with `input_ids` of two dimensions.
+
+    Raises:
+        NotChecked: there are none.
+    """
+    found = split.observed[:BATCHES]
+    if not found:
+        size = max(1, min(split.batch_size, 16))
+        count = len(split)
+        starts = sorted({min(count - 1, count * step // BATCHES) for step in range(BATCHES)}) if count else []
+        found = [split.batch(split.rows(size, start=start)) for start in starts]
+    found = [each for each in found if len(getattr(each.get("input_ids"), "shape", ())) == 2]
+    if not found:
+        raise NotChecked("batches have no input_ids of the shape (rows, tokens)")
+    return found
+
+
+def lists(batch: Batch, name: str) -> list[list[Any]] | None:
+    """Return a part of a batch as lists of numbers, or None if it does not have the shape of the tokens."""
+    value = batch.get(name)
+    if value is None or tuple(getattr(value, "shape", ())) != tuple(batch["input_ids"].shape):
+        return None
+    rows: list[list[Any]] = value.tolist()
+    return rows
+
+
+def label_lists(batch: Batch) -> list[list[int]]:
+    """Return the labels of a batch, one per token.
+
+    Raises:
+        NotChecked: there are none, or they are no numbers of classes.
+    """
+    if "labels" not in batch:
+        raise NotChecked("batches have no labels")
+    if str(getattr(batch["labels"], "dtype", "")).startswith("torch.float"):
+        raise NotChecked("the labels are real numbers, not ids of classes")
+    found = lists(batch, "labels")
+    if found is None:
+        raise NotChecked("there is not one label per token")
+    return found
+
+
+def padding(subject: Subject, ids: Sequence[int], mask: Sequence[int] | None = None) -> set[int]:
+    """Return the positions of a row that are padding: the runs of the padding token at its ends.
+
+    Where the padding token also ends a text (as with GPT-2), the token at the inner end of a run is no padding if the
+    mask shows it.
+    """
+    tokenizer = subject.need("tokenizer")
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if pad is None:
+        raise NotChecked("the tokenizer has no padding token")
+    size = len(ids)
+    left = next((place for place, each in enumerate(ids) if each != pad), size)
+    right = next((place for place in range(size, 0, -1) if ids[place - 1] != pad), 0)
+    places = set(range(left)) | set(range(right, size))
+    twice = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
+    if pad in twice and mask is not None:
+        for inner in (left - 1, right):
+            if inner in places and mask[inner]:
+                places.discard(inner)
+    return places
+
+
+def example_of(subject: Subject, ids: Sequence[int], marked: Sequence[int], **columns: Sequence[Any]) -> Example:
+    cells = [*zip(range(len(ids)), subject.token_texts(ids), *columns.values(), strict=False)]
+    return Example(("position", "token", *columns), cells, marked=marked, caption="a row of a training batch")
+
+
+# Labels ---------------------------------------------------------------------------------------------------------------
+
+
+
 
 
 @probe(
     "special-tokens-unlabelled",
     group="batches",
-    says="Special tokens and padding have no label.",
+    says="Special tokens that are no words have no label.",
     tasks=("token-classification",),
     budget="fast",
 )
 def special_tokens_unlabelled(subject: Subject) -> Finding:
     """Look for labels on special tokens, which are no words and have no tag."""
-    special = subject.special_ids
-    train = subject.need("train")
+    special = special_ids(subject.need("tokenizer"))
     wrong = []
-    seen = 0
-    for batch in train.batches(4):
-        if "labels" not in batch:
-            raise NotChecked("batches have no labels")
-        for row in range(len(batch["input_ids"])):
-            ids, labels = ints(batch["input_ids"][row]), ints(batch["labels"][row])
-            places = [place for place, each in enumerate(ids) if each in special]
+    seen = rows = 0
+    marked: list[tuple[Batch, list[list[int]]]] = []
+    for batch in batches_of(subject.need("train")):
+        hits = []
+        masks = lists(batch, "attention_mask")
+        for row, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), label_lists(batch), strict=True)):
+            padded = padding_or_none(subject, ids)
+            hidden = {place for place, each in enumerate(masks[row]) if not each} if masks else set()
+            places = [place for place, each in enumerate(ids) if each in special and place not in padded | hidden]
             seen += len(places)
+            rows += 1
             labelled = [place for place in places if labels[place] != IGNORED]
+            hits.append(labelled)
             if labelled:
                 wrong.append((ids, labels, labelled))
+        marked.append((batch, hits))
     if not wrong:
-        return passed(f"{seen} special and padding tokens have no label")
+        return passed(f"{seen} special tokens have no label")
+    _not_misaligned(subject)
     ids, labels, labelled = wrong[0]
-    cells = [(token, subject.label_text(label)) for token, label in zip(subject.token_texts(ids), labels, strict=True)]
-    return fail(
-        f"{len(wrong)} rows have labels at special tokens",
-        cause="the labels are not aligned with the tokens: give special tokens the label -100",
-        measured=len(labelled),
-        expected=0,
-        example=Example(("token", "label"), cells, marked=labelled, caption="a row of a training batch"),
+    message = (
+        f"{sum(len(each) for *_, each in wrong)} of {seen} special tokens have labels, in {len(wrong)} of {rows} rows"
     )
+    parts: dict[str, Any] = {
+        "measured": sum(len(each) for *_, each in wrong),
+        "expected": 0,
+        "example": example_of(subject, ids, labelled, label=[subject.label_text(label) for label in labels]),
+    }
+    if not _counted(subject, *next((batch, hits) for batch, hits in marked if any(hits))):
+        return warn(message, cause="the model's loss ignores them", **parts)
+    return fail(
+        message, cause="the loss and the metric count them as words: give special tokens the label -100", **parts
+    )
+
+
+def padding_or_none(subject: Subject, ids: Sequence[int]) -> set[int]:
+    try:
+        return padding(subject, ids)
+    except NotChecked:
+        return set()
+
+
+def _not_misaligned(subject: Subject) -> None:
+    """Leave it to the probe of alignment if the labels are those of other words altogether."""
+    from touchstone.auditing.probes.tags import labels_follow_tags
+
+    try:
+        shifted = labels_follow_tags(subject).outcome == "fail"
+    except NotChecked:
+        return
+    if shifted:
+        raise NotChecked("the labels are not those of the words: see labels-follow-tags")
+
+
+def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> bool:
+    """Tell whether the model's loss depends on the labels at some positions. If it cannot be run, it does."""
+    import torch
+
+    model = subject.model
+    if model is None:
+        return True
+    labels = batch["labels"].clone()
+    for row, places in enumerate(hits):
+        for place in places:
+            labels[row, place] = IGNORED
+    accepted = inspect.signature(model.forward).parameters
+    any_name = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in accepted.values())
+    inputs = {key: value for key, value in batch.items() if key in accepted or any_name}
+    losses = []
+    try:
+        with torch.no_grad():
+            for each in (batch["labels"], labels):
+                output = subject.quiet_model(**{**inputs, "labels": each})
+                loss = output["loss"] if isinstance(output, Mapping) else output[0]
+                losses.append(float(loss))
+    except Exception:
+        return True
+    return losses[0] != losses[1]
+
+
+@probe(
+    "padding-unlabelled",
+    group="batches",
+    says="Padding has no label.",
+    tasks=("token-classification", "masked-lm"),
+    budget="fast",
+)
+def padding_unlabelled(subject: Subject) -> Finding:
+    """Look for labels on padding, such as zeros of a collator that pads labels like ids."""
+    seen = rows = 0
+    wrong: list[tuple[list[int], list[int], list[int]]] = []
+    first: tuple[Batch, list[list[int]]] | None = None
+    for batch in batches_of(subject.need("train")):
+        hits: list[list[int]] = []
+        for ids, labels in zip(batch["input_ids"].tolist(), label_lists(batch), strict=True):
+            padded = padding(subject, ids)
+            seen += len(padded)
+            rows += 1
+            hits.append([place for place in sorted(padded) if labels[place] != IGNORED])
+            if hits[-1]:
+                wrong.append((ids, labels, hits[-1]))
+        if first is None and any(hits):
+            first = batch, hits
+    if first is None:
+        return passed(f"{seen} padding tokens have no label" if seen else "the rows looked at have no padding")
+    ids, labels, places = wrong[0]
+    found = sorted({labels[place] for place in places})
+    message = (
+        f"{sum(len(each) for *_, each in wrong)} of {seen} padding tokens have labels, in {len(wrong)} of {rows} rows"
+    )
+    named = ", ".join(subject.label_text(each) for each in found[:3])
+    parts: dict[str, Any] = {
+        "measured": sum(len(each) for *_, each in wrong),
+        "expected": 0,
+        "example": example_of(subject, ids, places, label=[subject.label_text(label) for label in labels]),
+    }
+    if not _counted(subject, *first):
+        return warn(message, cause="the model's loss ignores them; a metric may not", **parts)
+    return fail(
+        message,
+        cause=f"labels are padded with {found[0]} ({named}): the loss counts padding. Pad labels with -100, as "
+        "DataCollatorForTokenClassification does",
+        **parts,
+    )
+
+
+@probe(
+    "rows-have-labels",
+    group="batches",
+    says="Every row has something to learn.",
+    tasks=("token-classification", "causal-lm", *SEQ2SEQ),
+    budget="fast",
+)
+def rows_have_labels(subject: Subject) -> Finding:
+    """Count rows and batches all of whose labels are -100."""
+    rows = silent = lost = 0
+    shown: Example | None = None
+    found = batches_of(subject.need("train"))
+    for batch in found:
+        labels = batch.get("labels")
+        if len(getattr(labels, "shape", ())) != 2 or labels is None or labels.dtype.is_floating_point:
+            raise NotChecked("the labels are not ids of the shape (rows, tokens)")
+        empty = [all(each == IGNORED for each in row) for row in labels.tolist()]
+        rows += len(empty)
+        silent += sum(empty)
+        lost += all(empty)
+        if any(empty) and shown is None:
+            row = empty.index(True)
+            shown = example_of(
+                subject, ints(batch["input_ids"][row]), [], label=["-100"] * len(batch["input_ids"][row])
+            )
+    if not silent:
+        return passed(f"each of {rows} rows has a label")
+    parts: dict[str, Any] = {"measured": silent / rows, "expected": 0, "example": shown}
+    message = f"{silent} of {rows} rows have no label but -100"
+    if lost:
+        return fail(
+            message,
+            cause=f"{lost} of {len(found)} batches have no label at all: their loss is 0/0. The labels were lost, for "
+            "example where they are masked or truncated",
+            **parts,
+        )
+    return warn(message, cause="they are computed for nothing: truncation or a mask took all their labels", **parts)
+
+
+@probe(
+    "labels-in-range",
+    group="batches",
+    says="Every label is a class of the head, or -100.",
+    budget="fast",
+)
+def labels_in_range(subject: Subject) -> Finding:
+    """Compare the labels with the number of the head's classes."""
+    classes = _classes(subject)
+    seen: set[int] = set()
+    for batch in batches_of(subject.need("train")):
+        labels = batch.get("labels")
+        if labels is None:
+            raise NotChecked("batches have no labels")
+        if labels.dtype.is_floating_point or (len(labels.shape) == 3 and labels.shape[-1] == classes):
+            return passed("the labels are given as one number per class")
+        seen |= set(labels.flatten().tolist())
+    used = seen - {IGNORED}
+    odd = sorted(each for each in used if not 0 <= each < classes)
+    if not odd:
+        return passed(f"{len(used)} labels are used, all of the {classes} classes of the head or -100")
+    rejects = _rejects(subject)
+    message = f"labels {', '.join(map(str, odd[:5]))} are none of the {classes} classes of the head"
+    if rejects:
+        change = (
+            f"load the model with num_labels={max(odd) + 1}, or with id2label="
+            if odd[-1] >= classes
+            else "use -100 for no label"
+        )
+        return fail(message, cause=f"the loss raises {rejects} on them: {change}", measured=odd[:20], expected=classes)
+    return warn(message, cause="the model's own loss accepts them", measured=odd[:20], expected=classes)
+
+
+def _classes(subject: Subject) -> int:
+    config = getattr(subject.need("model"), "config", None)
+    if subject.task == "token-classification" or subject.task not in TASKS:
+        classes = getattr(config, "num_labels", None)
+    else:
+        embedding = getattr(subject.model, "get_output_embeddings", lambda: None)()
+        weight = getattr(embedding, "weight", None)
+        classes = len(weight) if weight is not None else getattr(config, "vocab_size", None)
+    if not isinstance(classes, int) or classes < 2:
+        raise NotChecked("the number of the head's classes is not known")
+    return classes
+
+
+def _rejects(subject: Subject) -> str:
+    """Return the error that the model raises on a batch with odd labels, or an empty string."""
+    import torch
+
+    classes = _classes(subject)
+    for batch in batches_of(subject.need("train")):
+        used = set(batch["labels"].flatten().tolist()) - {IGNORED}
+        if all(0 <= each < classes for each in used):
+            continue
+        accepted = inspect.signature(subject.need("model").forward).parameters
+        try:
+            with torch.no_grad():
+                subject.quiet_model(**{key: value for key, value in batch.items() if key in accepted})
+        except Exception as error:
+            return f"{type(error).__name__} ({str(error).splitlines()[0]})" if str(error) else type(error).__name__
+    return ""

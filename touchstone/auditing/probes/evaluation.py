@@ -1,1 +1,255 @@
-"""Probes of evaluation: every example once, loss, metric, leaks."""
+"""Probes of evaluation: it runs, each example once, the loss, the perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from touchstone.auditing import gold, scores
+from touchstone.auditing.evaluated import EvaluationRecord
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.probe import probe
+from touchstone.auditing.scored import (
+    SMALL,
+    first_rows,
+    raised_at,
+    shifts,
+)
+from touchstone.auditing.subject import IGNORED, Subject
+
+if TYPE_CHECKING:
+    pass
+
+GROUP = "evaluation"
+CLOSE = 1e-4
+"""Losses in float32 that agree relatively within this are equal: sums in another order differ by about 1e-6."""
+
+
+@probe(
+    "evaluation-runs",
+    group=GROUP,
+    says="The evaluation runs on a few rows.",
+)
+def evaluation_runs(subject: Subject) -> Finding:
+    """Run the user's evaluation once, so that an error does not wait for the end of the first epoch."""
+    record = subject.need("evaluate")(SMALL)
+    if record.error is None:
+        return passed(f"the evaluation ran and reported {', '.join(sorted(record.metrics)) or 'nothing'}")
+    return warn(
+        f"the evaluation of {len(record.predictions)} batches raised {type(record.error).__name__}: {record.error}",
+        cause=f"raised at {raised_at(record.error)}; if it needs all rows, this is no fault",
+    )
+
+
+@probe(
+    "every-example-evaluated-once",
+    group=GROUP,
+    says="Every evaluation row is evaluated once.",
+    budget="fast",
+)
+def every_example_evaluated_once(subject: Subject) -> Finding:
+    """Draw the indices of one evaluation, and count what reaches the metric."""
+    subject.need("evaluation")
+    read = subject.extra.get("evaluation_order")
+    if read is None:
+        raise NotChecked("the order of the evaluation rows cannot be read")
+    drawn, total = read()
+    counts = Counter(drawn)
+    missing = total - len(counts)
+    twice = sum(count > 1 for count in counts.values())
+    if missing or twice:
+        size = subject.need("evaluation").batch_size
+        text = f"{missing} of {total} evaluation rows are never evaluated"
+        if twice:
+            text = f"{twice} of {total} evaluation rows are evaluated more than once, {missing} never"
+        dropped = missing == total % size and not twice and missing < size
+        return fail(
+            text,
+            cause=f"the last, incomplete batch of {missing} rows (batch size {size}) is dropped: "
+            "dataloader_drop_last also holds for evaluation; set it to False, or override get_eval_dataloader"
+            if dropped
+            else "the sampler or loader of the evaluation does not give each row once: use a sequential sampler",
+            measured=len(counts),
+            expected=total,
+        )
+    lost = _lost_on_the_way(subject)
+    if lost:
+        return lost
+    return passed(f"each of {total} evaluation rows is evaluated once")
+
+
+def _lost_on_the_way(subject: Subject) -> Finding | None:
+    """Compare the rows that the metric received with those the model received."""
+    if subject.evaluate is None or subject.compute_metrics is None:
+        return None
+    record = subject.evaluate(SMALL)
+    seen = sum(len(first_rows(each.labels)) for each in record.predictions if each.labels is not None)
+    got = sum(len(first_rows(labels)) for _, labels in record.calls if labels is not None)
+    if record.error is not None or not record.calls or not seen or got == seen:
+        return None
+    return fail(
+        f"the metric receives {got} of {seen} rows",
+        cause="rows are lost between the model and the metric: look at the overridden evaluation_loop or evaluate",
+        measured=got,
+        expected=seen,
+    )
+
+
+@probe(
+    "evaluation-loss-by-token",
+    group=GROUP,
+    says="The evaluation loss is the mean over labelled tokens, whatever the batch size.",
+)
+def evaluation_loss_by_token(subject: Subject) -> Finding:
+    """Compare the reported loss at two batch sizes with the mean over all labelled tokens."""
+    evaluate = subject.need("evaluate")
+    runs = [_LossRun(subject, evaluate(size)) for size in (1, SMALL)]
+    small, large = runs
+    if not all(math.isfinite(each) for run in runs for each in (run.reported, run.by_token)):
+        raise NotChecked(f"a loss is not finite: {small.reported}, {large.reported}")
+    measured = {"batch size 1": small.reported, f"batch size {SMALL}": large.reported}
+    text = (
+        f"eval_loss is {small.reported:.4f} at batch size 1, {large.reported:.4f} at {SMALL}; by token it is "
+        f"{large.by_token:.4f}"
+    )
+    if all(_near(run.reported, run.by_token) for run in runs):
+        return passed(f"eval_loss is the mean over tokens, {large.by_token:.4f}, at batch sizes 1 and {SMALL}")
+    as_stock = all(any(_near(run.reported, each) for each in run.stock) for run in runs)
+    unshifted = all(any(_near(run.reported, each) for each in run.unshifted) for run in runs)
+    if _near(small.reported, large.reported) and not as_stock and not unshifted:
+        return passed(
+            f"eval_loss does not depend on the batch size: {large.reported:.4f}; cross-entropy by token is "
+            f"{large.by_token:.4f}",
+            measured=measured,
+        )
+    if all(any(_near(run.reported, each) for each in run.of_sums) for run in runs):
+        return fail(
+            text,
+            cause=f"the loss of a batch is the sum over its tokens, not their mean ({sum(large.counts)} tokens in "
+            f"{len(large.counts)} batches): divide it by the number of labels that are not -100",
+            measured=measured,
+            expected=large.by_token,
+        )
+    effect = max(abs(run.reported / run.by_token - 1) for run in runs)
+    if as_stock:
+        cause = (
+            f"Trainer averages the means of batches, and not over labelled tokens (off by {effect:.2%} here; "
+            "transformers#39241): compare losses only at one batch size, or sum losses and count tokens in "
+            "compute_metrics"
+        )
+    elif unshifted:
+        cause = (
+            f"the loss is divided by all labels, although the first of each row is never predicted (off by "
+            f"{effect:.2%} here; transformers#46204): exp(eval_loss) is no perplexity; batches are averaged (#39241)"
+        )
+    else:
+        cause = f"the loss is weighted or smoothed, or averaged over batches (off by {effect:.2%}; transformers#39241)"
+    return warn(text, cause=cause, measured=measured, expected=large.by_token)
+
+
+class _LossRun:
+    """The reported loss of one evaluation, and what it could be.
+
+    Attributes:
+        reported: the loss that the evaluation reports.
+        by_token: the mean over all labelled tokens.
+        stock: the mean of the batches' means, weighted by rows and not weighted. Seq2SeqTrainer does not weight.
+        unshifted: as `stock`, but each batch is divided by all labels, also those that are never predicted.
+        of_sums: the mean of the batches' sums, weighted by rows and not weighted.
+        counts: labelled tokens by batch.
+    """
+
+    def __init__(self, subject: Subject, record: EvaluationRecord) -> None:
+        self.reported = record.loss
+        sums, self.counts, all_labels = _token_losses(subject, record)
+        self.by_token = sum(sums) / max(sum(self.counts), 1)
+        rows = [_size(each.batch) for each in record.predictions]
+        means = [total / max(count, 1) for total, count in zip(sums, self.counts, strict=True)]
+        self.stock = (_mean(means, rows), _mean(means, [1] * len(rows)))
+        thin = [total / max(count, 1) for total, count in zip(sums, all_labels, strict=True)]
+        self.unshifted = (_mean(thin, rows), _mean(thin, [1] * len(rows)))
+        self.of_sums = (_mean(sums, rows), _mean(sums, [1] * len(rows)))
+
+
+def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+
+
+def _size(batch: Mapping[str, Any]) -> int:
+    return next((len(value) for value in batch.values() if hasattr(value, "dim") and value.dim()), 1)
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-8)
+
+
+def _token_losses(subject: Subject, record: EvaluationRecord) -> tuple[list[float], list[int], list[int]]:
+    """Return the sum of cross-entropies, the predicted labels and all labels of each batch of an evaluation."""
+    import torch
+
+    if not record.predictions:
+        raise NotChecked("the evaluation does not use prediction_step: its batches are not known")
+    sums, counts, all_labels = [], [], []
+    for each in record.predictions:
+        if "labels" not in each.batch:
+            raise NotChecked("batches have no labels: the loss by token is not known")
+        labels = each.batch["labels"]
+        with torch.no_grad():
+            model = subject.quiet_model
+            batch = {key: value for key, value in each.batch.items() if key != "num_items_in_batch"}
+            logits = getattr(model(**batch), "logits", None)
+        if logits is None or logits.dim() != labels.dim() + 1 or logits.shape[:-1] != labels.shape:
+            raise NotChecked("the model gives no logits per label: the loss by token is not known")
+        wanted = gold.targets(labels, shifts(subject)) if labels.dim() == 2 else labels
+        losses = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, -2), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        sums.append(float(losses))
+        counts.append(int((wanted != IGNORED).sum()))
+        all_labels.append(int((labels != IGNORED).sum()))
+    return sums, counts, all_labels
+
+
+@probe(
+    "perplexity-of-mean-loss",
+    group=GROUP,
+    says="A reported perplexity is the exponential of the mean loss.",
+)
+def perplexity_of_mean_loss(subject: Subject) -> Finding:
+    """Compare a metric called perplexity with the exponential of the loss of the same evaluation."""
+    record = subject.need("evaluate")(SMALL).need()
+    named = {
+        key: value
+        for key, value in record.metrics.items()
+        if {"perplexity", "ppl"} & set(scores.words(key)) and isinstance(value, (int, float))
+    }
+    if not named:
+        raise NotChecked("no metric is called perplexity: exp(eval_loss) outside of the evaluation is not seen")
+    sums, counts, _ = _token_losses(subject, record)
+    by_token = math.exp(min(sum(sums) / sum(counts), 700))
+    means = [total / count for total, count in zip(sums, counts, strict=True) if count]
+    name, value = next(iter(named.items()))
+    figures = {"reported": value, "by token": by_token}
+    if abs(value / by_token - 1) < 1e-3:
+        return passed(f"{name} is exp of the mean loss by token, {by_token:.4f}")
+    others = {
+        "the mean of the exponentials of batches: take the exponential of the mean": sum(map(math.exp, means))
+        / len(means),
+        "2 to the power of a loss in nats: use exp": 2 ** (sum(sums) / sum(counts)),
+    }
+    for cause, other in others.items():
+        if abs(value / other - 1) < 1e-3 and abs(other / by_token - 1) > 2e-3:
+            return fail(
+                f"{name} is {value:.4f}; exp of the mean loss is {by_token:.4f}",
+                cause=f"it is {cause}",
+                measured=figures,
+                expected=by_token,
+            )
+    return warn(
+        f"{name} is {value:.4f}; exp of the mean loss by token is {by_token:.4f}",
+        cause="it may be that of a mean over batches, which depends on the batch size (transformers#39241)",
+        measured=figures,
+        expected=by_token,
+    )

@@ -1,1 +1,486 @@
-"""Probes of optimizer and schedule: what is trained, decay groups, clipping, learning rate."""
+"""Probes of optimizer and schedule: what is trained, decay groups, learning rate, tied weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.probe import probe
+from touchstone.auditing.schedule import Curve, follow
+from touchstone.auditing.stepping import ragged_batch
+from touchstone.auditing.subject import Subject, quiet
+
+GROUP = "optimizer and schedule"
+MISSPELT = ("requires_grad", "require_grad", "required_grad", "requires_gradient", "require_gradient", "requiresGrad")
+"""Attributes that people set on modules, or misspell on parameters, to freeze them. None of them freezes anything."""
+NAMES_SHOWN = 4
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first few names, and the number of the others."""
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def sizes(subject: Subject, names: Sequence[str]) -> float:
+    """Return the share of the trainable numbers that some parameters hold."""
+    table = {name: each.numel() for name, each in subject.need("model").named_parameters() if each.requires_grad}
+    return float(sum(table.get(name, 0) for name in names) / max(sum(table.values()), 1))
+
+
+@probe(
+    "optimizer-holds-the-model",
+    group=GROUP,
+    says="Every trainable parameter is in the optimizer, once, and nothing is there in place of one.",
+)
+def optimizer_holds_the_model(subject: Subject) -> Finding:
+    """Compare the optimizer's parameters with the model's, by identity."""
+    model = subject.need("model")
+    trainable = [name for name, each in model.named_parameters() if each.requires_grad]
+    everything = sum(1 for _ in model.parameters())
+    if not trainable:
+        return fail(
+            "everything is frozen: no parameter is trainable",
+            cause=f"all {everything} parameters have requires_grad=False: leave at least the head trainable",
+            measured=0,
+        )
+    copied = subject.quiet_model
+    optimizer, _ = subject.need("optimizer")(copied)
+    held = [each for group in optimizer.param_groups for each in group["params"]]
+    if not held or "Dummy" in type(optimizer).__name__:
+        raise NotChecked(f"the optimizer {type(optimizer).__name__} does not show its parameters")
+    names = {id(each): name for name, each in copied.named_parameters()}
+    known = [names[id(each)] for each in held if id(each) in names]
+    foreign = [each for each in held if id(each) not in names]
+    missing = [name for name in trainable if name not in set(known)]
+    shapes = {tuple(each.shape) for each in foreign}
+    own = dict(copied.named_parameters())
+    replaced = [name for name in missing if tuple(own[name].shape) in shapes]
+    if replaced or (foreign and not known):
+        return fail(
+            f"{len(foreign)} of the optimizer's {len(held)} parameters are not the model's",
+            cause=f"the optimizer was built for a model that was then copied, replaced or resized, so that "
+            f"{len(missing)} trainable parameters ({sizes(subject, missing):.0%} of the numbers) never change, such as "
+            f"{shown(missing)}: build the optimizer last, from the model that is trained",
+            measured=len(foreign),
+            expected=0,
+        )
+    if missing:
+        return fail(
+            f"{len(missing)} of {len(trainable)} trainable parameters are not in the optimizer",
+            cause=f"they hold {sizes(subject, missing):.0%} of the trainable numbers, get gradients and never change: "
+            f"{shown(missing)}. Put them into a parameter group, or freeze them with requires_grad_(False) if that is "
+            "meant",
+            measured=len(missing),
+            expected=0,
+        )
+    twice = [name for name, count in Counter(known).items() if count > 1]
+    if twice:
+        return fail(
+            f"{len(twice)} parameters are in the optimizer twice",
+            cause=f"each step updates them twice, as if their learning rate were twice what is set: {shown(twice)}",
+            measured=len(twice),
+            expected=0,
+        )
+    frozen = everything - len(trainable)
+    return passed(
+        f"all {len(trainable)} trainable parameters are in the optimizer once"
+        + (f"; {frozen} are frozen" if frozen else "")
+    )
+
+
+@probe(
+    "frozen-parameters-stay-frozen",
+    group=GROUP,
+    says="What the code freezes is frozen, and a step does not change it.",
+)
+def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
+    """Look for attributes that freeze nothing, and for frozen parameters that get a gradient in a step."""
+    model = subject.need("model")
+    without_effect = [
+        (f"{name or 'model'}.{attribute}", len(params))
+        for name, module in model.named_modules()
+        for attribute in MISSPELT
+        if vars(module).get(attribute, True) is False
+        and (params := [each for each in module.parameters() if each.requires_grad])
+    ]
+    without_effect += [
+        (f"{name}.{attribute}", 1)
+        for name, each in model.named_parameters()
+        for attribute in MISSPELT[1:]
+        if each.requires_grad and getattr(each, "__dict__", {}).get(attribute, True) is False
+    ]
+    if without_effect:
+        name, count = without_effect[0]
+        return fail(
+            f"`{name} = False` freezes nothing",
+            cause=f"it only sets an attribute: {count} parameters below it stay trainable. Call requires_grad_(False) "
+            "on the module, or set requires_grad of each parameter",
+            measured=sum(each for _, each in without_effect),
+            expected=0,
+        )
+    frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
+    if not frozen:
+        return passed("nothing is frozen")
+    moved = sorted(frozen & set(_exercise(subject)["first"]))
+    if moved:
+        return fail(
+            f"{len(moved)} frozen parameters get a gradient in a step",
+            cause=f"the code unfreezes them while it trains: {shown(moved)}",
+            measured=len(moved),
+            expected=0,
+        )
+    return passed(f"{len(frozen)} frozen parameters get no gradient")
+
+
+@probe(
+    "every-parameter-learns",
+    group=GROUP,
+    says="Every trainable parameter that takes part in the forward pass gets a gradient.",
+)
+def every_parameter_learns(subject: Subject) -> Finding:
+    """Take one or two steps on a copy, and look for parameters without a gradient."""
+    done = _exercise(subject)
+    silent: list[str] = done["silent"]
+    trainable: list[str] = done["trainable"]
+    if not silent:
+        return passed(f"all {len(trainable)} trainable parameters get a gradient")
+    share = sizes(subject, silent)
+    figures = f"{len(silent)} of {len(trainable)} trainable parameters ({share:.0%} of the numbers) get no gradient"
+    cut = [name for name in silent if name in done["inputs"]]
+    ungraded = [name for name in silent if name.rpartition(".")[0] in done["cut modules"]]
+    if cut or ungraded:
+        return fail(
+            figures,
+            cause="the loss is cut off from them: "
+            + (
+                "the forward pass runs them without recording gradients (torch.no_grad, inference_mode)"
+                if ungraded
+                else "their output is detached before the loss (detach, .data, .item, numpy)"
+            )
+            + f". They never learn: {shown(ungraded or cut)}. Freeze them with requires_grad_(False) if that is meant",
+            measured=len(silent),
+            expected=0,
+        )
+    if all("pooler" in name for name in silent):
+        return passed(f"all get a gradient but the pooler's ({len(silent)}), whose output is not used")
+    return warn(
+        figures,
+        cause=f"they take no part in the loss: {shown(silent)}. Nothing is wrong if they are not meant to be used",
+        measured=len(silent),
+        expected=0,
+    )
+
+
+def _exercise(subject: Subject) -> dict[str, Any]:
+    """Take a step on a copy, and a second one if parameters got no gradient; probes share the result.
+
+    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step.
+    """
+    if "exercise" in subject.extra:
+        done: dict[str, Any] = subject.extra["exercise"]
+        return done
+    import torch
+
+    step = subject.need("step")
+    batch = ragged_batch(subject)
+    model = quiet(subject.need("model"))
+    trainable = [name for name, each in model.named_parameters() if each.requires_grad]
+    cut: set[str] = set()
+
+    def watch(name: str) -> Any:
+        def hook(module: Any, _inputs: Any, output: Any) -> None:
+            own = [each for each in module._parameters.values() if each is not None and each.requires_grad]
+            if own and isinstance(output, torch.Tensor) and output.is_floating_point() and not output.requires_grad:
+                cut.add(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
+    first = step([batch], model=model).gradients
+    for handle in handles:
+        handle.remove()
+    learning = {name for name, each in first.items() if bool(each.any())}
+    if not learning:
+        raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
+    if set(trainable) - learning:
+        with torch.no_grad():
+            for name, each in model.named_parameters():
+                if name in first:
+                    each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
+        learning |= {name for name, each in step([batch], model=model).gradients.items() if bool(each.any())}
+    table = getattr(model, "get_input_embeddings", None)
+    try:
+        inputs = {id(each) for each in table().parameters()} if callable(table) else set()
+    except (NotImplementedError, AttributeError):
+        inputs = set()
+    subject.extra["exercise"] = {
+        "first": first,
+        "trainable": trainable,
+        "silent": [name for name in trainable if name not in learning],
+        "inputs": {name for name, each in model.named_parameters() if id(each) in inputs},
+        "cut modules": cut,
+    }
+    return _exercise(subject)
+
+
+@probe(
+    "tied-weights-stay-tied",
+    group=GROUP,
+    says="Input and output embeddings are one tensor if the configuration ties them.",
+    budget="fast",
+)
+def tied_weights_stay_tied(subject: Subject) -> Finding:
+    """Compare input and output embeddings by identity."""
+    model = subject.need("model")
+    config = getattr(model, "config", None)
+    config = getattr(config, "get_text_config", lambda **_: config)()
+    if not getattr(config, "tie_word_embeddings", False):
+        return passed("the configuration ties no weights")
+    try:
+        table, head = model.get_input_embeddings(), model.get_output_embeddings()
+    except (AttributeError, NotImplementedError):
+        table = head = None
+    first, second = getattr(table, "weight", None), getattr(head, "weight", None)
+    if first is None or second is None:
+        return passed("the model has no output embeddings to tie")
+    if any(hasattr(each, "modules_to_save") or hasattr(each, "base_layer") for each in (table, head)):
+        return passed("an adapter replaces the embeddings on purpose")
+    if first is second or (first.data_ptr() == second.data_ptr() and first.numel()):
+        return passed("input and output embeddings are one tensor")
+    return fail(
+        "input and output embeddings are two tensors, though the configuration ties them",
+        cause=f"config.tie_word_embeddings is True, but one of the two ({tuple(first.shape)}, {tuple(second.shape)}) "
+        "was replaced: they train apart, and loading the saved model overwrites one by the other. Call "
+        "model.tie_weights() after the replacement, or set config.tie_word_embeddings = False",
+        measured=False,
+        expected=True,
+    )
+
+
+@probe(
+    "decay-groups",
+    group=GROUP,
+    says="Weight decay acts on matrices, not on biases and norms.",
+)
+def decay_groups(subject: Subject) -> Finding:
+    """Look at the weight decay of biases and norms, which have one dimension, and of matrices."""
+    copied = subject.quiet_model
+    optimizer, _ = subject.need("optimizer")(copied)
+    names = {id(each): (name, each.dim()) for name, each in copied.named_parameters() if each.requires_grad}
+    decay = {
+        names[id(each)]: float(group.get("weight_decay") or 0.0)
+        for group in optimizer.param_groups
+        for each in group["params"]
+        if id(each) in names
+    }
+    if not any(decay.values()):
+        return passed("there is no weight decay")
+    vectors = [name for (name, dims), size in decay.items() if size and dims < 2]
+    matrices = [name for (name, dims), size in decay.items() if size and dims > 1]
+    spared = [name for (name, dims), size in decay.items() if not size and dims > 1]
+    if vectors and spared and not matrices:
+        return fail(
+            "weight decay acts on biases and norms only, and on no matrix",
+            cause=f"the two parameter groups are exchanged: {shown(vectors)} are decayed, {shown(spared)} are not",
+            measured=len(vectors),
+            expected=0,
+        )
+    if vectors:
+        return warn(
+            f"{len(vectors)} biases and norm weights are decayed",
+            cause=f"weight decay pulls them to 0, which is usually not wanted: {shown(vectors)}. Put them into a group "
+            "with weight_decay=0; a list of names to spare has to match the names of this model",
+            measured=len(vectors),
+            expected=0,
+        )
+    return passed(f"weight decay acts on {len(matrices)} matrices, and on no bias or norm")
+
+
+@probe(
+    "schedule-fits-the-run",
+    group=GROUP,
+    says="The learning-rate schedule is planned for the steps that the run takes.",
+)
+def schedule_fits_the_run(subject: Subject) -> Finding:
+    """Follow the schedule through the run, and look where it goes after it."""
+    steps = subject.settings.planned_steps
+    if steps is None:
+        raise NotChecked("the number of steps of the run is not known: set max_steps")
+    optimizer, schedule = subject.need("optimizer")(subject.quiet_model)
+    plans = _wrong_plans(subject, steps)
+    ahead = [step for plan in plans.values() for step in (plan, int(0.95 * plan))]
+    ahead += [steps * tenth // 10 for tenth in range(11, 80)]
+    curve = follow(optimizer, schedule, steps, sorted({step for step in ahead if step > steps}))
+    wrong = (
+        _dead(curve, steps) or _never_warm(curve, steps) or _too_short(curve, steps) or _too_long(curve, steps, plans)
+    )
+    if wrong is not None:
+        return wrong
+    return passed(
+        f"the learning rate begins at {curve.rates[0]:.3g}, is at most {curve.peak:.3g}, and ends at "
+        f"{curve.rates[-1]:.3g} after {steps} steps",
+        measured=[curve.rates[0], curve.peak, curve.rates[-1]],
+    )
+
+
+def _wrong_plans(subject: Subject, steps: int) -> dict[str, int]:
+    """Return the numbers that people take for the number of steps by mistake, with a name for each."""
+    settings = subject.settings
+    accumulation = settings.accumulation or 1
+    plans = {f"batches instead of steps (accumulation is {accumulation})": steps * accumulation}
+    try:
+        rows = len(subject.need("train"))
+    except NotChecked:
+        rows = 0
+    if settings.epochs and settings.max_steps is None and rows:
+        batches = -(-rows // subject.need("train").batch_size)
+        plans[f"batches instead of steps (accumulation is {accumulation})"] = round(settings.epochs * batches)
+        plans["rows instead of steps"] = round(settings.epochs * rows)
+    return {name: plan for name, plan in plans.items() if plan > 1.05 * steps + 1}
+
+
+def _dead(curve: Curve, steps: int) -> Finding | None:
+    if any(rate < 0 for rate in curve.rates):
+        first = next(index for index, rate in enumerate(curve.rates) if rate < 0)
+        return fail(
+            f"the learning rate is negative from step {first} of {steps}",
+            cause="the schedule goes on falling behind its planned end, and training undoes itself: clamp it at 0",
+            measured=min(curve.rates),
+            expected=0,
+        )
+    if curve.peak > 0:
+        return None
+    why = (
+        "the schedule multiplies it by 0 (an integer division?)"
+        if curve.base
+        else "the optimizer's own learning rate is 0"
+    )
+    return fail(
+        f"the learning rate is 0 at every one of {steps} steps", cause=f"nothing is trained: {why}", measured=0.0
+    )
+
+
+def _never_warm(curve: Curve, steps: int) -> Finding | None:
+    rates = curve.rates
+    rising = len(rates) > 2 and all(after > before for before, after in pairwise(rates))
+    if not rising or rates[-1] >= 0.95 * curve.base:
+        return None
+    slope = rates[1] - rates[0]
+    length = f"about {curve.base / slope:.0f} steps" if slope else "longer"
+    return fail(
+        f"warm-up is longer than the run: the learning rate ends at {rates[-1]:.3g}, {rates[-1] / curve.base:.0%} of "
+        "its full value",
+        cause=f"the run takes {steps} steps and warm-up {length}: shorten it, or give it as a share of the steps",
+        measured=rates[-1],
+        expected=curve.base,
+    )
+
+
+def _too_short(curve: Curve, steps: int) -> Finding | None:
+    if curve.crashed is not None:
+        return fail(
+            f"the schedule ends at step {curve.crashed}, but the run takes {steps}",
+            cause="it raises an error there: plan it for the number of optimizer steps of the whole run",
+            measured=curve.crashed,
+            expected=steps,
+        )
+    rates = curve.rates
+    idle = 0
+    while idle < len(rates) and rates[-1 - idle] <= 1e-9 * curve.peak:
+        idle += 1
+    share = idle / len(rates)
+    if idle >= 2 and share > 0.05:
+        return fail(
+            f"the learning rate is 0 in the last {share:.0%} of the run",
+            cause=f"the schedule is planned for {round(steps * (1 - share))} steps, but the run takes {steps}, and "
+            "nothing is trained behind its end: plan it for all epochs",
+            measured=round(steps * (1 - share)),
+            expected=steps,
+        )
+    lowest = min(range(rates.index(curve.peak), len(rates)), key=rates.__getitem__)
+    if rates[lowest] < 1e-2 * curve.peak and rates[-1] > 0.1 * curve.peak:
+        return warn(
+            f"the learning rate falls to {rates[lowest]:.3g} and rises again to {rates[-1]:.3g}",
+            cause=f"it is lowest after {lowest / len(rates):.0%} of the {steps} steps. A cosine that is planned for "
+            "fewer steps than the run takes does that; nothing is wrong if restarts are meant",
+        )
+    return None
+
+
+def _too_long(curve: Curve, steps: int, plans: dict[str, int]) -> Finding | None:
+    low = 1e-6 * curve.peak
+    last = curve.rates[-1]
+    if last < 0.1 * curve.peak:
+        return None
+    for name, plan in plans.items():
+        near = [curve.beyond.get(plan), curve.beyond.get(int(0.95 * plan))]
+        if near[0] is not None and near[1] is not None and abs(near[0]) <= low < 1e3 * low < near[1]:
+            return fail(
+                f"the schedule is planned for {plan} steps, but the run takes {steps}",
+                cause=f"it counts {name}: the learning rate is still {last / curve.peak:.0%} of its peak at the end of "
+                "the run. Plan it for len(loader) / accumulation steps an epoch",
+                measured=plan,
+                expected=steps,
+            )
+    ends = [step for step, rate in sorted(curve.beyond.items()) if abs(rate) <= low]
+    if ends and last < max(curve.rates):
+        return warn(
+            f"the run takes {steps} steps, but the schedule is planned for about {ends[0]}",
+            cause=f"the learning rate is still {last / curve.peak:.0%} of its peak at the end of the run; nothing is "
+            "wrong if the run is meant to be cut short",
+            measured=ends[0],
+            expected=steps,
+        )
+    return None
+
+
+@probe(
+    "optimizer-as-set",
+    group=GROUP,
+    says="The optimizer and the schedule are those that the settings and the code ask for.",
+)
+def optimizer_as_set(subject: Subject) -> Finding:
+    """Compare the optimizer's learning rate and decay with the settings, and look for code that is never called."""
+    never = subject.extra.get("never called")
+    if never:
+        return fail(
+            f"{never} is never called",
+            cause="transformers 5 calls create_optimizer() and create_scheduler() one by one, so that the Trainer's "
+            "default optimizer and schedule are used: override these two instead",
+            measured=never,
+        )
+    optimizer, _ = subject.need("optimizer")(subject.quiet_model)
+    rates = sorted({float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups})
+    decays = sorted({float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups})
+    chosen: dict[str, Any] = subject.extra.get("chosen settings", {})
+    given: list[str] = subject.extra.get("given", [])
+    ignored = []
+    if "optimizer" in given:
+        ignored += [
+            f"{name} {chosen[name]:g} (the optimizer has {', '.join(f'{each:g}' for each in values)})"
+            for name, values in (("learning_rate", rates), ("weight_decay", decays))
+            if name in chosen and all(abs(each - chosen[name]) > 1e-9 for each in values)
+        ]
+    if "lr_scheduler" in given:
+        ignored += [
+            f"{name} {chosen[name]}" for name in ("warmup_steps", "warmup_ratio", "lr_scheduler_type") if name in chosen
+        ]
+    if ignored:
+        return warn(
+            f"settings without effect: {'; '.join(ignored)}",
+            cause=f"{' and '.join(given)} passed to the Trainer replace what the arguments say: set the values there",
+        )
+    if "adam" in type(optimizer).__name__.lower() and rates[-1] > 1e-2:
+        return warn(
+            f"the learning rate is {rates[-1]:g}",
+            cause=f"{type(optimizer).__name__} usually diverges above 0.01; is an exponent missing?",
+            measured=rates[-1],
+        )
+    return passed(
+        f"{type(optimizer).__name__}: learning rate {', '.join(f'{each:g}' for each in rates)}, "
+        f"weight decay {', '.join(f'{each:g}' for each in decays)}"
+    )

@@ -1,0 +1,115 @@
+"""Audit every script of the zoo and keep a record of what was found."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.zoo.fault import Fault, all_faults, clean_scripts
+from tests.zoo.run import audit_text, make_assets
+
+RECORD = Path(__file__).parent / "matrix.json"
+STYLES = (
+    ("Seq2SeqTrainer", r"\bSeq2SeqTrainer\("),
+    ("Trainer subclass", r"^class \w+\((\w+\.)?(Seq2Seq)?Trainer\)"),
+    ("Trainer", r"\bTrainer\("),
+    ("Accelerate loop", r"\bAccelerator\("),
+    ("plain loop", ""),
+)
+
+
+def style_of(text: str) -> str:
+    """Return how a script trains, such as `Trainer` or `plain loop`."""
+    return next(style for style, pattern in STYLES if re.search(pattern, text, re.MULTILINE))
+
+
+def failed_probes(report: dict[str, Any]) -> dict[str, str]:
+    """Return the message and cause of each failed probe by id."""
+    return {
+        each["probe"]: f"{each['message']} {each['cause']}"
+        for each in report.get("findings", ())
+        if each["outcome"] == "fail"
+    }
+
+
+def entry_of_fault(fault: Fault, report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the record keeps of the audit of a faulty script."""
+    failed = failed_probes(report)
+    expected = [failed[each] for each in fault.probes if each in failed]
+    return {
+        **_entry(report),
+        "style": style_of(fault.text()),
+        "cause_named": len(expected) == len(fault.probes) and all(re.search(fault.cause, text) for text in expected),
+    }
+
+
+def entry_of_clean(script: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the record keeps of the audit of a clean script."""
+    return {**_entry(report), "style": style_of(script.read_text(encoding="utf-8"))}
+
+
+def _entry(report: dict[str, Any]) -> dict[str, Any]:
+    findings = report.get("findings", ())
+    outcomes = {
+        outcome: sorted(each["probe"] for each in findings if each["outcome"] == outcome)
+        for outcome in ("fail", "warn")
+    }
+    counts = {outcome: sum(each["outcome"] == outcome for each in findings) for outcome in ("pass", "not-checked")}
+    entry = {"task": report.get("task", ""), **outcomes, **counts, "seconds": round(report["seconds"], 1)}
+    if "error" in report:
+        entry["error"] = next((line for line in reversed(report["error"].splitlines()) if "Error" in line), "no report")
+    return entry
+
+
+def run_all(jobs: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Audit all scripts, `jobs` at a time, and return the record."""
+    from importlib.metadata import version
+
+    with tempfile.TemporaryDirectory() as temporary:
+        assets = make_assets(Path(temporary) / "assets")
+
+        def run_fault(fault: Fault) -> tuple[str, dict[str, Any]]:
+            entry = entry_of_fault(fault, audit_text(fault.text(), assets, budget=fault.budget))
+            progress(
+                f"{fault.id}: {', '.join(entry['fail']) or entry.get('error') or 'nothing found'}, {_after(entry)}"
+            )
+            return fault.id, entry
+
+        def run_clean(script: Path) -> tuple[str, dict[str, Any]]:
+            entry = entry_of_clean(script, audit_text(script.read_text(encoding="utf-8"), assets))
+            alarms = "FALSE ALARM " + ", ".join(entry["fail"]) if entry["fail"] else entry.get("error", "clean")
+            progress(f"{script.stem}: {alarms}, {_after(entry)}")
+            return script.stem, entry
+
+        with ThreadPoolExecutor(jobs) as pool:
+            faults = pool.map(run_fault, all_faults())
+            clean = pool.map(run_clean, clean_scripts())
+            return {
+                "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate")},
+                "faults": dict(sorted(faults)),
+                "clean": dict(sorted(clean)),
+            }
+
+
+def _after(entry: dict[str, Any]) -> str:
+    return f"{entry['seconds']:.1f} s"
+
+
+def save(record: dict[str, Any], path: Path = RECORD) -> None:
+    """Write the record, one entry a line, so that changes are easy to read."""
+    parts = [f' "versions": {json.dumps(record["versions"])}']
+    for kind in ("faults", "clean"):
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in record[kind].items())
+        parts.append(f' "{kind}": {{\n{lines}\n }}')
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def load(path: Path = RECORD) -> dict[str, Any]:
+    """Return the record of the last run."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record

@@ -1,0 +1,56 @@
+"""docs/zoo.md and its record belong to the zoo as it is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.zoo import matrix, page
+from tests.zoo.__main__ import main
+from tests.zoo.fault import all_faults, clean_scripts
+
+
+def test_the_record_lists_exactly_the_faults_and_clean_scripts_that_exist() -> None:
+    record = matrix.load()
+    assert sorted(record["faults"]) == sorted(fault.id for fault in all_faults())
+    assert sorted(record["clean"]) == [script.stem for script in clean_scripts()]
+
+
+def test_the_page_is_written_from_the_record() -> None:
+    assert page.page(matrix.load()) == page.PAGE.read_text(encoding="utf-8")
+
+
+def test_no_probe_of_the_zoo_is_unknown() -> None:
+    from touchstone.auditing.probe import load_probes
+
+    assert {probe for fault in all_faults() for probe in fault.probes} <= set(load_probes())
+
+
+def test_faults_have_unique_ids_and_every_edit_applies_once() -> None:
+    ids = [fault.id for fault in all_faults()]
+    assert len(ids) == len(set(ids))
+    for fault in all_faults():
+        fault.text()
+        re.compile(fault.cause)
+
+
+def test_show_prints_the_faulty_script(capsys: pytest.CaptureFixture[str]) -> None:
+    fault = all_faults()[0]
+    assert main(["show", fault.id]) == 0
+    assert capsys.readouterr().out == fault.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "style"),
+    [
+        ("trainer = Seq2SeqTrainer(model)", "Seq2SeqTrainer"),
+        ("class Mine(Trainer):\n    pass\nMine(model)", "Trainer subclass"),
+        ("class Mine(transformers.Trainer):\n    pass\nMine(model)", "Trainer subclass"),
+        ("trainer = Trainer(model)", "Trainer"),
+        ("accelerator = Accelerator()", "Accelerate loop"),
+        ("loss.backward()", "plain loop"),
+    ],
+)
+def test_the_style_of_a_script_is_how_it_trains(text: str, style: str) -> None:
+    assert matrix.style_of(text) == style

@@ -1,0 +1,190 @@
+"""Rows beside what the collator makes of them: the same tokens before and after it, place by place."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.subject import IGNORED, MapCall, Row, Split, Subject, ints
+
+Made = TypeVar("Made")
+FALSE_ALARM = 5.5
+"""Standard deviations of a bound. A normal variable passes 5.5 of them, on either side, with probability 4e-8; the
+binomial's heavier tail stays below 1e-6 for the thousands of tokens that are drawn."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of a batch.
+
+    Args:
+        ids: `input_ids` as the model receives them.
+        labels: `labels`, as long as `ids`, or empty if there are none.
+        real: the places that hold the row's own tokens and no padding.
+        original: the token ids before the collator, by place; None where the row has no token ids.
+        row: the row before the collator, or None.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    real: list[int]
+    original: list[int] | None
+    row: Row | None = None
+
+
+def shared(subject: Subject, key: str, make: Callable[[], Made]) -> Made:
+    """Return `make()`, made once per subject, so that probes share what is slow to compute."""
+    kept: dict[str, Any] = subject.extra.setdefault("shared", {})
+    if key not in kept:
+        kept[key] = make()
+    made: Made = kept[key]
+    return made
+
+
+def rows_of_split(split: Split, count: int) -> list[Row]:
+    """Return up to `count` rows that are spread evenly over the data.
+
+    Raises:
+        NotChecked: the data is a stream, or its rows are not dicts.
+    """
+    total = len(split)
+    if total <= count:
+        return split.rows(total)
+    return [split.rows(1, start=index * total // count)[0] for index in range(count)]
+
+
+def pairs_of(split: Split, rows: Sequence[Row]) -> list[Pair]:
+    """Collate rows as one batch and return each beside what became of it.
+
+    Raises:
+        NotChecked: the batch has no `input_ids`, or not one row for each row.
+    """
+    batch = split.batch(rows)
+    if "input_ids" not in batch:
+        raise NotChecked(f"batches have no input_ids, but {', '.join(map(str, batch)) or 'nothing'}")
+    if len(batch["input_ids"]) != len(rows):
+        raise NotChecked(f"the collator makes {len(batch['input_ids'])} rows of {len(rows)}: rows cannot be compared")
+    return [_pair(batch, index, row) for index, row in enumerate(rows)]
+
+
+def observed_pairs(split: Split) -> list[Pair]:
+    """Return the rows of the batches that were observed, without their originals."""
+    found = []
+    for batch in split.observed:
+        if "input_ids" in batch:
+            found += [_pair(batch, index, None) for index in range(len(batch["input_ids"]))]
+    return found
+
+
+def _pair(batch: Mapping[str, Any], index: int, row: Row | None) -> Pair:
+    ids = ints(batch["input_ids"][index])
+    labels = batch.get("labels")
+    own = ints(labels[index]) if labels is not None and getattr(labels[index], "ndim", 1) == 1 else []
+    mask = batch.get("attention_mask")
+    seen = ints(mask[index]) if mask is not None and getattr(mask[index], "ndim", 1) == 1 else [1] * len(ids)
+    real = [place for place, each in enumerate(seen) if each and place < len(ids)]
+    given = ints(row["input_ids"]) if row is not None and "input_ids" in row else None
+    original = None if given is None else _placed(given, ids, own)
+    if original is not None and given is not None and len(given) < len(ids):
+        start = next(place for place, each in enumerate(original) if each != IGNORED)
+        kept = row.get("attention_mask") if row is not None else None
+        real = [start + place for place in range(len(given)) if kept is None or kept[place]]
+    return Pair(ids, own, real, original, row)
+
+
+def _placed(given: list[int], ids: list[int], labels: list[int]) -> list[int] | None:
+    """Return the given ids at the places where the batch holds them, with -100 at padding, or None."""
+    if len(given) >= len(ids):
+        candidates = [given[: len(ids)]]
+    else:
+        padding = [IGNORED] * (len(ids) - len(given))
+        candidates = [given + padding, padding + given]
+
+    def agreement(candidate: list[int]) -> int:
+        return sum(
+            each != IGNORED and (each == ids[place] or (len(labels) == len(ids) and each == labels[place]))
+            for place, each in enumerate(candidate)
+        )
+
+    best = max(candidates, key=agreement)
+    return best if agreement(best) * 2 >= min(len(given), len(ids)) else None
+
+
+def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None:
+    """Return the first number under one of some names that a function or object carries: attribute, closure, global.
+
+    >>> rate = 0.2
+    >>> named_value(type("Collator", (), {"mlm_probability": 0.15})(), ["mlm_probability"])
+    ('mlm_probability', 0.15)
+    """
+    wanted = tuple(names)
+    for name in wanted:
+        value = getattr(function, name, None)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return name, float(value)
+    known: dict[str, Any] = {}
+    plain = function
+    while isinstance(plain, partial):
+        known.update(plain.keywords)
+        plain = plain.func
+    if not inspect.isfunction(plain) and not inspect.ismethod(plain):
+        plain = type(plain).__dict__.get("__call__")
+    if inspect.isfunction(plain) or inspect.ismethod(plain):
+        seen = inspect.getclosurevars(plain)
+        known = {**seen.globals, **seen.nonlocals, **known}
+        for parameter in inspect.signature(plain).parameters.values():
+            known.setdefault(parameter.name, parameter.default)
+    for name in wanted:
+        value = known.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return name, float(value)
+    return None
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function or of an object's class."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def place_of(function: Any) -> str:
+    """Return `file:line` of a function or of a class of the user's code, or ""."""
+    while isinstance(function, partial):
+        function = function.func
+    target = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function)
+    try:
+        path, line = inspect.getsourcefile(target), inspect.getsourcelines(target)[1]
+    except (TypeError, OSError):
+        return ""
+    return "" if path is None or "site-packages" in path else f"{path}:{line}"
+
+
+def has_column(dataset: Any, name: str) -> bool:
+    """Say whether a data set has a column."""
+    return name in (getattr(dataset, "column_names", None) or ())
+
+
+def text_columns(rows: Sequence[Row]) -> list[str]:
+    """Return the columns whose values are all text."""
+    return [key for key in (rows[0] if rows else ()) if all(isinstance(row.get(key), str) for row in rows)]
+
+
+def tokenizing(maps: Sequence[MapCall]) -> list[MapCall]:
+    """Return the observed calls that made token ids of text."""
+    return [each for each in maps if has_column(each.result, "input_ids") and not has_column(each.source, "input_ids")]
+
+
+def source_rows(subject: Subject, split: Split, indices: Sequence[int]) -> tuple[list[Row], MapCall] | None:
+    """Return the text rows that some rows of a split were tokenized from, if one call of map kept rows one to one."""
+    for call in reversed(tokenizing(subject.maps)):
+        if len(call.source) == len(call.result) == len(split):
+            kept = [call.result[int(index)]["input_ids"] for index in indices[:4]]
+            now = [split.dataset[int(index)]["input_ids"] for index in indices[:4]]
+            if [ints(each) for each in kept] == [ints(each) for each in now]:
+                return [dict(call.source[int(index)]) for index in indices], call
+    return None

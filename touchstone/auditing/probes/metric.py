@@ -1,0 +1,288 @@
+"""Probes of the metric: gold scores best, wrong predictions score less, padding does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from touchstone.auditing import gold, scores
+from touchstone.auditing.evaluated import EvaluationRecord
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.probe import probe
+from touchstone.auditing.scored import (
+    SMALL,
+    has_scheme,
+    ignored_counted,
+    judged,
+    padding_id,
+    plain,
+    shifts,
+    where,
+    with_gold,
+)
+from touchstone.auditing.subject import IGNORED, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GROUP = "evaluation"
+
+
+@probe(
+    "ignored-positions-not-scored",
+    group=GROUP,
+    says="Predictions at positions without a label do not change the metric.",
+)
+def ignored_positions_not_scored(subject: Subject) -> Finding:
+    """Change predictions where the label is -100, and add padding: no score may change."""
+    found = ignored_counted(subject)
+    if found is None:
+        return passed("noise where the label is -100, and 7 more padded columns, change no metric")
+    before, after, extra = found
+    how = f"{extra} more padded columns" if extra else "other predictions where the label is -100"
+    return fail(
+        f"{how} change the metric: {scores.shown(before)} becomes {scores.shown(after)}",
+        cause="positions with the label -100 (special tokens, padding) are counted: drop them from predictions and "
+        f"labels before scoring, for instance by a mask `labels != -100`{where(subject, 'compute_metrics')}",
+        measured=after,
+        expected=before,
+    )
+
+
+@probe(
+    "gold-scores-best",
+    group=GROUP,
+    says="The metric gives its best to predictions that equal the labels, and less to wrong ones.",
+)
+def gold_scores_best(subject: Subject) -> Finding:
+    """Score the labels as predictions, then predictions that are wrong everywhere."""
+    perfect = with_gold(subject)
+    values = judged(perfect)
+    low = {name: value for name, value in values.items() if not scores.best(value)}
+    if low:
+        return _below_best(subject, low)
+    unmoved = _unmoved(subject, values)
+    if unmoved:
+        return fail(
+            f"wrong predictions score as well as right ones: {scores.shown(unmoved)}",
+            cause="the metric does not look at the predictions: labels may be compared with labels"
+            f"{where(subject, 'compute_metrics')}",
+            measured=unmoved,
+            expected="less than the best",
+        )
+    return passed(f"labels as predictions score {scores.shown(values)}; wrong predictions score less")
+
+
+def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
+    """Explain why the labels, as predictions, do not reach the best score."""
+    message = f"the labels, given as predictions, score {scores.shown(low)}"
+    kind = gold.kind(plain(subject).predictions[0])
+    if kind == "logits":
+        if ignored_counted(subject) is not None:
+            raise NotChecked("positions without a label are counted: see ignored-positions-not-scored")
+        other = subject.need("evaluate")(
+            SMALL, change=lambda each, _: gold.replaced(each, gold.same, shift=not shifts(subject))
+        ).need()
+        reached = {name: value for name, value in other.scores().items() if name in low and scores.best(value)}
+        if reached and shifts(subject):
+            return fail(
+                message,
+                cause="the prediction at position j is compared with label j, but it belongs to label j + 1: score "
+                "predictions[:, :-1] against labels[:, 1:]",
+                measured=dict(low),
+                expected="the best",
+            )
+        if reached:
+            return fail(
+                message,
+                cause="the prediction at position j is compared with label j + 1: this model predicts label j at "
+                "position j, so do not shift",
+                measured=dict(low),
+                expected="the best",
+            )
+    causes = "predictions and labels go through different steps before they are compared"
+    if kind == "ids":
+        causes = (
+            "predictions and references are decoded in different ways, such as -100 not replaced by the padding token, "
+            "or special tokens kept in one of them (skip_special_tokens=True)"
+        )
+    return fail(
+        message,
+        cause=f"{causes}{where(subject, 'compute_metrics')}",
+        measured=dict(low),
+        expected="the best",
+    )
+
+
+def _unmoved(subject: Subject, values: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores that are at their best although every prediction is wrong."""
+    record = plain(subject)
+    what = gold.kind(record.predictions[0])
+    head = gold.first(record.predictions[0].outputs)
+    special = sorted(getattr(subject.tokenizer, "all_special_ids", ()))
+    choose = gold.cut(special) if what == "ids" else gold.wrong(head.shape[-1])
+    worse = subject.need("evaluate")(
+        SMALL,
+        change=lambda each, _: gold.replaced(each, choose, shift=shifts(subject), pad=padding_id(subject)),
+    ).need()
+    found = {name: value for name, value in worse.scores().items() if name in values and scores.best(value)}
+    if what == "ids":  # texts that are only cut keep their precision
+        return {name: value for name, value in found.items() if "precision" not in scores.words(name)}
+    return found
+
+
+@probe(
+    "half-wrong-scores-as-reference",
+    group=GROUP,
+    says="Predictions that miss entities lose recall and keep precision, and score as the reference scorer says.",
+    tasks=("token-classification",),
+)
+def half_wrong_scores_as_reference(subject: Subject) -> Finding:
+    """Leave out every second entity: precision stays 1, recall and F1 are those of the reference."""
+    import torch
+
+    if not has_scheme(subject):
+        raise NotChecked("the label names are no B- and I- tags with O")
+    perfect = judged(with_gold(subject))
+    if not all(scores.best(value) for value in perfect.values()):
+        raise NotChecked("the labels themselves do not score best: see gold-scores-best")
+    names = [str(name) for name in subject.need("names")]
+    outside = names.index("O")
+    state = {"count": 0}
+
+    def leave_out(labels: Tensor) -> Tensor:
+        made = labels.clone()
+        for row in made:
+            dropping = False
+            for place, label in enumerate(row.tolist()):
+                if label == IGNORED:
+                    continue
+                if names[label].startswith("B-"):
+                    state["count"] += 1
+                    dropping = state["count"] % 2 == 0
+                elif label == outside:
+                    dropping = False
+                if dropping:
+                    row[place] = outside
+        return made
+
+    record = subject.need("evaluate")(SMALL, change=lambda each, _: gold.replaced(each, leave_out)).need()
+    measured = {name: value / scores.scale(perfect[name]) for name, value in judged(record).items() if name in perfect}
+    if state["count"] < 2:
+        raise NotChecked("the first evaluation rows have fewer than two entities")
+    by_part: dict[str, float] = {}
+    for name, value in measured.items():
+        part = scores.part_of(name)
+        if part:
+            by_part.setdefault(part, value)
+    precision, recall = by_part.get("precision"), by_part.get("recall")
+    if precision is not None and recall is not None and scores.best(recall) and not scores.best(precision):
+        return fail(
+            f"of {state['count']} entities every second is left out: precision is {precision:.3f}, recall is 1",
+            cause="predictions and references are exchanged in the call of the metric: the first argument of seqeval "
+            "is y_true, and evaluate takes predictions= and references= (course#641)"
+            f"{where(subject, 'compute_metrics')}",
+            measured=by_part,
+            expected={"precision": 1.0},
+        )
+    state["count"] = 0
+    gold_rows, made_rows = [], []
+    for each in record.predictions:
+        guesses = gold.first(each.outputs).argmax(-1)
+        for row, guess in zip(each.labels, guesses, strict=True):
+            kept = row != IGNORED
+            gold_rows.append(row[kept].tolist())
+            made_rows.append(guess[kept].tolist())
+    expected = _reference(made_rows, gold_rows, names)
+    wrong = {part: value for part, value in by_part.items() if part in expected and abs(value - expected[part]) > 0.005}
+    flat = torch.tensor(
+        [left == right for a, b in zip(made_rows, gold_rows, strict=True) for left, right in zip(a, b, strict=True)]
+    )
+    if not wrong:
+        return passed(f"with every second entity left out: {scores.shown(by_part)}, as the reference scorer")
+    if by_part.get("f1") is not None and abs(by_part["f1"] - float(flat.float().mean())) < 1e-3:
+        return warn(
+            f"f1 is {by_part['f1']:.3f} by token; by entity it is {expected['f1']:.3f}",
+            cause="the metric counts tokens, most of which are O: figures of named entities are usually by entity "
+            "(seqeval)",
+            measured=by_part,
+            expected=expected,
+        )
+    return warn(
+        f"with every second entity left out the metric is {scores.shown(by_part)}; by entity it is "
+        f"{scores.shown({part: expected[part] for part in by_part if part in expected})}",
+        cause="the metric may count tokens, or merge subwords, or use another list of label names than the model",
+        measured=by_part,
+        expected=expected,
+    )
+
+
+def _reference(predictions: list[list[int]], references: list[list[int]], names: list[str]) -> dict[str, float]:
+    from touchstone.stages import score_entities
+
+    try:
+        found = score_entities(predictions, references=references, names=names, mode="lenient")
+    except (ImportError, ValueError) as error:
+        raise NotChecked(f"the reference scorer cannot score these labels: {error}") from error
+    return {part: float(found[part]) for part in ("precision", "recall", "f1", "accuracy")}
+
+
+@probe(
+    "metric-independent-of-batches",
+    group=GROUP,
+    says="The metric does not depend on the batch size.",
+)
+def metric_independent_of_batches(subject: Subject) -> Finding:
+    """Compare the metric of the same predictions in batches of one row and of several."""
+    subject.need("compute_metrics")
+    large = plain(subject)
+    small = subject.need("evaluate")(1).need()
+    one, many = (
+        {name: value for name, value in record.scores().items() if scores.is_score(name) or scores.is_error(name)}
+        for record in (small, large)
+    )
+    if not set(one) & set(many):
+        raise NotChecked("the evaluation reports no metric whose name is known")
+    moved = [name for name in one if name in many and abs(one[name] - many[name]) > 1e-6 * max(1, abs(many[name]))]
+    if not moved:
+        return passed(f"batches of 1 and of {SMALL} rows give the same {', '.join(sorted(one))}")
+    alone, together = ({name: found[name] for name in moved} for found in (one, many))
+    text = f"{scores.shown(alone)} at batch size 1, {scores.shown(together)} at {SMALL}"
+    if not _same_choices(small, large, moved):
+        return warn(
+            text,
+            cause="the predictions themselves change with the batch size: the model is not independent of padding, "
+            "or a random collator draws anew",
+        )
+    return fail(
+        text,
+        cause="the same predictions score differently in other batches: the metric is averaged over batches, or "
+        "only the last batch counts; collect all predictions, and score them once",
+        measured=alone,
+        expected=together,
+    )
+
+
+def _same_choices(small: EvaluationRecord, large: EvaluationRecord, moved: list[str]) -> bool:
+    """Return whether two evaluations of the same rows predict the same at all labelled positions."""
+    one, many = list(_choices(small)), list(_choices(large))
+    return one == many
+
+
+def _choices(record: EvaluationRecord) -> Iterator[Any]:
+    for each in record.predictions:
+        what, head = gold.kind(each), gold.first(each.outputs)
+        if what == "spans":
+            starts, ends = (side.argmax(-1).tolist() for side in each.outputs[:2])
+            yield from zip(starts, ends, strict=True)
+        elif what == "classes":
+            yield from head.argmax(-1).tolist()
+        elif what == "ids":
+            for row in head.tolist():
+                while len(row) > 1 and row[-1] == row[-2]:
+                    row.pop()
+                yield row
+        else:
+            for row, labels in zip(head.argmax(-1), each.labels, strict=True):
+                last = int((labels != IGNORED).nonzero()[-1]) if (labels != IGNORED).any() else 0
+                yield labels[: last + 1].tolist(), row[: last + 1][labels[: last + 1] != IGNORED].tolist()

@@ -1,0 +1,66 @@
+"""Names of metrics: which are scores, what their best is, and which is better."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+KNOWN = frozenset(
+    {
+        *("accuracy", "acc", "f1", "precision", "recall", "em", "exact", "match", "bleu", "sacrebleu", "score", "chrf"),
+        *("rouge1", "rouge2", "rougel", "rougelsum"),
+    }
+)
+QUALIFIERS = frozenset({"overall", "micro", "token", "tokens", "word", "entity", "seqeval", "strict", "eval", "mean"})
+ERRORS = frozenset({"loss", "perplexity", "ppl", "wer", "cer", "ter", "error", "mse", "mae", "rmse", "nll", "bpc"})
+PART = {"precision": "precision", "recall": "recall", "f1": "f1", "accuracy": "accuracy", "acc": "accuracy"}
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a metric's name.
+
+    >>> words("eval_overallF1"), words("rougeL")
+    (['eval', 'overall', 'f1'], ['rougel'])
+    """
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z0-9])", "_", name)
+    return [part for part in re.split(r"[^a-z0-9]+", spaced.lower()) if part]
+
+
+def is_score(name: str) -> bool:
+    """Return whether a metric is a score whose best is 1 or 100: larger is better, and nothing qualifies it.
+
+    >>> is_score("overall_f1"), is_score("PER_f1"), is_score("f1_macro"), is_score("loss")
+    (True, False, False, False)
+    """
+    parts = words(name)
+    return any(part in KNOWN for part in parts) and all(part in KNOWN or part in QUALIFIERS for part in parts)
+
+
+def is_error(name: str) -> bool:
+    """Return whether smaller is better, by the name of the metric.
+
+    >>> is_error("eval_loss"), is_error("perplexity"), is_error("f1")
+    (True, True, False)
+    """
+    return any(part in ERRORS for part in words(name)) and not is_score(name)
+
+
+def part_of(name: str) -> str | None:
+    """Return `precision`, `recall`, `f1` or `accuracy` if the metric is one of them."""
+    found = [PART[word] for word in words(name) if word in PART]
+    return found[0] if is_score(name) and len(found) == 1 else None
+
+
+def best(value: float) -> bool:
+    """Return whether a score is at its best, 1 or 100, up to rounding."""
+    return abs(value - 1) < 1e-3 or abs(value - 100) < 0.05
+
+
+def scale(value: float) -> float:
+    """Return what a score counts as its best: 100 if it is larger than 1, and 1 otherwise."""
+    return 100.0 if value > 1.0 + 1e-6 else 1.0
+
+
+def shown(scores: Mapping[str, float]) -> str:
+    """Return scores as text."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
