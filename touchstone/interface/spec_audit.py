@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from touchstone.auditing.finding import Report
@@ -31,7 +33,8 @@ def audit_trial(trial: Trial, *, budget: Budget = "default") -> Report:
         EngineError: the device or the precision cannot be used.
     """
     spec, conditions = trial.spec, trial.conditions
-    access = Access(mirror=conditions.mirror, **spec.overrides)
+    given = {name: None if path is None else Path(path) for name, path in spec.overrides.items()}
+    access = Access(mirror=conditions.mirror, dataset=given.get("dataset"), checkpoint=given.get("checkpoint"))
     source = open_source(spec.data, spec.checkpoint, access=access)
     pipeline = PIPELINES[spec.task](source, options=spec.options, seed=trial.seed)
     execution = Execution(
@@ -54,16 +57,18 @@ def audit_trial(trial: Trial, *, budget: Budget = "default") -> Report:
 
 
 class Rows(FeatureRows):
-    """A split whose rows are found by their index alone, as they are in the first epoch."""
+    """A split whose rows are found by their index alone. A row that is read again is that of the next epoch."""
 
     def __init__(self, columns: Columns) -> None:
         super().__init__(columns)
+        self.passes: Counter[int] = Counter()
         self.column_names = list(columns)
 
     def __getitem__(self, key: Any) -> Mapping[str, Any]:
         if not 0 <= key < self.size:
             raise IndexError(key)  # ends a loop over the rows
-        return super().__getitem__((0, key))
+        self.passes[key] += 1
+        return super().__getitem__((self.passes[key] - 1, key))
 
 
 def _split(pipeline: Pipeline, name: str, batch_size: int) -> Split:
@@ -71,6 +76,7 @@ def _split(pipeline: Pipeline, name: str, batch_size: int) -> Split:
     return Split(name, rows, partial(pipeline.collate, train=name == "train"), batch_size)
 
 
-def _order(epoch: int, seed: int | None = None, *, size: int, own_seed: int) -> list[int]:
+def _order(epoch: int, seed: int | None = None, *, size: int, own_seed: int, **_: Any) -> list[int]:
+    """Return the rows of an epoch. They depend on nothing but the epoch and the seed."""
     permutation: list[int] = EpochOrder(size, seed=own_seed if seed is None else seed).permutation(epoch).tolist()
     return permutation
