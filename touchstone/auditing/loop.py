@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.observed import evaluation_order, order_of
 from touchstone.auditing.record import Call, Kept, Recorder, logits_of, loss_of, unwrapped
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
@@ -55,6 +57,8 @@ def subject_of(
         settings=_settings(recorder),
         steps=_steps(recorder, called),
         trace=trace,
+        order=order_of(trace),
+        extra={"evaluation_order": lambda: evaluation_order(trace)},
         aligned=any(each.aligned for each in trace.forwards),
     )
 
@@ -363,8 +367,10 @@ def _tokenizer(recorder: Recorder, model: Any) -> Any:
 
 
 def called_tokenizer(recorder: Recorder, model: Any) -> Any:
-    """Return the tokenizer that was called most and fits the model's vocabulary, or None."""
+    """Return the tokenizer that was called most and fits the model's vocabulary, or one of the script's variables."""
     known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
+    named = list(vars(sys.modules["__main__"]).values())
+    known += [each for each in named if hasattr(type(each), "convert_ids_to_tokens")]
     rows = None
     try:
         rows = model.get_input_embeddings().weight.shape[0]
