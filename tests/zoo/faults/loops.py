@@ -235,4 +235,20 @@ FAULTS = (
         probes=("special-tokens-unlabelled", "padding-unlabelled"),
         cause="-100",
     ),
+    Fault(
+        id="ner-plain-evaluation-drops-rows",
+        script="ner_plain",
+        says="The evaluation loader drops its last batch.",
+        edits=(("DataLoader(dev_data, batch_size=16,", "DataLoader(dev_data, batch_size=16, drop_last=True,"),),
+        probes=("loop-evaluation-rows",),
+        cause="leaves out 12 of 60",
+    ),
+    Fault(
+        id="mlm-loop-seeds-every-epoch",
+        script="mlm_plain",
+        says="The seed is set in every epoch, so that each has the same order.",
+        edits=(("        running = 0.0\n", "        running = 0.0\n        torch.manual_seed(0)\n"),),
+        probes=("loop-epochs-differ",),
+        cause="seed once",
+    ),
 )
