@@ -333,7 +333,7 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
     if loader is None:
         if not observed:
             return None
-        return Split(name, [], None, len(next(iter(observed[0].values()))), observed=observed)
+        return Split(name, _NoRows(), None, len(next(iter(observed[0].values()))), observed=observed)
     sampler = loader.batch_sampler
     size = loader.batch_size or getattr(sampler, "batch_size", None) or 1
     return Split(
@@ -345,6 +345,10 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
         observed=observed,
         drop_last=bool(getattr(sampler, "drop_last", loader.drop_last)),
     )
+
+
+class _NoRows:
+    """The data of a loop that makes its batches without a data set: it has neither rows nor a length."""
 
 
 def _again(loader: Any) -> Any:

@@ -18,15 +18,19 @@ TWICE = 1e-7
 """Losses of two runs of the same float32 computation on one machine agree relatively within this."""
 
 
-def dropouts(model: Any) -> dict[str, float]:
-    """Return the rate of each dropout module whose rate is positive, by name."""
-    from torch import nn
+RATES = ("p", "dropout", "dropout_p", "dropout_prob", "attention_dropout", "activation_dropout")
+"""Attributes of modules that hold a dropout rate. Some models (Marian, BART) drop out without a dropout module."""
 
-    return {
-        name: float(module.p)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-    }
+
+def dropouts(model: Any) -> dict[str, float]:
+    """Return the rate of each module with dropout whose rate is positive, by name."""
+    found = {}
+    for name, module in model.named_modules():
+        rates = [getattr(module, each, 0.0) for each in RATES]
+        rate = max((each for each in rates if isinstance(each, float)), default=0.0)
+        if 0.0 < rate < 1.0:
+            found[name] = rate
+    return found
 
 
 def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
