@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.calls import Call, logits_of, loss_of, unwrapped
+from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.observed import evaluation_order, order_of
-from touchstone.auditing.record import Call, Kept, Recorder, logits_of, loss_of, unwrapped
-from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
+from touchstone.auditing.record import Kept, Recorder
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Pull, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
 
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
             forward.batch, forward.aligned = plain_batch(forward)
     for update in trace.updates:
         update.forwards = [new[each] for each in update.forwards if each in new]
-        update.losses = [_float(each) or 0.0 for each in update.losses]
+        update.losses = [(_float(each) or 0.0) / update.scale for each in update.losses]
         update.leftover = _float(update.leftover)
         for clip in update.clips:
             clip.norm = _float(clip.norm)
@@ -157,7 +159,11 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
         facts.missing = [name for each, name in trainable.items() if each not in held]
-        facts.foreign = sum(each not in everywhere for each in held)
+        facts.foreign = sum(
+            id(each) not in everywhere and each.grad is None and each not in facts.optimizer.state
+            for group in facts.optimizer.param_groups
+            for each in group["params"]
+        )
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
@@ -348,7 +354,13 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
 
 
 class _NoRows:
-    """The data of a loop that makes its batches without a data set: it has neither rows nor a length."""
+    """The data of a loop that makes its batches without a data set."""
+
+    def __len__(self) -> int:
+        raise NotChecked("the loop makes its batches without a data set or a DataLoader")
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotChecked("the loop makes its batches without a data set or a DataLoader")
 
 
 def _again(loader: Any) -> Any:
@@ -409,13 +421,15 @@ def _settings(recorder: Recorder) -> Settings:
 
 def planned_steps(trace: Trace) -> tuple[int | None, int | None]:
     """Return the steps that the schedule is planned for, and its steps of warm-up, as far as it tells."""
+    if any(hasattr(schedule, "_schedulers") for schedule in trace.schedules):
+        return None, None  # a chain of schedules
     for schedule in trace.schedules:
         for function in getattr(schedule, "lr_lambdas", ()):
             options = getattr(function, "keywords", {})
             if "num_training_steps" in options:
                 warmup = options.get("num_warmup_steps")
                 return int(options["num_training_steps"]), None if warmup is None else int(warmup)
-        for name in ("total_steps", "T_max", "total_iters"):
+        for name in ("total_steps", "T_max"):
             if isinstance(getattr(schedule, name, None), int) and getattr(schedule, name) > 0:
                 return int(getattr(schedule, name)), None
     return None, None
@@ -460,8 +474,13 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
         logits=lambda place: _logits(_replay(model, calls[place], {**parameters, **buffers})),
         parameters=parameters,
         last=last,
-        pulls=[call.pulls for call in calls],
+        pulls=[{name: _unscaled(pull, update.scale) for name, pull in call.pulls.items()} for call in calls],
     )
+
+
+def _unscaled(pull: Pull, scale: float) -> Pull:
+    """Return a pull without the factor of a GradScaler."""
+    return pull if scale == 1.0 or pull.gradient is None else Pull(pull.logits, pull.gradient / scale)
 
 
 def _replay(model: nn.Module, call: Call, weights: dict[str, Tensor]) -> Any:

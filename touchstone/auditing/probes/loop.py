@@ -10,7 +10,7 @@ from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.loop import planned_steps
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, Step, Subject
-from touchstone.auditing.trace import Trace
+from touchstone.auditing.trace import Trace, Update
 
 GROUP = "loop"
 NOISE = 1e-6
@@ -121,6 +121,8 @@ def gradients_kept(subject: Subject) -> Finding:
     if not lost:
         return passed(f"no gradient was zeroed before its step in {len(updates)} steps")
     count = Counter((update.backwards_before_zero, len(update.losses)) for update in lost).most_common(1)[0][0]
+    if count[0] < count[1] and _same_batch(trace, lost[0]):
+        raise NotChecked("backward is called several times on one batch, as in adversarial training or SAM")
     if len(lost) < len(updates) / 2:
         return warn(
             f"gradients were zeroed before their step in {len(lost)} of {len(updates)} steps",
@@ -136,6 +138,15 @@ def gradients_kept(subject: Subject) -> Finding:
         measured=count[0],
         expected=0,
     )
+
+
+def _same_batch(trace: Trace, update: Update) -> bool:
+    """Tell whether all calls of the model that led to a step had the same inputs."""
+    import torch
+
+    inputs = [trace.forwards[index].batch.get("input_ids") for index in update.forwards]
+    known = [each for each in inputs if isinstance(each, torch.Tensor)]
+    return len(known) > 1 and all(torch.equal(each, known[0]) for each in known[1:])
 
 
 @probe(
@@ -184,6 +195,16 @@ def clipping(subject: Subject) -> Finding:
     pairs = [(update, clip) for update in trace.updates for clip in update.clips]
     if not pairs:
         raise NotChecked("gradients are not clipped")
+    scaled = [clip for _, clip in pairs if clip.scaled]
+    if scaled:
+        return fail(
+            "gradients are clipped before they are unscaled",
+            cause=f"at {short(scaled[0].where)} they still have the GradScaler's factor of {pairs[0][0].scale:g}, so "
+            f"that a limit of {scaled[0].limit:g} acts as {scaled[0].limit / pairs[0][0].scale:.3g}: call "
+            "scaler.unscale_(optimizer) before clipping",
+            measured=len(scaled),
+            expected=0,
+        )
     idle = [clip for _, clip in pairs if clip.backwards == 0]
     early = [
         (update, clip)
@@ -285,7 +306,8 @@ def schedule(subject: Subject) -> Finding:
         return passed(f"the schedule is planned for {planned} steps and takes {text}", measured=planned)
     if trace.breaks and taken[0] > high:
         raise NotChecked(f"the loop may end early: it has a break, and would take {text} steps of {planned} planned")
-    return fail(
+    make = warn if any(hasattr(each, "T_max") for each in trace.schedules) else fail  # a cosine may be meant to return
+    return make(
         f"the schedule is planned for {planned} steps but takes {text}",
         cause=f"it is stepped {rate}, and the run takes {_span(steps)} optimizer steps"
         f"{_ends_at(trace, planned, taken[1])}: plan it for {text} steps",
