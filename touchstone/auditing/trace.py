@@ -54,6 +54,7 @@ class Forward:
         losses: calls of `cross_entropy` within it, or on its output.
         loss: the loss that the model returned, or None.
         where: `file:line` of the call in the user's code.
+        given: the model's own names of the arguments that it was given.
     """
 
     batch: Batch
@@ -66,6 +67,7 @@ class Forward:
     losses: list[LossCall] = field(default_factory=list)
     loss: float | None = None
     where: str = ""
+    given: tuple[str, ...] = ()
 
 
 @dataclass
