@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,21 +68,17 @@ def follow(optimizer: Any, schedule: Any, steps: int, beyond: Sequence[int] = ()
     rates: list[float] = []
     found: dict[int, float] = {}
     crashed = None
-    optimizer.step = _nothing
-    optimizer._opt_called = True  # or torch warns that the optimizer was not stepped before its schedule
-    for step in range(max([steps, *(each + 1 for each in wanted)])):
-        current = max((float(group["lr"]) for group in optimizer.param_groups), key=abs, default=0.0)
-        if step < steps:
-            rates.append(current)
-        elif step in wanted:
-            found[step] = current
-        try:
-            schedule.step()
-        except ValueError:
-            crashed = step + 1 if step + 1 < steps else None
-            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer takes no step
+        for step in range(max([steps, *(each + 1 for each in wanted)])):
+            current = max((float(group["lr"]) for group in optimizer.param_groups), key=abs, default=0.0)
+            if step < steps:
+                rates.append(current)
+            elif step in wanted:
+                found[step] = current
+            try:
+                schedule.step()
+            except ValueError:
+                crashed = step + 1 if step + 1 < steps else None
+                break
     return Curve(base, rates, found, crashed)
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """Stand in for the optimizer's step."""

@@ -409,7 +409,8 @@ def _too_short(curve: Curve, steps: int) -> Finding | None:
             measured=round(steps * (1 - share)),
             expected=steps,
         )
-    lowest = min(range(rates.index(curve.peak), len(rates)), key=rates.__getitem__)
+    warm = next(index for index, rate in enumerate(rates) if rate > 0.999 * curve.peak)
+    lowest = min(range(warm, len(rates)), key=rates.__getitem__)
     if rates[lowest] < 1e-2 * curve.peak and rates[-1] > 0.1 * curve.peak:
         return warn(
             f"the learning rate falls to {rates[lowest]:.3g} and rises again to {rates[-1]:.3g}",
