@@ -190,7 +190,7 @@ def readings(subject: Subject, step: Step, index: int = 0) -> dict[str, Reading]
         logits, gradient = pull.logits, pull.gradient
         if labels is None or gradient is None or tensor(labels).is_floating_point():
             raise NotChecked(f"the loss cannot be read: there are no label ids for the model's {name}")
-        labels = tensor(labels).to(logits.device)
+        labels = tensor(labels).to(logits.device)[: len(logits)]
         if labels.dim() == logits.dim() - 1 == 1:  # one label a row
             labels, logits, gradient = labels[:, None], logits[:, None], gradient[:, None]
             if name != "logits":  # a position behind the window is ignored
