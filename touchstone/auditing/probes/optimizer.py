@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.schedule import Curve, follow
 from touchstone.auditing.stepping import ragged_batch
-from touchstone.auditing.subject import Subject, quiet
+from touchstone.auditing.subject import Batch, Subject, quiet
+from touchstone.auditing.trainer_step import logits_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 GROUP = "optimizer and schedule"
 MISSPELT = ("requires_grad", "require_grad", "required_grad", "requires_gradient", "require_gradient", "requiresGrad")
@@ -35,6 +40,7 @@ def sizes(subject: Subject, names: Sequence[str]) -> float:
     "optimizer-holds-the-model",
     group=GROUP,
     says="Every trainable parameter is in the optimizer, once, and nothing is there in place of one.",
+    loops=False,
 )
 def optimizer_holds_the_model(subject: Subject) -> Finding:
     """Compare the optimizer's parameters with the model's, by identity."""
@@ -187,17 +193,51 @@ def _exercise(subject: Subject) -> dict[str, Any]:
     names the parameters without a gradient, the tables that look up the input ids, and modules whose output records
     no gradient although they are trainable. (Position tables of sines are such modules by design.)
     """
+    import torch
+
     if "exercise" in subject.extra:
         done: dict[str, Any] = subject.extra["exercise"]
         return done
-    import torch
-
-    step = subject.need("step")
-    batch = ragged_batch(subject)
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
-    ungraded: set[str] = set()
+    if subject.step is None and subject.steps:
+        first = {name: each for step in subject.steps for name, each in step.gradients.items() if bool(each.any())}
+        if not set(first) & set(trainable):
+            raise NotChecked("the gradients of the observed steps are not those of the model's parameters")
+        learning = set(first)
+        with _watched(model, subject.steps[0].batches[0]) as (tables, ungraded):
+            logits_of(model, subject.steps[0].batches[0])
+    else:
+        batch = ragged_batch(subject)
+        step = subject.need("step")
+        with _watched(model, batch) as (tables, ungraded):
+            first = step([batch], model=model).gradients
+        learning = {name for name, each in first.items() if bool(each.any())}
+        if not learning:
+            raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
+        if set(trainable) - learning:
+            with torch.no_grad():
+                for name, each in model.named_parameters():
+                    if name in first:
+                        each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
+            learning |= {name for name, each in step([batch], model=model).gradients.items() if bool(each.any())}
+    subject.extra["exercise"] = {
+        "first": first,
+        "trainable": trainable,
+        "silent": [name for name in trainable if name not in learning],
+        "tables": tables,
+        "ungraded": ungraded,
+    }
+    return _exercise(subject)
+
+
+@contextmanager
+def _watched(model: nn.Module, batch: Batch) -> Iterator[tuple[set[str], set[str]]]:
+    """Collect the names of the tables that look up the input ids, and of trainable modules that record no gradient."""
+    import torch
+
     tables: set[str] = set()
+    ungraded: set[str] = set()
     ids = batch.get("input_ids")
 
     def watch(name: str) -> Any:
@@ -213,26 +253,11 @@ def _exercise(subject: Subject) -> dict[str, Any]:
         return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
-    first = step([batch], model=model).gradients
-    for handle in handles:
-        handle.remove()
-    learning = {name for name, each in first.items() if bool(each.any())}
-    if not learning:
-        raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
-    if set(trainable) - learning:
-        with torch.no_grad():
-            for name, each in model.named_parameters():
-                if name in first:
-                    each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
-        learning |= {name for name, each in step([batch], model=model).gradients.items() if bool(each.any())}
-    subject.extra["exercise"] = {
-        "first": first,
-        "trainable": trainable,
-        "silent": [name for name in trainable if name not in learning],
-        "tables": tables,
-        "ungraded": ungraded,
-    }
-    return _exercise(subject)
+    try:
+        yield tables, ungraded
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @probe(
@@ -273,6 +298,7 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
     "decay-groups",
     group=GROUP,
     says="Weight decay acts on matrices, not on biases and norms.",
+    loops=False,
 )
 def decay_groups(subject: Subject) -> Finding:
     """Look at the weight decay of biases and norms, which have one dimension, and of matrices."""
@@ -312,6 +338,7 @@ def decay_groups(subject: Subject) -> Finding:
     "schedule-fits-the-run",
     group=GROUP,
     says="The learning-rate schedule is planned for the steps that the run takes.",
+    loops=False,
 )
 def schedule_fits_the_run(subject: Subject) -> Finding:
     """Follow the schedule through the run, and look where it goes after it."""
@@ -452,6 +479,7 @@ def _too_long(curve: Curve, steps: int, plans: dict[str, int]) -> Finding | None
     "optimizer-as-set",
     group=GROUP,
     says="The optimizer and the schedule are those that the settings and the code ask for.",
+    loops=False,
 )
 def optimizer_as_set(subject: Subject) -> Finding:
     """Compare the optimizer's learning rate and decay with the settings, and look for code that is never called."""
