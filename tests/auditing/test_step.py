@@ -419,6 +419,24 @@ class TestOptimizerProbes:
         subject = subject_of(trainer_of(tmp_path, bert(), lr_scheduler_type=kind, warmup_steps=2))
         assert look(subject, "schedule-fits-the-run").outcome == "pass"
 
+    def test_an_optimizer_without_learning_rate_is_no_fault(self, tmp_path: Path) -> None:
+        from transformers.optimization import Adafactor, AdafactorSchedule
+
+        model = bert()
+        optimizer = Adafactor(model.parameters(), lr=None)
+        subject = subject_of(trainer_of(tmp_path, model, optimizers=(optimizer, AdafactorSchedule(optimizer))))
+        assert look(subject, "optimizer-as-set").outcome == "pass"
+        assert look(subject, "schedule-fits-the-run").outcome == "not-checked"
+
+    def test_two_models_in_one_are_not_tied(self, tmp_path: Path) -> None:
+        from transformers import BertLMHeadModel, BertModel, EncoderDecoderModel
+
+        settings = BertConfig(vocab_size=50, is_decoder=True, add_cross_attention=True, **SIZES)
+        model = EncoderDecoderModel(encoder=bert(BertModel), decoder=BertLMHeadModel(settings))
+        model.config.tie_word_embeddings = True
+        subject = Subject("demo", "summarization", model)
+        assert look(subject, "tied-weights-stay-tied").outcome == "pass"
+
     def test_long_runs_are_sampled(self) -> None:
         optimizer = torch.optim.AdamW(nn.Linear(2, 2).parameters(), lr=1.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 1_000_000)

@@ -36,6 +36,11 @@ class Curve:
         return max(self.rates)
 
 
+def chooses_its_rate(optimizer: Any) -> bool:
+    """Whether an optimizer computes its learning rate itself, as Adafactor does with relative steps."""
+    return any(group.get("lr") is None or group.get("relative_step") for group in optimizer.param_groups)
+
+
 def follow(optimizer: Any, schedule: Any, steps: int, beyond: Sequence[int] = ()) -> Curve:
     """Return the rates of a run of some steps, and those at later steps.
 
@@ -48,11 +53,15 @@ def follow(optimizer: Any, schedule: Any, steps: int, beyond: Sequence[int] = ()
     Raises:
         NotChecked: the rates depend on a metric, or the run is too long to be simulated.
     """
+    if chooses_its_rate(optimizer):
+        raise NotChecked(f"{type(optimizer).__name__} chooses its own learning rate")
     base = max((float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups), default=0.0)
+    from torch.optim.lr_scheduler import LambdaLR
+
     if schedule is None:
         return Curve(base, [base] * min(steps, 2))
     functions = getattr(schedule, "lr_lambdas", None)
-    if functions:
+    if functions and type(schedule).get_lr is LambdaLR.get_lr:
         bases = [float(each) for each in schedule.base_lrs]
 
         def rate(step: int) -> float:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.schedule import Curve, follow
+from touchstone.auditing.schedule import Curve, chooses_its_rate, follow
 from touchstone.auditing.stepping import ragged_batch
 from touchstone.auditing.subject import Batch, Subject, quiet
 from touchstone.auditing.trainer_step import logits_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 GROUP = "optimizer and schedule"
 MISSPELT = ("requires_grad", "require_grad", "required_grad", "requires_gradient", "require_gradient", "requiresGrad")
@@ -201,18 +202,19 @@ def _exercise(subject: Subject) -> dict[str, Any]:
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
     if subject.step is None and subject.steps:
-        first = {name: each for step in subject.steps for name, each in step.gradients.items() if bool(each.any())}
+        first = {name: each for step in subject.steps for name, each in step.gradients.items() if _any(each)}
         if not set(first) & set(trainable):
             raise NotChecked("the gradients of the observed steps are not those of the model's parameters")
         learning = set(first)
-        with _watched(model, subject.steps[0].batches[0]) as (tables, ungraded):
-            logits_of(model, subject.steps[0].batches[0])
+        batch = subject.steps[0].batches[0]
+        with _watched(model, batch) as (tables, ungraded), suppress(NotChecked):
+            logits_of(model, batch)
     else:
         batch = ragged_batch(subject)
         step = subject.need("step")
         with _watched(model, batch) as (tables, ungraded):
             first = step([batch], model=model).gradients
-        learning = {name for name, each in first.items() if bool(each.any())}
+        learning = {name for name, each in first.items() if _any(each)}
         if not learning:
             raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
         if set(trainable) - learning:
@@ -220,7 +222,7 @@ def _exercise(subject: Subject) -> dict[str, Any]:
                 for name, each in model.named_parameters():
                     if name in first:
                         each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
-            learning |= {name for name, each in step([batch], model=model).gradients.items() if bool(each.any())}
+            learning |= {name for name, each in step([batch], model=model).gradients.items() if _any(each)}
     subject.extra["exercise"] = {
         "first": first,
         "trainable": trainable,
@@ -229,6 +231,11 @@ def _exercise(subject: Subject) -> dict[str, Any]:
         "ungraded": ungraded,
     }
     return _exercise(subject)
+
+
+def _any(gradient: Tensor) -> bool:
+    """Whether a gradient, dense or sparse, has an entry that is not 0."""
+    return bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())
 
 
 @contextmanager
@@ -284,6 +291,8 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
         return passed("an adapter replaces the embeddings on purpose")
     if first is second or (first.data_ptr() == second.data_ptr() and first.numel()):
         return passed("input and output embeddings are one tensor")
+    if not _would_tie(model):
+        return passed(f"{type(model).__name__} does not tie its embeddings, whatever the configuration says")
     return fail(
         "input and output embeddings are two tensors, though the configuration ties them",
         cause=f"config.tie_word_embeddings is True, but one of the two ({tuple(first.shape)}, {tuple(second.shape)}) "
@@ -292,6 +301,16 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
         measured=False,
         expected=True,
     )
+
+
+def _would_tie(model: Any) -> bool:
+    """Whether `tie_weights`, which loading calls, makes one tensor of input and output embeddings, in a copy."""
+    try:
+        copied = copy.deepcopy(model)
+        copied.tie_weights()
+        return copied.get_input_embeddings().weight is copied.get_output_embeddings().weight
+    except Exception:
+        return False
 
 
 @probe(
@@ -492,6 +511,8 @@ def optimizer_as_set(subject: Subject) -> Finding:
             measured=never,
         )
     optimizer, _ = subject.need("optimizer")(subject.quiet_model)
+    if chooses_its_rate(optimizer):
+        return passed(f"{type(optimizer).__name__} chooses its own learning rate")
     rates = sorted({float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups})
     decays = sorted({float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups})
     chosen: dict[str, Any] = subject.extra.get("chosen settings", {})

@@ -260,7 +260,9 @@ def label_smoothing_as_set(subject: Subject) -> Finding:
         return fail(
             f"label_smoothing_factor is {wanted:.3g}, but the loss has none",
             cause=f"a loss of one's own replaces the Trainer's smoothing{where}: pass label_smoothing={wanted:.3g} to "
-            "cross_entropy there, or leave label_smoothing_factor at 0",
+            "cross_entropy there, or leave label_smoothing_factor at 0"
+            if where
+            else "the Trainer smooths the loss of an input called labels only: leave label_smoothing_factor at 0",
             measured=size,
             expected=wanted,
         )
@@ -328,6 +330,11 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
     if library is None:
         return "Divide the loss of each micro-batch by their number, or the sum over the step by its labels"
     setting = "set `model.accepts_loss_kwargs = False` before the Trainer is made"
+    if own is None and subject.settings.label_smoothing:
+        return (
+            f"The Trainer leaves the division to the model, because {head}.forward takes **kwargs, but the label "
+            f"smoothing that takes the place of its loss ignores num_items_in_batch: {setting}, or update transformers"
+        )
     if own is None:
         return (
             f"The Trainer leaves the division to the model, because {head}.forward takes **kwargs, and {head} ignores "
