@@ -78,8 +78,8 @@ def _split(trainer: Any, name: str, dataset: Any, batch_size: int) -> Split | No
         trial = copy.copy(trainer)
         trial._signature_columns = None
         trial._set_signature_columns_if_needed()
-        names = getattr(dataset, "column_names", None)
-        keep = [column for column in trial._signature_columns if not names or column in names]
+        known = getattr(dataset, "column_names", None)  # None in a stream, and in data sets of other libraries
+        keep = [each for each in trial._signature_columns if known is None or each in known]
     return Split(
         name,
         dataset,

@@ -178,6 +178,10 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     train = subject.need("train")
     rows = rows_of_split(train, 8) if not train.observed or _indexed(train) else []
     batch = train.batch(rows[:1]) if rows else train.batch()
+    if "labels" not in batch:  # a loop may make them of the batch
+        batch = train.batch()
+    if "labels" not in batch:
+        raise NotChecked("batches have no labels")
     width = batch["input_ids"].shape[1]
     count = len(batch["input_ids"])
     for row in range(count):
