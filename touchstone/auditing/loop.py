@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.observed import evaluation_order, order_of
 from touchstone.auditing.record import Call, Kept, Recorder, logits_of, loss_of, unwrapped
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
@@ -56,6 +57,8 @@ def subject_of(
         settings=_settings(recorder),
         steps=_steps(recorder, called),
         trace=trace,
+        order=order_of(trace),
+        extra={"evaluation_order": lambda: evaluation_order(trace)},
         aligned=any(each.aligned for each in trace.forwards),
     )
 

@@ -114,23 +114,21 @@ class _ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self._waiting:
             return None
-        patches = self._waiting.pop(name)
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = _then(spec.loader.exec_module, patches)  # type: ignore[method-assign, assignment]
+                spec.loader.exec_module = self._then_patch(name, spec.loader.exec_module)  # type: ignore[method-assign, assignment]
                 return spec
         return None
 
+    def _then_patch(self, name: str, execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+        """Execute a module and patch it. A spec may be found and never executed: datasets looks for torch like that."""
 
-def _then(
-    execute: Callable[[ModuleType], None], patches: list[Callable[[ModuleType], None]]
-) -> Callable[[ModuleType], None]:
-    def exec_module(module: ModuleType) -> None:
-        execute(module)
-        for patch in patches:
-            patch(module)
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            for patch in self._waiting.pop(name, ()):
+                patch(module)
 
-    return exec_module
+        return exec_module

@@ -181,7 +181,7 @@ def run_probe(each: Probe, subject: Subject) -> Finding:
                 cause=f"raised at {at.filename}:{at.lineno} in {at.name}",
             )
     if finding.outcome in ("fail", "warn") and not finding.repro:
-        finding = replace(finding, repro=subject.repro.format(probe=each.id))
+        finding = replace(finding, repro=subject.repro.replace("{probe}", each.id))
     return finding
 
 

@@ -509,6 +509,7 @@ class Recorder:
         signature = inspect.signature(original)
 
         def metric(*arguments: Any, **options: Any) -> Any:
+            """Note a call of a metric. (evaluate copies this function's code and appends to its docstring.)"""
             if not self.ready or self._measuring or len(self.trace.metrics) >= METRICS_KEPT:
                 return original(*arguments, **options)
             given = _predictions_and_references(signature, arguments, options)

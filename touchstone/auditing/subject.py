@@ -61,8 +61,23 @@ class MapCall:
     options: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
 
+    def need_dicts(self) -> None:
+        """Check that rows of the source are dicts.
+
+        Raises:
+            NotChecked: the source is set to the format of Arrow, pandas or polars, so that the function takes tables.
+        """
+        kind = (getattr(self.source, "format", None) or {}).get("type")
+        if kind in ("arrow", "pandas", "polars"):
+            raise NotChecked(f"a function of map takes tables of {kind}, which cannot be repeated ({self.where})")
+
     def apply(self, indices: Sequence[int]) -> list[Row]:
-        """Call the function again on some rows of the source, in one batch if it is batched, and return its rows."""
+        """Call the function again on some rows of the source, in one batch if it is batched, and return its rows.
+
+        Raises:
+            NotChecked: the function takes tables instead of dicts.
+        """
+        self.need_dicts()
         rows = [self.source[int(index)] for index in indices]
         extra = dict(self.options.get("fn_kwargs") or {})
         columns = self.options.get("input_columns")

@@ -9,8 +9,8 @@ FAULTS = (
         says="Batches are tuples of ids, segments and mask; the training loop unpacks them as ids, mask and segments.",
         edits=(
             (
-                "b_input_ids, b_segments, b_input_mask, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
-                "b_input_ids, b_input_mask, b_segments, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
+                "b_segments, b_input_mask, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
+                "b_input_mask, b_segments, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
             ),
         ),
         probes=("mask-marks-padding",),

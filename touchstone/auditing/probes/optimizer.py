@@ -422,6 +422,7 @@ def _too_short(curve: Curve, steps: int) -> Finding | None:
 def _too_long(curve: Curve, steps: int, plans: dict[str, int]) -> Finding | None:
     low = 1e-6 * curve.peak
     last = curve.rates[-1]
+    # In a short run the last step is still far above 0: what counts is the rate that would follow it.
     if last < 0.1 * curve.peak or abs(curve.beyond.get(steps, last)) <= low:
         return None
     for name, plan in plans.items():
