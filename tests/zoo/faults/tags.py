@@ -2,7 +2,6 @@
 
 from tests.zoo.fault import Fault
 
-COURSE = "https://huggingface.co/learn/llm-course/chapter7/2"
 
 FAULTS = (
     Fault(
@@ -12,7 +11,6 @@ FAULTS = (
         edits=(("            new_labels.append(-100)\n", "            continue\n"),),
         probes=("labels-follow-tags",),
         cause="1 token too far to the left",
-        seen="https://discuss.huggingface.co/t/converting-word-level-labels-to-wordpiece-level-for-token-classification/2118",
     ),
     Fault(
         id="ner-opening-tag-on-every-subword",
@@ -21,7 +19,7 @@ FAULTS = (
         edits=(('label = "I-" + label[2:]', "pass"),),
         probes=("subwords-open-no-entity",),
         cause="labelled B-.* entities where the words have",
-        seen="https://github.com/huggingface/transformers/issues/15889",
+        seen="https://github.com/huggingface/transformers/pull/14055",
     ),
     Fault(
         id="ner-entity-ends-inside-its-word",
@@ -51,7 +49,7 @@ FAULTS = (
         ),
         probes=("labels-follow-tags",),
         cause="word_ids",
-        seen="https://stackoverflow.com/questions/65129418/how-does-bert-tokenizer-align-labels-for-ner",
+        seen="https://github.com/google-research/bert/issues/560",
     ),
     Fault(
         id="ner-tags-of-the-row-before",
@@ -68,7 +66,7 @@ FAULTS = (
         edits=(("id2label=dict(enumerate(names))", "id2label=dict(enumerate(sorted(names)))"),),
         probes=("label-names-are-the-data-names",),
         cause="another order",
-        seen="https://github.com/huggingface/transformers/issues/10130",
+        seen="https://github.com/huggingface/transformers/issues/14230",
     ),
     Fault(
         id="ner-class-label-names-sorted",
@@ -82,5 +80,6 @@ FAULTS = (
         ),
         probes=("label-names-are-the-data-names",),
         cause="another name in the model",
+        seen="https://github.com/EuroEval/EuroEval/pull/375",
     ),
 )
