@@ -2,7 +2,6 @@
 
 from tests.zoo.fault import Fault
 
-
 FAULTS = (
     Fault(
         id="ner-no-place-for-special-tokens",
@@ -58,6 +57,27 @@ FAULTS = (
         edits=(("unique_tags = [", 'train_tags = ["O " * 200, *train_tags[:-1]]\nunique_tags = ['),),
         probes=("labels-follow-tags",),
         cause="the tags are those of other rows",
+    ),
+    Fault(
+        id="ner-evaluation-tags-of-the-word-after",
+        script="ner_ids_classlabel",
+        says="The evaluation data are labelled by a function of their own, which counts words from 1.",
+        edits=(
+            ("eval_dataset=prepare(test)", "eval_dataset=prepare_test(test)"),
+            (
+                "model = AutoModelForTokenClassification",
+                "def add_test_labels(example):\n"
+                "    words = tokenizer(example['tokens'], is_split_into_words=True, truncation=True).word_ids()\n"
+                "    tags = [*example['ner_tags'][1:], 0]\n"
+                "    firsts = [w is not None and w not in words[:k] for k, w in enumerate(words)]\n"
+                "    return {'labels': [tags[w] if first else -100 for w, first in zip(words, firsts)]}\n\n\n"
+                "def prepare_test(dataset):\n"
+                "    return dataset.map(tokenize, batched=True).map(add_test_labels)\n\n\n"
+                "model = AutoModelForTokenClassification",
+            ),
+        ),
+        probes=("labels-follow-tags",),
+        cause="in the evaluation data.* the word 1 after it",
     ),
     Fault(
         id="ner-names-in-another-order",

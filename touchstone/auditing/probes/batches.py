@@ -75,7 +75,7 @@ def padding(subject: Subject, ids: Sequence[int], mask: Sequence[int] | None = N
     left = next((place for place, each in enumerate(ids) if each != pad), size)
     right = next((place for place in range(size, 0, -1) if ids[place - 1] != pad), 0)
     places = set(range(left)) | set(range(right, size))
-    twice = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
+    twice = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep", "unk")}
     if pad in twice and mask is not None:
         for inner in (left - 1, right):
             if inner in places and mask[inner]:
