@@ -18,6 +18,8 @@ TELLS = 0.9
 """A cause is named if it explains this share of the wrong labels."""
 MOST = 0.8
 """Numbers are labels themselves if that explains this share of what the usual labels explain."""
+ODD = 0.1
+"""Labels that no cause explains are a fault from this share of the words of entities; fewer may be meant."""
 FEW = 0.02
 """Up to this share of a tag's words may have another label, and the tag still stands for its usual label."""
 NOTABLE = 0.01
@@ -215,7 +217,8 @@ def _follow(subject: Subject, part: str) -> Finding:
     message = f"{count} of {words} words have the label of another tag, in {len(wrong)} of {rows} rows"
     if cause:
         return fail(message, cause=cause + place(found.reading), **parts)
-    if found.named:
+    inside = sum(label != found.common for sentence in found.sentences for _, label in heads(sentence))
+    if found.named and count > ODD * inside:
         cause = f"the labels do not follow the tags: check how labels are aligned with tokens{place(found.reading)}"
         return fail(message, cause=cause, **parts)
     return warn(message, cause="no single shift explains it: look at the rows shown", **parts)
