@@ -9,11 +9,12 @@ from typing import Any
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.pairs import (
     Pair,
+    collated_pairs,
     has_column,
+    labelled,
     loss_of,
     observed_pairs,
     outputs_of,
-    pairs_of,
     place_of,
     rows_of_split,
     shared,
@@ -42,8 +43,9 @@ def pairs_in(subject: Subject, split: Split) -> list[Pair]:
             if not split.observed:
                 raise
             return observed_pairs(split)
-        size = max(1, min(split.batch_size, 16))
-        return [pair for start in range(0, len(rows), size) for pair in pairs_of(split, rows[start : start + size])]
+        pairs = collated_pairs(split, rows)
+        # A loop may make labels itself, behind the collator.
+        return observed_pairs(split) if split.observed and not labelled(pairs) else pairs
 
     return shared(subject, f"pairs of {split.name}", make)
 
@@ -88,6 +90,8 @@ def data_shift(pairs: Sequence[Pair]) -> int:
 def labels_shifted_once(subject: Subject) -> Finding:
     """Find by changing one label which logits it is scored with, and where its token stands in the input."""
     pairs = labelled_pairs(subject)
+    if subject.trace is not None:
+        return _observed_shift(subject)
     shift = data_shift(pairs)
     places = [_scored_at(subject, share) for share in (0.5, 0.7)]
     distances = {label + shift - logits for label, logits in places}
@@ -104,7 +108,43 @@ def labels_shifted_once(subject: Subject) -> Finding:
     if distance == 1:
         return passed(f"{data}, and {loss}: each token is predicted from those before it", measured=1)
     where = subject.where.get("loss") or place_of(subject.need("train").collate)
-    cause = f"{data}, and {loss}; "
+    return _wrong_shift(distance, f"{data}, and {loss}; ", where, _shift_example(subject, pairs[0], label - logits))
+
+
+def _observed_shift(subject: Subject) -> Finding:
+    """Compare the targets that `cross_entropy` was given in an observed loop with the tokens of the batch."""
+    trace = subject.trace
+    for forward in trace.forwards if trace is not None else ():
+        ids = forward.batch.get("input_ids")
+        if not forward.grad or ids is None or not forward.losses:
+            continue
+        call = forward.losses[0]
+        rows, width = ids.shape
+        if call.target.is_floating_point() or call.target.numel() not in (rows * width, rows * (width - 1)):
+            continue
+        targets = call.target.reshape(rows, -1)
+        whole = targets.shape[1] == width
+        pairs = [
+            Pair(ints(row), [IGNORED if each == call.ignore_index else each for each in ints(target)], [], None)
+            for row, target in zip(ids, targets, strict=True)
+        ]
+        distance = data_shift(pairs)
+        if not whole and distance != 1:
+            raise NotChecked("the loss leaves out one place of each row, and which one is not known")
+        at = call.where or forward.where
+        if distance == 1:
+            return passed("the loss is given the next token at each place", measured=1)
+        return _wrong_shift(
+            distance,
+            f"the targets of cross_entropy are the tokens {'at' if distance == 0 else f'{distance} places after'} the "
+            "places of their logits; ",
+            at,
+        )
+    raise NotChecked("no call of cross_entropy with a target for each token was seen")
+
+
+def _wrong_shift(distance: int, cause: str, where: str, example: Example | None = None) -> Finding:
+    """Return the finding of logits that are scored against another token than the next."""
     if distance == 0:
         cause += "each token is predicted from logits that have seen it, so the model learns to copy: shift the labels "
         cause += "once, in the loss (logits[:, :-1] against labels[:, 1:])"
@@ -118,7 +158,7 @@ def labels_shifted_once(subject: Subject) -> Finding:
         cause=cause + (f" ({where})" if where else ""),
         measured=distance,
         expected=1,
-        example=_shift_example(subject, pairs[0], label - logits),
+        example=example,
     )
 
 
@@ -175,9 +215,9 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     """Return a batch of the first tokens of one training row, and the places of its labels."""
     import torch
 
-    train = subject.need("train")
-    rows = rows_of_split(train, 8) if not train.observed or _indexed(train) else []
-    batch = train.batch(rows[:1]) if rows else train.batch()
+    batch = _first_batch(subject.need("train"))
+    if "labels" not in batch:
+        raise NotChecked("batches have no labels")
     width = batch["input_ids"].shape[1]
     count = len(batch["input_ids"])
     for row in range(count):
@@ -199,11 +239,11 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     raise NotChecked("no row has enough labels to look at")
 
 
-def _indexed(split: Split) -> bool:
-    try:
-        return len(split) > 0
-    except NotChecked:
-        return False
+def _first_batch(split: Split) -> Batch:
+    """Return a batch of one training row, or the first that was observed."""
+    if split.observed:
+        return split.batch()
+    return split.batch(rows_of_split(split, 1))
 
 
 @probe(
@@ -216,10 +256,19 @@ def logits_see_no_future(subject: Subject) -> Finding:
     """Change the last tokens of a row and compare the logits before them."""
     import torch
 
-    batch, _ = _one_row(subject)
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    batch = _first_batch(subject.need("train"))
+    if "input_ids" not in batch:
+        raise NotChecked("batches have no input_ids")
+    width = batch["input_ids"].shape[1]
+    inputs = {
+        key: value[:1, :WIDTH] if value.dim() == 2 and value.shape[1] == width else value[:1]
+        for key, value in batch.items()
+        if key != "labels" and isinstance(value, torch.Tensor) and 1 <= value.dim() <= 2
+    }
     ids = inputs["input_ids"]
     width = ids.shape[1]
+    if width < 4:
+        raise NotChecked("the row is too short")
     half = width // 2
     other = ids.clone()
     # Each later token becomes another token of the row: all of them are known to the model.
@@ -227,7 +276,7 @@ def logits_see_no_future(subject: Subject) -> Finding:
     other[0, half:] = torch.where(other[0, half:] == ids[0, half:], ids[0, 0], other[0, half:])
     model = subject.quiet_model
     before, after = (outputs_of(model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other))
-    if before is None or after is None or before.dim() != 3:
+    if before is None or after is None or before.dim() != 3 or before.shape[1] != width:
         raise NotChecked("the model returns no logits for each token")
     moved = float((before[0, :half] - after[0, :half]).abs().max())
     scale = float(before.std()) or 1.0
