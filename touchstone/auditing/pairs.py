@@ -255,7 +255,7 @@ def outputs_of(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named_as_usual(model: Any, batch: Mapping[str, Any]) -> bool:
-    """Say whether a model knows `input_ids` by this name, unlike one of one's own with `forward(self, idx, targets)`."""
+    """Say whether a model knows `input_ids` by this name, unlike one with `forward(self, idx, targets)`."""
     try:
         known = inspect.signature(model.forward).parameters
     except (TypeError, ValueError):

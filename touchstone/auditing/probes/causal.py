@@ -23,7 +23,7 @@ from touchstone.auditing.pairs import (
     tokenizing,
 )
 from touchstone.auditing.probe import probe
-from touchstone.auditing.subject import IGNORED, Batch, MapCall, Split, Subject, ints
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Split, Subject, ints
 
 TASKS = ("causal-lm",)
 GROUP = "causal language modelling"
@@ -85,13 +85,15 @@ def data_shift(pairs: Sequence[Pair]) -> int:
     "labels-shifted-once",
     group=GROUP,
     says="The logits at a token are scored against the next token.",
-    tasks=TASKS,
+    tasks=(*TASKS, UNKNOWN),
 )
 def labels_shifted_once(subject: Subject) -> Finding:
     """Find by changing one label which logits it is scored with, and where its token stands in the input."""
-    pairs = labelled_pairs(subject)
+    if subject.task == UNKNOWN and (subject.trace is None or _future_moves(subject)[0] > _future_moves(subject)[1]):
+        raise NotChecked("the model is no causal language model, as far as can be told: --task causal-lm if it is")
     if subject.trace is not None:
         return _observed_shift(subject)
+    pairs = labelled_pairs(subject)
     shift = data_shift(pairs)
     places = [_scored_at(subject, share) for share in (0.5, 0.7)]
     distances = {label + shift - logits for label, logits in places}
@@ -246,14 +248,8 @@ def _first_batch(split: Split) -> Batch:
     return split.batch(rows_of_split(split, 1))
 
 
-@probe(
-    "logits-see-no-future",
-    group=GROUP,
-    says="The logits at a token do not depend on later tokens.",
-    tasks=TASKS,
-)
-def logits_see_no_future(subject: Subject) -> Finding:
-    """Change the last tokens of a row and compare the logits before them."""
+def _future_moves(subject: Subject) -> tuple[float, float, int]:
+    """Return how far logits move when later tokens change, how far rounding explains, and how many were compared."""
     import torch
 
     batch = _first_batch(subject.need("train"))
@@ -267,9 +263,9 @@ def logits_see_no_future(subject: Subject) -> Finding:
     }
     ids = inputs["input_ids"]
     width = ids.shape[1]
-    if width < 4:
-        raise NotChecked("the row is too short")
     half = width // 2
+    if half < 2:
+        raise NotChecked("the row is too short")
     other = ids.clone()
     # Each later token becomes another token of the row: all of them are known to the model.
     other[0, half:] = ids[0, torch.arange(half, width).flip(0)]
@@ -279,12 +275,22 @@ def logits_see_no_future(subject: Subject) -> Finding:
     if before is None or after is None or before.dim() != 3 or before.shape[1] != width:
         raise NotChecked("the model returns no logits for each token")
     moved = float((before[0, :half] - after[0, :half]).abs().max())
-    scale = float(before.std()) or 1.0
     # Equal inputs may go through kernels of other shapes: float32 moves logits by about 1e-6 of their scale.
-    if moved <= 1e-4 * scale:
-        return passed(
-            f"the logits of {half} tokens stay when the {width - half} tokens after them change", measured=moved
-        )
+    return moved, 1e-4 * (float(before.std()) or 1.0), half
+
+
+@probe(
+    "logits-see-no-future",
+    group=GROUP,
+    says="The logits at a token do not depend on later tokens.",
+    tasks=TASKS,
+)
+def logits_see_no_future(subject: Subject) -> Finding:
+    """Change the last tokens of a row and compare the logits before them."""
+    moved, allowed, half = _future_moves(subject)
+    if moved <= allowed:
+        return passed(f"the logits of {half} tokens stay when the {half} tokens after them change", measured=moved)
+    model = subject.quiet_model
     config = getattr(model, "config", None)
     cause = "attention is not causal, so the model copies the token that it must predict, and the loss says nothing"
     if getattr(config, "is_decoder", None) is False:
@@ -413,7 +419,10 @@ def joins_rows(call: MapCall) -> bool:
     budget="fast",
 )
 def documents_separated(subject: Subject) -> Finding:
-    """Look for special tokens at the borders of documents that are joined."""
+    """Look for special tokens at the borders of documents that are joined, and for texts that see their neighbours."""
+    leak = _packed_leak(subject)
+    if leak is not None:
+        return leak
     special = subject.special_ids
     call = chunking(subject)
     if call is None:
@@ -445,6 +454,51 @@ def documents_separated(subject: Subject) -> Finding:
         f"tokenizer.eos_token to each document before they are joined ({call.where})",
         measured=count - sum(marked),
         expected=0,
+    )
+
+
+def _packed_leak(subject: Subject) -> Finding | None:
+    """Return a finding if positions begin anew in each text of a row, but texts see the texts before them."""
+    import torch
+
+    batch = _first_batch(subject.need("train"))
+    positions = batch.get("position_ids")
+    if positions is None or "input_ids" not in batch or positions.shape != batch["input_ids"].shape:
+        return None
+    starts = [place for place, each in enumerate(ints(positions[0])) if each == 0 and place > 1]
+    if not starts or starts[0] + 2 > positions.shape[1]:
+        return None
+    start = starts[0]
+    count = len(positions)
+    inputs = {
+        key: value[:1]
+        for key, value in batch.items()
+        if key != "labels" and isinstance(value, torch.Tensor) and value.dim() and len(value) == count
+    }
+    ids = inputs["input_ids"]
+    other = ids.clone()
+    other[0, :start] = ids[0, :start].flip(0)
+    if torch.equal(other, ids):
+        return None
+    try:
+        before, after = (
+            outputs_of(subject.quiet_model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other)
+        )
+    except NotChecked:
+        return None  # attention of another device
+    if before is None or after is None or before.dim() != 3 or before.shape[1] != ids.shape[1]:
+        return None
+    end = starts[1] if len(starts) > 1 and starts[1] > start + 1 else start + 2
+    moved = float((before[0, start:end] - after[0, start:end]).abs().max())
+    if moved <= 1e-4 * (float(before.std()) or 1.0):
+        return None
+    return fail(
+        f"positions begin anew in each text of a row, but the logits of a text move by {moved:.3g} when the text "
+        "before it changes",
+        cause="the attention mask lets texts see the other texts of their row: mask them from each other (a "
+        "block-diagonal mask, or attention that reads position_ids), or number positions through the row",
+        measured=moved,
+        expected=0.0,
     )
 
 
