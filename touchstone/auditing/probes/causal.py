@@ -390,6 +390,8 @@ def end_of_text_supervised(subject: Subject) -> Finding:
 
 def chunking(subject: Subject) -> MapCall | None:
     """Return the observed call that made other rows of token ids out of most rows of token ids."""
+    for call in subject.maps:
+        call.need_dicts()
     calls = [
         call
         for call in subject.maps
