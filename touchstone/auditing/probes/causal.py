@@ -96,13 +96,11 @@ def labels_shifted_once(subject: Subject) -> Finding:
     pairs = labelled_pairs(subject)
     shift = data_shift(pairs)
     moves: set[int] | None = None
-    tried = 0
-    for share in (0.5, 0.7, 0.3, 0.9):
+    for tried, share in enumerate((0.5, 0.7, 0.3, 0.9)):
         label, places = _scored_at(subject, share)
         found = {label - place for place in places}
         moves = found if moves is None else moves & found
-        tried += 1
-        if tried > 1 and len(moves) < 2:
+        if tried and len(moves) < 2:
             break
     if moves is None or len(moves) != 1:
         raise NotChecked("no single place of the logits explains the loss of a label")
