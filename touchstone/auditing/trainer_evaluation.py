@@ -34,6 +34,8 @@ QUIET_ARGUMENTS: dict[str, Any] = {
 
 def add_evaluation(subject: Subject, trainer: Any) -> None:
     """Give a subject the evaluation, the metric and the order of rows of its trainer."""
+    from touchstone.auditing.trainer_resume import resumed
+
     if subject.evaluation is not None:
         subject.evaluate = TrainerEvaluation(subject, trainer)
         subject.extra["evaluation_order"] = lambda: evaluation_order(trainer)
@@ -42,6 +44,7 @@ def add_evaluation(subject: Subject, trainer: Any) -> None:
     if subject.train is not None:
         if hasattr(trainer.train_dataset, "__len__"):
             subject.order = TrainerOrder(trainer)
+            subject.extra["resume"] = lambda: resumed(subject, trainer)
         else:
             subject.extra["stream"] = lambda epoch: stream_of(trainer, epoch)
         subject.extra["training_modules"] = lambda: training_modules(subject, trainer)
