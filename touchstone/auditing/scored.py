@@ -117,6 +117,14 @@ def ignored_counted(subject: Subject) -> tuple[dict[str, float], dict[str, float
     return None
 
 
+def none_ignored(subject: Subject) -> bool:
+    """Tell whether all rows that are evaluated have one length and a label at every position, like packed blocks."""
+    labels = [each.labels for each in plain(subject).predictions]
+    if not labels or not all(hasattr(each, "shape") and len(each.shape) == 2 for each in labels):
+        return False
+    return len({each.shape[1] for each in labels}) == 1 and not any(bool((each == IGNORED).any()) for each in labels)
+
+
 def where(subject: Subject, part: str) -> str:
     """Return the place of a part in the user's code, in brackets, or an empty string."""
     place = subject.where.get(part, "")

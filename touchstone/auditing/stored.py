@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
+from typing_extensions import Self
 
 from touchstone.auditing.finding import SCHEMA, Example, Finding, Outcome, Report
 from touchstone.fields import Count, FrozenModel, shown

@@ -15,6 +15,7 @@ from touchstone.auditing.scored import (
     has_scheme,
     ignored_counted,
     judged,
+    none_ignored,
     padding_id,
     plain,
     shifts,
@@ -45,6 +46,14 @@ def ignored_positions_not_scored(subject: Subject) -> Finding:
         return passed("noise where the label is -100, and 7 more padded columns, change no metric")
     before, after, extra = found
     how = f"{extra} more padded columns" if extra else "other predictions where the label is -100"
+    if extra and none_ignored(subject):
+        return warn(
+            f"{how} would change the metric: {scores.shown(before)} would become {scores.shown(after)}",
+            cause="positions with the label -100 would be counted. Here every position has a label and all rows have "
+            f"one length, so nothing is wrong now{where(subject, 'compute_metrics')}",
+            measured=after,
+            expected=before,
+        )
     return fail(
         f"{how} change the metric: {scores.shown(before)} becomes {scores.shown(after)}",
         cause="positions with the label -100 (special tokens, padding) are counted: drop them from predictions and "

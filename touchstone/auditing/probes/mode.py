@@ -35,11 +35,18 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
 
     train = subject.need("train")
     batch = train.batch() if subject.trace is not None else train.batch(train.rows(ROWS))
+    if "forward" in vars(subject.need("model")):
+        raise NotChecked(
+            "the model's forward was replaced by a function that may hold the model: a copy would share it"
+        )
     model = copy.deepcopy(subject.need("model")).train(training)
     device = next(model.parameters()).device
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
-    with torch.no_grad():
-        found = [_first_tensor(model(**batch)) for _ in range(2)]
+    try:
+        with torch.no_grad():
+            found = [_first_tensor(model(**batch)) for _ in range(2)]
+    except TypeError as error:
+        raise NotChecked(f"the model does not take the batch as it is ({error}): the loss calls it") from error
     return found[0], found[1]
 
 
