@@ -40,6 +40,7 @@ def add_evaluation(subject: Subject, trainer: Any) -> None:
         subject.evaluate = TrainerEvaluation(subject, trainer)
         subject.extra["evaluation_order"] = lambda: evaluation_order(trainer)
         if trainer.compute_metrics is not None:
+            subject.extra["metric_function"] = trainer.compute_metrics
             subject.compute_metrics = lambda predictions, labels: compute_metrics(trainer, predictions, labels)
     if subject.train is not None:
         if hasattr(trainer.train_dataset, "__len__"):

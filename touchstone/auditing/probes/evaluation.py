@@ -69,7 +69,11 @@ def every_example_evaluated_once(subject: Subject) -> Finding:
         return fail(
             text,
             cause=f"the last, incomplete batch of {missing} rows (batch size {size}) is dropped: "
-            "dataloader_drop_last also holds for evaluation; set it to False, or override get_eval_dataloader"
+            + (
+                "make the loader of the evaluation with drop_last=False"
+                if subject.trace is not None
+                else "dataloader_drop_last also holds for evaluation; set it to False, or override get_eval_dataloader"
+            )
             if dropped
             else "the sampler or loader of the evaluation does not give each row once: use a sequential sampler",
             measured=len(counts),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing import gold, observed, scores
@@ -216,6 +218,15 @@ def half_wrong_scores_as_reference(subject: Subject) -> Finding:
     )
     if not wrong:
         return passed(f"with every second entity left out: {scores.shown(by_part)}, as the reference scorer")
+    other = _other_names(subject, names)
+    if other:
+        return fail(
+            f"with every second entity left out the metric is {scores.shown(by_part)}; by the model's names it is "
+            f"{scores.shown({part: expected[part] for part in by_part if part in expected})}",
+            cause=f"{other}: use one list for the data, the model and the metric{where(subject, 'compute_metrics')}",
+            measured=by_part,
+            expected=expected,
+        )
     if by_part.get("f1") is not None and abs(by_part["f1"] - float(flat.float().mean())) < 1e-3:
         return warn(
             f"f1 is {by_part['f1']:.3f} by token; by entity it is {expected['f1']:.3f}",
@@ -231,6 +242,37 @@ def half_wrong_scores_as_reference(subject: Subject) -> Finding:
         measured=by_part,
         expected=expected,
     )
+
+
+def _other_names(subject: Subject, names: Sequence[str]) -> str:
+    """Return how a list of label names that the metric uses differs from the model's, or an empty string."""
+    function = subject.extra.get("metric_function")
+    if function is None:
+        return ""
+    owner: Any = function if inspect.isroutine(function) else type(function).__call__
+    code = getattr(owner, "__code__", None)
+    if code is None:
+        return ""
+    values = {name: owner.__globals__.get(name) for name in _names_in(code)}
+    for name, cell in zip(code.co_freevars, owner.__closure__ or (), strict=False):
+        values[name] = cell.cell_contents
+    for name, value in values.items():
+        table = value
+        if isinstance(value, dict) and all(isinstance(key, int) for key in value):
+            table = [value.get(index) for index in range(len(value))]
+        if isinstance(table, (list, tuple)) and sorted(map(str, table)) == sorted(names) and list(table) != list(names):
+            place = next(index for index, each in enumerate(table) if each != names[index])
+            return f"{name} of the metric has {table[place]} for label {place}, the model's id2label {names[place]}"
+    return ""
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the global names that a function uses, also in its comprehensions."""
+    found = set(code.co_names)
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            found |= _names_in(each)
+    return found
 
 
 def _reference(predictions: list[list[int]], references: list[list[int]], names: list[str]) -> dict[str, float]:
