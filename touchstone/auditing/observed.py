@@ -33,6 +33,7 @@ class LoopOrder:
         import torch
 
         states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        shared: list[Any] = []
         try:
             random.seed(seed)
             np.random.seed(seed)
@@ -40,11 +41,14 @@ class LoopOrder:
             for _ in range(drawn_before):
                 random.random(), np.random.rand(), torch.rand(())
             draws = Draws(self._loader)
+            shared = draws.global_generators()
             return [draws.epoch(each) for each in range(epoch + 1)][-1]
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+            for put_back in shared:
+                put_back()
 
     def _observed(self, epoch: int) -> list[int]:
         seen = [each for each in self._passes if each.loader == self._passes[0].loader]

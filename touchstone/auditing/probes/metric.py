@@ -47,6 +47,13 @@ def ignored_positions_not_scored(subject: Subject) -> Finding:
     if found is None:
         return passed("noise where the label is -100, and 7 more padded columns, change no metric")
     before, after, extra = found
+    if not any(scores.is_score(name) or scores.is_error(name) for name in after):
+        return warn(
+            f"predictions where no label is change {scores.shown(before)} to {scores.shown(after)}",
+            cause="positions with the label -100 (special tokens, padding) are counted",
+            measured=after,
+            expected=before,
+        )
     how = f"{extra} more padded columns" if extra else "other predictions where the label is -100"
     if extra and none_ignored(subject):
         return warn(
@@ -116,6 +123,14 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
                 measured=dict(low),
                 expected="the best",
             )
+    averaged = all(scores.part_of(name) in ("f1", "precision", "recall") for name in low)
+    if averaged and kind in ("logits", "classes") and not _all_classes(subject):
+        return warn(
+            message,
+            cause="it may be an average over classes of which some do not occur in the first evaluation rows",
+            measured=dict(low),
+            expected="the best",
+        )
     causes = "predictions and labels go through different steps before they are compared"
     if kind == "ids":
         causes = (
@@ -128,6 +143,13 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
         measured=dict(low),
         expected="the best",
     )
+
+
+def _all_classes(subject: Subject) -> bool:
+    """Return whether every class occurs in the labels of the rows that are evaluated."""
+    predictions = plain(subject).predictions
+    found = {int(label) for each in predictions for label in gold.first(each.labels).flatten() if label != IGNORED}
+    return len(found) == int(gold.first(predictions[0].outputs).shape[-1])
 
 
 def _unmoved(subject: Subject, values: Mapping[str, float]) -> dict[str, float]:
@@ -299,16 +321,17 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
     special = sorted(getattr(subject.tokenizer, "all_special_ids", ())) if kind == "ids" else []
     choose = gold.partly(None if kind == "ids" else gold.first(first.outputs).shape[-1], special)
     change = partial(_replaced, choose=choose, shift=shifts(subject), pad=padding_id(subject))
-    one, many = (
+    one, many, again = (
         {
             name: value
             for name, value in subject.need("evaluate")(size, change=change).need().scores().items()
             if scores.is_score(name) or scores.is_error(name)
         }
-        for size in (1, TOGETHER)
+        for size in (1, TOGETHER, TOGETHER)
     )
+    many = {name: value for name, value in many.items() if value == again.get(name)}  # no bootstrap, as of ROUGE
     if not set(one) & set(many):
-        raise NotChecked("the evaluation reports no metric whose name is known")
+        raise NotChecked("the evaluation reports no metric whose name is known and that is not random")
     moved = [name for name in one if name in many and abs(one[name] - many[name]) > 1e-5 * max(1, abs(many[name]))]
     if not moved:
         return passed(f"batches of one row and one batch of all give the same {', '.join(sorted(one))}")

@@ -184,8 +184,8 @@ def epochs_differ(subject: Subject) -> Finding:
             cause=f"the order is fixed{place(sampler)}: if it should be random, shuffle anew in each epoch",
         )
     cause = (
-        "the generator is seeded anew each time the sampler is iterated: keep one generator, or add the epoch to its "
-        "seed"
+        "the order is drawn once, or its generator is seeded anew each time the sampler is iterated: keep one "
+        "generator, or add the epoch to its seed"
     )
     if hasattr(sampler, "set_epoch"):
         cause = (
