@@ -12,11 +12,11 @@ from touchstone.auditing import gold, scores
 from touchstone.auditing.draws import Draws
 from touchstone.auditing.evaluated import EvaluationRecord, Prediction
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.observed import LoopOrder, counted_padding, evaluation_mode, exchanged, training_mode
+from touchstone.auditing.observed import LoopOrder, counted_padding
 from touchstone.auditing.probes.leaks import no_training_example_in_evaluation
 from touchstone.auditing.probes.order import epochs_differ, every_row_trained_once, same_seed_same_order
 from touchstone.auditing.subject import Split, Subject
-from touchstone.auditing.trace import Forward, MetricCall, Pass, Trace, Update
+from touchstone.auditing.trace import MetricCall, Pass, Trace
 
 LABELS = torch.tensor([[-100, 1, 2, -100], [-100, 0, 1, 2]])
 
@@ -260,54 +260,10 @@ def test_one_text_in_both_splits_is_a_warning() -> None:
 # Loops
 
 
-def forward(*, grad: bool, training: bool, labels: Any = None, passing: int | None = None) -> Forward:
-    return Forward({} if labels is None else {"labels": labels}, training, grad, passing=passing)
-
-
-def trace(*forwards: Forward, **parts: Any) -> Trace:
-    trained = [index for index, each in enumerate(forwards) if each.grad]
-    updates = [Update([index], [1.0], 0.0, [], [0.1]) for index in trained]
-    return Trace(list(forwards), updates, **parts)
-
-
-def test_a_model_that_stays_in_evaluation_mode_after_an_evaluation_is_a_fault() -> None:
-    seen = trace(
-        forward(grad=True, training=True), forward(grad=False, training=False), forward(grad=True, training=False)
-    )
-
-    found = training_mode(seen, [0.1])
-
-    assert found.outcome == "fail"
-    assert "stays in force" in found.cause
-
-
-def test_calls_without_gradients_in_a_training_pass_are_no_evaluation() -> None:
-    seen = trace(
-        forward(grad=False, training=True, passing=0),
-        forward(grad=False, training=False, passing=1),
-        passes=[Pass(0, training=True), Pass(1)],
-    )
-
-    assert evaluation_mode(seen, [0.1]).outcome == "pass"
-
-
-def test_rows_of_tags_that_are_the_labels_show_that_arguments_are_exchanged() -> None:
-    rows = [["O", "B-PER"], ["B-PER", "O"], ["O", "B-PER"]]
-    guesses = [["O", "O"], ["O", "O"], ["B-PER", "B-PER"]]
-    labels = torch.tensor([[0, 1], [1, 0], [0, 1]])
-    for predictions, references, outcome in ((rows, guesses, "fail"), (guesses, rows, "pass")):
-        seen = trace(
-            forward(grad=False, training=False, labels=labels),
-            metrics=[MetricCall("seqeval.f1_score", predictions, references)],
-        )
-
-        assert exchanged(subject(names=["O", "B-PER"]), seen).outcome == outcome
-
-
 def test_an_accuracy_of_padding_is_a_fault() -> None:
     call = MetricCall("accuracy.add_batch", torch.tensor([1, 2]), torch.tensor([1, -100]))
 
-    assert counted_padding(trace(metrics=[call])).outcome == "fail"
+    assert counted_padding(Trace(metrics=[call])).outcome == "fail"
 
 
 def test_two_epochs_of_a_loop_that_begin_alike_are_compared_over_what_was_seen_of_both() -> None:

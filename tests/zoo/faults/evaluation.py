@@ -169,15 +169,6 @@ FAULTS = (
         seen="https://github.com/huggingface/transformers/issues/26474",
     ),
     Fault(
-        id="loop-scores-exchanged",
-        script="ner_accelerate",
-        says="The result of postprocess is unpacked in the wrong order: precision and recall are exchanged.",
-        edits=(("true_labels, true_predictions = postprocess(", "true_predictions, true_labels = postprocess("),),
-        probes=("half-wrong-scores-as-reference",),
-        cause="exchanged.*course#641",
-        seen="https://github.com/huggingface/course/issues/641",
-    ),
-    Fault(
         id="loop-evaluation-drops-last-batch",
         script="ner_plain",
         says="The loader of the evaluation drops its last batch.",
