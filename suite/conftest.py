@@ -100,6 +100,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         '--nproc-per-node 2" (docs/distributed.md)',
     )
     _add_timeout(group)
+    add(
+        "--audit",
+        action="store_true",
+        help="audit the trainer of each trial (docs/audit.md) instead of training it; only for the engine trainer",
+    )
     add("--results", metavar="DIR", help="directory for records (default: results/ in the project)")
     add("--save", metavar="DIR", help="save a checkpoint after every epoch to this directory")
     add("--resume", action="store_true", help="continue from the checkpoints in --save DIR")
@@ -159,7 +164,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
-    """With one seed there is no mean, so do not collect the test of the mean."""
+    """With one seed there is no mean, so do not collect the test of the mean. With --audit nothing is trained."""
+    trains = name in ("test_training_reaches_the_expected_metrics", "test_mean_over_seeds_is_as_expected")
+    audits = name == "test_the_audit_finds_no_fault"
+    if (trains or audits) and audits != collector.config.getoption("--audit"):
+        return []
     if name == "test_mean_over_seeds_is_as_expected" and len(collector.config.stash[CONFIG].seeds) < 2:
         return []
     return None

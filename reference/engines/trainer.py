@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,23 @@ def train(pipeline: Pipeline, *, recipe: Recipe, execution: Execution, report: R
         EngineError: the device, precision or checkpoint cannot be used, or a loss is not finite.
     """
     session = Session(pipeline, engine="trainer", recipe=recipe, execution=execution, report=report)
-    with session.open() as model, tempfile.TemporaryDirectory() as nowhere:
-        arguments = _arguments(session, output=execution.save_dir or Path(nowhere))
-        trainer = PipelineTrainer(session, model, arguments)
+    with prepared(session) as trainer:
         if session.start is None:
             trainer.train()
         elif session.done < session.steps:
             for name in ("optimizer.pt", "scheduler.pt"):
                 load_state(session.start[0], name)  # Trainer loads them, but does not report which file is broken
             trainer.train(resume_from_checkpoint=str(session.start[0]))
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return session.run
+
+
+@contextmanager
+def prepared(session: Session) -> Iterator[PipelineTrainer]:
+    """Open a session and give its trainer, which has not begun to train."""
+    with session.open() as model, tempfile.TemporaryDirectory() as nowhere:
+        arguments = _arguments(session, output=session.execution.save_dir or Path(nowhere))
+        yield PipelineTrainer(session, model, arguments)
 
 
 class OneDevice(TrainingArguments):

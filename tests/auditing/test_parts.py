@@ -172,10 +172,33 @@ def test_evaluate_gets_a_copy_of_the_model() -> None:
     subject = subject_of(model=model, evaluate=lambda copied: given.append(copied) or {"loss": 1.0})
 
     assert subject.evaluate is not None
-    assert subject.evaluate() == {"loss": 1.0}
+    assert subject.evaluate(8).metrics == {"loss": 1.0}
     assert given[0] is not model
-    with pytest.raises(NotChecked):
-        subject.evaluate(batch_size=2)
+    with pytest.raises(NotChecked, match="cannot be chosen"):
+        subject.evaluate(1)
+
+
+def test_an_evaluation_that_trains_is_found() -> None:
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        loss = model(torch.ones(1, 2)).sum()
+        loss.backward()
+        with torch.no_grad():
+            next(model.parameters()).add_(1)
+        return {"loss": float(loss)}
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    before = copy.deepcopy(model.state_dict())
+    subject = subject_of(model=model, evaluate=evaluate)
+
+    assert subject.evaluate is not None
+    record = subject.evaluate(quiet=False)
+
+    assert record.changed == ["0.weight"]
+    assert record.leftover
+    assert record.gradient
+    assert "1" in record.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_names_may_be_a_dict_of_ids() -> None:

@@ -79,7 +79,9 @@ def run(*words: str, folder: Path) -> str:
 
 def test_each_finding_is_the_outcome_of_one_test(folder: Path) -> None:
     # Without the plugins that the extra "suite" installs.
-    text = run("-v", "-rA", "-k", PROBE, "-p", "no:hypothesispytest", "-p", "no:benchmark", "test_mine.py", folder=folder)
+    text = run(
+        "-v", "-rA", "-k", PROBE, "-p", "no:hypothesispytest", "-p", "no:benchmark", "test_mine.py", folder=folder
+    )
 
     outcomes = dict(re.findall(rf"test_mine\.py::(\w+)::test_probe\[{PROBE}\] ([A-Z]+)", text))
     assert outcomes == {

@@ -35,7 +35,10 @@ class Observer:
     Attributes:
         maps: the calls of `Dataset.map`, in order.
         on_train: called with the trainer when `Trainer.train` is called.
+        count: the number of observers that are active in this process.
     """
+
+    count = 0
 
     def __init__(self, *patches: Patches) -> None:
         self.maps: list[MapCall] = []
@@ -51,11 +54,13 @@ class Observer:
         self._hook = _ImportHook(waiting)
 
     def __enter__(self) -> Observer:
+        Observer.count += 1
         sys.meta_path.insert(0, self._hook)
         self._hook.patch_loaded()
         return self
 
     def __exit__(self, *_: object) -> None:
+        Observer.count -= 1
         sys.meta_path.remove(self._hook)
         while self._undo:
             self._undo.pop()()

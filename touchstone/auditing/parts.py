@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.parts_evaluation import PartsEvaluator
 from touchstone.auditing.restore import untouched
 from touchstone.auditing.subject import UNKNOWN, Batch, Split, Subject, as_batch, task_of
 
@@ -47,7 +48,7 @@ def subject_of(
         names=_names(names, model),
         raw=raw,
         raw_columns=columns,
-        evaluate=None if evaluate is None else _evaluation(evaluate, model),
+        evaluate=None if evaluate is None else PartsEvaluator(evaluate, model),
         repro="touchstone.audit(..., probes=['{probe}'])",
     )
     with untouched(subject):
@@ -112,15 +113,6 @@ def _names(names: Sequence[str] | Mapping[int, str] | None, model: Any) -> list[
             raise TypeError(f"names= has the keys {list(names)[:4]}: pass the names in the order of ids 0, 1, 2 ...")
         return [str(names[index]) for index in range(len(names))]
     return [str(name) for name in names]
-
-
-def _evaluation(evaluate: Callable[..., Mapping[str, Any]], model: Any) -> Callable[..., Mapping[str, Any]]:
-    def run(*, batch_size: int | None = None, rows: Any = None) -> Mapping[str, Any]:
-        if batch_size is not None or rows is not None:
-            raise NotChecked("the function evaluate= takes only a model: other batches or rows cannot be chosen")
-        return evaluate(copy.deepcopy(model))
-
-    return run
 
 
 def _of_loader(loader: Any) -> Split:

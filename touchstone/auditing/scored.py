@@ -20,7 +20,7 @@ SMALL = 4
 
 def shifts(subject: Subject) -> bool:
     """Return whether position j of the logits predicts label j + 1."""
-    return subject.task == "causal-lm"
+    return subject.task == "causal-lm" and not subject.aligned
 
 
 def plain(subject: Subject) -> EvaluationRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +48,7 @@ def audit_script(
     reports: list[Report] = []
     ending = Ending(budget)
     recorder = Recorder(ending)
-    repro = f"touchstone audit --probe {{probe}} {' '.join([str(script), *arguments])}"
+    repro = f"touchstone audit --probe {{probe}} {shlex.join([str(script), *arguments])}"
 
     def judge(subject: Any) -> None:
         subject.name = str(script)

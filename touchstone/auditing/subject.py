@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from touchstone.auditing.finding import NotChecked
@@ -129,12 +130,15 @@ class Split:
             raise NotChecked(f"the {self.name} data is a stream without a length") from None
 
     def rows(self, count: int, *, start: int = 0) -> list[Row]:
-        """Return up to `count` rows as the collator receives them, from index `start`.
+        """Return up to `count` rows as the collator receives them, from index `start`. A stream is copied and read.
 
         Raises:
             NotChecked: the data cannot be indexed, or its rows are not dicts.
         """
-        rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
+        if hasattr(self.dataset, "__len__"):
+            rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
+        else:
+            rows = list(islice(copy.deepcopy(self.dataset), start, start + count))
         if rows and not isinstance(rows[0], Mapping):
             raise NotChecked(f"rows of the {self.name} data are {type(rows[0]).__name__}, not dicts of columns")
         return [self._kept(row) for row in rows]
