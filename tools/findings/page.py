@@ -61,7 +61,8 @@ ABOUT = {
     "metric-independent-of-batches": About("The metric depends on the batch size"),
     "evaluation-runs": About("The evaluation fails"),
     "ignored-positions-not-scored": About("Positions without a label would be scored"),
-    "predictions-and-references-in-place": About("Predictions and gold labels are exchanged", thread="course#641"),
+    "loop-metric-arguments": About("Predictions and gold labels are exchanged", thread="course#641"),
+    "loop-schedule": About("The loop's schedule does not fit the run"),
 }
 HEAD = """\
 # Findings in real code
