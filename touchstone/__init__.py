@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from touchstone.auditing.audit import audit
     from touchstone.auditing.stored import read_report
     from touchstone.auditing.testcase import TrainerAudit
+    from touchstone.auditing.watch import watch
     from touchstone.comparing.compare import compare
     from touchstone.records.record import Record, read_record, read_records
 
@@ -36,11 +37,13 @@ __all__ = [
     "read_records",
     "read_report",
     "stages",
+    "watch",
 ]
 
 _SOURCES = {
     "stages": "touchstone.stages",
     "audit": "touchstone.auditing.audit:audit",
+    "watch": "touchstone.auditing.watch:watch",
     "read_report": "touchstone.auditing.stored:read_report",
     "TrainerAudit": "touchstone.auditing.testcase:TrainerAudit",
     "Record": "touchstone.records.record:Record",

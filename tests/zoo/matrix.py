@@ -66,32 +66,39 @@ def _entry(report: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def run_all(jobs: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Audit all scripts, `jobs` at a time, and return the record."""
+def run_all(jobs: int, progress: Callable[[str, int], None], only: str = "") -> dict[str, Any]:
+    """Audit all scripts whose name has a text, `jobs` at a time, and return the record.
+
+    `progress` is called with a line on each script and the number of scripts.
+    """
     from importlib.metadata import version
+
+    faults = [fault for fault in all_faults() if only in fault.id]
+    scripts = [script for script in clean_scripts() if only in script.stem]
+    of = len(faults) + len(scripts)
 
     with tempfile.TemporaryDirectory() as temporary:
         assets = make_assets(Path(temporary) / "assets")
 
         def run_fault(fault: Fault) -> tuple[str, dict[str, Any]]:
             entry = entry_of_fault(fault, audit_text(fault.text(), assets, budget=fault.budget))
-            progress(
-                f"{fault.id}: {', '.join(entry['fail']) or entry.get('error') or 'nothing found'}, {_after(entry)}"
-            )
+            found = ", ".join(entry["fail"]) or entry.get("error") or "nothing found"
+            said = "" if entry["cause_named"] else f" instead of {', '.join(fault.probes)}, or another cause"
+            progress(f"{fault.id}: {found}{said}, {_after(entry)}", of)
             return fault.id, entry
 
         def run_clean(script: Path) -> tuple[str, dict[str, Any]]:
             entry = entry_of_clean(script, audit_text(script.read_text(encoding="utf-8"), assets))
             alarms = "FALSE ALARM " + ", ".join(entry["fail"]) if entry["fail"] else entry.get("error", "clean")
-            progress(f"{script.stem}: {alarms}, {_after(entry)}")
+            progress(f"{script.stem}: {alarms}, {_after(entry)}", of)
             return script.stem, entry
 
         with ThreadPoolExecutor(jobs) as pool:
-            faults = pool.map(run_fault, all_faults())
-            clean = pool.map(run_clean, clean_scripts())
+            found = pool.map(run_fault, faults)
+            clean = pool.map(run_clean, scripts)
             return {
                 "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate")},
-                "faults": dict(sorted(faults)),
+                "faults": dict(sorted(found)),
                 "clean": dict(sorted(clean)),
             }
 

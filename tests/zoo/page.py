@@ -60,9 +60,9 @@ def _totals(record: dict[str, Any]) -> str:
         ("seconds a script, median and longest", f"{_seconds(numbers['median'])} and {_seconds(numbers['max'])}"),
     ]
     return (
-        _table(("", ""), rows)
-        + f"\nWith {versions}. Seconds are those of the script up to its training and of the audit, in a process that has "
-        "the libraries imported, with one thread.\n"
+        table(("", ""), rows)
+        + f"\nWith {versions}.\nSeconds are those of the script up to its training and of the audit, in a process that "
+        "has the libraries\nimported, with one thread.\n"
     )
 
 
@@ -78,14 +78,14 @@ def _faults(record: dict[str, Any], faults: dict[str, Fault]) -> str:
                 f"`{name}`",
                 entry["task"],
                 entry["style"],
-                f"{says} {_link(seen)}".strip(),
+                f"{says} {link(seen)}".strip(),
                 found,
                 "yes" if entry["cause_named"] else "no",
                 _seconds(entry["seconds"]),
             )
         )
     heads = ("fault", "task", "style", "what is wrong", "found by", "cause named", "s")
-    return "## Faulty scripts\n\n" + _table(heads, rows)
+    return "## Faulty scripts\n\n" + table(heads, rows)
 
 
 def _clean(record: dict[str, Any]) -> str:
@@ -97,7 +97,7 @@ def _clean(record: dict[str, Any]) -> str:
             (f"`{name}`", entry["task"], entry["style"], _first_line(name), *counts, alarms, _seconds(entry["seconds"]))
         )
     heads = ("script", "task", "style", "what it is", "pass", "warn", "not checked", "false alarms", "s")
-    return "## Clean scripts\n\n" + _table(heads, rows)
+    return "## Clean scripts\n\n" + table(heads, rows)
 
 
 def _needless(faults: dict[str, Fault]) -> str:
@@ -122,7 +122,7 @@ def _first_line(name: str) -> str:
     return " ".join(found[1].split()) if found else ""
 
 
-def _link(url: str) -> str:
+def link(url: str) -> str:
     """Return a link with a short text, such as `transformers#47688`."""
     if not url:
         return ""
@@ -134,7 +134,7 @@ def _seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 1 else "<1"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+def table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 
-from tests.zoo import matrix, page
+from tests.zoo import matrix, page, peers_page
 from tests.zoo.__main__ import main
 from tests.zoo.fault import all_faults, clean_scripts
 
@@ -54,3 +56,18 @@ def test_show_prints_the_faulty_script(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_the_style_of_a_script_is_how_it_trains(text: str, style: str) -> None:
     assert matrix.style_of(text) == style
+
+
+def test_the_page_of_peers_is_written_from_its_record() -> None:
+    assert peers_page.page(peers_record()) == peers_page.PAGE.read_text(encoding="utf-8")
+
+
+def test_the_record_of_peers_names_only_scripts_that_exist() -> None:
+    record = peers_record()
+    assert set(record["faults"]) <= {fault.id for fault in all_faults()}
+    assert set(record["clean"]) <= {script.stem for script in clean_scripts()}
+
+
+def peers_record() -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(peers_page.RECORD.read_text(encoding="utf-8"))
+    return record

@@ -135,6 +135,27 @@ def cut(special: Sequence[int]) -> Callable[[Tensor], Tensor]:
     return choose
 
 
+def partly(width: int | None, special: Sequence[int] = ()) -> Callable[[Tensor], Tensor]:
+    """Return a choice that is wrong at some labels of most rows, whatever batch and padding a row is in.
+
+    Args:
+        width: the number of classes, or None to leave the label out (for generated ids).
+        special: ids that are not counted, such as padding that the Trainer puts behind labels.
+    """
+
+    def choose(labels: Tensor) -> Tensor:
+        made = labels.clone()
+        for row in made:
+            places = [place for place, each in enumerate(row.tolist()) if each != IGNORED and each not in special]
+            odd = sum(row[places].tolist()) % 3
+            if odd:
+                some = places[:: 2 + 3 * odd]
+                row[some] = IGNORED if width is None else (row[some] + 1) % width
+        return made
+
+    return choose
+
+
 def noise(prediction: Prediction, *, shift: bool = False, extra: int = 0, seed: int = 0) -> Any:
     """Return outputs with other predictions where no label is, and `extra` more columns without labels."""
     import torch

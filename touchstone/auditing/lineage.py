@@ -41,6 +41,7 @@ class Origin:
         source: the source row.
         number: the index of the source row.
         alone: what the user's function makes of the source row when it is called with nothing else, or None.
+        place: the row's index in the result of the call of map, if it is known.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Origin:
     source: Row
     number: int
     alone: Row | None = None
+    place: int | None = None
 
 
 @dataclass
@@ -147,7 +149,7 @@ def _columns(namespace: Mapping[str, Any], size: int) -> dict[str, Any]:
     for name, value in list(namespace.items()):
         if name.startswith("__") or isinstance(value, (str, bytes, type)):
             continue
-        if isinstance(value, Mapping):
+        if type(value) is dict or type(value).__name__ == "BatchEncoding":
             found.update({f"{name}.{key}": each for key, each in value.items() if _is_column(each, size)})
         elif _is_column(value, size):
             found[name] = value
@@ -155,9 +157,10 @@ def _columns(namespace: Mapping[str, Any], size: int) -> dict[str, Any]:
 
 
 def _is_column(value: Any, size: int) -> bool:
-    if isinstance(value, (str, bytes, type)) or not hasattr(value, "__getitem__"):
-        return False
-    return size > 0 and _length(value) == size
+    # Other objects are left alone: even asking for their length may import modules or run code.
+    kind = type(value)
+    known = isinstance(value, Sequence) or any(hasattr(kind, name) for name in ("iloc", "tolist", "column_names"))
+    return known and not isinstance(value, (str, bytes)) and size > 0 and _length(value) == size
 
 
 def _pick(columns: Mapping[str, Any], number: int, size: int) -> Row | None:
@@ -228,8 +231,21 @@ def _mapped(subject: Subject, split: Split, call: MapCall, pad: int | None) -> L
     def source(number: int) -> Row | None:
         return _source_row(subject, call, number) if 0 <= number < size else None
 
+    starts: dict[int, int] = {}
+    if list(made) == list(range(len(made))):
+        begin = 0
+        for number, rows in made.items():
+            starts[number] = begin
+            begin += len(rows)
     origins = [
-        Origin(index, _row(split.dataset, index), source(number) or {}, number, alone)
+        Origin(
+            index,
+            _row(split.dataset, index),
+            source(number) or {},
+            number,
+            alone,
+            starts[number] + made[number].index(alone) if number in starts else None,
+        )
         for number, found in links.items()
         for index, alone in found
     ]
@@ -382,10 +398,9 @@ def tokens_of(split: Split, origins: Sequence[Origin]) -> list[Row]:
     size = max(1, min(split.batch_size, 16))
     for start in range(0, len(origins), size):
         part = origins[start : start + size]
-        rows = [
-            {key: value for key, value in each.row.items() if split.columns is None or key in split.columns}
-            for each in part
-        ]
+        rows = [split.dataset[each.index] for each in part]
+        if split.columns is not None:
+            rows = [{key: value for key, value in row.items() if key in split.columns} for row in rows]
         batch = {key: value for key, value in split.batch(rows).items() if hasattr(value, "tolist")}
         if IDS not in batch or len(batch[IDS]) != len(part):
             raise NotChecked("the collator joins rows (packing): rows of a batch cannot be traced to their sources")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.record import Call, Kept, Recorder, unwrapped
+from touchstone.auditing.observed import evaluation_order, order_of
+from touchstone.auditing.record import Call, Kept, Recorder, logits_of, loss_of, unwrapped
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
 from touchstone.auditing.trace import Forward, LossCall, Trace, Update
 
@@ -37,7 +40,7 @@ def subject_of(
     trace = recorder.trace
     wrapped = _trained_module(recorder)
     called = unwrapped(wrapped)
-    model = _bare(called)
+    model = _named(_bare(called), _first_batch(recorder, called))
     _complete(recorder, wrapped)
     tokenizer = _tokenizer(recorder, called)
     id2label = getattr(getattr(model, "config", None), "id2label", None)
@@ -54,6 +57,8 @@ def subject_of(
         settings=_settings(recorder),
         steps=_steps(recorder, called),
         trace=trace,
+        order=order_of(trace),
+        extra={"evaluation_order": lambda: evaluation_order(trace)},
         aligned=any(each.aligned for each in trace.forwards),
     )
 
@@ -87,6 +92,43 @@ def _bare(module: Any) -> Any:
     return bare
 
 
+def _first_batch(recorder: Recorder, model: nn.Module) -> Batch:
+    """Return a batch under the model's own names, of a call in which it returned all logits."""
+    pairs = zip(recorder.calls, recorder.trace.forwards, strict=True)
+    return next(
+        (each.batch for call, each in pairs if unwrapped(call.module) is model and each.grad and each.batch), {}
+    )
+
+
+def _named(model: Any, batch: Batch) -> Any:
+    """Return a model that takes the usual names, such as `input_ids`, and returns an object with logits.
+
+    It shares all parameters. It is the model itself if that has the usual names.
+    """
+    names = plain_names(batch)
+    if not names:
+        return model
+    own = {plain: name for name, plain in names.items()}
+    kind = type(model)
+
+    def forward(self: Any, **inputs: Any) -> Any:
+        given = {own.get(name, name): value for name, value in inputs.items()}
+        target = own.get("labels", "labels")
+        dummy = target in batch and target not in given  # without targets, some models return the last logits only
+        if dummy:
+            given[target] = given[own.get("input_ids", "input_ids")]
+        output = kind.forward(self, **given)
+        if hasattr(output, "logits"):
+            return output
+        loss = None if dummy else loss_of(output)
+        return SimpleNamespace(loss=loss, **logits_of(output))
+
+    named = copy.copy(model)
+    named.__dict__ = dict(vars(model))
+    named.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    return named
+
+
 # The trace
 
 
@@ -94,6 +136,7 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     """Turn what was recorded into plain values: only calls of the model, named batches, floats."""
     trace = recorder.trace
     inner = unwrapped(main)
+    everywhere = {id(each) for call in recorder.calls for each in call.module.parameters()}
     places = [index for index, call in enumerate(recorder.calls) if unwrapped(call.module) is inner]
     new = {old: index for index, old in enumerate(places)}
     trace.forwards = [trace.forwards[index] for index in places]
@@ -109,14 +152,16 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
         for clip in update.clips:
             clip.norm = _float(clip.norm)
     names = {id(parameter): name for name, parameter in inner.named_parameters()}
+    gradients = {name for kept in recorder.kept.values() for name in kept.gradients or ()}
     for facts in trace.optimizers:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
         facts.missing = [name for each, name in trainable.items() if each not in held]
-        facts.foreign = sum(each not in names for each in held)
+        facts.foreign = sum(each not in everywhere for each in held)
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
+        facts.unmoved = [name for name in facts.missing if any(each.endswith(name) for each in gradients)]
         facts.decays = [float(group.get("weight_decay", 0.0)) for group in facts.optimizer.param_groups]
         facts.twice = [names[each] for each, times in held.items() if times > 1 and each in names]
     _read_loops(recorder)
@@ -152,13 +197,8 @@ def _float(value: Any) -> float | None:
 
 def plain_batch(forward: Forward) -> tuple[Batch, bool]:
     """Return a batch under the usual names, with the labels that the loss saw, and whether they are shifted already."""
-    batch = dict(forward.batch)
-    _rename(batch, "input_ids", INPUTS)
-    _rename(batch, "labels", LABELS)
-    _rename(batch, "attention_mask", MASKS)
-    first = next(iter(batch), None)
-    if "input_ids" not in batch and first is not None and _is_ids(batch[first]):
-        batch["input_ids"] = batch.pop(first)
+    names = plain_names(forward.batch)
+    batch = {names.get(name, name): value for name, value in forward.batch.items()}
     ids = batch.get("input_ids")
     for call in forward.losses:
         if call.ignore_index != IGNORED and "labels" in batch:
@@ -180,10 +220,17 @@ def plain_batch(forward: Forward) -> tuple[Batch, bool]:
     return batch, aligned
 
 
-def _rename(batch: Batch, name: str, names: Sequence[str]) -> None:
-    found = next((each for each in names if each in batch), None)
-    if found is not None and name not in batch and getattr(batch[found], "ndim", 0) >= 1:
-        batch[name] = batch.pop(found)
+def plain_names(batch: Batch) -> dict[str, str]:
+    """Return the usual names of arguments that a model calls otherwise, by its own names."""
+    found = {}
+    for name, names in (("input_ids", INPUTS), ("labels", LABELS), ("attention_mask", MASKS)):
+        own = next((each for each in names if each in batch), None)
+        if own is not None and own != name and name not in batch and getattr(batch[own], "ndim", 0) >= 1:
+            found[own] = name
+    first = next(iter(batch), None)
+    if first is not None and "input_ids" not in batch and "input_ids" not in found.values() and _is_ids(batch[first]):
+        found[first] = "input_ids"
+    return found
 
 
 def _is_ids(value: Any) -> bool:
@@ -245,7 +292,7 @@ def _task(forwards: Sequence[Forward], model: nn.Module) -> str:
         call = forward.losses[0]
         if call.shape[1 if len(call.shape) == 3 else -1] < max(tables, default=0) // 2:
             return "token-classification" if call.target.numel() == labels.numel() else UNKNOWN
-        if call.target.numel() < labels.numel():
+        if call.target.numel() < labels.numel() or bool((labels == ids).float().mean() > 0.99):
             return "causal-lm"
         if float((labels == IGNORED).float().mean()) > 0.5:
             return "masked-lm"
@@ -320,8 +367,10 @@ def _tokenizer(recorder: Recorder, model: Any) -> Any:
 
 
 def called_tokenizer(recorder: Recorder, model: Any) -> Any:
-    """Return the tokenizer that was called most and fits the model's vocabulary, or None."""
+    """Return the tokenizer that was called most and fits the model's vocabulary, or one of the script's variables."""
     known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
+    named = list(vars(sys.modules["__main__"]).values())
+    known += [each for each in named if hasattr(type(each), "convert_ids_to_tokens")]
     rows = None
     try:
         rows = model.get_input_embeddings().weight.shape[0]
@@ -407,6 +456,7 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
         logits=lambda place: _logits(_replay(model, calls[place], {**parameters, **buffers})),
         parameters=parameters,
         last=last,
+        pulls=[call.pulls for call in calls],
     )
 
 
@@ -455,14 +505,5 @@ def _modes(model: torch.nn.Module, modes: Sequence[bool]) -> Iterator[None]:
 
 def _logits(output: Any) -> Any:
     """Return the logits of an output: one tensor, or those of the start and the end of an answer."""
-    start = getattr(output, "start_logits", None)
-    if start is not None:
-        return start, output.end_logits
-    logits = getattr(output, "logits", None)
-    if logits is not None:
-        return logits
-    if hasattr(output, "ndim"):
-        return output
-    parts = list(output.values()) if hasattr(output, "values") else list(output)
-    tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
-    return max(tensors, key=lambda each: each.ndim) if tensors else None
+    found = list(logits_of(output).values())
+    return found[0] if len(found) == 1 else tuple(found) or None

@@ -17,10 +17,12 @@ from touchstone.auditing.subject import IGNORED
 if TYPE_CHECKING:
     from torch import Tensor
 
-FITS = 1e-3
-"""Share of a squared gradient that may stay unexplained. Float32 leaves about 1e-7; any other loss leaves far more."""
-SILENT = 1e-6
+FITS = 1e-5
+"""Share of a squared gradient that may stay unexplained. Float32 leaves about 1e-11; other losses leave far more."""
+SILENT = 1e-12
 """Share of the squared gradient below which unlabelled positions count as silent. Cross-entropy gives exactly 0."""
+EXACT = 1e-10
+"""Misfit below which no other explanation is looked for."""
 SHIFTS = (0, 1, 2, -1)
 
 
@@ -36,6 +38,7 @@ class Reading:
         weights: the weight of each labelled position; 0 elsewhere.
         stiffness: the squared length of `softmax - target`: how well each weight is known.
         stray: the share of the squared gradient that lies at unlabelled positions.
+        strays: the number of unlabelled positions that have a gradient.
         stray_target: the label that unlabelled positions learn, None if they learn none or several.
         stray_uniform: unlabelled positions are pulled towards the uniform distribution (smoothing is applied there).
     """
@@ -47,6 +50,7 @@ class Reading:
     weights: Tensor
     stiffness: Tensor
     stray: float
+    strays: int = 0
     stray_target: int | None = None
     stray_uniform: bool = False
 
@@ -95,9 +99,11 @@ def read_loss(
         if not bool((targets != IGNORED).any()):
             continue
         reading = sums.fit(targets, shift, share)
-        if best is None or _unexplained(reading) < 0.5 * _unexplained(best) - SILENT:
+        # A model that has learned little is near the uniform distribution, where smoothing changes hardly more than the
+        # weight: only an exact fit tells them apart.
+        if best is None or _unexplained(reading) < 0.1 * _unexplained(best) - EXACT:
             best = reading
-        if best.misfit < FITS and best.stray < SILENT:
+        if _unexplained(best) < EXACT:
             break
     if best is None:
         none = torch.zeros(labels.shape, dtype=torch.float64, device=labels.device)
@@ -169,8 +175,7 @@ class _Sums:
         weights = (along / square).masked_fill(~known, 0.0)
         left = float((self.gg - along * along / square)[known].clamp(min=0).sum())
         misfit = left / inside if inside else 1.0
-        stray = 1 - inside / total if total else 0.0
-        stray = 0.0 if stray < 1e-12 else stray
+        stray = float(self.gg[~known].sum()) / total if total else 0.0
         return Reading(shift, targets, smoothing, misfit, weights, square.masked_fill(~known, 0.0), stray)
 
     def _smoothing(self, targets: Tensor, known: Tensor) -> float:
@@ -199,7 +204,8 @@ class _Sums:
 
         floor = SILENT * float(self.gg.sum()) / max(int((~reading.labelled).sum()), 1)
         stray = ~reading.labelled & (self.gg > floor)
-        if not bool(stray.any()) or self.classes < 3:
+        reading.strays = int(stray.sum())
+        if not reading.strays or self.classes < 3:
             return
         pulled = self.gradient.argmin(-1)
         weight, pull, _ = self._two(pulled)

@@ -35,7 +35,10 @@ class Observer:
     Attributes:
         maps: the calls of `Dataset.map`, in order.
         on_train: called with the trainer when `Trainer.train` is called.
+        count: the number of observers that are active in this process.
     """
+
+    count = 0
 
     def __init__(self, *patches: Patches) -> None:
         self.maps: list[MapCall] = []
@@ -51,11 +54,13 @@ class Observer:
         self._hook = _ImportHook(waiting)
 
     def __enter__(self) -> Observer:
+        Observer.count += 1
         sys.meta_path.insert(0, self._hook)
         self._hook.patch_loaded()
         return self
 
     def __exit__(self, *_: object) -> None:
+        Observer.count -= 1
         sys.meta_path.remove(self._hook)
         while self._undo:
             self._undo.pop()()
@@ -109,23 +114,21 @@ class _ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self._waiting:
             return None
-        patches = self._waiting.pop(name)
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader.exec_module = _then(spec.loader.exec_module, patches)  # type: ignore[method-assign, assignment]
+                spec.loader.exec_module = self._then_patch(name, spec.loader.exec_module)  # type: ignore[method-assign, assignment]
                 return spec
         return None
 
+    def _then_patch(self, name: str, execute: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+        """Execute a module and patch it. A spec may be found and never executed: datasets looks for torch like that."""
 
-def _then(
-    execute: Callable[[ModuleType], None], patches: list[Callable[[ModuleType], None]]
-) -> Callable[[ModuleType], None]:
-    def exec_module(module: ModuleType) -> None:
-        execute(module)
-        for patch in patches:
-            patch(module)
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            for patch in self._waiting.pop(name, ()):
+                patch(module)
 
-    return exec_module
+        return exec_module

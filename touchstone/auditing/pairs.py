@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.subject import IGNORED, MapCall, Row, Split, Subject, ints
+from touchstone.auditing.subject import IGNORED, Batch, MapCall, Row, Split, Subject, ints
 
 Made = TypeVar("Made")
 FALSE_ALARM = 5.5
@@ -174,6 +174,21 @@ def text_columns(rows: Sequence[Row]) -> list[str]:
     return [key for key in (rows[0] if rows else ()) if all(isinstance(row.get(key), str) for row in rows)]
 
 
+def flat(row: Mapping[str, Any]) -> Row:
+    """Return a row with the entries of its dicts as columns of their own.
+
+    >>> flat({"id": 1, "translation": {"en": "Hi", "fr": "Salut"}})
+    {'id': 1, 'translation.en': 'Hi', 'translation.fr': 'Salut'}
+    """
+    made: Row = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            made.update({f"{key}.{inner}": each for inner, each in value.items()})
+        else:
+            made[key] = value
+    return made
+
+
 def tokenizing(maps: Sequence[MapCall]) -> list[MapCall]:
     """Return the observed calls that made token ids of text."""
     return [each for each in maps if has_column(each.result, "input_ids") and not has_column(each.source, "input_ids")]
@@ -186,5 +201,37 @@ def source_rows(subject: Subject, split: Split, indices: Sequence[int]) -> tuple
             kept = [call.result[int(index)]["input_ids"] for index in indices[:4]]
             now = [split.dataset[int(index)]["input_ids"] for index in indices[:4]]
             if [ints(each) for each in kept] == [ints(each) for each in now]:
-                return [dict(call.source[int(index)]) for index in indices], call
+                return [flat(call.source[int(index)]) for index in indices], call
     return None
+
+
+def loss_of(subject: Subject, batch: Batch) -> float:
+    """Return the loss of a batch as the run computes it: by its own step where there is one, else by the model."""
+    if subject.step is not None:
+        return float(subject.step([batch]).losses[0])
+    if "loss" in subject.where or subject.settings.label_smoothing:
+        raise NotChecked("the run computes the loss itself, and its step cannot be repeated")
+    loss = outputs_of(subject.quiet_model, batch).get("loss")
+    if loss is None:
+        raise NotChecked("the model computes no loss, and the step of the run cannot be repeated")
+    return float(loss)
+
+
+def outputs_of(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a model on a batch without gradients and return its outputs by name.
+
+    Raises:
+        NotChecked: the model cannot run on the batch.
+    """
+    import torch
+
+    given = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    try:
+        with torch.no_grad():
+            output = model(**given)
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else ""
+        raise NotChecked(f"the model cannot run on a batch of its own data ({type(error).__name__}: {text})") from error
+    if hasattr(output, "items"):
+        return dict(output.items())
+    return dict(vars(output)) if hasattr(output, "__dict__") else {}

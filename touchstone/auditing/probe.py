@@ -35,6 +35,8 @@ MODULES = (
     "leaks",
     "order",
     "cache",
+    "loop",
+    "loop_step",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
 Look = Callable[[Subject], Finding]
@@ -53,6 +55,7 @@ class Probe:
         tasks: the tasks it applies to.
         budget: the smallest budget that includes it.
         look: the function. It takes a subject and returns a finding, or raises NotChecked.
+        loops: it looks at the trace of an observed loop, and applies to no other subject.
     """
 
     id: str
@@ -61,6 +64,7 @@ class Probe:
     tasks: tuple[str, ...]
     budget: Budget
     look: Look
+    loops: bool = False
 
 
 PROBES: dict[str, Probe] = {}
@@ -72,7 +76,13 @@ class UnknownProbe(Exception):
 
 
 def probe(
-    id: str, *, group: str, says: str, tasks: Sequence[str] = (*TASKS, UNKNOWN), budget: Budget = "default"
+    id: str,
+    *,
+    group: str,
+    says: str,
+    tasks: Sequence[str] = (*TASKS, UNKNOWN),
+    budget: Budget = "default",
+    loops: bool = False,
 ) -> Callable[[AnyLook], AnyLook]:
     """Put a function into the table of probes.
 
@@ -84,7 +94,7 @@ def probe(
     def add(look: AnyLook) -> AnyLook:
         if id in PROBES:
             raise ValueError(f"two probes are called {id}")
-        PROBES[id] = Probe(id, group, says, tuple(tasks), budget, look)
+        PROBES[id] = Probe(id, group, says, tuple(tasks), budget, look, loops)
         return look
 
     return add
@@ -136,6 +146,8 @@ def run_probes(
         progress: called before each probe with the probe, its index and the number of probes.
     """
     probes = chosen_probes(subject.task, ids)
+    if ids is None and subject.trace is None:
+        probes = [each for each in probes if not each.loops]
     limit = BUDGETS[budget] if seconds is None else seconds
     levels = list(BUDGETS)
     started = time.monotonic()

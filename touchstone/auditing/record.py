@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from touchstone.auditing.ending import Ending
 from touchstone.auditing.frames import caller, user_frames
 from touchstone.auditing.observe import Replace, Undo
+from touchstone.auditing.subject import Pull
 from touchstone.auditing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ METRICS = {
     "sacrebleu": ("corpus_bleu", "corpus_chrf", "raw_corpus_bleu"),
 }
 CALLS_KEPT = 600
+LOGITS_KEPT = 8_000_000
+"""Numbers of a tensor of logits that are kept at most; only its first rows are kept if it has more."""
 METRICS_KEPT = 40
 
 
@@ -46,6 +49,7 @@ class Call:
         rng: the states of torch's random generators before it.
         modes: the training flags of the module and its parts.
         autocast: the device type and dtype of autocast around it, or None.
+        pulls: its logits and their gradients, of the first rows, where the step is kept.
     """
 
     module: nn.Module
@@ -54,6 +58,7 @@ class Call:
     rng: tuple[Any, ...] = ()
     modes: tuple[bool, ...] = ()
     autocast: tuple[str, Any] | None = None
+    pulls: dict[str, Pull] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,7 +81,7 @@ class _Group:
     forwards: list[int] = field(default_factory=list)
     losses: list[Any] = field(default_factory=list)
     clips: list[Clip] = field(default_factory=list)
-    leftover: Any = None
+    leftover: list[Any] = field(default_factory=list)
     lost: int = 0
     gradients: dict[str, torch.Tensor] | None = None
     copied_at: int = 0
@@ -110,6 +115,7 @@ class Recorder:
         self.made: list[Any] = []
         self.accelerator: Any = None
         self.active = True
+        self._at_rest: Callable[[], None] | None = None
         self._ending = ending
         self._on_step = on_step
         self._steps = steps
@@ -127,6 +133,16 @@ class Recorder:
     def ready(self) -> bool:
         """Hooks do something: the recorder is active, and this is the script's main thread."""
         return self.active and threading.get_ident() == self._thread
+
+    def finish(self, at_rest: Callable[[], None]) -> None:
+        """Call a function as soon as a model is called for the next training step."""
+        self._at_rest = at_rest
+
+    def release(self) -> None:
+        """Stop recording, and forget everything, so that copies of weights and batches are freed."""
+        self.active = False
+        self.trace, self.calls, self.kept, self.made, self.tokenizers = Trace(), [], {}, [], {}
+        self._group, self._latest = _Group(), None
 
     def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
         """Return what to do with a module as soon as it has been imported, by its name."""
@@ -200,7 +216,12 @@ class Recorder:
     # Calls of the model
 
     def _module_call(self, original: Any) -> Any:
+        import torch
+
         def __call__(module: Any, *arguments: Any, **options: Any) -> Any:
+            if self._at_rest is not None and torch.is_grad_enabled():
+                rest, self._at_rest = self._at_rest, None
+                rest()
             if self._inside is not None or not self.ready or not self._is_model(module):
                 return original(module, *arguments, **options)
             if self._ending is not None:
@@ -213,7 +234,10 @@ class Recorder:
                 output = original(module, *arguments, **options)
             finally:
                 self._inside = None
-            forward.loss = _loss_of(output)  # a tensor until loop.py reads it
+            if forward.grad and self._keeps():
+                self.calls[-1].pulls = watch_logits(output)
+            loss = loss_of(output)  # a tensor until loop.py reads it
+            forward.loss = None if loss is None else loss.detach()
             self._generating *= 2
             return output
 
@@ -310,8 +334,11 @@ class Recorder:
             self._ending.begin()
             self._ending.check()
         group = self._group
-        if not group.losses and self._latest is not None:
-            group.leftover = _norm(parameter.grad for parameter in self._latest.parameters())
+        if not group.losses:
+            group.leftover = [
+                _norm(each.grad for part in facts.optimizer.param_groups for each in part["params"])
+                for facts in self.trace.optimizers
+            ]
         value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
         group.losses.append(value.detach().clone() if value is not None and value.numel() == 1 else float("nan"))
         self.trace.unstepped += 1
@@ -373,16 +400,17 @@ class Recorder:
         if not any(each is optimizer for each in known):
             trace.optimizers.append(OptimizerFacts(optimizer))
             known.append(optimizer)
+        place = next(index for index, each in enumerate(known) if each is optimizer)
         trace.updates.append(
             Update(
                 forwards=group.forwards,
                 losses=group.losses,
-                leftover=group.leftover,
+                leftover=group.leftover[place] if place < len(group.leftover) else None,
                 clips=group.clips,
                 rates=[float(each["lr"]) for each in optimizer.param_groups],
                 backwards_before_zero=group.lost,
                 passing=self._passing,
-                optimizer=next(place for place, each in enumerate(known) if each is optimizer),
+                optimizer=place,
                 where=caller(),
             )
         )
@@ -394,6 +422,8 @@ class Recorder:
         before = index - 1
         if before >= self._steps and self.trace.updates[before].passing == self._passing:
             self.kept.pop(before, None)  # only the last step of a pass is kept beside the first ones
+            for place in self.trace.updates[before].forwards:
+                self.calls[place].pulls = {}
         weights = {
             name: parameter.detach().clone()
             for name, parameter in self._latest.named_parameters()
@@ -417,10 +447,13 @@ class Recorder:
         def step(schedule: Any, *arguments: Any, **options: Any) -> Any:
             if not self.ready or self._stepping:
                 return original(schedule, *arguments, **options)
+            known = any(each is schedule for each in self.trace.schedules)
+            if not known:
+                self.trace.schedules.append(schedule)
             if self.trace.updates:
                 self.trace.updates[-1].scheduler_steps += 1
-                if not any(each is schedule for each in self.trace.schedules):
-                    self.trace.schedules.append(schedule)
+            elif known:  # a schedule calls its own step once when it is made
+                self.trace.early_scheduler_steps += 1
             self._stepping += 1
             try:
                 return original(schedule, *arguments, **options)
@@ -476,6 +509,7 @@ class Recorder:
         signature = inspect.signature(original)
 
         def metric(*arguments: Any, **options: Any) -> Any:
+            """Note a call of a metric. (evaluate copies this function's code and appends to its docstring.)"""
             if not self.ready or self._measuring or len(self.trace.metrics) >= METRICS_KEPT:
                 return original(*arguments, **options)
             given = _predictions_and_references(signature, arguments, options)
@@ -586,6 +620,36 @@ def _copied(value: Any) -> Any:
     return value
 
 
+def logits_of(output: Any) -> dict[str, Any]:
+    """Return the logits of a model's output by name: `logits`, or `start_logits` and `end_logits`."""
+    for names in (("logits",), ("start_logits", "end_logits")):
+        found = {name: getattr(output, name, None) for name in names}
+        if all(getattr(each, "ndim", 0) >= 2 for each in found.values()):
+            return found
+    if isinstance(output, Mapping):
+        parts = list(output.values())
+    else:
+        parts = list(output) if isinstance(output, (tuple, list)) else [output]
+    tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
+    return {"logits": max(tensors, key=lambda each: each.ndim)} if tensors else {}
+
+
+def watch_logits(output: Any) -> dict[str, Pull]:
+    """Copy the first rows of the logits, and their gradients as soon as backward reaches them."""
+    found = {}
+    for name, logits in logits_of(output).items():
+        if not logits.requires_grad:
+            continue
+        rows = max(1, LOGITS_KEPT // max(logits[0].numel(), 1))
+        pull = found[name] = Pull(logits[:rows].detach().clone())
+        logits.register_hook(partial(_add, pull, rows))
+    return found
+
+
+def _add(pull: Pull, rows: int, gradient: Any) -> None:
+    pull.add(gradient[:rows].detach().clone())
+
+
 def _generator_states() -> tuple[Any, ...]:
     import torch
 
@@ -613,12 +677,12 @@ def _norm(gradients: Any) -> Any:
     return torch.linalg.vector_norm(torch.stack([each.float().norm().to(found[0].device) for each in found]))
 
 
-def _loss_of(output: Any) -> Any:
-    """Return the loss that a model returned, as a tensor without a graph, or None."""
+def loss_of(output: Any) -> Any:
+    """Return the loss that a model returned, or None."""
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None and isinstance(output, tuple):
         loss = next((each for each in output if getattr(each, "ndim", None) == 0), None)
-    return loss.detach() if loss is not None and hasattr(loss, "detach") else None
+    return loss if hasattr(loss, "detach") else None
 
 
 _PREDICTIONS = ("predictions", "y_pred", "hypotheses", "preds", "prediction")

@@ -20,7 +20,7 @@ SMALL = 4
 
 def shifts(subject: Subject) -> bool:
     """Return whether position j of the logits predicts label j + 1."""
-    return subject.task == "causal-lm"
+    return subject.task == "causal-lm" and not subject.aligned
 
 
 def plain(subject: Subject) -> EvaluationRecord:
@@ -115,6 +115,14 @@ def ignored_counted(subject: Subject) -> tuple[dict[str, float], dict[str, float
         if changed:
             return {name: before[name] for name in changed}, changed, extra
     return None
+
+
+def none_ignored(subject: Subject) -> bool:
+    """Tell whether all rows that are evaluated have one length and a label at every position, like packed blocks."""
+    labels = [each.labels for each in plain(subject).predictions]
+    if not labels or not all(hasattr(each, "shape") and len(each.shape) == 2 for each in labels):
+        return False
+    return len({each.shape[1] for each in labels}) == 1 and not any(bool((each == IGNORED).any()) for each in labels)
 
 
 def where(subject: Subject, part: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,43 +39,60 @@ def length(batch: Batch) -> int:
     return max((int(each.shape[1]) for each in batch.values() if hasattr(each, "dim") and each.dim() > 1), default=1)
 
 
-def single_rows(subject: Subject) -> list[tuple[int, Batch]]:
-    """Return the indices and batches of single training rows that have labels, the shortest first.
+def single_rows(subject: Subject) -> list[tuple[Any, Batch]]:
+    """Return some training rows that have labels, each with the batch of it alone, the shortest first.
 
     Raises:
         NotChecked: none of the first rows has a label.
     """
     if "single rows" not in subject.extra:
         train = subject.need("train")
-        made = [(index, collated(train, [index])) for index in range(min(ROWS_SEEN, len(train)))]
+        made = [(row, collated(train, [row])) for row in first_rows(train)]
         if made and not any(name in made[0][1] for name in ("labels", "start_positions")):
             raise NotChecked("batches have no labels")
         found = [each for each in made if label_count(each[1])]
         # Two labels at least: a sum and a mean are the same for one.
         wide = [each for each in found if label_count(each[1]) > 1 or "start_positions" in each[1]]
         subject.extra["single rows"] = sorted(wide or found, key=lambda each: length(each[1]))
-    rows: list[tuple[int, Batch]] = subject.extra["single rows"]
+    rows: list[tuple[Any, Batch]] = subject.extra["single rows"]
     if not rows:
         raise NotChecked(f"none of the first {ROWS_SEEN} training rows has a label")
     return rows
 
 
-def collated(split: Split, indices: Sequence[int]) -> Batch:
-    """Return a batch of some rows, whatever type a row has."""
-    rows = [split.dataset[index] for index in indices]
+def first_rows(split: Split) -> list[Any]:
+    """Return the first rows of a split, whatever type they have. A stream is copied before it is read.
+
+    Raises:
+        NotChecked: the stream cannot be copied.
+    """
+    try:
+        size = len(split)
+    except NotChecked:
+        try:
+            return list(itertools.islice(copy.deepcopy(split.dataset), ROWS_SEEN))
+        except Exception as error:
+            raise NotChecked(
+                f"the {split.name} data is a stream that cannot be read without a trace: {error}"
+            ) from error
+    return [split.dataset[index] for index in range(min(ROWS_SEEN, size))]
+
+
+def collated(split: Split, rows: Sequence[Any]) -> Batch:
+    """Return a batch of some rows of a data set, whatever type a row has."""
     if isinstance(rows[0], Mapping):
         return split.batch([split._kept(row) for row in rows])
     if split.collate is None:
         raise NotChecked(f"there is no collator for the {split.name} data: pass collator=")
-    return as_batch(split.collate(rows))
+    return as_batch(split.collate(copy.deepcopy(list(rows))))
 
 
 def ragged_batch(subject: Subject) -> Batch:
     """Return a batch of a few short training rows of different lengths, so that it has padding if any batch has."""
     rows = single_rows(subject)
     short = rows[: max(len(rows) // 2, ROWS_STEPPED)]
-    spread = [short[round(each * (len(short) - 1) / (ROWS_STEPPED - 1))] for each in range(ROWS_STEPPED)]
-    return collated(subject.need("train"), list(dict.fromkeys(index for index, _ in spread)))
+    places = {round(each * (len(short) - 1) / (ROWS_STEPPED - 1)) for each in range(ROWS_STEPPED)}
+    return collated(subject.need("train"), [short[place][0] for place in sorted(places)])
 
 
 def repeated(batch: Batch, times: int) -> Batch:
@@ -171,7 +190,7 @@ def readings(subject: Subject, step: Step, index: int = 0) -> dict[str, Reading]
         logits, gradient = pull.logits, pull.gradient
         if labels is None or gradient is None or tensor(labels).is_floating_point():
             raise NotChecked(f"the loss cannot be read: there are no label ids for the model's {name}")
-        labels = tensor(labels).to(logits.device)
+        labels = tensor(labels).to(logits.device)[: len(logits)]
         if labels.dim() == logits.dim() - 1 == 1:  # one label a row
             labels, logits, gradient = labels[:, None], logits[:, None], gradient[:, None]
             if name != "logits":  # a position behind the window is ignored

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from touchstone.auditing.finding import NotChecked
@@ -60,8 +61,23 @@ class MapCall:
     options: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
 
+    def need_dicts(self) -> None:
+        """Check that rows of the source are dicts.
+
+        Raises:
+            NotChecked: the source is set to the format of Arrow, pandas or polars, so that the function takes tables.
+        """
+        kind = (getattr(self.source, "format", None) or {}).get("type")
+        if kind in ("arrow", "pandas", "polars"):
+            raise NotChecked(f"a function of map takes tables of {kind}, which cannot be repeated ({self.where})")
+
     def apply(self, indices: Sequence[int]) -> list[Row]:
-        """Call the function again on some rows of the source, in one batch if it is batched, and return its rows."""
+        """Call the function again on some rows of the source, in one batch if it is batched, and return its rows.
+
+        Raises:
+            NotChecked: the function takes tables instead of dicts.
+        """
+        self.need_dicts()
         rows = [self.source[int(index)] for index in indices]
         extra = dict(self.options.get("fn_kwargs") or {})
         columns = self.options.get("input_columns")
@@ -114,12 +130,15 @@ class Split:
             raise NotChecked(f"the {self.name} data is a stream without a length") from None
 
     def rows(self, count: int, *, start: int = 0) -> list[Row]:
-        """Return up to `count` rows as the collator receives them, from index `start`.
+        """Return up to `count` rows as the collator receives them, from index `start`. A stream is copied and read.
 
         Raises:
             NotChecked: the data cannot be indexed, or its rows are not dicts.
         """
-        rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
+        if hasattr(self.dataset, "__len__"):
+            rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
+        else:
+            rows = list(islice(copy.deepcopy(self.dataset), start, start + count))
         if rows and not isinstance(rows[0], Mapping):
             raise NotChecked(f"rows of the {self.name} data are {type(rows[0]).__name__}, not dicts of columns")
         return [self._kept(row) for row in rows]

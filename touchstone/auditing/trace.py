@@ -92,8 +92,8 @@ class Update:
     Args:
         forwards: the indices of the calls of the model (in `Trace.forwards`) that led to it.
         losses: the values on which backward was called since the last step.
-        leftover: the norm of the gradients that were there before the first of these backward calls: 0 if they were
-            zeroed. None where it was not measured.
+        leftover: the norm of the optimizer's gradients before the first of these backward calls: 0 if they were zeroed.
+            None before its first step.
         clips: clipping since the last step, in order.
         rates: the learning rate of each parameter group in this step.
         scheduler_steps: calls of the schedule's `step` between this optimizer step and the next.
@@ -145,10 +145,11 @@ class OptimizerFacts:
     Args:
         optimizer: the optimizer itself. Probes must not change it.
         missing: names of the model's trainable parameters that it does not hold.
-        foreign: the number of its parameters that are not the model's.
+        foreign: the number of its parameters that belong to no module that the script called.
         groups: per parameter group, the names of the model's parameters.
         decays: per parameter group, the weight decay.
         twice: names of parameters that it holds more than once.
+        unmoved: names of trainable parameters that it does not hold, but which receive a gradient.
     """
 
     optimizer: Any
@@ -157,6 +158,7 @@ class OptimizerFacts:
     groups: list[list[str]] = field(default_factory=list)
     decays: list[float] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
+    unmoved: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -190,7 +192,8 @@ class Trace:
         passes: the passes over DataLoaders, in order.
         loaders: the DataLoaders of these passes.
         optimizers: the optimizers that took a step.
-        schedules: the schedules that were stepped.
+        schedules: the schedules that were made or stepped.
+        early_scheduler_steps: calls of the schedule's `step` before the first optimizer step.
         metrics: calls of metrics, in order.
         generations: what `generate` was given, in order.
         accumulate: `accelerator.accumulate` was used.
@@ -207,6 +210,7 @@ class Trace:
     loaders: list[Any] = field(default_factory=list)
     optimizers: list[OptimizerFacts] = field(default_factory=list)
     schedules: list[Any] = field(default_factory=list)
+    early_scheduler_steps: int = 0
     metrics: list[MetricCall] = field(default_factory=list)
     generations: list[Mapping[str, Any]] = field(default_factory=list)
     accumulate: bool = False

@@ -74,11 +74,12 @@ def _split(trainer: Any, name: str, dataset: Any, batch_size: int) -> Split | No
     if dataset is None:
         return None
     keep = None
-    if getattr(trainer.args, "remove_unused_columns", False) and hasattr(dataset, "column_names"):
+    if getattr(trainer.args, "remove_unused_columns", False):
         trial = copy.copy(trainer)
         trial._signature_columns = None
         trial._set_signature_columns_if_needed()
-        keep = [column for column in dataset.column_names or () if column in trial._signature_columns]
+        known = getattr(dataset, "column_names", None)  # None in a stream, and in data sets of other libraries
+        keep = [each for each in trial._signature_columns if known is None or each in known]
     return Split(
         name,
         dataset,

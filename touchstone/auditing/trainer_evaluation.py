@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.draws import Draws
 from touchstone.auditing.evaluated import FIGURES, Change, EvaluationRecord, Pair, Prediction
 from touchstone.auditing.finding import NotChecked
 
@@ -291,7 +292,7 @@ def evaluation_order(trainer: Any) -> tuple[list[int], int]:
             raise NotChecked("the evaluation rows are grouped by length, and are too many to measure")
         total = len(trial.eval_dataset)
         loader = trial.get_eval_dataloader()
-        return Draws(loader, trainer).epoch(0), total
+        return Draws(loader, *_large(trainer)).epoch(0), total
 
 
 class TrainerOrder:
@@ -342,7 +343,7 @@ class TrainerOrder:
                 if len(dataset) > MANY_ROWS and _by_length(trial.args) and hasattr(dataset, "select"):
                     trial.train_dataset = dataset.select(range(MANY_ROWS))
                     self.total = MANY_ROWS
-                draws = Draws(trial.get_train_dataloader(), self._trainer)
+                draws = Draws(trial.get_train_dataloader(), *_large(self._trainer))
                 return [draws.epoch(each) for each in range(count)]
         finally:
             random.setstate(states[0])
@@ -353,7 +354,12 @@ class TrainerOrder:
     def sampler(self) -> Any:
         """The sampler of the training rows, for what it says of itself."""
         with sandbox(self._trainer, self._trainer.model) as trial:
-            return Draws(trial.get_train_dataloader(), self._trainer).sampler
+            return Draws(trial.get_train_dataloader(), *_large(self._trainer)).sampler
+
+
+def _large(trainer: Any) -> list[Any]:
+    """Return the parts of a trainer that a sampler may refer to and that must not be copied."""
+    return [trainer, trainer.model, trainer.train_dataset, trainer.eval_dataset]
 
 
 def _set_data_seed(accelerator: Any, seed: int) -> None:
@@ -366,67 +372,6 @@ def _set_data_seed(accelerator: Any, seed: int) -> None:
 def _by_length(arguments: Any) -> bool:
     grouped = getattr(arguments, "group_by_length", False)
     return bool(grouped) or getattr(arguments, "train_sampling_strategy", "") == "group_by_length"
-
-
-class _Indices:
-    """A data set whose rows are their own indices."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> int:
-        return int(index)
-
-
-class Draws:
-    """Draws indices from the sampler of a loader, on a copy of the sampler, without loading a row."""
-
-    def __init__(self, loader: Any, trainer: Any) -> None:
-        base = getattr(loader, "base_dataloader", loader)
-        dataset: Any = getattr(base, "dataset", None)
-        batch_sampler = getattr(base, "batch_sampler", None)
-        if batch_sampler is None or not hasattr(dataset, "__len__"):
-            raise NotChecked("the loader has no sampler: its data is a stream, or it is no DataLoader")
-        shared = [dataset, trainer, trainer.model, trainer.train_dataset, trainer.eval_dataset]
-        shared += [getattr(each, "dataset", None) for each in shared]
-        memo = {id(each): each for each in shared if each is not None}
-        self._length = len(dataset)
-        self._batches, self._generator = copy.deepcopy((batch_sampler, getattr(base, "generator", None)), memo)
-        self._sets_epoch = hasattr(loader, "set_epoch")
-
-    @property
-    def sampler(self) -> Any:
-        """The innermost sampler."""
-        inner = self._batches
-        while hasattr(inner, "batch_sampler"):
-            inner = inner.batch_sampler
-        return getattr(inner, "sampler", None) or inner
-
-    def epoch(self, number: int) -> list[int]:
-        """Return the indices of one epoch. Epochs are drawn one after the other, from 0."""
-        import torch
-
-        if self._sets_epoch:  # as Trainer and accelerate do
-            inner: Any = getattr(self._batches, "batch_sampler", None)
-            parts: list[Any] = [
-                self._batches,
-                getattr(self._batches, "sampler", None),
-                inner,
-                getattr(inner, "sampler", None),
-            ]
-            for part in parts:
-                if hasattr(part, "set_epoch"):
-                    part.set_epoch(number)
-        loader: Any = torch.utils.data.DataLoader(
-            _Indices(self._length),  # type: ignore[arg-type]
-            batch_sampler=self._batches,
-            collate_fn=list,
-            generator=self._generator,
-        )
-        return [index for batch in loader for index in batch]
 
 
 def stream_of(trainer: Any, epoch: int) -> tuple[list[str], bool]:

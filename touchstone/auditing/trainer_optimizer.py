@@ -92,6 +92,18 @@ def batches_per_epoch(trainer: Any, subject: Subject) -> int | None:
     return int(rows // together) if train.drop_last else math.ceil(rows / together)
 
 
+def _other_modules(trainer: Any) -> dict[str, Any]:
+    """Return the trainer's attributes that are modules, or dicts of modules, apart from the model."""
+    from torch import nn
+
+    return {
+        name: part
+        for name, part in vars(trainer).items()
+        if name not in ("model", "model_wrapped")
+        and all(isinstance(each, nn.Module) for each in (part.values() if isinstance(part, dict) and part else [part]))
+    }
+
+
 def make_optimizer(trainer: Any, subject: Subject, model: nn.Module) -> tuple[Any, Any]:
     """Return an optimizer and a schedule for a copy of the trainer's model, as `train()` would have them.
 
@@ -108,6 +120,8 @@ def make_optimizer(trainer: Any, subject: Subject, model: nn.Module) -> tuple[An
     trial.model = trial.model_wrapped = model
     trial.accelerator = copy.copy(trainer.accelerator)
     try:
+        for name, part in _other_modules(trainer).items():  # a loss of sentence-transformers holds the model
+            setattr(trial, name, copy.deepcopy(part, memo))
         trial.optimizer, trial.lr_scheduler = copy.deepcopy((trainer.optimizer, trainer.lr_scheduler), memo)
         for part in (trial.optimizer, trial.lr_scheduler):
             if part is not None:  # a schedule wraps the `step` of its optimizer, which must not be the original's

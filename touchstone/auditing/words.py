@@ -51,12 +51,14 @@ class Reading:
         lineage: where the words came from.
         tag_names: the data set's name of each tag id, or None.
         pair: reads words and tags from a source row.
+        unlike: the number of source rows that have not as many tags as words.
     """
 
     sentences: list[Sentence]
     lineage: Lineage
     tag_names: list[str] | None
     pair: Callable[[Row], tuple[list[str], list[Any]] | None]
+    unlike: int = 0
 
 
 def read(subject: Subject, split: Split) -> Reading:
@@ -82,22 +84,27 @@ def _read(subject: Subject, split: Split) -> Reading:
     untraced = ""
     for lineage in lineages(subject, split):
         origins = lineage.origins
-        pairs = list(_pairs([each.source for each in origins[:24]])) if origins else []
-        if not pairs:
+        sources = [each.source for each in origins[:24]]
+        pairs = list(_pairs(sources))
+        # Words and tags of different lengths are a fault, which is read only if the tags can be nothing else.
+        loose = [] if pairs else list(_unlike_pairs(sources, subject.names or ()))
+        if not pairs and not loose:
             continue
         rows = tokens_of(split, origins)
         if not all("labels" in row for row in rows):
             raise NotChecked("the batches have no labels")
         best: list[Sentence] = []
         chosen = None
-        for words, tags in pairs:
-            reader = _reader(words, tags)
+        for words, tags in pairs or loose:
+            reader = _reader(words, tags, loose=bool(loose))
             sentences = _sentences(subject, origins, rows, reader, tokenizer)
             if _rank(subject, sentences, tags) > _rank(subject, best, chosen):
                 best, chosen = sentences, tags
         if chosen is not None and len(best) * 2 >= len(origins):
-            words = next(words for words, tags in pairs if tags == chosen)
-            return Reading(best, lineage, _tag_names(subject, split, chosen), _reader(words, chosen))
+            words = next(words for words, tags in pairs or loose if tags == chosen)
+            reader, strict = _reader(words, chosen, loose=bool(loose)), _reader(words, chosen)
+            unlike = sum(strict(each.source) is None for each in origins)
+            return Reading(best, lineage, _tag_names(subject, split, chosen), reader, unlike)
         untraced = f"the words in {lineage.place} do not become the tokens of the rows: is it the same tokenizer?"
     raise NotChecked(
         untraced or "words and tags were not found: pass raw= and columns=, such as ('tokens', 'ner_tags')"
@@ -125,12 +132,14 @@ def _tags(value: Any) -> list[Any] | None:
     return None
 
 
-def _reader(words: str, tags: str) -> Callable[[Row], tuple[list[str], list[Any]] | None]:
+def _reader(words: str, tags: str, *, loose: bool = False) -> Callable[[Row], tuple[list[str], list[Any]] | None]:
     def pair(row: Row) -> tuple[list[str], list[Any]] | None:
         if words == tags:
             return _unzipped(row.get(words))
         found, marks = _strings(row.get(words)), _tags(row.get(tags))
-        return (found, marks) if found is not None and marks is not None and len(found) == len(marks) else None
+        if found is None or marks is None or (len(found) != len(marks) and not loose):
+            return None
+        return found, [*marks, *[None] * (len(found) - len(marks))][: len(found)]
 
     return pair
 
@@ -165,11 +174,22 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
                 yield words, tags
 
 
+def _unlike_pairs(rows: Sequence[Row], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of columns of which one has the model's label names in every row, and the other has other strings."""
+    for tags in rows[0] if rows else ():
+        marks = [_strings(row.get(tags)) for row in rows]
+        if any(not each or not set(each) <= set(names) for each in marks):
+            continue
+        for words in rows[0]:
+            if words != tags and all(_strings(row.get(words)) for row in rows):
+                yield words, tags
+
+
 def _rank(subject: Subject, sentences: Sequence[Sentence], tags: str | None) -> tuple[int, bool, float, int]:
     """Order pairs of columns: rows traced, tags among the model's names, labels that depend on tags, column's name."""
     if not sentences or tags is None:
         return 0, False, 0.0, 0
-    marks = {tag for sentence in sentences for tag in sentence.tags}
+    marks = {tag for sentence in sentences for tag in sentence.tags if tag is not None}
     named = subject.names is not None and marks <= set(subject.names)
     return len(sentences), named, dependence(sentences), int("ner" in tags) + int("tag" in tags or "label" in tags)
 
@@ -243,7 +263,11 @@ def _as_text(tokenizer: Any, words: Sequence[str]) -> tuple[list[int], list[int]
     return ints(encoded["input_ids"]), word_of
 
 
-WAYS: tuple[TokensOfWords, ...] = (_together, _word_by_word, _spaced, _as_text)
+def _lowered(tokenizer: Any, words: Sequence[str]) -> tuple[list[int], list[int]]:
+    return _together(tokenizer, [word.lower() for word in words])
+
+
+WAYS: tuple[TokensOfWords, ...] = (_together, _word_by_word, _spaced, _as_text, _lowered)
 """The ways in which scripts tokenize words."""
 
 

@@ -112,7 +112,7 @@ FAULTS = (
         says="The prompt is counted together with an end of text that the row does not hold there.",
         edits=(("[-100] * len(prompt_ids) + answer_ids)", "[-100] * (len(prompt_ids) + 3) + answer_ids[3:])"),),
         probes=("completion-supervised",),
-        cause="beginning of 'summary'",
+        cause="beginning of 'summary' is unlabelled",
         seen="https://github.com/huggingface/trl/issues/3910",
     ),
     Fault(

@@ -9,8 +9,8 @@ FAULTS = (
         says="Batches are tuples of ids, segments and mask; the training loop unpacks them as ids, mask and segments.",
         edits=(
             (
-                "b_input_ids, b_segments, b_input_mask, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
-                "b_input_ids, b_input_mask, b_segments, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
+                "b_segments, b_input_mask, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
+                "b_input_mask, b_segments, b_labels = (t.to(device) for t in batch)\n        model.zero_grad()",
             ),
         ),
         probes=("mask-marks-padding",),
@@ -148,7 +148,7 @@ FAULTS = (
                 '        "tiny-distilbert", label2id=tag_ids, id2label={k: n for n, k in tag_ids.items()}\n    ),\n',
             ),
         ),
-        probes=("every-parameter-optimized",),
+        probes=("optimizer-holds-the-model",),
         cause="optimizer",
         seen="https://github.com/huggingface/transformers/issues/14146",
     ),
@@ -247,9 +247,12 @@ FAULTS = (
         script="pairs_frozen",
         says="require_grad is set instead of requires_grad: nothing is frozen.",
         edits=(
-            ("model.bert.encoder.parameters():\n        p.requires_grad = False", "model.bert.encoder.parameters():\n        p.require_grad = False"),
+            (
+                "model.bert.encoder.parameters():\n        p.requires_grad = False",
+                "model.bert.encoder.parameters():\n        p.require_grad = False",
+            ),
         ),
-        probes=("frozen-as-meant",),
+        probes=("frozen-parameters-stay-frozen",),
         cause="requires_grad",
         seen="https://github.com/pytorch-labs/torchfix",
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.subject import IGNORED, SEQ2SEQ, TASKS, Batch, Split, Subject, ints
+from touchstone.auditing.subject import IGNORED, SEQ2SEQ, TASKS, UNKNOWN, Batch, Split, Subject, ints
 from touchstone.auditing.words import special_ids
 
 BATCHES = 4
@@ -24,9 +24,12 @@ def batches_of(split: Split) -> list[Batch]:
     found = split.observed[:BATCHES]
     if not found:
         size = max(1, min(split.batch_size, 16))
-        count = len(split)
+        try:
+            count = len(split)
+        except NotChecked:
+            count = size * BATCHES  # a stream: its first rows
         starts = sorted({min(count - 1, count * step // BATCHES) for step in range(BATCHES)}) if count else []
-        found = [split.batch(split.rows(size, start=start)) for start in starts]
+        found = [split.batch(rows) for start in starts if (rows := split.rows(size, start=start))]
     found = [each for each in found if len(getattr(each.get("input_ids"), "shape", ())) == 2]
     if not found:
         raise NotChecked("batches have no input_ids of the shape (rows, tokens)")
@@ -86,9 +89,6 @@ def example_of(subject: Subject, ids: Sequence[int], marked: Sequence[int], **co
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------
-
-
-
 
 
 @probe(
@@ -271,6 +271,7 @@ def rows_have_labels(subject: Subject) -> Finding:
     "labels-in-range",
     group="batches",
     says="Every label is a class of the head, or -100.",
+    tasks=[task for task in (*TASKS, UNKNOWN) if task != "question-answering"],
     budget="fast",
 )
 def labels_in_range(subject: Subject) -> Finding:
@@ -301,15 +302,28 @@ def labels_in_range(subject: Subject) -> Finding:
 
 
 def _classes(subject: Subject) -> int:
-    config = getattr(subject.need("model"), "config", None)
-    if subject.task == "token-classification" or subject.task not in TASKS:
-        classes = getattr(config, "num_labels", None)
-    else:
-        embedding = getattr(subject.model, "get_output_embeddings", lambda: None)()
-        weight = getattr(embedding, "weight", None)
-        classes = len(weight) if weight is not None else getattr(config, "vocab_size", None)
-    if not isinstance(classes, int) or classes < 2:
-        raise NotChecked("the number of the head's classes is not known")
+    """Return the number of the head's classes: the last dimension of its logits for one short row."""
+    import torch
+
+    model = subject.need("model")
+    accepted = inspect.signature(model.forward).parameters
+    batch = batches_of(subject.need("train"))[0]
+    size = len(batch["input_ids"])
+    inputs = {
+        key: value[:1]
+        for key, value in batch.items()
+        if key in accepted and key != "labels" and len(getattr(value, "shape", ())) > 0 and len(value) == size
+    }
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        inputs.setdefault("decoder_input_ids", inputs["input_ids"][:, :1])
+    try:
+        with torch.no_grad():
+            output = subject.quiet_model(**inputs)
+        classes = int((output["logits"] if isinstance(output, Mapping) else output[0]).shape[-1])
+    except Exception as error:
+        raise NotChecked(f"the number of classes is not known: the model raises {type(error).__name__}") from error
+    if classes < 2:
+        raise NotChecked("the head has one output: it is a regression")
     return classes
 
 

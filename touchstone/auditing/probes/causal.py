@@ -10,7 +10,9 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.pairs import (
     Pair,
     has_column,
+    loss_of,
     observed_pairs,
+    outputs_of,
     pairs_of,
     place_of,
     rows_of_split,
@@ -142,9 +144,7 @@ def _scored_at(subject: Subject, share: float) -> tuple[int, int]:
     batch, places = _one_row(subject)
     label = places[min(int(share * len(places)), len(places) - 1)]
     model = subject.quiet_model
-    with torch.no_grad():
-        output = model(**{key: value for key, value in batch.items() if key != "labels"})
-    logits = output.get("logits") if hasattr(output, "get") else getattr(output, "logits", None)
+    logits = outputs_of(model, {key: value for key, value in batch.items() if key != "labels"}).get("logits")
     if logits is None or logits.dim() != 3 or logits.shape[1] != batch["labels"].shape[1]:
         raise NotChecked("the model returns no logits for each token")
     scores = -torch.log_softmax(logits[0].double(), dim=-1)
@@ -155,7 +155,7 @@ def _scored_at(subject: Subject, share: float) -> tuple[int, int]:
     for token in tokens:
         labels = torch.full_like(batch["labels"], IGNORED)
         labels[0, label] = token
-        losses.append(_loss(subject, {**batch, "labels": labels}))
+        losses.append(loss_of(subject, {**batch, "labels": labels}))
     measured = torch.tensor(losses, dtype=torch.float64)
     if not torch.isfinite(measured).all() or float(measured.std()) == 0:
         raise NotChecked(f"the loss does not depend on the label at place {label} of a row")
@@ -178,6 +178,10 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     train = subject.need("train")
     rows = rows_of_split(train, 8) if not train.observed or _indexed(train) else []
     batch = train.batch(rows[:1]) if rows else train.batch()
+    if "labels" not in batch:  # a loop may make them of the batch
+        batch = train.batch()
+    if "labels" not in batch:
+        raise NotChecked("batches have no labels: the loss is computed outside the model")
     width = batch["input_ids"].shape[1]
     count = len(batch["input_ids"])
     for row in range(count):
@@ -206,22 +210,6 @@ def _indexed(split: Split) -> bool:
         return False
 
 
-def _loss(subject: Subject, batch: Batch) -> float:
-    """Return the loss of a batch as the run computes it: by its own step where there is one, else by the model."""
-    import torch
-
-    if subject.step is not None:
-        return float(subject.step([batch]).losses[0])
-    if "loss" in subject.where or subject.settings.label_smoothing:
-        raise NotChecked("the run computes the loss itself, and its step cannot be repeated")
-    with torch.no_grad():
-        output = subject.quiet_model(**batch)
-    loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
-    if loss is None:
-        raise NotChecked("the model computes no loss, and the step of the run cannot be repeated")
-    return float(loss)
-
-
 @probe(
     "logits-see-no-future",
     group=GROUP,
@@ -242,9 +230,7 @@ def logits_see_no_future(subject: Subject) -> Finding:
     other[0, half:] = ids[0, torch.arange(half, width).flip(0)]
     other[0, half:] = torch.where(other[0, half:] == ids[0, half:], ids[0, 0], other[0, half:])
     model = subject.quiet_model
-    with torch.no_grad():
-        outputs = [model(**{**inputs, "input_ids": each}) for each in (ids, other)]
-    before, after = (each.get("logits") if hasattr(each, "get") else getattr(each, "logits", None) for each in outputs)
+    before, after = (outputs_of(model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other))
     if before is None or after is None or before.dim() != 3:
         raise NotChecked("the model returns no logits for each token")
     moved = float((before[0, :half] - after[0, :half]).abs().max())
@@ -353,6 +339,8 @@ def end_of_text_supervised(subject: Subject) -> Finding:
 
 def chunking(subject: Subject) -> MapCall | None:
     """Return the observed call that made other rows of token ids out of most rows of token ids."""
+    for call in subject.maps:
+        call.need_dicts()
     calls = [
         call
         for call in subject.maps
@@ -540,10 +528,10 @@ def completion_supervised(subject: Subject) -> Finding:
                 pair, text = shown[column]
                 lost = "beginning" if state == "head lost" else "end"
                 return fail(
-                    f"in {counts[state]} of {seen} rows the {lost} of {column!r} has no labels, but the rest has",
+                    f"in {counts[state]} of {seen} rows the {lost} of {column!r} is unlabelled",
                     cause="the place where labels begin is not where the completion begins: count the prompt's tokens "
-                    "as they stand in the row, without a special token at the prompt's end and with padding on the left "
-                    f"({call.where})",
+                    "as they stand in the row, without a special token at the prompt's end and with padding on the "
+                    f"left ({call.where})",
                     measured=counts[state],
                     expected=0,
                     example=_border(subject, pair, shift),

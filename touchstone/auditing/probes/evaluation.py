@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing import gold, scores
@@ -163,12 +164,12 @@ class _LossRun:
 
     def __init__(self, subject: Subject, record: EvaluationRecord) -> None:
         self.reported = record.loss
-        sums, self.counts, all_labels = _token_losses(subject, record)
-        self.by_token = sum(sums) / max(sum(self.counts), 1)
+        losses = _token_losses(subject, record)
+        sums, self.counts, self.by_token = losses.sums, losses.counts, losses.mean
         rows = [_size(each.batch) for each in record.predictions]
         means = [total / max(count, 1) for total, count in zip(sums, self.counts, strict=True)]
         self.stock = (_mean(means, rows), _mean(means, [1] * len(rows)))
-        thin = [total / max(count, 1) for total, count in zip(sums, all_labels, strict=True)]
+        thin = [total / max(count, 1) for total, count in zip(sums, losses.labels, strict=True)]
         self.unshifted = (_mean(thin, rows), _mean(thin, [1] * len(rows)))
         self.of_sums = (_mean(sums, rows), _mean(sums, [1] * len(rows)))
 
@@ -185,31 +186,54 @@ def _near(one: float, other: float) -> bool:
     return abs(one - other) <= CLOSE * max(abs(one), abs(other), 1e-8)
 
 
-def _token_losses(subject: Subject, record: EvaluationRecord) -> tuple[list[float], list[int], list[int]]:
-    """Return the sum of cross-entropies, the predicted labels and all labels of each batch of an evaluation."""
+@dataclass(frozen=True)
+class _TokenLosses:
+    """Cross-entropies of the labels of an evaluation, by batch.
+
+    Args:
+        sums: the sum over the predicted labels.
+        counts: the number of predicted labels.
+        labels: the number of all labels, also those that a causal model never predicts.
+        exponentials: the sum of the exponentials.
+    """
+
+    sums: list[float]
+    counts: list[int]
+    labels: list[int]
+    exponentials: list[float]
+
+    @property
+    def mean(self) -> float:
+        """The mean over all predicted labels."""
+        return sum(self.sums) / max(sum(self.counts), 1)
+
+
+def _token_losses(subject: Subject, record: EvaluationRecord) -> _TokenLosses:
+    """Compute the cross-entropy of each label in the batches of an evaluation."""
     import torch
 
     if not record.predictions:
         raise NotChecked("the evaluation does not use prediction_step: its batches are not known")
-    sums, counts, all_labels = [], [], []
+    found = _TokenLosses([], [], [], [])
     for each in record.predictions:
         if "labels" not in each.batch:
             raise NotChecked("batches have no labels: the loss by token is not known")
         labels = each.batch["labels"]
+        if labels.is_floating_point():
+            raise NotChecked("labels are numbers, not classes")
         with torch.no_grad():
-            model = subject.quiet_model
             batch = {key: value for key, value in each.batch.items() if key != "num_items_in_batch"}
-            logits = getattr(model(**batch), "logits", None)
+            logits = getattr(subject.quiet_model(**batch), "logits", None)
         if logits is None or logits.dim() != labels.dim() + 1 or logits.shape[:-1] != labels.shape:
             raise NotChecked("the model gives no logits per label: the loss by token is not known")
         wanted = gold.targets(labels, shifts(subject)) if labels.dim() == 2 else labels
-        losses = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, -2), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        sums.append(float(losses))
-        counts.append(int((wanted != IGNORED).sum()))
-        all_labels.append(int((labels != IGNORED).sum()))
-    return sums, counts, all_labels
+        kept = wanted != IGNORED
+        losses = torch.nn.functional.cross_entropy(logits[kept].float(), wanted[kept], reduction="none")
+        found.sums.append(float(losses.sum()))
+        found.counts.append(len(losses))
+        found.labels.append(int((labels != IGNORED).sum()))
+        found.exponentials.append(float(losses.double().exp().sum()))
+    return found
 
 
 @probe(
@@ -227,9 +251,9 @@ def perplexity_of_mean_loss(subject: Subject) -> Finding:
     }
     if not named:
         raise NotChecked("no metric is called perplexity: exp(eval_loss) outside of the evaluation is not seen")
-    sums, counts, _ = _token_losses(subject, record)
-    by_token = math.exp(min(sum(sums) / sum(counts), 700))
-    means = [total / count for total, count in zip(sums, counts, strict=True) if count]
+    losses = _token_losses(subject, record)
+    by_token = math.exp(min(losses.mean, 700))
+    means = [total / count for total, count in zip(losses.sums, losses.counts, strict=True) if count]
     name, value = next(iter(named.items()))
     figures = {"reported": value, "by token": by_token}
     if abs(value / by_token - 1) < 1e-3:
@@ -237,7 +261,9 @@ def perplexity_of_mean_loss(subject: Subject) -> Finding:
     others = {
         "the mean of the exponentials of batches: take the exponential of the mean": sum(map(math.exp, means))
         / len(means),
-        "2 to the power of a loss in nats: use exp": 2 ** (sum(sums) / sum(counts)),
+        "the mean of the exponentials of tokens: take the exponential of the mean": sum(losses.exponentials)
+        / max(sum(losses.counts), 1),
+        "2 to the power of a loss in nats: use exp": 2**losses.mean,
     }
     for cause, other in others.items():
         if abs(value / other - 1) < 1e-3 and abs(other / by_token - 1) > 2e-3:

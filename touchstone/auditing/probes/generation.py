@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -141,17 +141,12 @@ def _has_negative(ids: Any) -> bool:
 )
 def generate_sees_no_label(subject: Subject) -> Finding:
     """Compare the labels with the ids that `generate` is given in an evaluation."""
-    record: EvaluationRecord = subject.need("evaluate")(SMALL).need()
-    if not record.generations:
-        raise NotChecked("the evaluation does not generate")
+    pairs = _generations(subject)
     special = set(getattr(subject.tokenizer, "all_special_ids", ()))
     decoder_only = not getattr(getattr(subject.model, "config", None), "is_encoder_decoder", False)
     names = ("input_ids", "inputs") if decoder_only else ("decoder_input_ids",)
     seen = 0
-    for each, given in zip(record.predictions, record.generations, strict=False):
-        labels = each.batch.get("labels")
-        if labels is None:
-            raise NotChecked("the evaluation rows have no labels")
+    for labels, given in pairs:
         for name in names:
             prompt = given.get(name)
             if prompt is None:
@@ -159,9 +154,31 @@ def generate_sees_no_label(subject: Subject) -> Finding:
             for row, answer in zip(prompt, labels, strict=True):
                 wanted = [label for label in ints(answer) if label != IGNORED and label not in special]
                 seen += bool(wanted)
-                if len(wanted) >= 2 and _holds(ints(row), wanted[: max(2, len(wanted) // 2)]):
+                end = wanted[len(wanted) // 2 : -1]  # decoder inputs lack the last label
+                if len(end) >= 2 and _holds(ints(row), end):
                     return _leak(subject, name, row, wanted, decoder_only)
-    return passed(f"generate is given no labels as a prompt in {len(record.generations)} batches")
+    return passed(f"generate is given no labels as a prompt in {len(pairs)} batches")
+
+
+def _generations(subject: Subject) -> list[tuple[Any, Mapping[str, Any]]]:
+    """Return the labels of batches, and what `generate` was given for them."""
+    if subject.trace is not None:
+        batches = [each.batch for each in subject.trace.evaluation_forwards() if "labels" in each.batch]
+        given = list(subject.trace.generations)
+        pairs = [(batch["labels"], options) for batch in batches for options in given]
+        found = [pair for pair in pairs if len(pair[0]) == len(next(iter(pair[1].values()), ()))]
+    else:
+        record: EvaluationRecord = subject.need("evaluate")(SMALL).need()
+        given = list(record.generations)
+        batches = [each.batch for each in record.predictions]
+        found = [
+            (batch["labels"], options) for batch, options in zip(batches, given, strict=False) if "labels" in batch
+        ]
+    if not given:
+        raise NotChecked("no call of generate was seen in an evaluation")
+    if not found:
+        raise NotChecked("the evaluation rows have no labels")
+    return found
 
 
 def _holds(row: list[int], part: list[int]) -> bool:

@@ -16,6 +16,7 @@ from touchstone.auditing.pairs import (
     name_of,
     named_value,
     observed_pairs,
+    outputs_of,
     pairs_of,
     place_of,
     rows_of_split,
@@ -555,7 +556,8 @@ def _starts(tokens: list[str]) -> list[bool]:
     if any(token.startswith("##") for token in tokens):
         return [not token.startswith("##") for token in tokens]
     if any(token.startswith(("Ġ", "▁")) for token in tokens):
-        return [token.startswith(("Ġ", "▁", "Ċ")) or not any(letter.isalnum() for letter in token) for token in tokens]
+        marks = ("Ġ", "▁", "Ċ")
+        return [token.startswith(marks) or not any(letter.isalnum() for letter in token) for token in tokens]
     raise NotChecked("the vocabulary does not mark where words begin, and rows have no word_ids")
 
 
@@ -614,8 +616,6 @@ def _same(draws: Draws) -> tuple[int, int]:
 )
 def evaluation_masks_same(subject: Subject) -> Finding:
     """Compare the masks of two passes over the evaluation rows, and measure what they do to the loss."""
-    import torch
-
     split = subject.need("evaluation")
     draws = draws_of(subject, split)
     hidden = sum(_shares(draws)[0][key] for key in ("mask", "other"))
@@ -635,10 +635,7 @@ def evaluation_masks_same(subject: Subject) -> Finding:
     rows = rows_of_split(split, 16)
     losses = []
     for _ in range(3):
-        batch = {key: value for key, value in split.batch(rows).items() if isinstance(value, torch.Tensor)}
-        with torch.no_grad():
-            output = model(**batch)
-        loss = output.get("loss") if hasattr(output, "get") else getattr(output, "loss", None)
+        loss = outputs_of(model, split.batch(rows)).get("loss")
         if loss is None:
             break
         losses.append(float(loss))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from touchstone.auditing import observed
 from touchstone.auditing.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
@@ -33,12 +34,19 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
     import torch
 
     train = subject.need("train")
-    batch = train.batch(train.rows(ROWS))
+    batch = train.batch() if subject.trace is not None else train.batch(train.rows(ROWS))
+    if "forward" in vars(subject.need("model")):
+        raise NotChecked(
+            "the model's forward was replaced by a function that may hold the model: a copy would share it"
+        )
     model = copy.deepcopy(subject.need("model")).train(training)
     device = next(model.parameters()).device
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
-    with torch.no_grad():
-        found = [_first_tensor(model(**batch)) for _ in range(2)]
+    try:
+        with torch.no_grad():
+            found = [_first_tensor(model(**batch)) for _ in range(2)]
+    except TypeError as error:
+        raise NotChecked(f"the model does not take the batch as it is ({error}): the loss calls it") from error
     return found[0], found[1]
 
 
@@ -64,6 +72,10 @@ def dropout_on_in_training(subject: Subject) -> Finding:
 
     model = subject.need("model")
     rates = dropouts(model)
+    if subject.trace is not None:
+        if not rates:
+            return passed("the model has no dropout module with a positive rate")
+        return observed.training_mode(subject.trace, list(rates.values()))
     first, second = _outputs(subject, training=True)
     random = not torch.equal(first, second)
     if not rates and not random:
@@ -111,7 +123,16 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
     import torch
 
     rates = dropouts(subject.need("model"))
-    first, second = _outputs(subject, training=False)
+    if subject.trace is not None and rates:
+        found = observed.evaluation_mode(subject.trace, list(rates.values()))
+        if found.outcome == "fail":
+            return found
+    try:
+        first, second = _outputs(subject, training=False)
+    except NotChecked:
+        raise
+    except Exception as error:
+        raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
     if not torch.equal(first, second) and float((first - second).abs().max()) > 1e-6 * float(first.abs().max()):
         return fail(
             "two passes over one batch in evaluation mode differ",

@@ -114,11 +114,11 @@ def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
         if each.requires_grad and getattr(each, "__dict__", {}).get(attribute, True) is False
     ]
     if without_effect:
-        name, count = without_effect[0]
         return fail(
-            f"`{name} = False` freezes nothing",
-            cause=f"it only sets an attribute: {count} parameters below it stay trainable. Call requires_grad_(False) "
-            "on the module, or set requires_grad of each parameter",
+            f"`{without_effect[0][0]} = False` freezes nothing",
+            cause=f"it only sets an attribute of that name: {sum(each for _, each in without_effect)} parameters stay "
+            "trainable that are meant to be frozen. Call requires_grad_(False) on the module, or set requires_grad of "
+            "each parameter",
             measured=sum(each for _, each in without_effect),
             expected=0,
         )
@@ -150,23 +150,28 @@ def every_parameter_learns(subject: Subject) -> Finding:
         return passed(f"all {len(trainable)} trainable parameters get a gradient")
     share = sizes(subject, silent)
     figures = f"{len(silent)} of {len(trainable)} trainable parameters ({share:.0%} of the numbers) get no gradient"
-    cut = [name for name in silent if name in done["inputs"]]
-    ungraded = [name for name in silent if name.rpartition(".")[0] in done["cut modules"]]
-    if cut or ungraded:
+    if any(name in done["tables"] for name in silent):
+        ungraded = [name for name in silent if name.rpartition(".")[0] in done["ungraded"]]
+        how = (
+            "the forward pass runs them without recording gradients (torch.no_grad, inference_mode)"
+            if ungraded
+            else "their output is detached before the loss (detach, .data, .item, numpy)"
+        )
         return fail(
             figures,
-            cause="the loss is cut off from them: "
-            + (
-                "the forward pass runs them without recording gradients (torch.no_grad, inference_mode)"
-                if ungraded
-                else "their output is detached before the loss (detach, .data, .item, numpy)"
-            )
-            + f". They never learn: {shown(ungraded or cut)}. Freeze them with requires_grad_(False) if that is meant",
+            cause=f"the loss is cut off from them: {how}. They never learn, from the input embeddings on: "
+            f"{shown(silent)}. Freeze them with requires_grad_(False) if that is meant",
             measured=len(silent),
             expected=0,
         )
-    if all("pooler" in name for name in silent):
-        return passed(f"all get a gradient but the pooler's ({len(silent)}), whose output is not used")
+    # The output of a pooler is not used by a token's head; tables of sines are constant.
+    harmless = [
+        name
+        for name in silent
+        if "pooler" in name or ("position" in name and name.rpartition(".")[0] in done["ungraded"])
+    ]
+    if len(harmless) == len(silent):
+        return passed(f"all trainable parameters get a gradient but {shown(silent)}, which need none")
     return warn(
         figures,
         cause=f"they take no part in the loss: {shown(silent)}. Nothing is wrong if they are not meant to be used",
@@ -178,7 +183,9 @@ def every_parameter_learns(subject: Subject) -> Finding:
 def _exercise(subject: Subject) -> dict[str, Any]:
     """Take a step on a copy, and a second one if parameters got no gradient; probes share the result.
 
-    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step.
+    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step. The result
+    names the parameters without a gradient, the tables that look up the input ids, and modules whose output records
+    no gradient although they are trainable. (Position tables of sines are such modules by design.)
     """
     if "exercise" in subject.extra:
         done: dict[str, Any] = subject.extra["exercise"]
@@ -189,13 +196,19 @@ def _exercise(subject: Subject) -> dict[str, Any]:
     batch = ragged_batch(subject)
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
-    cut: set[str] = set()
+    ungraded: set[str] = set()
+    tables: set[str] = set()
+    ids = batch.get("input_ids")
 
     def watch(name: str) -> Any:
-        def hook(module: Any, _inputs: Any, output: Any) -> None:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            if ids is not None and isinstance(module, torch.nn.Embedding) and inputs:
+                same = isinstance(inputs[0], torch.Tensor) and inputs[0].shape == ids.shape
+                if same and torch.equal(inputs[0].cpu(), ids.cpu()):
+                    tables.add(f"{name}.weight")
             own = [each for each in module._parameters.values() if each is not None and each.requires_grad]
             if own and isinstance(output, torch.Tensor) and output.is_floating_point() and not output.requires_grad:
-                cut.add(name)
+                ungraded.add(name)
 
         return hook
 
@@ -212,17 +225,12 @@ def _exercise(subject: Subject) -> dict[str, Any]:
                 if name in first:
                     each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
         learning |= {name for name, each in step([batch], model=model).gradients.items() if bool(each.any())}
-    table = getattr(model, "get_input_embeddings", None)
-    try:
-        inputs = {id(each) for each in table().parameters()} if callable(table) else set()
-    except (NotImplementedError, AttributeError):
-        inputs = set()
     subject.extra["exercise"] = {
         "first": first,
         "trainable": trainable,
         "silent": [name for name in trainable if name not in learning],
-        "inputs": {name for name, each in model.named_parameters() if id(each) in inputs},
-        "cut modules": cut,
+        "tables": tables,
+        "ungraded": ungraded,
     }
     return _exercise(subject)
 
@@ -314,7 +322,7 @@ def schedule_fits_the_run(subject: Subject) -> Finding:
     plans = _wrong_plans(subject, steps)
     ahead = [step for plan in plans.values() for step in (plan, int(0.95 * plan))]
     ahead += [steps * tenth // 10 for tenth in range(11, 80)]
-    curve = follow(optimizer, schedule, steps, sorted({step for step in ahead if step > steps}))
+    curve = follow(optimizer, schedule, steps, sorted({steps, *(step for step in ahead if step > steps)}))
     wrong = (
         _dead(curve, steps) or _never_warm(curve, steps) or _too_short(curve, steps) or _too_long(curve, steps, plans)
     )
@@ -414,7 +422,8 @@ def _too_short(curve: Curve, steps: int) -> Finding | None:
 def _too_long(curve: Curve, steps: int, plans: dict[str, int]) -> Finding | None:
     low = 1e-6 * curve.peak
     last = curve.rates[-1]
-    if last < 0.1 * curve.peak:
+    # In a short run the last step is still far above 0: what counts is the rate that would follow it.
+    if last < 0.1 * curve.peak or abs(curve.beyond.get(steps, last)) <= low:
         return None
     for name, plan in plans.items():
         near = [curve.beyond.get(plan), curve.beyond.get(int(0.95 * plan))]

@@ -103,11 +103,11 @@ class Tagging:
         return self.names.index(text) if text is not None and self.names is not None and text in self.names else None
 
     def label_name(self, label: int) -> str | None:
-        """Return a label's name: the model's, or that of the only tag it stands for."""
-        if self.names is not None and 0 <= label < len(self.names):
-            return self.names[label]
+        """Return a label's name: that of the only tag it stands for, or else the model's."""
         texts = {self.text(tag) for tag, each in self.meant.items() if each == label}
-        return texts.pop() if len(texts) == 1 else None
+        if len(texts) == 1:
+            return texts.pop()
+        return self.names[label] if self.names is not None and 0 <= label < len(self.names) else None
 
     @property
     def common(self) -> int | None:
@@ -181,6 +181,17 @@ def labels_follow_tags(subject: Subject) -> Finding:
     wrong = [(sentence, misses) for sentence in found.sentences if (misses := _misses(found, sentence))]
     words = sum(len(sentence.tokens_of_word()) for sentence in found.sentences)
     rows = len(found.sentences)
+    if not found.usual:
+        raise NotChecked("no word of the rows looked at has a label")
+    unlike = found.reading.unlike
+    if unlike * 2 > len(found.reading.lineage.origins):
+        return fail(
+            f"{unlike} of {len(found.reading.lineage.origins)} rows have not as many tags as words",
+            cause="the tags are those of other rows: compare the lengths of both lists where they are read",
+            measured=unlike,
+            expected=0,
+            example=shown(subject, found.sentences[0], []),
+        )
     if not wrong:
         return passed(f"the labels of {words} words in {rows} rows are their tags")
     count = sum(len(misses) for _, misses in wrong)
@@ -257,6 +268,10 @@ def _same(found: Tagging, label: int, told: int) -> bool:
     return first is not None and second is not None and first[0] == "I" and first[1] == second[1] != ""
 
 
+def _labels_a_special_token(sentence: Sentence) -> bool:
+    return any(word is None and label != IGNORED for word, label in zip(sentence.word_of, sentence.labels, strict=True))
+
+
 def _guesses(found: Tagging) -> dict[str, Guess]:
     def at(tags: Sequence[Any] | None, index: int) -> Any:
         return tags[index] if tags is not None and 0 <= index < len(tags) else None
@@ -275,7 +290,9 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         return at(sentence.tags, with_tokens.index(word))
 
     guesses: dict[str, Guess] = {}
-    for step in (1, -1, 2, -2):
+    # Labels that are moved leave the words at one end, and stand on a special token.
+    moved = sum(_labels_a_special_token(sentence) for sentence in found.sentences) * 2 > len(found.sentences)
+    for step in (1, -1, 2, -2) if moved else ():
         side = "right" if step < 0 else "left"
         guesses[
             f"labels stand {abs(step)} token{'s' * (abs(step) > 1)} too far to the {side}: special tokens take"
@@ -283,6 +300,7 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         ] = (
             lambda sentence, token, word, step=step: of_token(sentence, token + step)  # type: ignore[misc]
         )
+    for step in (1, -1, 2, -2):
         guesses[
             f"each word has the tag of the word {abs(step)} {'before' if step < 0 else 'after'} it: the index into"
             " the tags is wrong"
@@ -333,7 +351,7 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
         return passed("no word of the rows looked at has several tokens")
     bad = next((kind for kind in (COPIED, CUT) if counts.get(kind)), None)
     if bad is None:
-        return _convention(counts)
+        return _special_convention(found, kinds) or _convention(counts)
     sentence, token = kinds[bad][0]
     parts: dict[str, Any] = {
         "measured": counts[bad],
@@ -349,14 +367,15 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
         message = f"{counts[bad]} of {total} tokens that continue a word of an entity are labelled O: {entity}"
         change = "the entity ends inside its word: label later tokens I-, or -100"
     cause = f"{change}{place(found.reading)}"
-    if counts.get(CONTINUED, 0):
-        return fail(message, cause=f"{cause} ({counts[CONTINUED]} others continue the entity)", **parts)
+    if counts.get(CONTINUED):
+        return fail(message, cause=f"{cause} ({counts[CONTINUED]} others after a B- are labelled I-)", **parts)
     if counts_entities(subject):
         return fail(message, cause=f"{cause}; the metric counts whole entities over all labelled tokens", **parts)
     return warn(message, cause=f"{cause}; harmless only if the metric reads first tokens alone", **parts)
 
 
-UNLABELLED, CONTINUED, OUTSIDE, COPIED, CUT, OTHER = "unlabelled", "continued", "outside", "copied", "cut", "other"
+UNLABELLED, CONTINUED, INNER, OUTSIDE = "unlabelled", "continued", "inner", "outside"
+COPIED, CUT, OTHER = "copied", "cut", "other"
 
 
 def _kind(found: Tagging, first: int, later: int) -> str:
@@ -374,7 +393,30 @@ def _kind(found: Tagging, first: int, later: int) -> str:
         return CUT
     if name[0] in OPENS:
         return COPIED if first == later else OTHER
-    return CONTINUED if name[1] == opening[1] else OTHER
+    if name[1] != opening[1]:
+        return OTHER
+    return CONTINUED if opening[0] in OPENS else INNER
+
+
+def _special_convention(found: Tagging, kinds: Mapping[str, Sequence[tuple[Sentence, int]]]) -> Finding | None:
+    """Return a pass if later tokens have a label of their own, or only the last token of a word has one."""
+    if set(kinds) == {OTHER}:
+        labels = {sentence.labels[token] for sentence, token in kinds[OTHER]}
+        if len(labels) == 1 and not labels & set(found.meant.values()):
+            name = found.subject.label_text(labels.pop())
+            return passed(
+                f"all {len(kinds[OTHER])} tokens that continue a word have the label {name}, which no word has"
+            )
+    split = [
+        [sentence.labels[token] for token in tokens]
+        for sentence in found.sentences
+        for tokens in sentence.tokens_of_word().values()
+        if len(tokens) > 1 and sentence.word_of[tokens[0] - 1] != sentence.word_of[tokens[0]]
+    ]
+    last = sum(labels[-1] != IGNORED and set(labels[:-1]) == {IGNORED} for labels in split)
+    if last == len(split):
+        return passed(f"only the last token of each of {len(split)} split words is labelled")
+    return None
 
 
 def _convention(counts: Mapping[str, int]) -> Finding:
@@ -417,6 +459,9 @@ def counts_entities(subject: Subject) -> bool:
 
     names = [str(name) for name in subject.names or ()]
     kind = next((name[2:] for name in names if name.startswith("B-") and f"I-{name[2:]}" in names), None)
+    calls = subject.trace.metrics if subject.trace is not None else ()
+    if any(call.name.startswith("seqeval") for call in calls):
+        return True
     if subject.compute_metrics is None or kind is None or "O" not in names:
         return False
     opens, inside, outside = (names.index(name) for name in (f"B-{kind}", f"I-{kind}", "O"))
@@ -459,7 +504,11 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
     found = tagging(subject)
     _aligned(subject)
     names = list(subject.names)
-    texts = {found.text(tag): label for tag, label in found.usual.items() if found.text(tag) is not None}
+    texts = {
+        found.text(tag): label
+        for tag, label in found.usual.items()
+        if found.text(tag) is not None and found.spread[tag] <= FEW
+    }
     if not texts:
         raise NotChecked("the tags are numbers without names: use a ClassLabel feature, or pass raw= with its names")
     wrong = {text: names[label] for text, label in texts.items() if 0 <= label < len(names) and names[label] != text}
@@ -479,6 +528,9 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
         )
     if twisted:
         return warn(f"label2id and id2label of the model disagree: {twisted}", cause="make both from one list of names")
+    wrong = {text: name for text, name in wrong.items() if str(text)[1:] != name[1:]}  # another scheme's spelling
+    if wrong and not {*texts, "O"} & {*names} - {"O"}:
+        return passed(f"the {len(set(texts.values()))} labels are other classes than the {len(texts)} tags")
     if wrong:
         some = ", ".join(f"{text} as {name}" for text, name in list(wrong.items())[:4])
         return warn(
@@ -557,6 +609,7 @@ def tags_form_a_scheme(subject: Subject) -> Finding:
 def entities_survive_truncation(subject: Subject) -> Finding:
     """Count the entities whose words have no token in any row."""
     found = tagging(subject)
+    _aligned(subject)
     sources: dict[int, tuple[Sentence, set[int]]] = {}
     for sentence in found.sentences:
         held = sources.setdefault(sentence.origin.number, (sentence, set()))[1]

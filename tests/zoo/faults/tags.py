@@ -1,0 +1,86 @@
+"""Faults of token labels against words and tags."""
+
+from tests.zoo.fault import Fault
+
+COURSE = "https://huggingface.co/learn/llm-course/chapter7/2"
+
+FAULTS = (
+    Fault(
+        id="ner-no-place-for-special-tokens",
+        script="ner_trainer",
+        says="Special tokens get no entry in the labels, so all labels stand one token too far to the left.",
+        edits=(("            new_labels.append(-100)\n", "            continue\n"),),
+        probes=("labels-follow-tags",),
+        cause="1 token too far to the left",
+        seen="https://discuss.huggingface.co/t/converting-word-level-labels-to-wordpiece-level-for-token-classification/2118",
+    ),
+    Fault(
+        id="ner-opening-tag-on-every-subword",
+        script="ner_trainer",
+        says="Every token of a split word is labelled B-, so each opens an entity of its own.",
+        edits=(('label = "I-" + label[2:]', "pass"),),
+        probes=("subwords-open-no-entity",),
+        cause="labelled B-.* entities where the words have",
+        seen="https://github.com/huggingface/transformers/issues/15889",
+    ),
+    Fault(
+        id="ner-entity-ends-inside-its-word",
+        script="ner_trainer",
+        says="The later tokens of an entity's first word are labelled O: the entity ends inside its word.",
+        edits=(('label = "I-" + label[2:]', 'label = "O"'),),
+        probes=("subwords-open-no-entity",),
+        cause="labelled O",
+    ),
+    Fault(
+        id="ner-tag-of-the-word-before",
+        script="ner_trainer",
+        says="The first token of a word has the tag of the word before it.",
+        edits=(("new_labels.append(label2id[labels[word_id]])", "new_labels.append(label2id[labels[word_id - 1]])"),),
+        probes=("labels-follow-tags",),
+        cause="1 before it",
+    ),
+    Fault(
+        id="ner-tags-without-alignment",
+        script="ner_trainer",
+        says="The tags of words are put on the tokens one by one, though words have several tokens.",
+        edits=(
+            (
+                "align_labels_with_tokens(labels, tokenized.word_ids(i))",
+                '[-100] + [label2id[tag] for tag in labels][: len(tokenized["input_ids"][i]) - 2] + [-100]',
+            ),
+        ),
+        probes=("labels-follow-tags",),
+        cause="word_ids",
+        seen="https://stackoverflow.com/questions/65129418/how-does-bert-tokenizer-align-labels-for-ner",
+    ),
+    Fault(
+        id="ner-tags-of-the-row-before",
+        script="ner_torch_dataset",
+        says="Words and tags come from lists of which one has an entry more, such as a heading.",
+        edits=(("unique_tags = [", 'train_tags = ["O " * 200, *train_tags[:-1]]\nunique_tags = ['),),
+        probes=("labels-follow-tags",),
+        cause="the tags are those of other rows",
+    ),
+    Fault(
+        id="ner-names-in-another-order",
+        script="ner_trainer",
+        says="id2label is made from names in another order than the ids of the labels.",
+        edits=(("id2label=dict(enumerate(names))", "id2label=dict(enumerate(sorted(names)))"),),
+        probes=("label-names-are-the-data-names",),
+        cause="another order",
+        seen="https://github.com/huggingface/transformers/issues/10130",
+    ),
+    Fault(
+        id="ner-class-label-names-sorted",
+        script="ner_ids_classlabel",
+        says="The model's names are sorted, and the ids are those of ClassLabel.",
+        edits=(
+            (
+                "id2label={i: labels.int2str(i) for i in range(labels.num_classes)}",
+                "id2label=dict(enumerate(sorted(labels.names)))",
+            ),
+        ),
+        probes=("label-names-are-the-data-names",),
+        cause="another name in the model",
+    ),
+)

@@ -1,0 +1,6 @@
+"""Write docs/findings.md from record.json."""
+
+
+def page() -> str:
+    """Return the page."""
+    return ""

@@ -1,0 +1,247 @@
+"""What an observed loop shows about its order of rows, its mode, and the calls of its metric."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from touchstone.auditing.draws import Draws
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.subject import IGNORED, Subject
+from touchstone.auditing.trace import Forward, Trace
+
+ENOUGH = 3
+"""Fewer rows than these do not prove that an argument is the labels."""
+SCORERS = ("accuracy", "f1", "precision", "recall")
+"""Metrics of class ids, which count -100 as a class."""
+
+
+class LoopOrder:
+    """Gives the order in which a loop draws its training rows, as observed or else drawn from a copy of its sampler."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._passes = trace.training_passes()
+        self._loader = trace.loaders[self._passes[0].loader]
+
+    def __call__(self, epoch: int, seed: int | None = None, *, drawn_before: int = 0, again: bool = False) -> list[int]:
+        """Return the indices of the rows of one epoch, in the order they are drawn. See `Subject.order`."""
+        if seed is None:
+            return self._observed(epoch)
+        import numpy as np
+        import torch
+
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            for _ in range(drawn_before):
+                random.random(), np.random.rand(), torch.rand(())
+            draws = Draws(self._loader)
+            return [draws.epoch(each) for each in range(epoch + 1)][-1]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+    def _observed(self, epoch: int) -> list[int]:
+        seen = [each for each in self._passes if each.loader == self._passes[0].loader]
+        if epoch < len(seen) and seen[epoch].indices and seen[epoch].ended and not seen[epoch].shortened:
+            return [index for batch in seen[epoch].indices for index in batch]
+        draws = Draws(self._loader)
+        return [draws.epoch(each) for each in range(epoch + 1)][-1]
+
+    def beginnings(self) -> tuple[list[int], list[int]]:
+        """Return the first rows of the first two epochs as they were observed, in equal numbers.
+
+        Raises:
+            NotChecked: only one epoch was seen.
+        """
+        seen = [
+            [index for batch in each.indices for index in batch]
+            for each in self._passes
+            if each.loader == self._passes[0].loader and each.indices
+        ]
+        if len(seen) < 2:
+            raise NotChecked("only one epoch was observed: --budget deep observes longer")
+        count = min(len(seen[0]), len(seen[1]))
+        return seen[0][:count], seen[1][:count]
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler of the training rows, for what it says of itself."""
+        return Draws(self._loader).sampler
+
+
+def order_of(trace: Trace) -> LoopOrder | None:
+    """Return the order of the training rows of a loop, or None if it uses no loader with a sampler."""
+    passes = trace.training_passes()
+    if not passes or getattr(trace.loaders[passes[0].loader], "batch_sampler", None) is None:
+        return None
+    return LoopOrder(trace)
+
+
+def evaluation_order(trace: Trace) -> tuple[list[int], int]:
+    """Return the indices of the rows that the evaluation of a loop draws, and the number of rows there are."""
+    training = {each.loader for each in trace.training_passes()}
+    for forward in trace.evaluation_forwards():
+        if forward.passing is None or trace.passes[forward.passing].loader in training:
+            continue
+        loader = trace.loaders[trace.passes[forward.passing].loader]
+        return Draws(loader).epoch(0), len(loader.dataset)
+    raise NotChecked("no evaluation over a loader of its own was observed")
+
+
+# Mode
+
+
+def training_mode(trace: Trace, rates: Sequence[float]) -> Finding:
+    """Judge whether the model was in training mode whenever it was trained."""
+    calls = _trained(trace)
+    off = [each for each in calls if not each.training]
+    if not calls:
+        raise NotChecked("no training step was observed")
+    if not off:
+        return passed(f"the model is in training mode in {len(calls)} calls that are trained on")
+    at = f" ({off[0].where})" if off[0].where else ""
+    figures: dict[str, Any] = {"measured": len(off), "expected": 0}
+    message = f"dropout ({max(rates):g}) is off in {len(off)} of {len(calls)} calls of the model that are trained on"
+    if len(off) == len(calls):
+        cause = "from_pretrained returns the model in evaluation mode, and model.train() is never called"
+        if any(not each.grad for each in trace.forwards[: trace.forwards.index(off[0])]):
+            cause = "model.train() is not called after the first evaluation"
+    else:
+        cause = "model.eval() in the evaluation stays in force: model.train() is called once, before the epochs"
+    return fail(message, cause=f"{cause}: call it at the start of each epoch{at}", **figures)
+
+
+def _trained(trace: Trace) -> list[Forward]:
+    return [trace.forwards[index] for update in trace.updates for index in update.forwards]
+
+
+def evaluation_mode(trace: Trace, rates: Sequence[float]) -> Finding:
+    """Judge whether the model was in evaluation mode whenever it was evaluated."""
+    training = {index for index, each in enumerate(trace.passes) if each.training}
+    calls = [each for each in trace.forwards if not each.grad and each.passing not in training]
+    on = [each for each in calls if each.training]
+    if not calls:
+        raise NotChecked("no evaluation was observed: a call of the model under torch.no_grad()")
+    if not on:
+        return passed(f"the model is in evaluation mode in {len(calls)} calls of an evaluation")
+    at = f" ({on[0].where})" if on[0].where else ""
+    return fail(
+        f"dropout ({max(rates):g}) is on in {len(on)} of {len(calls)} calls of the model in the evaluation",
+        cause=f"model.eval() is not called before the evaluation: call it there, and model.train() afterwards{at}",
+        measured=len(on),
+        expected=0,
+    )
+
+
+# The metric
+
+
+def exchanged(subject: Subject, trace: Trace) -> Finding:
+    """Judge whether predictions and references are exchanged in calls of the metric, by the labels of the batches."""
+    known = _known_rows(subject, trace)
+    looked = 0
+    for call in trace.metrics:
+        predictions, references = _tag_rows(call.predictions), _tag_rows(call.references)
+        if len(predictions) < ENOUGH or len(predictions) != len(references) or predictions == references:
+            continue
+        looked += 1
+        right, other = (sum(row in known for row in rows) / len(rows) for rows in (references, predictions))
+        if other == 1.0 and right < 0.5:
+            return fail(
+                f"{call.name} gets the labels as predictions and the predictions as references",
+                cause="the two are exchanged, which exchanges precision and recall (course#641): the first argument of "
+                f"seqeval is y_true, and evaluate takes predictions= and references= ({call.where})",
+                measured={"references that are labels": right, "predictions that are labels": other},
+                expected={"references that are labels": 1.0},
+            )
+    if not looked:
+        raise NotChecked("no call of a metric with rows of tags was observed")
+    return passed(f"the references of {looked} calls of a metric are the labels")
+
+
+def _known_rows(subject: Subject, trace: Trace) -> set[tuple[str, ...]]:
+    """Return the labels of all rows that were evaluated, as names, without -100."""
+    names = subject.names
+    if names is None:
+        raise NotChecked("the label names are not known: pass names=")
+    found = set()
+    for forward in trace.forwards:
+        labels = forward.batch.get("labels") if not forward.grad else None
+        if getattr(labels, "ndim", 0) == 2:
+            assert labels is not None
+            for row in labels.tolist():
+                found.add(tuple(str(names[label]) for label in row if label != IGNORED and label < len(names)))
+    return found
+
+
+def _tag_rows(rows: Any) -> list[tuple[str, ...]]:
+    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, (list, tuple)) for row in rows):
+        return []
+    if not all(isinstance(tag, str) for row in rows for tag in row):
+        return []
+    return [tuple(row) for row in rows]
+
+
+def counted_padding(trace: Trace) -> Finding:
+    """Judge whether a metric of class ids is given -100 as a reference."""
+    calls = [
+        call for call in trace.metrics if any(name in call.name for name in SCORERS) and "seqeval" not in call.name
+    ]
+    looked = 0
+    for call in calls:
+        references = list(_ids(call.references))
+        if not references:
+            continue
+        looked += 1
+        ignored = Counter(references)[IGNORED]
+        if ignored:
+            return fail(
+                f"{call.name} is given {ignored} of {len(references)} references that are -100",
+                cause="positions without a label (special tokens, padding) are counted as errors: drop them from "
+                f"predictions and references by a mask `labels != -100` ({call.where})",
+                measured=ignored,
+                expected=0,
+            )
+    if not looked:
+        raise NotChecked("no call of a metric with class ids was observed")
+    return passed(f"the references of {looked} calls of a metric hold no -100")
+
+
+def _ids(values: Any) -> Iterator[int]:
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    for value in values if isinstance(values, (list, tuple)) else ():
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _ids(value)
+
+
+def same_beginnings(order: LoopOrder) -> Finding:
+    """Judge by the first rows of two observed epochs whether every epoch has another order."""
+    first, second = order.beginnings()
+    if len(first) < ENOUGH + 1:
+        raise NotChecked(f"only {len(first)} rows of the second epoch were observed")
+    if first != second:
+        return passed(f"the first {len(first)} rows of two epochs differ")
+    if first == sorted(first):
+        return warn(
+            "the rows are not shuffled: every epoch has the order of the data set",
+            cause="the training loader is made without shuffle=True: shuffle it unless the order matters",
+        )
+    sampler = order.sampler
+    cause = "the generator or seed is made anew for each epoch: keep one generator, or add the epoch to its seed"
+    if hasattr(sampler, "set_epoch"):
+        cause = "the sampler's set_epoch(epoch) is not called at the start of each epoch"
+    return fail(
+        f"the rows are shuffled, but the first {len(first)} rows of two epochs are the same",
+        cause=f"{cause} ({type(sampler).__name__})",
+        measured=second[:8],
+        expected="another order in the second epoch",
+    )

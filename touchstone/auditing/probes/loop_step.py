@@ -1,0 +1,239 @@
+"""Probes of the loss in the observed steps of a loop: what each position learned, and with which weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.loss_reading import FITS, Reading, moved
+from touchstone.auditing.probe import probe
+from touchstone.auditing.stepping import expected_shift, readings
+from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
+from touchstone.auditing.trace import Trace
+
+GROUP = "loss and step"
+UNIFORM = 1e-4
+"""Share of the squared gradient that one common weight may leave unexplained."""
+CLOSE = 2e-2
+"""Relative difference up to which two scales are the same. Float32 leaves 1e-5; the scales compared differ by half."""
+UNEQUAL = 1.2
+"""Micro-batches whose numbers of labels differ by less count about the same."""
+STRAY = 1e-4
+"""Share of the squared gradient at positions without a label that is no rounding, also in half precision."""
+
+
+@dataclass
+class _Micro:
+    """The reading of one micro-batch.
+
+    Args:
+        found: the readings by the name of the logits.
+        count: the labels of the whole micro-batch that its loss asks for.
+    """
+
+    found: dict[str, Reading]
+    count: int
+
+    @property
+    def weight(self) -> float:
+        """The weight of one label, the mean over the heads."""
+        return sum(each.common_weight()[0] for each in self.found.values()) / len(self.found)
+
+    @property
+    def uniform(self) -> bool:
+        return all(each.common_weight()[1] <= UNIFORM and each.misfit <= FITS for each in self.found.values())
+
+
+def _read(subject: Subject) -> list[tuple[Step, list[_Micro]]]:
+    """Return the readings of all micro-batches of the observed steps. Probes share them.
+
+    Raises:
+        NotChecked: the loss cannot be read.
+    """
+    if "loop readings" not in subject.extra:
+        if not subject.steps:
+            raise NotChecked("no whole optimizer step was seen")
+        read = []
+        for step in subject.steps:
+            micros = []
+            for index, batch in enumerate(step.batches):
+                found = readings(subject, step, index)
+                first = next(iter(found.values()))
+                labels = tensor(batch.get("labels", batch.get("start_positions")))
+                shifted = moved(labels, first.shift) if labels.dim() == 2 else labels
+                micros.append(_Micro(found, int((shifted != IGNORED).sum())))
+            read.append((step, micros))
+        subject.extra["loop readings"] = read
+    found_all: list[tuple[Step, list[_Micro]]] = subject.extra["loop readings"]
+    return found_all
+
+
+def _where(subject: Subject) -> str:
+    trace: Trace = subject.need("trace")
+    for forward in trace.forwards:
+        for call in forward.losses:
+            if call.where:
+                return " (" + call.where.rsplit("/", 1)[-1] + ")"
+    return ""
+
+
+@probe(
+    "loop-loss-of-the-labels",
+    group=GROUP,
+    says="In the observed steps each position learns its label, and positions without a label learn nothing.",
+    loops=True,
+)
+def loss_of_the_labels(subject: Subject) -> Finding:
+    """Read the target of every position off the gradient of the logits in the observed steps."""
+    read = _read(subject)
+    where = _where(subject)
+    for step, micros in read:
+        for batch, micro in zip(step.batches, micros, strict=True):
+            for each in micro.found.values():
+                if each.misfit > FITS:
+                    return warn(
+                        "the loss is not the cross-entropy of the labels: custom loss?",
+                        cause=f"{each.misfit:.1%} of the squared gradient of the logits is no cross-entropy of the "
+                        f"labels{where}. Nothing is wrong if the loss has other parts by design",
+                        measured=each.misfit,
+                        expected=0.0,
+                    )
+                if each.stray > STRAY and each.stray_target is not None:
+                    return _learned_at_ignored(subject, each, each.stray_target, where)
+                expected = expected_shift(subject, batch)
+                if expected is not None and each.shift != expected:
+                    return _shifted(subject, each.shift, expected, where)
+    count = sum(micro.count for _, micros in read for micro in micros)
+    return passed(f"the loss of {len(read)} observed steps is the cross-entropy of their {count} labels")
+
+
+def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: str) -> Finding:
+    name = subject.label_text(target) if subject.task == "token-classification" else subject.token_texts([target])[0]
+    return fail(
+        f"positions whose label is -100 are learned as label {target} ({name})",
+        cause=f"{reading.stray:.0%} of the squared gradient lies at positions that have the label -100, such as "
+        f"padding{where}: ignore them (ignore_index=-100)",
+        measured=reading.stray,
+        expected=0.0,
+    )
+
+
+_AHEAD = {
+    0: "the label at its own place",
+    1: "the next label",
+    2: "the label after the next",
+    -1: "the label before",
+}
+
+
+def _shifted(subject: Subject, shift: int, expected: int, where: str) -> Finding:
+    if subject.task == "causal-lm":
+        remedy = (
+            "the model's own loss shifts labels already: shift them in one place only"
+            if shift > expected
+            else "shift the labels by one (y = tokens[1:], x = tokens[:-1]), or the model copies its input"
+        )
+    else:
+        remedy = "labels and logits of this task stand at the same places: do not shift them"
+    return fail(
+        f"every position learns {_AHEAD[shift]} instead of {_AHEAD[expected]}",
+        cause=f"in the observed steps labels are shifted by {shift} and not by {expected}{where}: {remedy}",
+        measured=shift,
+        expected=expected,
+    )
+
+
+@probe(
+    "loop-accumulation-divided",
+    group=GROUP,
+    says="The loss of an observed step is a mean over its labels, however many micro-batches it has.",
+    loops=True,
+)
+def accumulation_divided(subject: Subject) -> Finding:
+    """Compare the weight of a label in the observed steps with that of a mean."""
+    read = _read(subject)
+    announced = subject.settings.accumulation or 1
+    known = [(step, micros) for step, micros in read if all(each.uniform for each in micros)]
+    if not known:
+        raise NotChecked("labels have different weights in the loss, so its scale cannot be read")
+    whole = [pair for pair in known if len(pair[1]) == announced] or known
+    _, micros = whole[0]
+    parts = len(micros)
+    heads = len(micros[0].found)
+    total = sum(each.count for each in micros)
+    means = [each.weight * each.count * parts * heads for each in micros]
+    tokens = [each.weight * total * heads for each in micros]
+    if _all_near(tokens, 1.0) and parts > 1:
+        return passed(
+            f"the loss of a step is the mean over the labels of its {parts} micro-batches", measured=tokens[0]
+        )
+    where = _where(subject)
+    if parts > 1 and (_all_near(means, parts) or _all_near(tokens, parts)):
+        return fail(
+            f"gradients are {parts}.0 times too large: accumulation ({parts}) is not divided",
+            cause=f"backward is called {parts} times per optimizer step, each time on the mean of a batch{where}"
+            f": divide the loss by {parts}, or the sum over the step by its {total} labels",
+            measured=sum(means) / parts,
+            expected=1.0,
+        )
+    if parts > 1 and _all_near(means, 1 / parts):
+        return fail(
+            f"gradients are {parts}.0 times too small: accumulation ({parts}) is divided twice",
+            cause=f"the loss is divided by {parts}{where}, and Accelerate divides it again "
+            f"(gradient_accumulation_steps={parts}): divide once",
+            measured=sum(means) / parts,
+            expected=1.0,
+        )
+    if _all_near(means, 1.0):
+        return _partial(known, announced) or _unequal(micros, parts)
+    if _all_near([each.weight * heads for each in micros], 1.0):
+        return warn(
+            f"the loss is a sum over labels, not a mean: {means[0]:.4g} times as large",
+            cause=f"a step with more labels is larger{where}: clipping and the learning rate depend on the batch",
+            measured=means[0],
+            expected=1.0,
+        )
+    return warn(
+        f"the loss is scaled: a label counts {means[0]:.4g} times as much as in a mean",
+        cause=f"the loss is multiplied{where}; if that is meant, nothing is wrong",
+        measured=means[0],
+        expected=1.0,
+    )
+
+
+def _all_near(values: list[float], wanted: float) -> bool:
+    return all(abs(value / wanted - 1) < CLOSE for value in values)
+
+
+def _partial(known: list[tuple[Step, list[_Micro]]], announced: int) -> Finding | None:
+    """Return a warning if a shorter step is divided by the number of micro-batches of a whole one."""
+    for _, micros in known:
+        parts = len(micros)
+        heads = len(micros[0].found)
+        if parts < announced and _all_near(
+            [each.weight * each.count * parts * heads for each in micros], parts / announced
+        ):
+            return warn(
+                f"the last step of an epoch has {parts} of {announced} micro-batches, but is divided by {announced}",
+                cause=f"its gradient is {parts / announced:.3g} of what it should be: divide by the number of "
+                "micro-batches in the step",
+                measured=parts / announced,
+                expected=1.0,
+            )
+    return None
+
+
+def _unequal(micros: list[_Micro], parts: int) -> Finding:
+    counts = [each.count for each in micros]
+    if parts == 1:
+        return passed(f"the loss of a step is the mean over its {counts[0]} labels")
+    spread = max(counts) / max(min(counts), 1)
+    if spread < UNEQUAL:
+        return passed(f"the loss of a step is the mean of its {parts} micro-batches, which have {counts} labels")
+    return warn(
+        f"a step is the mean of its micro-batches' means, which have {min(counts)} to {max(counts)} labels",
+        cause=f"a label counts up to {spread:.3g} times as much in one micro-batch as in another: divide the sum over "
+        "the step by the number of its labels",
+        measured=spread,
+        expected=1.0,
+    )
