@@ -8,6 +8,7 @@ from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
 from touchstone.auditing.trainer_evaluation import add_evaluation
+from touchstone.auditing.trainer_loader import add_own_loaders
 from touchstone.auditing.trainer_optimizer import add_optimizer
 from touchstone.auditing.trainer_step import add_step
 
@@ -63,6 +64,7 @@ def subject_of(
         ),
         extra={"trainer": trainer},
     )
+    add_own_loaders(subject, trainer)
     add_step(subject, trainer)
     add_optimizer(subject, trainer)
     add_evaluation(subject, trainer)
