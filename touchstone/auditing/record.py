@@ -487,9 +487,13 @@ class Recorder:
 
     def _iterate(self, original: Any) -> Any:
         def __iter__(loader: Any) -> Any:
+            kept = getattr(loader, "_iterator", None)
+            if kept is not None:  # persistent workers keep one iterator for all epochs
+                vars(kept)["touchstone_indices"] = []
             iterator = original(loader)
             if not self.ready:
                 return iterator
+            vars(iterator).setdefault("touchstone_indices", [])
             loaders = self.trace.loaders
             if not any(each is loader for each in loaders):
                 loaders.append(loader)
@@ -501,7 +505,7 @@ class Recorder:
     def _next_index(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
             index = original(iterator)
-            if self.active and isinstance(index, (list, tuple)) and all(isinstance(each, int) for each in index):
+            if self.active and isinstance(index, (list, tuple)) and all(hasattr(each, "__index__") for each in index):
                 vars(iterator).setdefault("touchstone_indices", []).append([int(each) for each in index])
             return index
 
@@ -552,7 +556,7 @@ class _Batches:
             self._length = None
         self._index = len(recorder.trace.passes)
         recorder.trace.passes.append(
-            Pass(place, indices=vars(iterator).setdefault("touchstone_indices", []), step=len(recorder.trace.updates))
+            Pass(place, indices=vars(iterator)["touchstone_indices"], step=len(recorder.trace.updates))
         )
 
     def __iter__(self) -> Iterator[Any]:

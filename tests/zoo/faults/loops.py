@@ -157,7 +157,7 @@ FAULTS = (
         says="get_batch returns the inputs as targets, so that the model copies what it reads.",
         edits=(("data[i + 1 : i + 1 + block_size]", "data[i : i + block_size]"),),
         probes=("loop-loss-of-the-labels",),
-        cause="shift the labels by one",
+        cause="learns to copy its input",
         seen="https://github.com/karpathy/nanoGPT/issues/320",
     ),
     Fault(
