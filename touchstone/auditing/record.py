@@ -258,7 +258,6 @@ class Recorder:
         if not forward.generating and len(self.calls) < CALLS_KEPT:
             call.arguments, call.options = copied(arguments), copied(options)
             forward.batch = named(module, call.arguments, call.options)
-            forward.given = tuple(forward.batch)
             if grad:
                 call.rng = generator_states()
                 call.modes = tuple(each.training for each in module.modules())
