@@ -150,6 +150,8 @@ def columns_reach_the_model(subject: Subject) -> Finding:
     train = subject.need("train")
     accepted = inspect.signature(subject.need("model").forward).parameters
     rows = train.rows(8)
+    if not rows:
+        raise NotChecked("the data set gives no rows of its own")
     batch = train.batch()
     lost = []
     for name in rows[0]:
