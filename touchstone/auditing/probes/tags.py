@@ -530,10 +530,15 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
         raise NotChecked("the tags are numbers without names: use a ClassLabel feature, or pass raw= with its names")
     wrong = {text: names[label] for text, label in texts.items() if 0 <= label < len(names) and names[label] != text}
     # A tag that is merged into another one has no name of its own in the model, or shares its label with the other.
+    # Tags that were converted to another scheme keep their type: I-PER of IOB2 is often L-PER of BILOU.
+    converted = bool(_prefixes(names) - _prefixes([found.text(tag) for tag in found.usual]))
     swapped = {
         text: name
         for text, name in wrong.items()
-        if text in names and sum(label == texts[text] for label in texts.values()) == 1 and name in {*wrong, *names}
+        if text in names
+        and not (converted and str(text)[1:] == name[1:])
+        and sum(label == texts[text] for label in texts.values()) == 1
+        and name in {*wrong, *names}
     }
     if len(swapped) >= 2:
         shown_pairs = ", ".join(f"{text} is called {name}" for text, name in list(swapped.items())[:4])
@@ -554,6 +559,10 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
             f"{len(wrong)} tags have a label of another name: {some}", cause="right if they were merged on purpose"
         )
     return passed(f"the names of {len(texts)} tags are those of the model")
+
+
+def _prefixes(names: Sequence[str | None]) -> set[str]:
+    return {prefix for prefix, kind in (split_name(name) or ("O", "") for name in names if name) if kind}
 
 
 def _twisted_config(subject: Subject) -> str:
