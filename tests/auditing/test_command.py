@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -59,11 +61,15 @@ def test_a_faulty_script_is_reported_in_text_json_and_html(folder: Path) -> None
     assert run.stdout.splitlines()[:2] == ["faulty.py (token-classification)", "1 fault"]
     assert f"touchstone audit --probe {PROBE} faulty.py --own --json x" in run.stdout
     assert "\x1b" not in run.stdout
+    readme = textwrap.dedent((ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = re.search(r"^    FAIL .*?(?=^    \.\.\.$)", readme, flags=re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    assert textwrap.dedent(shown[0]).rstrip().replace("train.py", "faulty.py --own --json x") in run.stdout
     assert "Loading weights" not in run.stdout, "the script's own output goes to the standard error"
     report = read_report(folder / "out" / "a.json")
     assert [finding.outcome for finding in report] == ["fail"]
     page = (folder / "out" / "a.html").read_text(encoding="utf-8")
-    assert "32 rows have labels at special tokens" in page
+    assert "special tokens have labels" in page
     assert "##" in page, "the batch is shown"
 
 

@@ -242,6 +242,7 @@ class Settings:
     world_size: int = 1
     metric_for_best: str | None = None
     greater_is_better: bool | None = None
+    skips_no_data: bool = False
 
 
 @dataclass

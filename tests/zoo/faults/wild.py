@@ -24,8 +24,8 @@ FAULTS = (
         script="translation_buckets",
         says="The tokenizer is that of another checkpoint.",
         edits=(('AutoTokenizer.from_pretrained("tiny-marian")', 'AutoTokenizer.from_pretrained("tiny-t5")'),),
-        probes=(),
-        cause="",
+        probes=("tokenizer-of-the-model",),
+        cause="tokenizer",
     ),
     Fault(
         id="wild-masked-model-sees-its-labels",
@@ -61,8 +61,8 @@ FAULTS = (
                 "[torch.tensor(t) for _, t in batch], batch_first=True, padding_value=tokenizer.pad_token_id",
             ),
         ),
-        probes=(),
-        cause="",
+        probes=("label-padding-ignored",),
+        cause="-100",
     ),
     Fault(
         id="wild-never-in-training-mode",
