@@ -69,10 +69,7 @@ FAULTS = (
         script="clm_packed",
         says="The loop never calls model.train(); from_pretrained returns a model in evaluation mode, without dropout.",
         edits=(("        model.train()\n", ""),),
-        probes=(
-            "dropout-on-in-training",
-            "loop-training-mode",
-        ),
+        probes=("dropout-on-in-training",),
         cause=r"model\.train\(\)",
     ),
     Fault(
@@ -108,8 +105,8 @@ FAULTS = (
         script="translation_t5",
         says="The labels are made of the source column: the model learns to copy.",
         edits=(('text_target=examples["target"]', 'text_target=examples["source"]'),),
-        probes=("source-hides-target",),
-        cause="raw sources do not",
+        probes=("source-without-target",),
+        cause="source",
     ),
     Fault(
         id="wild-shifted-twice",
