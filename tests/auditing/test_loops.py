@@ -206,6 +206,28 @@ def test_loops_around_a_line_are_read_without_running_code() -> None:
     ]
 
 
+SCALED = """
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+model.train()
+for epoch in range(2):
+    for x, y in loader:
+        loss = loss_function(model(x).view(-1, 3), y.view(-1))
+        scaler.scale(loss).backward()
+        UNSCALE
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(("unscale", "outcome"), [("scaler.unscale_(optimizer)", "pass"), ("pass", "fail")])
+def test_clipping_before_unscaling_is_found(unscale: str, outcome: str, tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD + SCALED.replace("UNSCALE", unscale))
+    report = audit_script(path, probes=["loop-clipping", "loop-accumulation-divided", "loop-loss-of-the-labels"])
+    assert [each.outcome for each in report] == [outcome, "pass", "pass"]
+
+
 def trained(steps: int, *, watched: bool) -> tuple[list[float], dict[str, Any], torch.Tensor]:
     """Train a small tagger and return its losses, its weights, and the state of the random generator."""
     torch.manual_seed(1)

@@ -44,7 +44,9 @@ def entry_of_fault(fault: Fault, report: dict[str, Any]) -> dict[str, Any]:
     return {
         **_entry(report),
         "style": style_of(fault.text()),
-        "cause_named": len(expected) == len(fault.probes) and all(re.search(fault.cause, text) for text in expected),
+        "cause_named": bool(expected)
+        and len(expected) == len(fault.probes)
+        and all(re.search(fault.cause, text) for text in expected),
     }
 
 

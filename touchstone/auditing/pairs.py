@@ -49,8 +49,10 @@ def rows_of_split(split: Split, count: int) -> list[Row]:
     """Return up to `count` rows that are spread evenly over the data.
 
     Raises:
-        NotChecked: the data is a stream, or its rows are not dicts.
+        NotChecked: rows cannot be read, or are not dicts.
     """
+    if not hasattr(split.dataset, "__len__"):
+        return split.rows(count)
     total = len(split)
     if total <= count:
         return split.rows(total)
@@ -78,6 +80,17 @@ def observed_pairs(split: Split) -> list[Pair]:
         if "input_ids" in batch:
             found += [_pair(batch, index, None) for index in range(len(batch["input_ids"]))]
     return found
+
+
+def collated_pairs(split: Split, rows: Sequence[Row]) -> list[Pair]:
+    """Collate rows in batches of at most 16 and return each beside what became of it."""
+    size = max(1, min(split.batch_size, 16))
+    return [pair for start in range(0, len(rows), size) for pair in pairs_of(split, rows[start : start + size])]
+
+
+def labelled(pairs: Sequence[Pair]) -> bool:
+    """Say whether rows have a label for each token."""
+    return bool(pairs) and all(len(pair.labels) == len(pair.ids) for pair in pairs)
 
 
 def _pair(batch: Mapping[str, Any], index: int, row: Row | None) -> Pair:
@@ -228,10 +241,37 @@ def outputs_of(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
     try:
         with torch.no_grad():
-            output = model(**given)
+            output = model(**given) if _named_as_usual(model, given) else model(*_positional(model, given))
     except Exception as error:
         text = str(error).splitlines()[0] if str(error) else ""
         raise NotChecked(f"the model cannot run on a batch of its own data ({type(error).__name__}: {text})") from error
     if hasattr(output, "items"):
         return dict(output.items())
+    if isinstance(output, torch.Tensor):
+        return {"logits": output}
+    if isinstance(output, tuple):
+        return {"logits": next((each for each in output if getattr(each, "ndim", 0) == 3), None)}
     return dict(vars(output)) if hasattr(output, "__dict__") else {}
+
+
+def _named_as_usual(model: Any, batch: Mapping[str, Any]) -> bool:
+    """Say whether a model knows `input_ids` by this name, unlike one with `forward(self, idx, targets)`."""
+    try:
+        known = inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):
+        return True
+    open_ended = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values())
+    return "input_ids" not in batch or "input_ids" in known or open_ended
+
+
+def _positional(model: Any, batch: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments of a model that takes token ids first and, it may be, targets second.
+
+    Without targets, some models compute the logits of the last place only; the ids stand for the targets.
+    """
+    others = set(batch) - {"input_ids", "labels"}
+    if others:
+        raise ValueError(f"its arguments other than the token ids are not known: {', '.join(sorted(others))}")
+    names = list(inspect.signature(model.forward).parameters)
+    second = len(names) > 1 and names[1] in ("targets", "target", "labels", "y", "tgt")
+    return [batch["input_ids"]] * (2 if second else 1)

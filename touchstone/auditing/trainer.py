@@ -60,6 +60,7 @@ def subject_of(
             world_size=arguments.world_size,
             metric_for_best=arguments.metric_for_best_model,
             greater_is_better=arguments.greater_is_better,
+            skips_no_data=arguments.ignore_data_skip,
         ),
         extra={"trainer": trainer},
     )

@@ -101,7 +101,7 @@ FAULTS = (
                 "    ]",
             ),
         ),
-        probes=("source-hides-target",),
+        probes=("source-without-target",),
         cause="target is joined to the source",
     ),
     Fault(
@@ -109,7 +109,7 @@ FAULTS = (
         script="translation_trainer",
         says="Source and target are made of the same column.",
         edits=(('targets = examples["target"]', 'targets = examples["source"]'),),
-        probes=("source-hides-target",),
+        probes=("source-without-target",),
         cause="source and target are the same text",
     ),
     Fault(

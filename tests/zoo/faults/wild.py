@@ -21,7 +21,7 @@ FAULTS = (
         script="translation_buckets",
         says="The tokenizer is that of another checkpoint.",
         edits=(('AutoTokenizer.from_pretrained("tiny-marian")', 'AutoTokenizer.from_pretrained("tiny-t5")'),),
-        probes=("special-ids-agree",),
+        probes=("tokenizer-of-the-model",),
         cause="tokenizer",
     ),
     Fault(
@@ -58,7 +58,7 @@ FAULTS = (
                 "[torch.tensor(t) for _, t in batch], batch_first=True, padding_value=tokenizer.pad_token_id",
             ),
         ),
-        probes=("padding-unlabelled",),
+        probes=("label-padding-ignored",),
         cause="-100",
     ),
     Fault(

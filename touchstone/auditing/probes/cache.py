@@ -33,7 +33,7 @@ def map_is_fresh(subject: Subject) -> Finding:
         try:
             difference = _difference(call)
         except Exception as error:
-            unclear = f"the function of map cannot be repeated ({type(error).__name__}): {call.where}"
+            unclear = f"the function of map at {call.where or 'an unknown line'} cannot be repeated ({error})"
             continue
         if difference is None:
             compared += 1

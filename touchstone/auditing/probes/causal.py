@@ -9,11 +9,12 @@ from typing import Any
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.pairs import (
     Pair,
+    collated_pairs,
     has_column,
+    labelled,
     loss_of,
     observed_pairs,
     outputs_of,
-    pairs_of,
     place_of,
     rows_of_split,
     shared,
@@ -22,7 +23,7 @@ from touchstone.auditing.pairs import (
     tokenizing,
 )
 from touchstone.auditing.probe import probe
-from touchstone.auditing.subject import IGNORED, Batch, MapCall, Split, Subject, ints
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Split, Subject, ints
 
 TASKS = ("causal-lm",)
 GROUP = "causal language modelling"
@@ -42,8 +43,9 @@ def pairs_in(subject: Subject, split: Split) -> list[Pair]:
             if not split.observed:
                 raise
             return observed_pairs(split)
-        size = max(1, min(split.batch_size, 16))
-        return [pair for start in range(0, len(rows), size) for pair in pairs_of(split, rows[start : start + size])]
+        pairs = collated_pairs(split, rows)
+        # A loop may make labels itself, behind the collator.
+        return observed_pairs(split) if split.observed and not labelled(pairs) else pairs
 
     return shared(subject, f"pairs of {split.name}", make)
 
@@ -83,28 +85,71 @@ def data_shift(pairs: Sequence[Pair]) -> int:
     "labels-shifted-once",
     group=GROUP,
     says="The logits at a token are scored against the next token.",
-    tasks=TASKS,
+    tasks=(*TASKS, UNKNOWN),
 )
 def labels_shifted_once(subject: Subject) -> Finding:
     """Find by changing one label which logits it is scored with, and where its token stands in the input."""
+    if subject.task == UNKNOWN and (subject.trace is None or _future_moves(subject)[0] > _future_moves(subject)[1]):
+        raise NotChecked("the model is no causal language model, as far as can be told: --task causal-lm if it is")
+    if subject.trace is not None:
+        return _observed_shift(subject)
     pairs = labelled_pairs(subject)
     shift = data_shift(pairs)
-    places = [_scored_at(subject, share) for share in (0.5, 0.7)]
-    distances = {label + shift - logits for label, logits in places}
-    label, logits = places[0]
-    if len(distances) != 1:
-        raise NotChecked(f"labels at {[each[0] for each in places]} are scored at {[each[1] for each in places]}")
-    distance = distances.pop()
+    moves: set[int] | None = None
+    for tried, share in enumerate((0.5, 0.7, 0.3, 0.9)):
+        label, places = _scored_at(subject, share)
+        found = {label - place for place in places}
+        moves = found if moves is None else moves & found
+        if tried and len(moves) < 2:
+            break
+    if moves is None or len(moves) != 1:
+        raise NotChecked("no single place of the logits explains the loss of a label")
+    move = moves.pop()
+    distance = move + shift
     data = {0: "labels stand at their own tokens", 1: "labels stand one place before their tokens"}.get(
         shift, f"labels stand {shift} places before their tokens"
     )
-    loss = "the loss shifts them" if label - logits == 1 else "the loss does not shift them"
-    if label - logits not in (0, 1):
-        loss = f"the loss shifts them by {label - logits}"
+    loss = {0: "the loss does not shift them", 1: "the loss shifts them"}.get(move, f"the loss shifts them by {move}")
     if distance == 1:
         return passed(f"{data}, and {loss}: each token is predicted from those before it", measured=1)
     where = subject.where.get("loss") or place_of(subject.need("train").collate)
-    cause = f"{data}, and {loss}; "
+    return _wrong_shift(distance, f"{data}, and {loss}; ", where, _shift_example(subject, pairs[0], move))
+
+
+def _observed_shift(subject: Subject) -> Finding:
+    """Compare the targets that `cross_entropy` was given in an observed loop with the tokens of the batch."""
+    trace = subject.trace
+    for forward in trace.forwards if trace is not None else ():
+        ids = forward.batch.get("input_ids")
+        if not forward.grad or ids is None or not forward.losses:
+            continue
+        call = forward.losses[0]
+        rows, width = ids.shape
+        if call.target.is_floating_point() or call.target.numel() not in (rows * width, rows * (width - 1)):
+            continue
+        targets = call.target.reshape(rows, -1)
+        whole = targets.shape[1] == width
+        pairs = [
+            Pair(ints(row), [IGNORED if each == call.ignore_index else each for each in ints(target)], [], None)
+            for row, target in zip(ids, targets, strict=True)
+        ]
+        distance = data_shift(pairs)
+        if not whole and distance != 1:
+            raise NotChecked("the loss leaves out one place of each row, and which one is not known")
+        at = call.where or forward.where
+        if distance == 1:
+            return passed("the loss is given the next token at each place", measured=1)
+        return _wrong_shift(
+            distance,
+            f"the targets of cross_entropy are the tokens {'at' if distance == 0 else f'{distance} places after'} the "
+            "places of their logits; ",
+            at,
+        )
+    raise NotChecked("no call of cross_entropy with a target for each token was seen")
+
+
+def _wrong_shift(distance: int, cause: str, where: str, example: Example | None = None) -> Finding:
+    """Return the finding of logits that are scored against another token than the next."""
     if distance == 0:
         cause += "each token is predicted from logits that have seen it, so the model learns to copy: shift the labels "
         cause += "once, in the loss (logits[:, :-1] against labels[:, 1:])"
@@ -118,7 +163,7 @@ def labels_shifted_once(subject: Subject) -> Finding:
         cause=cause + (f" ({where})" if where else ""),
         measured=distance,
         expected=1,
-        example=_shift_example(subject, pairs[0], label - logits),
+        example=example,
     )
 
 
@@ -133,8 +178,8 @@ def _shift_example(subject: Subject, pair: Pair, loss_shift: int) -> Example:
     return Example(("logits at", "are scored against", "next token"), cells, caption="a row of the training set")
 
 
-def _scored_at(subject: Subject, share: float) -> tuple[int, int]:
-    """Return a place with a label, and the place of the logits that its loss is computed from.
+def _scored_at(subject: Subject, share: float) -> tuple[int, set[int]]:
+    """Return a place with a label, and the places of the logits that explain its loss: one, unless logits repeat.
 
     The loss of one label follows -log p of its token at one place of the logits, whatever the loss is divided by: that
     place is found by giving the label several values.
@@ -163,25 +208,20 @@ def _scored_at(subject: Subject, share: float) -> tuple[int, int]:
     centred = wanted - wanted.mean(dim=1, keepdim=True)
     own = measured - measured.mean()
     likeness = (centred @ own) / (centred.norm(dim=1) * own.norm()).clamp_min(1e-30)
-    best = int(likeness.argmax())
-    second = float(likeness.topk(2).values[1]) if len(likeness) > 1 else 0.0
-    # float32 losses of 7 with differences of 0.1 correlate to 1e-5; another place would have to tie with that.
-    if float(likeness[best]) < 0.995 or second > 0.9999 * float(likeness[best]):
-        raise NotChecked("no single place of the logits explains the loss of a label")
-    return label, best
+    best = float(likeness.max())
+    # float32 losses of 7 with differences of 0.1 correlate to 1e-5.
+    if best < 0.995:
+        raise NotChecked("no place of the logits explains the loss of a label")
+    return label, {place for place, each in enumerate(likeness.tolist()) if each >= 0.9999 * best}
 
 
 def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     """Return a batch of the first tokens of one training row, and the places of its labels."""
     import torch
 
-    train = subject.need("train")
-    rows = rows_of_split(train, 8) if not train.observed or _indexed(train) else []
-    batch = train.batch(rows[:1]) if rows else train.batch()
-    if "labels" not in batch:  # a loop may make them of the batch
-        batch = train.batch()
+    batch = _first_batch(subject.need("train"))
     if "labels" not in batch:
-        raise NotChecked("batches have no labels: the loss is computed outside the model")
+        raise NotChecked("batches have no labels")
     width = batch["input_ids"].shape[1]
     count = len(batch["input_ids"])
     for row in range(count):
@@ -203,11 +243,41 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
     raise NotChecked("no row has enough labels to look at")
 
 
-def _indexed(split: Split) -> bool:
-    try:
-        return len(split) > 0
-    except NotChecked:
-        return False
+def _first_batch(split: Split) -> Batch:
+    """Return a batch of one training row, or the first that was observed."""
+    if split.observed:
+        return split.batch()
+    return split.batch(rows_of_split(split, 1))
+
+
+def _future_moves(subject: Subject) -> tuple[float, float, int]:
+    """Return how far logits move when later tokens change, how far rounding explains, and how many were compared."""
+    import torch
+
+    batch = _first_batch(subject.need("train"))
+    if "input_ids" not in batch:
+        raise NotChecked("batches have no input_ids")
+    width = batch["input_ids"].shape[1]
+    inputs = {
+        key: value[:1, :WIDTH] if value.dim() == 2 and value.shape[1] == width else value[:1]
+        for key, value in batch.items()
+        if key != "labels" and isinstance(value, torch.Tensor) and 1 <= value.dim() <= 2
+    }
+    ids = inputs["input_ids"]
+    width = ids.shape[1]
+    half = width // 2
+    if half < 2:
+        raise NotChecked("the row is too short")
+    other = ids.clone()
+    # Each later token becomes the row's first or second token, so that sums over the row change too.
+    other[0, half:] = torch.where(ids[0, half:] == ids[0, 0], ids[0, 1], ids[0, 0])
+    model = subject.quiet_model
+    before, after = (outputs_of(model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other))
+    if before is None or after is None or before.dim() != 3 or before.shape[1] != width:
+        raise NotChecked("the model returns no logits for each token")
+    moved = float((before[0, :half] - after[0, :half]).abs().max())
+    # Equal inputs may go through kernels of other shapes: float32 moves logits by about 1e-6 of their scale.
+    return moved, 1e-4 * (float(before.std()) or 1.0), half
 
 
 @probe(
@@ -218,28 +288,10 @@ def _indexed(split: Split) -> bool:
 )
 def logits_see_no_future(subject: Subject) -> Finding:
     """Change the last tokens of a row and compare the logits before them."""
-    import torch
-
-    batch, _ = _one_row(subject)
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    ids = inputs["input_ids"]
-    width = ids.shape[1]
-    half = width // 2
-    other = ids.clone()
-    # Each later token becomes another token of the row: all of them are known to the model.
-    other[0, half:] = ids[0, torch.arange(half, width).flip(0)]
-    other[0, half:] = torch.where(other[0, half:] == ids[0, half:], ids[0, 0], other[0, half:])
+    moved, allowed, half = _future_moves(subject)
+    if moved <= allowed:
+        return passed(f"the logits of {half} tokens stay when the {half} tokens after them change", measured=moved)
     model = subject.quiet_model
-    before, after = (outputs_of(model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other))
-    if before is None or after is None or before.dim() != 3:
-        raise NotChecked("the model returns no logits for each token")
-    moved = float((before[0, :half] - after[0, :half]).abs().max())
-    scale = float(before.std()) or 1.0
-    # Equal inputs may go through kernels of other shapes: float32 moves logits by about 1e-6 of their scale.
-    if moved <= 1e-4 * scale:
-        return passed(
-            f"the logits of {half} tokens stay when the {width - half} tokens after them change", measured=moved
-        )
     config = getattr(model, "config", None)
     cause = "attention is not causal, so the model copies the token that it must predict, and the loss says nothing"
     if getattr(config, "is_decoder", None) is False:
@@ -370,7 +422,10 @@ def joins_rows(call: MapCall) -> bool:
     budget="fast",
 )
 def documents_separated(subject: Subject) -> Finding:
-    """Look for special tokens at the borders of documents that are joined."""
+    """Look for special tokens at the borders of documents that are joined, and for texts that see their neighbours."""
+    leak = _packed_leak(subject)
+    if leak is not None:
+        return leak
     special = subject.special_ids
     call = chunking(subject)
     if call is None:
@@ -402,6 +457,51 @@ def documents_separated(subject: Subject) -> Finding:
         f"tokenizer.eos_token to each document before they are joined ({call.where})",
         measured=count - sum(marked),
         expected=0,
+    )
+
+
+def _packed_leak(subject: Subject) -> Finding | None:
+    """Return a finding if positions begin anew in each text of a row, but texts see the texts before them."""
+    import torch
+
+    batch = _first_batch(subject.need("train"))
+    positions = batch.get("position_ids")
+    if positions is None or "input_ids" not in batch or positions.shape != batch["input_ids"].shape:
+        return None
+    starts = [place for place, each in enumerate(ints(positions[0])) if each == 0 and place > 1]
+    if not starts or starts[0] + 2 > positions.shape[1]:
+        return None
+    start = starts[0]
+    count = len(positions)
+    inputs = {
+        key: value[:1]
+        for key, value in batch.items()
+        if key != "labels" and isinstance(value, torch.Tensor) and value.dim() and len(value) == count
+    }
+    ids = inputs["input_ids"]
+    other = ids.clone()
+    other[0, :start] = torch.where(ids[0, :start] == ids[0, start], ids[0, start + 1], ids[0, start])
+    if torch.equal(other, ids):
+        return None
+    try:
+        before, after = (
+            outputs_of(subject.quiet_model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other)
+        )
+    except NotChecked:
+        return None  # attention of another device
+    if before is None or after is None or before.dim() != 3 or before.shape[1] != ids.shape[1]:
+        return None
+    end = starts[1] if len(starts) > 1 and starts[1] > start + 1 else start + 2
+    moved = float((before[0, start:end] - after[0, start:end]).abs().max())
+    if moved <= 1e-4 * (float(before.std()) or 1.0):
+        return None
+    return fail(
+        f"positions begin anew in each text of a row, but the logits of a text move by {moved:.3g} when the text "
+        "before it changes",
+        cause="the attention mask lets texts see the other texts of their row: mask them from each other (a "
+        "block-diagonal mask, or attention that reads position_ids), or number positions through the row",
+        measured=moved,
+        expected=0.0,
     )
 
 

@@ -13,11 +13,12 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.pairs import (
     FALSE_ALARM,
     Pair,
+    collated_pairs,
+    labelled,
     name_of,
     named_value,
     observed_pairs,
     outputs_of,
-    pairs_of,
     place_of,
     rows_of_split,
     shared,
@@ -110,11 +111,12 @@ def _drawn(subject: Subject, split: Split) -> Draws:
         if not split.observed:
             raise
         return _with_labels(Draws([observed_pairs(split)], fixed, mask))
-    size = max(1, min(split.batch_size, 16))
+    if split.observed and not labelled(collated_pairs(split, rows[:2])):
+        return _with_labels(Draws([observed_pairs(split)], fixed, mask))  # the loop masks, behind the collator
     passes: list[list[Pair]] = []
     seen, started = 0, time.monotonic()
     while len(passes) < 2 or (seen < TOKENS and time.monotonic() - started < SECONDS and len(passes) < 60):
-        made = [pair for start in range(0, len(rows), size) for pair in pairs_of(split, rows[start : start + size])]
+        made = collated_pairs(split, rows)
         passes.append(made)
         seen += sum(len(pair.real) for pair in made)
     return _with_labels(Draws(passes, fixed, mask))

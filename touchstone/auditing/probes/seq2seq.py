@@ -10,7 +10,7 @@ from typing import Any
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.pairs import loss_of, outputs_of, place_of, rows_of_split, shared, source_rows, text_columns
 from touchstone.auditing.probe import probe
-from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Split, Subject, ints
+from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Subject, ints
 
 GROUP = "translation and summarization"
 ROWS = 48
@@ -47,27 +47,48 @@ def targets_of(subject: Subject, split: Split) -> Targets:
 
 
 def _targets(subject: Subject, split: Split) -> Targets:
-    total = len(split)
-    count = min(ROWS, total)
-    rows = rows_of_split(split, count)
-    made = []
-    size = max(1, min(split.batch_size, 16))
-    for start in range(0, count, size):
-        batch = split.batch(rows[start : start + size])
-        if "labels" not in batch or "input_ids" not in batch:
-            raise NotChecked("batches have no input_ids or no labels")
-        masks = batch.get("attention_mask")
-        for index in range(len(batch["input_ids"])):
-            ids = ints(batch["input_ids"][index])
-            mask = ints(masks[index]) if masks is not None else [1] * len(ids)
-            labels = [each for each in ints(batch["labels"][index]) if each != IGNORED]
-            made.append(SourceAndLabels([each for each, kept in zip(ids, mask, strict=True) if kept], labels))
+    try:
+        rows = rows_of_split(split, ROWS)
+        size = max(1, min(split.batch_size, 16))
+        batches = [split.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
+        known = "labels" in batches[0]
+    except NotChecked:
+        known = False
+        if not split.observed:
+            raise
+    if not known:
+        made = [each for batch in split.observed for each in _sources_and_labels(batch)]
+        return Targets(made, [])
+    made = [each for batch in batches for each in _sources_and_labels(batch)]
+    if not hasattr(split.dataset, "__len__"):
+        return Targets(made, [])
+    total, count = len(split), len(rows)
     found = source_rows(subject, split, [index * total // count for index in range(count)])
     if found is None:
         return Targets(made, [])
     sources, call = found
     columns = text_columns(sources)
     return Targets(made, [{column: source[column] for column in columns} for source in sources], call.where)
+
+
+def _sources_and_labels(batch: Batch) -> list[SourceAndLabels]:
+    if "labels" not in batch or "input_ids" not in batch:
+        raise NotChecked("batches have no input_ids or no labels")
+    masks = batch.get("attention_mask")
+    made = []
+    for index in range(len(batch["input_ids"])):
+        ids = ints(batch["input_ids"][index])
+        mask = ints(masks[index]) if masks is not None else [1] * len(ids)
+        labels = [each for each in ints(batch["labels"][index]) if each != IGNORED]
+        made.append(SourceAndLabels([each for each, kept in zip(ids, mask, strict=True) if kept], labels))
+    return made
+
+
+def _first_batch(split: Split, count: int) -> Batch:
+    """Return a batch of a few rows, or the first rows of an observed one."""
+    if split.observed and "labels" in split.observed[0]:
+        return {key: value[:count] for key, value in split.observed[0].items() if hasattr(value, "shape")}
+    return split.batch(rows_of_split(split, count))
 
 
 @dataclass(frozen=True)
@@ -147,7 +168,7 @@ def _body(subject: Subject, ids: Sequence[int]) -> list[int]:
 def decoder_input_shifted(subject: Subject) -> Finding:
     """Run the model on a batch, catch what its decoder receives, and compare it with the labels."""
     train = subject.need("train")
-    batch = train.batch(rows_of_split(train, 4))
+    batch = _first_batch(train, 4)
     if "labels" not in batch:
         raise NotChecked("batches have no labels")
     decoder = _decoder_ids(subject, batch)
@@ -444,13 +465,13 @@ def target_whole(subject: Subject) -> Finding:
 
 
 @probe(
-    "source-hides-target",
+    "source-without-target",
     group=GROUP,
     says="The source does not hold the target.",
     tasks=SEQ2SEQ,
     budget="fast",
 )
-def source_hides_target(subject: Subject) -> Finding:
+def source_without_target(subject: Subject) -> Finding:
     """Look for the target's text in what the encoder receives, where the raw source does not hold it."""
     targets = targets_of(subject, subject.need("train"))
     held = seen = 0
@@ -519,7 +540,7 @@ def _squeezed(text: str) -> str:
     "label-padding-ignored",
     group=GROUP,
     says="Padding of labels is -100, or the loss ignores it.",
-    tasks=SEQ2SEQ,
+    tasks=(*SEQ2SEQ, "causal-lm"),
 )
 def label_padding_ignored(subject: Subject) -> Finding:
     """Look for padding tokens at the end of labels, and see whether the loss depends on them."""
@@ -530,8 +551,7 @@ def label_padding_ignored(subject: Subject) -> Finding:
     if pad is None:
         raise NotChecked("the tokenizer has no padding token")
     train = subject.need("train")
-    rows = rows_of_split(train, 8)
-    batch = train.batch(rows)
+    batch = _first_batch(train, 8)
     if "labels" not in batch:
         raise NotChecked("batches have no labels")
     labels = torch.as_tensor(batch["labels"]).clone()
@@ -558,8 +578,8 @@ def label_padding_ignored(subject: Subject) -> Finding:
         return passed(f"{text}, and the loss ignores them", measured=0)
     return fail(
         f"{text}, and the loss counts them",
-        cause=f"the loss of {len(rows)} rows is {losses[0]:.4f} with them and {losses[1]:.4f} without, and learning to "
-        "predict padding takes its place: set labels to -100 at padding, as DataCollatorForSeq2Seq does"
+        cause=f"the loss of {len(labels)} rows is {losses[0]:.4f} with them and {losses[1]:.4f} without, and learning "
+        "to predict padding takes its place: set labels to -100 at padding, as DataCollatorForSeq2Seq does"
         + (f" ({where})" if where else ""),
         measured=round(losses[0], 4),
         expected=round(losses[1], 4),
