@@ -28,6 +28,7 @@ MODULES = (
     "vocabulary",
     "step",
     "optimizer",
+    "schedule",
     "mode",
     "evaluation",
     "metric",

@@ -52,7 +52,7 @@ FAULTS = (
             ('train_dataset=data["train"],', 'train_dataset=data["train"].select(range(192)),'),
         ),
         probes=("accumulation-divided",),
-        cause="divided twice, .* 8 times too small",
+        cause=r"divided twice, .* 8\.0 times too small",
         seen="https://github.com/unslothai/unsloth-zoo/pull/1023",
     ),
     Fault(

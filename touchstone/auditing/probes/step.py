@@ -307,15 +307,14 @@ def accumulation_divided(subject: Subject) -> Finding:
         )
     if not (undivided or twice):
         return warn(figures, cause="the gradient depends on how a step is cut", measured=related.ratio, expected=1.0)
-    size = f"accumulation is {accumulation}" if accumulation else "if gradients are accumulated"
-    cause = (
-        f"accumulation is not divided, so gradients are {accumulation or 'n'}.0 times too large ({size}). "
+    times = f"{accumulation}.0" if accumulation else "n"
+    message = (
+        f"accumulation is not divided, so that gradients are {times} times too large"
         if undivided
-        else f"accumulation is divided twice, so gradients are {accumulation or 'n'} times too small ({size}). "
-    ) + _blame(subject, row, undivided)
-    if accumulation is None:
-        return warn(figures, cause=cause, measured=related.ratio, expected=1.0)
-    return fail(figures, cause=cause, measured=related.ratio, expected=1.0)
+        else f"accumulation is divided twice, so that gradients are {times} times too small"
+    )
+    make = warn if accumulation is None else fail
+    return make(message, cause=f"{figures}. {_blame(subject, row, undivided)}", measured=related.ratio, expected=1.0)
 
 
 def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
