@@ -73,3 +73,12 @@ def test_an_answer_that_no_window_holds_is_a_warning() -> None:
     lost = finding("answers-lie-in-a-window", 0, 0, FORMS["squad"], window=slice(0, 2))
     assert lost.outcome == "warn"
     assert "max_length" in lost.cause
+
+
+def test_any_of_several_answers_may_be_meant() -> None:
+    several = {"question": ASKED, "context": CONTEXT, "answers": {"text": [ANSWER, "Ada"], "answer_start": [BEGIN, 0]}}
+    assert finding("spans-hold-the-answer", 6, 7, several).outcome == "pass"
+    assert finding("spans-hold-the-answer", 4, 4, several).outcome == "pass"
+    # Only the second answer is in the window: a script that uses the first one rightly labels no answer.
+    assert finding("spans-hold-the-answer", 0, 0, several, window=slice(0, 3)).outcome == "pass"
+    assert finding("spans-hold-the-answer", 0, 0, several).outcome == "fail"

@@ -107,6 +107,16 @@ def test_the_trace_tells_passes_steps_and_rows(tmp_path: Path, monkeypatch: pyte
     assert sorted(again) == sorted(subject.train.dataset.tensors[0].tolist())
 
 
+def test_the_rows_of_each_epoch_are_told_with_persistent_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAIN.replace("num_workers=WORKERS", "num_workers=2, persistent_workers=True")
+    first, second = subject_of(written(tmp_path, text), monkeypatch=monkeypatch).need("trace").training_passes()[:2]
+    assert sorted(index for batch in first.indices for index in batch) == list(range(30))
+    seen = [index for batch in second.indices[: second.batches] for index in batch]
+    assert len(seen) == len(set(seen)) == 4 * min(second.batches, 7) + 2 * (second.batches == 8)
+
+
 def test_every_patched_function_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owners = (torch.nn.Module, torch.autograd, torch.nn.functional, torch.optim.Optimizer, torch.nn.utils)
     owners += (torch.utils.data.DataLoader, torch.optim.lr_scheduler.LRScheduler)
@@ -204,6 +214,28 @@ def test_loops_around_a_line_are_read_without_running_code() -> None:
         (False, None, False),
         (True, 2, True),
     ]
+
+
+SCALED = """
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+model.train()
+for epoch in range(2):
+    for x, y in loader:
+        loss = loss_function(model(x).view(-1, 3), y.view(-1))
+        scaler.scale(loss).backward()
+        UNSCALE
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(("unscale", "outcome"), [("scaler.unscale_(optimizer)", "pass"), ("pass", "fail")])
+def test_clipping_before_unscaling_is_found(unscale: str, outcome: str, tmp_path: Path) -> None:
+    path = written(tmp_path, HEAD + SCALED.replace("UNSCALE", unscale))
+    report = audit_script(path, probes=["loop-clipping", "loop-accumulation-divided", "loop-loss-of-the-labels"])
+    assert [each.outcome for each in report] == [outcome, "pass", "pass"]
 
 
 def trained(steps: int, *, watched: bool) -> tuple[list[float], dict[str, Any], torch.Tensor]:

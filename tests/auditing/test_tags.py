@@ -44,12 +44,8 @@ def test_tags_may_be_spelt_in_another_scheme() -> None:
 
 
 def test_a_word_without_a_token_that_shifts_the_labels_is_named() -> None:
-    # A zero-width space has no token. A script that counts words by tokens gives its tag to the next word.
-    odd = [([words[0], "\u200b", *words[1:]], [tags[0], "O", *tags[1:]]) for words, tags in SENTENCES * 4]
-    odd = [
-        ([*words, "Bob"][: len(words) + number % 2], tags + ["B-PER"] * (number % 2))
-        for number, (words, tags) in enumerate(odd)
-    ]
+    # A word of spaces has no token. A script that counts words by tokens gives its tag to the next word.
+    odd = [([words[0], " ", *words[1:]], [tags[0], "O", *tags[1:]]) for words, tags in SENTENCES]
 
     def counted(tags: Sequence[int], words: Sequence[int | None]) -> list[int]:
         labels, seen = [], -1
@@ -63,7 +59,7 @@ def test_a_word_without_a_token_that_shifts_the_labels_is_named() -> None:
             labels.append(tags[seen])
         return labels
 
-    finding = look("labels-follow-tags", tagged(counted, sentences=odd[:7]))
+    finding = look("labels-follow-tags", tagged(counted, sentences=odd))
     assert finding.outcome == "fail"
     assert "a word without a token" in finding.cause
 

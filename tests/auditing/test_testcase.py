@@ -92,7 +92,7 @@ def test_each_finding_is_the_outcome_of_one_test(folder: Path) -> None:
         "TestAnyTask": "PASSED",
         "TestUndefined": "ERROR",
     }, text
-    assert "FAIL  8 rows have labels at special tokens" in text
+    assert re.search(r"FAIL  .* special tokens have labels", text)
     assert "give special tokens the label -100" in text
     assert "they are words here" in text
     assert f"AuditWarning: {PROBE} passes now: remove it from ignore" in text

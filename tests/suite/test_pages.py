@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import subprocess
 import sys
@@ -68,3 +69,27 @@ def test_the_glossary_has_at_most_40_entries() -> None:
     entries = re.findall(r"^- \*\*", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
     assert 20 <= len(entries) <= 40
+
+
+def test_the_findings_page_is_what_its_generator_writes() -> None:
+    from tools.findings.page import page
+
+    written = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert written == page(), "run: python -m tools.findings page > docs/findings.md"
+
+
+@pytest.mark.parametrize(
+    ("subject", "probe", "outcome"),
+    [
+        ("run_ner-accumulated", "accumulation-divided", "fail"),
+        ("run_translation-accumulated", "accumulation-divided", "fail"),
+        ("course-7.6-trainer", "loss-is-the-mean-over-labels", "warn"),
+        ("run_ner", "evaluation-loss-by-token", "warn"),
+        ("run_ner-grouped", "same-seed-same-order", "warn"),
+    ],
+)
+def test_the_audit_finds_the_known_faults_of_libraries_in_real_code(subject: str, probe: str, outcome: str) -> None:
+    from tools.findings.page import grouped
+
+    record = json.loads((ROOT / "tools" / "findings" / "record.json").read_text(encoding="utf-8"))
+    assert subject in dict(grouped(record)[outcome, probe])

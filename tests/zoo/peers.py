@@ -377,7 +377,7 @@ def logged(records: list[dict[str, float]]) -> Iterator[None]:
 # One script in a forked process
 
 
-def judge(name: str, script: str, text: str, assets: Path) -> dict[str, dict[str, Any]]:
+def judge(script: str, text: str, assets: Path) -> dict[str, dict[str, Any]]:
     """Run all tools on one script and return what they say, by tool."""
     import shutil
 
@@ -436,53 +436,55 @@ def _judge(folder: str, script: str, part: str) -> None:
 
 
 def main() -> int:
-    """Run the tools on the whole zoo, and write the record and docs/peers.md."""
-    from importlib.metadata import version
-
+    """Run the tools on the zoo, and write the record and docs/peers.md."""
     parser = argparse.ArgumentParser(prog="python -m tests.zoo.peers", description=__doc__.splitlines()[0])
     parser.add_argument("-j", "--jobs", type=int, default=2, help="scripts at a time (2)")
     parser.add_argument("--only", default="", help="only scripts whose name has this text; nothing is written")
+    parser.add_argument("--missing", action="store_true", help="only scripts that the record lacks")
     parser.add_argument("--render", action="store_true", help="write docs/peers.md from the record of the last run")
     options = parser.parse_args()
+    record = load() if options.missing or options.render else {"versions": {}, "clean": {}, "faults": {}}
+    entries = [("clean", path.stem, path.stem, path.read_text(encoding="utf-8")) for path in clean_scripts()]
+    entries += [("faults", fault.id, fault.script, fault.text()) for fault in all_faults()]
+    entries = [each for each in entries if options.only in each[1] and each[1] not in record[each[0]]]
     if not options.render:
-        entries = [(fault.id, fault.script, fault.text()) for fault in all_faults()]
-        entries += [(path.stem, path.stem, path.read_text(encoding="utf-8")) for path in clean_scripts()]
-        entries = [each for each in entries if options.only in each[0]]
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
-            assets = make_assets(Path(temporary) / "assets")
-
-            def run(entry: tuple[str, str, str]) -> tuple[str, dict[str, Any]]:
-                verdicts = judge(*entry, assets)
-                said = {
-                    tool: [each[0] for each in verdict["fail"]] or verdict["error"]
-                    for tool, verdict in verdicts.items()
-                }
-                print(f"[{time.monotonic() - started:.0f} s] {entry[0]}: {said}", file=sys.stderr, flush=True)
-                return entry[0], verdicts
-
-            found = dict(pool.map(run, entries))
-        if options.only:
-            print(json.dumps(found, indent=1))
-            return 0
-        faults = sorted(fault.id for fault in all_faults())
-        record = {
-            "versions": {
-                name: version(name) for name in ("pytest-torch", "torchtest2", "trainproof", "torch", "transformers")
-            },
-            "faults": {name: found[name] for name in faults},
-            "clean": {path.stem: found[path.stem] for path in clean_scripts()},
-        }
-        save(record)
-    PAGE.write_text(page(load()), encoding="utf-8")
+        run_entries(entries, record, options.jobs, keep=not options.only)
+    if not options.only:
+        PAGE.write_text(page(load()), encoding="utf-8")
     return 0
+
+
+def run_entries(entries: list[tuple[str, str, str, str]], record: dict[str, Any], jobs: int, *, keep: bool) -> None:
+    """Run the tools on scripts, and save the record after each, so that `--missing` goes on where a run ended."""
+    from importlib.metadata import version
+
+    packages = ("pytest-torch", "torchtest2", "trainproof", "torch", "transformers")
+    record["versions"] = {name: version(name) for name in packages}
+    lock, started = threading.Lock(), time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(jobs) as pool:
+        assets = make_assets(Path(temporary) / "assets")
+
+        def run(entry: tuple[str, str, str, str]) -> None:
+            kind, name, script, text = entry
+            verdicts = judge(script, text, assets)
+            said = {
+                tool: [check for check, _ in verdict["fail"]] or verdict["error"] for tool, verdict in verdicts.items()
+            }
+            with lock:
+                print(f"[{time.monotonic() - started:.0f} s] {name}: {said}", file=sys.stderr, flush=True)
+                record[kind][name] = verdicts
+                if keep:
+                    save(record)
+
+        list(pool.map(run, entries))
 
 
 def save(record: dict[str, Any]) -> None:
     """Write the record, one script a line."""
     parts = [f' "versions": {json.dumps(record["versions"])}']
     for kind in ("faults", "clean"):
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in record[kind].items())
+        entries = sorted(record[kind].items())
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries)
         parts.append(f' "{kind}": {{\n{lines}\n }}')
     RECORD.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 

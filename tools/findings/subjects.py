@@ -82,7 +82,7 @@ SUBJECTS = (
     _example(
         "run_qa",
         "question answering",
-        f"--model_name_or_path tiny-bert {SQUAD} --max_seq_length 64 --doc_stride 16",
+        f"--model_name_or_path tiny-bert {SQUAD} --max_seq_length 72 --doc_stride 16",
     ),
     _example(
         "run_translation",

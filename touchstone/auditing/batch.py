@@ -10,6 +10,8 @@ from touchstone.auditing.subject import IGNORED, Batch, Subject, ints
 
 ROWS_SHOWN = 4
 TOKENS_SHOWN = 512
+WITHOUT_LABELS = ("token-classification", "masked-lm")
+"""Tasks in which special tokens have no label. In the others, a label at an end of text is right."""
 SEEN = {
     "supervised": "the loss asks for this label",
     "ignored": "no label: the loss does not see it",
@@ -58,17 +60,27 @@ def _encodes(subject: Subject) -> bool:
 def _example(
     subject: Subject, ids: list[int], *, mask: list[int] | None, labels: list[int] | None, caption: str
 ) -> Example:
-    special = subject.special_ids if subject.tokenizer is not None else frozenset()
+    special = _marks(subject)
     pad = getattr(subject.tokenizer, "pad_token_id", None)
     mask = [int(each != pad) for each in ids] if mask is None else mask
     rows: list[tuple[str, str | None, str]] = []
     for place, text in enumerate(subject.token_texts(ids)[:TOKENS_SHOWN]):
         label = IGNORED if labels is None else labels[place]
         kind = "padding" if not mask[place] else "special" if ids[place] in special else ""
+        if label != IGNORED and kind == "special" and subject.task not in WITHOUT_LABELS:
+            kind = ""
         seen = "supervised" if label != IGNORED else "" if kind else "ignored"
         shown = None if labels is None else _label(subject, label)
         rows.append((text, shown, " ".join(filter(None, (seen, kind)))))
     return Example(("token", "label", "seen"), rows, caption=caption)
+
+
+def _marks(subject: Subject) -> set[int]:
+    """Return the ids of the special tokens that stand for no word: not the mask, and not the unknown token."""
+    if subject.tokenizer is None:
+        return set()
+    words = {getattr(subject.tokenizer, f"{name}_token_id", None) for name in ("mask", "unk")}
+    return set(subject.special_ids) - words
 
 
 def _label(subject: Subject, label: int) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.restore import _rewind as rewind
 
 
 class _Indices:
@@ -39,7 +41,7 @@ class Draws:
         kept = [dataset, loader, base, *shared]
         kept += [getattr(each, "dataset", None) for each in kept]
         memo = {id(each): each for each in kept if each is not None}
-        self._length = len(dataset)
+        self.length = len(dataset)
         self._batches, self._generator = copy.deepcopy((batch_sampler, getattr(base, "generator", None)), memo)
         self._sets_epoch = hasattr(loader, "set_epoch")
 
@@ -50,6 +52,18 @@ class Draws:
         while hasattr(inner, "batch_sampler"):
             inner = inner.batch_sampler
         return getattr(inner, "sampler", None) or inner
+
+    def global_generators(self) -> list[Callable[[], object]]:
+        """Return what puts back random generators that the sampler's code uses as global variables."""
+        found = []
+        for part in {type(self.sampler), type(self._batches)}:
+            function = getattr(part, "__iter__", None)
+            code = getattr(function, "__code__", None)
+            for name in code.co_names if code is not None else ():
+                value = getattr(function, "__globals__", {}).get(name)
+                if hasattr(value, "bit_generator") or type(value).__name__ in ("Random", "Generator", "RandomState"):
+                    found.append(rewind(value))
+        return found
 
     def epoch(self, number: int) -> list[int]:
         """Return the indices of one epoch. Epochs are drawn one after the other, from 0."""
@@ -67,7 +81,7 @@ class Draws:
                 if hasattr(part, "set_epoch"):
                     part.set_epoch(number)
         loader: Any = torch.utils.data.DataLoader(
-            _Indices(self._length),  # type: ignore[arg-type]
+            _Indices(self.length),  # type: ignore[arg-type]
             batch_sampler=self._batches,
             collate_fn=list,
             generator=self._generator,

@@ -123,8 +123,8 @@ class Ending:
             group = len(trace.updates[0].losses)
             if trace.accumulate and group > 1 and this.batches % group == 0:
                 return False  # Accelerate steps at the end of a pass: an incomplete group is seen too
-        elif this.batches < EVALUATION_BATCHES:
-            return False
+        elif this.batches < EVALUATION_BATCHES or not any(each.passing == index for each in trace.forwards[-3:]):
+            return False  # the script may read the data for another reason, such as a vocabulary
         if self._budget == "fast":
             return True
         whole = (now - began) / max(this.batches, 1) * length if length else 0.0

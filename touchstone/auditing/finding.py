@@ -220,6 +220,9 @@ class Report:
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         from touchstone.auditing.table import as_text
 

@@ -296,7 +296,11 @@ def _link(
     found = places.find(wanted, guesses=list(keys) if _length(call.result) == len(places) else [])
     links: dict[int, list[tuple[int, Row]]] = {}
     for number, row_keys in keys.items():
-        hits = [(found[each][0], made[number][place]) for place, each in enumerate(row_keys) if len(found[each]) == 1]
+        hits = [
+            (found[each][0], made[number][place])
+            for place, each in enumerate(row_keys)
+            if len(found.get(each, ())) == 1
+        ]
         if hits:
             links[number] = hits
     return links

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.calls import logits_of, loss_of, unwrapped
+from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.loop_steps import observed_steps
 from touchstone.auditing.observed import evaluation_order, order_of
-from touchstone.auditing.record import Call, Kept, Recorder, logits_of, loss_of, unwrapped
-from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Step, Subject, task_of
-from touchstone.auditing.trace import Forward, LossCall, Trace, Update
+from touchstone.auditing.record import Recorder
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Subject, task_of
+from touchstone.auditing.trace import Forward, LossCall, Trace
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 INPUTS = ("input_ids", "idx", "inputs", "input", "x", "tokens", "src", "ids")
@@ -55,7 +56,7 @@ def subject_of(
         names=[str(id2label[index]) for index in range(len(id2label))] if id2label else None,
         maps=maps,
         settings=_settings(recorder),
-        steps=_steps(recorder, called),
+        steps=observed_steps(recorder, called),
         trace=trace,
         order=order_of(trace),
         extra={"evaluation_order": lambda: evaluation_order(trace)},
@@ -147,7 +148,7 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
             forward.batch, forward.aligned = plain_batch(forward)
     for update in trace.updates:
         update.forwards = [new[each] for each in update.forwards if each in new]
-        update.losses = [_float(each) or 0.0 for each in update.losses]
+        update.losses = [(_float(each) or 0.0) / update.scale for each in update.losses]
         update.leftover = _float(update.leftover)
         for clip in update.clips:
             clip.norm = _float(clip.norm)
@@ -157,7 +158,11 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
         facts.missing = [name for each, name in trainable.items() if each not in held]
-        facts.foreign = sum(each not in everywhere for each in held)
+        facts.foreign = sum(
+            id(each) not in everywhere and each.grad is None and each not in facts.optimizer.state
+            for group in facts.optimizer.param_groups
+            for each in group["params"]
+        )
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
@@ -333,7 +338,7 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
     if loader is None:
         if not observed:
             return None
-        return Split(name, [], None, len(next(iter(observed[0].values()))), observed=observed)
+        return Split(name, _NoRows(), None, len(next(iter(observed[0].values()))), observed=observed)
     sampler = loader.batch_sampler
     size = loader.batch_size or getattr(sampler, "batch_size", None) or 1
     return Split(
@@ -345,6 +350,16 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
         observed=observed,
         drop_last=bool(getattr(sampler, "drop_last", loader.drop_last)),
     )
+
+
+class _NoRows:
+    """The data of a loop that makes its batches without a data set."""
+
+    def __len__(self) -> int:
+        raise NotChecked("the loop makes its batches without a data set or a DataLoader")
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotChecked("the loop makes its batches without a data set or a DataLoader")
 
 
 def _again(loader: Any) -> Any:
@@ -405,105 +420,15 @@ def _settings(recorder: Recorder) -> Settings:
 
 def planned_steps(trace: Trace) -> tuple[int | None, int | None]:
     """Return the steps that the schedule is planned for, and its steps of warm-up, as far as it tells."""
+    if any(hasattr(schedule, "_schedulers") for schedule in trace.schedules):
+        return None, None  # a chain of schedules
     for schedule in trace.schedules:
         for function in getattr(schedule, "lr_lambdas", ()):
             options = getattr(function, "keywords", {})
             if "num_training_steps" in options:
                 warmup = options.get("num_warmup_steps")
                 return int(options["num_training_steps"]), None if warmup is None else int(warmup)
-        for name in ("total_steps", "T_max", "total_iters"):
+        for name in ("total_steps", "T_max"):
             if isinstance(getattr(schedule, name, None), int) and getattr(schedule, name) > 0:
                 return int(getattr(schedule, name)), None
     return None, None
-
-
-# The steps
-
-
-def _steps(recorder: Recorder, model: nn.Module) -> list[Step]:
-    trace = recorder.trace
-    steps = []
-    for index, kept in sorted(recorder.kept.items()):
-        update = trace.updates[index]
-        forwards = [trace.forwards[each] for each in update.forwards]
-        whole = len(forwards) == len(update.losses) and all(forward.batch for forward in forwards)
-        if whole and forwards and kept.gradients is not None:
-            steps.append(_step(recorder, model, update, kept, last=_is_last(trace, index)))
-    return steps
-
-
-def _is_last(trace: Trace, index: int) -> bool:
-    passing = trace.updates[index].passing
-    if passing is None or not trace.passes[passing].ended:
-        return False
-    return all(each.passing != passing for each in trace.updates[index + 1 :])
-
-
-def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, last: bool) -> Step:
-    def own(name: str) -> str:
-        return name.removeprefix("module.").removeprefix("_orig_mod.")
-
-    trainable = {own(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    weights = {own(name): value for name, value in kept.weights.items()}
-    parameters = {name: value.clone().requires_grad_() for name, value in weights.items() if name in trainable}
-    buffers = {name: value for name, value in weights.items() if name not in trainable}
-    calls = [recorder.calls[each] for each in update.forwards]
-    assert kept.gradients is not None
-    return Step(
-        batches=[recorder.trace.forwards[each].batch for each in update.forwards],
-        losses=update.losses,
-        gradients={own(name): value for name, value in kept.gradients.items()},
-        logits=lambda place: _logits(_replay(model, calls[place], {**parameters, **buffers})),
-        parameters=parameters,
-        last=last,
-        pulls=[call.pulls for call in calls],
-    )
-
-
-def _replay(model: nn.Module, call: Call, weights: dict[str, Tensor]) -> Any:
-    """Call the model again with the weights and the random state of a call that was seen."""
-    import torch
-    from torch.func import functional_call
-
-    arguments, options = call.arguments, call.options
-    frozen = {name: value.clone() for name, value in weights.items() if not value.requires_grad}
-    with _random_state(call.rng), _modes(model, call.modes), torch.enable_grad():
-        if call.autocast is not None:
-            with torch.autocast(call.autocast[0], dtype=call.autocast[1]):
-                return functional_call(model, {**weights, **frozen}, arguments, options)
-        return functional_call(model, {**weights, **frozen}, arguments, options)
-
-
-@contextmanager
-def _random_state(states: tuple[Any, ...]) -> Iterator[None]:
-    import torch
-
-    before = torch.get_rng_state()
-    devices = [torch.cuda.get_rng_state(index) for index in range(len(states) - 1)]
-    torch.set_rng_state(states[0])
-    for index, state in enumerate(states[1:]):
-        torch.cuda.set_rng_state(state, index)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)
-        for index, state in enumerate(devices):
-            torch.cuda.set_rng_state(state, index)
-
-
-@contextmanager
-def _modes(model: torch.nn.Module, modes: Sequence[bool]) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    for module, mode in zip(model.modules(), modes[-len(before) :], strict=True):
-        module.training = mode
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
-
-
-def _logits(output: Any) -> Any:
-    """Return the logits of an output: one tensor, or those of the start and the end of an answer."""
-    found = list(logits_of(output).values())
-    return found[0] if len(found) == 1 else tuple(found) or None

@@ -17,11 +17,11 @@ from touchstone.auditing.subject import IGNORED
 if TYPE_CHECKING:
     from torch import Tensor
 
-FITS = 1e-5
-"""Share of a squared gradient that may stay unexplained. Float32 leaves about 1e-11; other losses leave far more."""
+FITS = 1e-7
+"""Share of a squared gradient that may stay unexplained. Float32 leaves about 1e-14; other losses leave far more."""
 SILENT = 1e-12
 """Share of the squared gradient below which unlabelled positions count as silent. Cross-entropy gives exactly 0."""
-EXACT = 1e-10
+EXACT = 1e-12
 """Misfit below which no other explanation is looked for."""
 SHIFTS = (0, 1, 2, -1)
 
@@ -141,19 +141,19 @@ class _Sums:
         import torch
 
         self.classes = logits.shape[-1]
-        self.probabilities = torch.softmax(logits.float(), dim=-1)
-        self.gradient = gradient.float()
+        self.logits, self.gradient = logits, gradient
         parts = []
-        for p, g in zip(self.probabilities, self.gradient, strict=True):
-            p, g = p.double(), g.double()
-            parts.append(torch.stack([(g * p).sum(-1), (g * g).sum(-1), (p * p).sum(-1), g.sum(-1)]))
-        self.gp, self.gg, self.pp, self.g = torch.stack(parts, dim=1)
+        for z, g in zip(logits, gradient, strict=True):
+            z, g = z.double(), g.double()
+            p = torch.softmax(z, dim=-1)
+            parts.append(torch.stack([(g * p).sum(-1), (g * g).sum(-1), (p * p).sum(-1), g.sum(-1), z.logsumexp(-1)]))
+        self.gp, self.gg, self.pp, self.g, self.normalizer = torch.stack(parts, dim=1)
 
     def at(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient and the probability of each position's target."""
         index = targets.clamp(min=0, max=self.classes - 1).unsqueeze(-1)
-        taken = (each.gather(-1, index).squeeze(-1).double() for each in (self.gradient, self.probabilities))
-        return next(taken), next(taken)
+        gradient, logit = (each.gather(-1, index).squeeze(-1).double() for each in (self.gradient, self.logits))
+        return gradient, (logit - self.normalizer).exp()
 
     def fit(self, targets: Tensor, shift: int, smoothing: float | None) -> Reading:
         """Fit a weight per position, and one smoothing for all if it is None."""

@@ -1,19 +1,19 @@
-"""What an observed loop shows about its order of rows, its mode, and the calls of its metric."""
+"""What an observed loop shows about its order of rows, and about padding in the calls of its metric."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from touchstone.auditing.draws import Draws
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.subject import IGNORED, Subject
-from touchstone.auditing.trace import Forward, Trace
+from touchstone.auditing.subject import IGNORED
+from touchstone.auditing.trace import Trace
 
 ENOUGH = 3
-"""Fewer rows than these do not prove that an argument is the labels."""
+"""Fewer rows than these do not show an order."""
 SCORERS = ("accuracy", "f1", "precision", "recall")
 """Metrics of class ids, which count -100 as a class."""
 
@@ -33,6 +33,7 @@ class LoopOrder:
         import torch
 
         states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        shared: list[Any] = []
         try:
             random.seed(seed)
             np.random.seed(seed)
@@ -40,11 +41,14 @@ class LoopOrder:
             for _ in range(drawn_before):
                 random.random(), np.random.rand(), torch.rand(())
             draws = Draws(self._loader)
+            shared = draws.global_generators()
             return [draws.epoch(each) for each in range(epoch + 1)][-1]
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+            for put_back in shared:
+                put_back()
 
     def _observed(self, epoch: int) -> list[int]:
         seen = [each for each in self._passes if each.loader == self._passes[0].loader]
@@ -94,98 +98,7 @@ def evaluation_order(trace: Trace) -> tuple[list[int], int]:
     raise NotChecked("no evaluation over a loader of its own was observed")
 
 
-# Mode
-
-
-def training_mode(trace: Trace, rates: Sequence[float]) -> Finding:
-    """Judge whether the model was in training mode whenever it was trained."""
-    calls = _trained(trace)
-    off = [each for each in calls if not each.training]
-    if not calls:
-        raise NotChecked("no training step was observed")
-    if not off:
-        return passed(f"the model is in training mode in {len(calls)} calls that are trained on")
-    at = f" ({off[0].where})" if off[0].where else ""
-    figures: dict[str, Any] = {"measured": len(off), "expected": 0}
-    message = f"dropout ({max(rates):g}) is off in {len(off)} of {len(calls)} calls of the model that are trained on"
-    if len(off) == len(calls):
-        cause = "from_pretrained returns the model in evaluation mode, and model.train() is never called"
-        if any(not each.grad for each in trace.forwards[: trace.forwards.index(off[0])]):
-            cause = "model.train() is not called after the first evaluation"
-    else:
-        cause = "model.eval() in the evaluation stays in force: model.train() is called once, before the epochs"
-    return fail(message, cause=f"{cause}: call it at the start of each epoch{at}", **figures)
-
-
-def _trained(trace: Trace) -> list[Forward]:
-    return [trace.forwards[index] for update in trace.updates for index in update.forwards]
-
-
-def evaluation_mode(trace: Trace, rates: Sequence[float]) -> Finding:
-    """Judge whether the model was in evaluation mode whenever it was evaluated."""
-    training = {index for index, each in enumerate(trace.passes) if each.training}
-    calls = [each for each in trace.forwards if not each.grad and each.passing not in training]
-    on = [each for each in calls if each.training]
-    if not calls:
-        raise NotChecked("no evaluation was observed: a call of the model under torch.no_grad()")
-    if not on:
-        return passed(f"the model is in evaluation mode in {len(calls)} calls of an evaluation")
-    at = f" ({on[0].where})" if on[0].where else ""
-    return fail(
-        f"dropout ({max(rates):g}) is on in {len(on)} of {len(calls)} calls of the model in the evaluation",
-        cause=f"model.eval() is not called before the evaluation: call it there, and model.train() afterwards{at}",
-        measured=len(on),
-        expected=0,
-    )
-
-
 # The metric
-
-
-def exchanged(subject: Subject, trace: Trace) -> Finding:
-    """Judge whether predictions and references are exchanged in calls of the metric, by the labels of the batches."""
-    known = _known_rows(subject, trace)
-    looked = 0
-    for call in trace.metrics:
-        predictions, references = _tag_rows(call.predictions), _tag_rows(call.references)
-        if len(predictions) < ENOUGH or len(predictions) != len(references) or predictions == references:
-            continue
-        looked += 1
-        right, other = (sum(row in known for row in rows) / len(rows) for rows in (references, predictions))
-        if other == 1.0 and right < 0.5:
-            return fail(
-                f"{call.name} gets the labels as predictions and the predictions as references",
-                cause="the two are exchanged, which exchanges precision and recall (course#641): the first argument of "
-                f"seqeval is y_true, and evaluate takes predictions= and references= ({call.where})",
-                measured={"references that are labels": right, "predictions that are labels": other},
-                expected={"references that are labels": 1.0},
-            )
-    if not looked:
-        raise NotChecked("no call of a metric with rows of tags was observed")
-    return passed(f"the references of {looked} calls of a metric are the labels")
-
-
-def _known_rows(subject: Subject, trace: Trace) -> set[tuple[str, ...]]:
-    """Return the labels of all rows that were evaluated, as names, without -100."""
-    names = subject.names
-    if names is None:
-        raise NotChecked("the label names are not known: pass names=")
-    found = set()
-    for forward in trace.forwards:
-        labels = forward.batch.get("labels") if not forward.grad else None
-        if getattr(labels, "ndim", 0) == 2:
-            assert labels is not None
-            for row in labels.tolist():
-                found.add(tuple(str(names[label]) for label in row if label != IGNORED and label < len(names)))
-    return found
-
-
-def _tag_rows(rows: Any) -> list[tuple[str, ...]]:
-    if not isinstance(rows, (list, tuple)) or not all(isinstance(row, (list, tuple)) for row in rows):
-        return []
-    if not all(isinstance(tag, str) for row in rows for tag in row):
-        return []
-    return [tuple(row) for row in rows]
 
 
 def counted_padding(trace: Trace) -> Finding:

@@ -53,7 +53,7 @@ def subject_of(
     )
     with untouched(subject):
         if loader is not None:
-            subject.train = _of_loader(loader)
+            subject.train = of_loader(loader)
         elif dataset is not None:
             subject.train = Split("train", dataset, collator, BATCH_SIZE)
         if subject.task == UNKNOWN and task is None:
@@ -115,8 +115,8 @@ def _names(names: Sequence[str] | Mapping[int, str] | None, model: Any) -> list[
     return [str(name) for name in names]
 
 
-def _of_loader(loader: Any) -> Split:
-    """Return the training data of a loader. Batches are read from a copy; the loader itself is never iterated."""
+def of_loader(loader: Any, *, name: str = "train") -> Split:
+    """Return the data of a loader. Batches are read from a copy; the loader itself is never iterated."""
     reason = ""
     batches: list[Batch] = []
     try:
@@ -125,11 +125,11 @@ def _of_loader(loader: Any) -> Split:
         reason = str(error)
     dataset, collate = getattr(loader, "dataset", None), getattr(loader, "collate_fn", None)
     size = _size(loader, batches)
-    if dataset is None or getattr(loader, "batch_sampler", None) is None or _streams(dataset):
+    if dataset is None or getattr(loader, "batch_sampler", None) is None or _streams(dataset) or _own_keys(loader):
         reason = reason or "the loader gives batches only, of which rows cannot be chosen: pass dataset= and collator="
         dataset, collate = _NoRows(reason), None
     return Split(
-        "train",
+        name,
         dataset,
         collate,
         size,
@@ -137,6 +137,15 @@ def _of_loader(loader: Any) -> Split:
         observed=batches,
         drop_last=bool(getattr(loader, "drop_last", False)),
     )
+
+
+def _own_keys(loader: Any) -> bool:
+    """Whether the sampler draws other keys than indices, such as pairs of an epoch and an index."""
+    try:
+        keys = [key for batch in islice(getattr(fresh(loader), "batch_sampler", ()), 1) for key in batch]
+    except NotChecked:
+        return False
+    return any(not hasattr(key, "__index__") for key in keys)
 
 
 def _size(loader: Any, batches: Sequence[Batch]) -> int:

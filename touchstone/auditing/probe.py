@@ -37,6 +37,7 @@ MODULES = (
     "cache",
     "loop",
     "loop_step",
+    "loop_data",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
 Look = Callable[[Subject], Finding]
@@ -55,7 +56,7 @@ class Probe:
         tasks: the tasks it applies to.
         budget: the smallest budget that includes it.
         look: the function. It takes a subject and returns a finding, or raises NotChecked.
-        loops: it looks at the trace of an observed loop, and applies to no other subject.
+        loops: True if it applies to observed loops only, False if it applies to anything but these, else None.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Probe:
     tasks: tuple[str, ...]
     budget: Budget
     look: Look
-    loops: bool = False
+    loops: bool | None = None
 
 
 PROBES: dict[str, Probe] = {}
@@ -82,7 +83,7 @@ def probe(
     says: str,
     tasks: Sequence[str] = (*TASKS, UNKNOWN),
     budget: Budget = "default",
-    loops: bool = False,
+    loops: bool | None = None,
 ) -> Callable[[AnyLook], AnyLook]:
     """Put a function into the table of probes.
 
@@ -146,8 +147,8 @@ def run_probes(
         progress: called before each probe with the probe, its index and the number of probes.
     """
     probes = chosen_probes(subject.task, ids)
-    if ids is None and subject.trace is None:
-        probes = [each for each in probes if not each.loops]
+    if ids is None:
+        probes = [each for each in probes if each.loops in (None, subject.trace is not None)]
     limit = BUDGETS[budget] if seconds is None else seconds
     levels = list(BUDGETS)
     started = time.monotonic()

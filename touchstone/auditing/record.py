@@ -6,8 +6,6 @@ of a few optimizer steps again: the weights, the inputs, and the state of the ra
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import inspect
 import threading
 import weakref
@@ -17,10 +15,21 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.calls import (
+    Call,
+    autocast,
+    copied,
+    generator_states,
+    loss_of,
+    named,
+    norm,
+    predictions_and_references,
+    watch_logits,
+)
+from touchstone.auditing.enclosing import Loop, loops_around
 from touchstone.auditing.ending import Ending
 from touchstone.auditing.frames import caller, user_frames
 from touchstone.auditing.observe import Replace, Undo
-from touchstone.auditing.subject import Pull
 from touchstone.auditing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
 
 if TYPE_CHECKING:
@@ -33,32 +42,7 @@ METRICS = {
     "sacrebleu": ("corpus_bleu", "corpus_chrf", "raw_corpus_bleu"),
 }
 CALLS_KEPT = 600
-LOGITS_KEPT = 8_000_000
-"""Numbers of a tensor of logits that are kept at most; only its first rows are kept if it has more."""
 METRICS_KEPT = 40
-
-
-@dataclass
-class Call:
-    """What is needed to repeat one call of the model.
-
-    Args:
-        module: the module as it was called, wrappers included.
-        arguments: positional arguments, with tensors copied.
-        options: keyword arguments, with tensors copied.
-        rng: the states of torch's random generators before it.
-        modes: the training flags of the module and its parts.
-        autocast: the device type and dtype of autocast around it, or None.
-        pulls: its logits and their gradients, of the first rows, where the step is kept.
-    """
-
-    module: nn.Module
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
-    rng: tuple[Any, ...] = ()
-    modes: tuple[bool, ...] = ()
-    autocast: tuple[str, Any] | None = None
-    pulls: dict[str, Pull] = field(default_factory=dict)
 
 
 @dataclass
@@ -85,6 +69,8 @@ class _Group:
     lost: int = 0
     gradients: dict[str, torch.Tensor] | None = None
     copied_at: int = 0
+    scale: float = 1.0
+    unscaled: bool = False
 
 
 class Recorder:
@@ -99,6 +85,7 @@ class Recorder:
         trace: what was seen. `loop.py` completes it.
         calls: what is needed to repeat the calls of `trace.forwards`, index by index.
         kept: weights and gradients of some steps, by the index of the step.
+        loops: the loops around the first optimizer step, outermost first.
         tokenizers: the tokenizers that were called, with the number of calls, in order.
         made: the DataLoaders that were constructed.
         accelerator: the Accelerator, or None.
@@ -128,6 +115,7 @@ class Recorder:
         self._passing: int | None = None
         self._trained: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
         self._thread = threading.get_ident()
+        self.loops: list[Loop] = []
 
     @property
     def ready(self) -> bool:
@@ -182,6 +170,10 @@ class Recorder:
         for kind in vars(schedulers).values():
             if isinstance(kind, type) and issubclass(kind, schedulers.LRScheduler) and "step" in vars(kind):
                 replace(kind, "step", self._schedule)
+        scaler = getattr(torch.amp, "GradScaler", None)
+        if scaler is not None:
+            replace(scaler, "scale", self._scale)
+            replace(scaler, "unscale_", self._unscale)
         replace(loading.DataLoader, "__init__", self._make_loader)
         replace(loading.DataLoader, "__iter__", self._iterate)
         if hasattr(loading, "_BaseDataLoaderIter"):
@@ -264,12 +256,12 @@ class Recorder:
         )
         call = Call(module, (), {})
         if not forward.generating and len(self.calls) < CALLS_KEPT:
-            call.arguments, call.options = _copied(arguments), _copied(options)
+            call.arguments, call.options = copied(arguments), copied(options)
             forward.batch = named(module, call.arguments, call.options)
             if grad:
-                call.rng = _generator_states()
+                call.rng = generator_states()
                 call.modes = tuple(each.training for each in module.modules())
-                call.autocast = _autocast()
+                call.autocast = autocast()
         if grad:
             self._group.forwards.append(len(self.calls))
             self._latest = module
@@ -283,7 +275,7 @@ class Recorder:
                 return original(model, *arguments, **options)
             if len(self.trace.generations) < METRICS_KEPT:
                 given = {"inputs": arguments[0], **options} if arguments else dict(options)
-                self.trace.generations.append({"where": caller(), **_copied(given)})
+                self.trace.generations.append({"where": caller(), **copied(given)})
             self._generating = 1
             try:
                 return original(model, *arguments, **options)
@@ -308,7 +300,7 @@ class Recorder:
             return
         forward.losses.append(
             LossCall(
-                target=_copied(given["target"]),
+                target=copied(given["target"]),
                 inside=self._inside is not None,
                 shape=tuple(given["input"].shape),
                 ignore_index=given.get("ignore_index", -100),
@@ -336,7 +328,7 @@ class Recorder:
         group = self._group
         if not group.losses:
             group.leftover = [
-                _norm(each.grad for part in facts.optimizer.param_groups for each in part["params"])
+                norm(each.grad for part in facts.optimizer.param_groups for each in part["params"])
                 for facts in self.trace.optimizers
             ]
         value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
@@ -363,11 +355,31 @@ class Recorder:
             group = self._group
             if self._keeps() and not group.clips:
                 group.gradients, group.copied_at = self._gradients(), len(group.losses)
+                if group.scale != 1.0 and not group.unscaled:
+                    group.gradients = {name: each / group.scale for name, each in group.gradients.items()}
             result = original(*arguments, **options)
-            group.clips.append(Clip(float(given[1]), result, len(group.losses), caller()))
+            scaled = group.scale != 1.0 and not group.unscaled
+            group.clips.append(Clip(float(given[1]), result, len(group.losses), caller(), scaled))
             return result
 
         return clip
+
+    def _scale(self, original: Any) -> Any:
+        def scale(scaler: Any, *arguments: Any, **options: Any) -> Any:
+            result = original(scaler, *arguments, **options)
+            if self.ready and scaler.is_enabled():
+                self._group.scale = float(scaler.get_scale())
+            return result
+
+        return scale
+
+    def _unscale(self, original: Any) -> Any:
+        def unscale_(scaler: Any, *arguments: Any, **options: Any) -> Any:
+            if self.ready:
+                self._group.unscaled = True
+            return original(scaler, *arguments, **options)
+
+        return unscale_
 
     def _keeps(self) -> bool:
         """Weights and gradients of the coming step are kept."""
@@ -389,18 +401,17 @@ class Recorder:
             self._ending.begin()
             self._ending.check()
         trace, group = self.trace, self._group
-        index = len(trace.updates)
-        if self._keeps() and self._latest is not None:
-            self._keep(index, group)
-        if not trace.updates:
-            from touchstone.auditing.enclosing import loops_around
-
-            self.loops = loops_around(user_frames())
         known = [each.optimizer for each in trace.optimizers]
         if not any(each is optimizer for each in known):
             trace.optimizers.append(OptimizerFacts(optimizer))
             known.append(optimizer)
+        if not group.losses:
+            return  # another optimizer of the same backward calls, or a step without any
         place = next(index for index, each in enumerate(known) if each is optimizer)
+        if self._keeps() and self._latest is not None:
+            self._keep(len(trace.updates), group)
+        if not trace.updates:
+            self.loops = loops_around(user_frames())
         trace.updates.append(
             Update(
                 forwards=group.forwards,
@@ -411,6 +422,7 @@ class Recorder:
                 backwards_before_zero=group.lost,
                 passing=self._passing,
                 optimizer=place,
+                scale=group.scale,
                 where=caller(),
             )
         )
@@ -474,9 +486,13 @@ class Recorder:
 
     def _iterate(self, original: Any) -> Any:
         def __iter__(loader: Any) -> Any:
+            kept = getattr(loader, "_iterator", None)
+            if kept is not None:  # persistent workers keep one iterator for all epochs
+                vars(kept)["touchstone_indices"] = []
             iterator = original(loader)
             if not self.ready:
                 return iterator
+            vars(iterator).setdefault("touchstone_indices", [])
             loaders = self.trace.loaders
             if not any(each is loader for each in loaders):
                 loaders.append(loader)
@@ -488,7 +504,7 @@ class Recorder:
     def _next_index(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
             index = original(iterator)
-            if self.active and isinstance(index, (list, tuple)) and all(isinstance(each, int) for each in index):
+            if self.active and isinstance(index, (list, tuple)) and all(hasattr(each, "__index__") for each in index):
                 vars(iterator).setdefault("touchstone_indices", []).append([int(each) for each in index])
             return index
 
@@ -512,8 +528,8 @@ class Recorder:
             """Note a call of a metric. (evaluate copies this function's code and appends to its docstring.)"""
             if not self.ready or self._measuring or len(self.trace.metrics) >= METRICS_KEPT:
                 return original(*arguments, **options)
-            given = _predictions_and_references(signature, arguments, options)
-            predictions, references = _copied(given)
+            given = predictions_and_references(signature, arguments, options)
+            predictions, references = copied(given)
             full = name if not name.startswith(".") else f"{getattr(arguments[0], 'name', 'metric')}{name}"
             called = MetricCall(full, predictions, references, step=len(self.trace.updates), where=caller())
             self._measuring += 1
@@ -539,7 +555,7 @@ class _Batches:
             self._length = None
         self._index = len(recorder.trace.passes)
         recorder.trace.passes.append(
-            Pass(place, indices=vars(iterator).setdefault("touchstone_indices", []), step=len(recorder.trace.updates))
+            Pass(place, indices=vars(iterator)["touchstone_indices"], step=len(recorder.trace.updates))
         )
 
     def __iter__(self) -> Iterator[Any]:
@@ -572,135 +588,3 @@ class _Batches:
 
 def _same(replacement: Any, _: Any) -> Any:
     return replacement
-
-
-def unwrapped(module: Any) -> Any:
-    """Return the model inside DistributedDataParallel, DataParallel and torch.compile."""
-    while True:
-        kind = type(module).__name__
-        if kind in ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"):
-            module = module.module
-        elif kind == "OptimizedModule":
-            module = module._orig_mod
-        else:
-            return module
-
-
-def named(module: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by the names of the model's forward; arguments that are None are left out."""
-    try:
-        bound = inspect.signature(unwrapped(module).forward).bind(*arguments, **options)
-    except (TypeError, ValueError):
-        bound = None
-    given: dict[Any, Any] = dict(bound.arguments) if bound is not None else {**dict(enumerate(arguments)), **options}
-    batch: dict[str, Any] = {}
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            batch.update(value)
-        elif value is not None:
-            batch[str(name)] = value
-    return batch
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy of a nested value. Tensors are copied without their graph, outside of inference mode."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        with torch.inference_mode(False):
-            return value.detach().clone()
-    if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_copied(item) for item in value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    with contextlib.suppress(Exception):
-        return copy.copy(value)
-    return value
-
-
-def logits_of(output: Any) -> dict[str, Any]:
-    """Return the logits of a model's output by name: `logits`, or `start_logits` and `end_logits`."""
-    for names in (("logits",), ("start_logits", "end_logits")):
-        found = {name: getattr(output, name, None) for name in names}
-        if all(getattr(each, "ndim", 0) >= 2 for each in found.values()):
-            return found
-    if isinstance(output, Mapping):
-        parts = list(output.values())
-    else:
-        parts = list(output) if isinstance(output, (tuple, list)) else [output]
-    tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
-    return {"logits": max(tensors, key=lambda each: each.ndim)} if tensors else {}
-
-
-def watch_logits(output: Any) -> dict[str, Pull]:
-    """Copy the first rows of the logits, and their gradients as soon as backward reaches them."""
-    found = {}
-    for name, logits in logits_of(output).items():
-        if not logits.requires_grad:
-            continue
-        rows = max(1, LOGITS_KEPT // max(logits[0].numel(), 1))
-        pull = found[name] = Pull(logits[:rows].detach().clone())
-        logits.register_hook(partial(_add, pull, rows))
-    return found
-
-
-def _add(pull: Pull, rows: int, gradient: Any) -> None:
-    pull.add(gradient[:rows].detach().clone())
-
-
-def _generator_states() -> tuple[Any, ...]:
-    import torch
-
-    states = [torch.get_rng_state()]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states += torch.cuda.get_rng_state_all()
-    return tuple(states)
-
-
-def _autocast() -> tuple[str, Any] | None:
-    import torch
-
-    for device in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(device):
-            return device, torch.get_autocast_dtype(device)
-    return None
-
-
-def _norm(gradients: Any) -> Any:
-    import torch
-
-    found = [each.detach() for each in gradients if each is not None and not each.is_sparse]
-    if not found:
-        return 0.0
-    return torch.linalg.vector_norm(torch.stack([each.float().norm().to(found[0].device) for each in found]))
-
-
-def loss_of(output: Any) -> Any:
-    """Return the loss that a model returned, or None."""
-    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
-    if loss is None and isinstance(output, tuple):
-        loss = next((each for each in output if getattr(each, "ndim", None) == 0), None)
-    return loss if hasattr(loss, "detach") else None
-
-
-_PREDICTIONS = ("predictions", "y_pred", "hypotheses", "preds", "prediction")
-_REFERENCES = ("references", "y_true", "targets", "reference")
-
-
-def _predictions_and_references(
-    signature: inspect.Signature, arguments: tuple[Any, ...], options: dict[str, Any]
-) -> tuple[Any, Any]:
-    try:
-        bound = signature.bind(*arguments, **options).arguments
-    except TypeError:
-        return None, None
-    given = dict(bound)
-    for value in bound.values():
-        if isinstance(value, dict):
-            given |= value  # names that **kwargs caught
-    return (
-        next((given[name] for name in _PREDICTIONS if name in given), None),
-        next((given[name] for name in _REFERENCES if name in given), None),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,11 @@ class Curve:
         return max(self.rates)
 
 
+def chooses_its_rate(optimizer: Any) -> bool:
+    """Whether an optimizer computes its learning rate itself, as Adafactor does with relative steps."""
+    return any(group.get("lr") is None or group.get("relative_step") for group in optimizer.param_groups)
+
+
 def follow(optimizer: Any, schedule: Any, steps: int, beyond: Sequence[int] = ()) -> Curve:
     """Return the rates of a run of some steps, and those at later steps.
 
@@ -47,11 +53,15 @@ def follow(optimizer: Any, schedule: Any, steps: int, beyond: Sequence[int] = ()
     Raises:
         NotChecked: the rates depend on a metric, or the run is too long to be simulated.
     """
+    if chooses_its_rate(optimizer):
+        raise NotChecked(f"{type(optimizer).__name__} chooses its own learning rate")
     base = max((float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups), default=0.0)
+    from torch.optim.lr_scheduler import LambdaLR
+
     if schedule is None:
         return Curve(base, [base] * min(steps, 2))
     functions = getattr(schedule, "lr_lambdas", None)
-    if functions:
+    if functions and type(schedule).get_lr is LambdaLR.get_lr:
         bases = [float(each) for each in schedule.base_lrs]
 
         def rate(step: int) -> float:
@@ -67,21 +77,17 @@ def follow(optimizer: Any, schedule: Any, steps: int, beyond: Sequence[int] = ()
     rates: list[float] = []
     found: dict[int, float] = {}
     crashed = None
-    optimizer.step = _nothing
-    optimizer._opt_called = True  # or torch warns that the optimizer was not stepped before its schedule
-    for step in range(max([steps, *(each + 1 for each in wanted)])):
-        current = max((float(group["lr"]) for group in optimizer.param_groups), key=abs, default=0.0)
-        if step < steps:
-            rates.append(current)
-        elif step in wanted:
-            found[step] = current
-        try:
-            schedule.step()
-        except ValueError:
-            crashed = step + 1 if step + 1 < steps else None
-            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer takes no step
+        for step in range(max([steps, *(each + 1 for each in wanted)])):
+            current = max((float(group["lr"]) for group in optimizer.param_groups), key=abs, default=0.0)
+            if step < steps:
+                rates.append(current)
+            elif step in wanted:
+                found[step] = current
+            try:
+                schedule.step()
+            except ValueError:
+                crashed = step + 1 if step + 1 < steps else None
+                break
     return Curve(base, rates, found, crashed)
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    """Stand in for the optimizer's step."""

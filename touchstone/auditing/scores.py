@@ -22,8 +22,11 @@ def words(name: str) -> list[str]:
     >>> words("eval_overallF1"), words("rougeL")
     (['eval', 'overall', 'f1'], ['rougel'])
     """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z0-9])", "_", name)
-    return [part for part in re.split(r"[^a-z0-9]+", spaced.lower()) if part]
+    found = []
+    for part in re.split(r"[^A-Za-z0-9]+", name):
+        whole = [part] if part.lower() in KNOWN else re.split(r"(?<=[a-z])(?=[A-Z][a-z0-9])", part)
+        found += [each.lower() for each in whole if each]
+    return found
 
 
 def is_score(name: str) -> bool:

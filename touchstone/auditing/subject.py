@@ -161,8 +161,10 @@ class Split:
         """Return up to `count` batches, observed ones first, then consecutive rows."""
         found = self.observed[:count]
         if not found:
-            for start in range(0, min(count * self.batch_size, len(self)), self.batch_size):
-                found.append(self.batch(self.rows(self.batch_size, start=start)))
+            for start in range(0, count * self.batch_size, self.batch_size):
+                rows = self.rows(self.batch_size, start=start)
+                if rows:
+                    found.append(self.batch(rows))
         return found
 
 
@@ -240,6 +242,7 @@ class Settings:
     world_size: int = 1
     metric_for_best: str | None = None
     greater_is_better: bool | None = None
+    skips_no_data: bool = False
 
 
 @dataclass

@@ -147,10 +147,12 @@ def figure(value: Any) -> str:
     value = jsonable(value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = (
-        value if isinstance(value, str) else ", ".join(map(figure, value)) if isinstance(value, (list, tuple)) else ""
-    )
-    text = text or str(value)
+    if isinstance(value, list):
+        text = ", ".join(map(figure, value)) or "none"
+    elif isinstance(value, dict):
+        text = ", ".join(f"{key}: {figure(item)}" for key, item in value.items()) or "none"
+    else:
+        text = str(value)
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 
@@ -219,7 +221,7 @@ def _in_columns(
             for line, style in zip(lines, styles, strict=True):
                 line.append("…" if line is lines[0] else " ")
                 style.append("dim")
-        mark = "^" * max(len(row[0]), 1) if index in marked else " "
+        mark = "^" * max(1, *map(len, row)) if index in marked else " "
         for line, style, text in zip(lines, styles, [*row, mark], strict=True):
             line.append(text or " ")
             style.append("bold red" if index in marked else "")

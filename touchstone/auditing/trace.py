@@ -77,12 +77,14 @@ class Clip:
         norm: the total norm it returned, or None.
         backwards: backward calls since the last optimizer step.
         where: `file:line` of the call in the user's code.
+        scaled: the gradients still had the factor of a GradScaler.
     """
 
     limit: float
     norm: float | None
     backwards: int
     where: str = ""
+    scaled: bool = False
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Update:
         backwards_before_zero: backward calls since the last step whose gradients were zeroed before the step.
         passing: the index of the pass over the training loader (in `Trace.passes`), or None.
         optimizer: the index of the optimizer (in `Trace.optimizers`).
+        scale: the factor of the GradScaler, 1 without one. `losses` do not have it.
         where: `file:line` of the call in the user's code.
     """
 
@@ -112,6 +115,7 @@ class Update:
     backwards_before_zero: int = 0
     passing: int | None = None
     optimizer: int = 0
+    scale: float = 1.0
     where: str = ""
 
 
@@ -145,7 +149,7 @@ class OptimizerFacts:
     Args:
         optimizer: the optimizer itself. Probes must not change it.
         missing: names of the model's trainable parameters that it does not hold.
-        foreign: the number of its parameters that belong to no module that the script called.
+        foreign: the number of its parameters that belong to no module that the script called, and had no gradient.
         groups: per parameter group, the names of the model's parameters.
         decays: per parameter group, the weight decay.
         twice: names of parameters that it holds more than once.

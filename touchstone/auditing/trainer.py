@@ -8,6 +8,7 @@ from typing import Any
 
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
 from touchstone.auditing.trainer_evaluation import add_evaluation
+from touchstone.auditing.trainer_loader import add_own_loaders
 from touchstone.auditing.trainer_optimizer import add_optimizer
 from touchstone.auditing.trainer_step import add_step
 
@@ -59,9 +60,11 @@ def subject_of(
             world_size=arguments.world_size,
             metric_for_best=arguments.metric_for_best_model,
             greater_is_better=arguments.greater_is_better,
+            skips_no_data=arguments.ignore_data_skip,
         ),
         extra={"trainer": trainer},
     )
+    add_own_loaders(subject, trainer)
     add_step(subject, trainer)
     add_optimizer(subject, trainer)
     add_evaluation(subject, trainer)

@@ -34,14 +34,20 @@ QUIET_ARGUMENTS: dict[str, Any] = {
 
 def add_evaluation(subject: Subject, trainer: Any) -> None:
     """Give a subject the evaluation, the metric and the order of rows of its trainer."""
+    from touchstone.auditing.trainer_resume import resumed
+
     if subject.evaluation is not None:
         subject.evaluate = TrainerEvaluation(subject, trainer)
         subject.extra["evaluation_order"] = lambda: evaluation_order(trainer)
+        if str(getattr(trainer.args.eval_strategy, "value", trainer.args.eval_strategy)) == "no":
+            subject.settings.metric_for_best = None
         if trainer.compute_metrics is not None:
+            subject.extra["metric_function"] = trainer.compute_metrics
             subject.compute_metrics = lambda predictions, labels: compute_metrics(trainer, predictions, labels)
     if subject.train is not None:
         if hasattr(trainer.train_dataset, "__len__"):
             subject.order = TrainerOrder(trainer)
+            subject.extra["resume"] = lambda: resumed(subject, trainer)
         else:
             subject.extra["stream"] = lambda epoch: stream_of(trainer, epoch)
         subject.extra["training_modules"] = lambda: training_modules(subject, trainer)
@@ -189,7 +195,9 @@ def _watched(model: Any, record: EvaluationRecord, *, quiet: bool) -> Iterator[C
     """Record what happens to a model: arguments of `generate`, training flags, changed parameters."""
     import torch
 
-    before = {name: part.detach().clone() for name, part in model.state_dict().items()} if not quiet else {}
+    before = {} if quiet else {name: part.detach().clone() for name, part in _learned(model)}
+    for part in model.parameters():
+        part.grad = None
     flags: dict[str, None] = {}
     handles = []
     for name, module in model.named_modules():
@@ -219,8 +227,10 @@ def _watched(model: Any, record: EvaluationRecord, *, quiet: bool) -> Iterator[C
     def finish() -> None:
         record.training = list(flags)
         record.leftover = any(part.grad is not None for part in model.parameters())
-        now = model.state_dict() if before else {}
-        record.changed = [name for name, part in before.items() if not torch.equal(part, now[name])]
+        now = dict(_learned(model)) if before else {}
+        record.changed = [
+            name for name, part in before.items() if not torch.allclose(part, now[name], 0.0, 0.0, equal_nan=True)
+        ]
 
     if generate is not None:
         model.generate = watched_generate
@@ -236,6 +246,12 @@ def _watched(model: Any, record: EvaluationRecord, *, quiet: bool) -> Iterator[C
                 del model.generate
         if config is not None:
             model.generation_config = config
+
+
+def _learned(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters and the batch statistics of a model, by name."""
+    yield from model.named_parameters()
+    yield from ((name, part) for name, part in model.named_buffers() if "running_" in name)
 
 
 def _record_metric(trial: Any, record: EvaluationRecord) -> None:
@@ -290,9 +306,8 @@ def evaluation_order(trainer: Any) -> tuple[list[int], int]:
             raise NotChecked("the evaluation data is a stream without a length")
         if len(trial.eval_dataset) > MANY_ROWS and _by_length(trial.args):
             raise NotChecked("the evaluation rows are grouped by length, and are too many to measure")
-        total = len(trial.eval_dataset)
-        loader = trial.get_eval_dataloader()
-        return Draws(loader, *_large(trainer)).epoch(0), total
+        draws = Draws(trial.get_eval_dataloader(), *_large(trainer))
+        return draws.epoch(0), draws.length
 
 
 class TrainerOrder:
@@ -329,6 +344,7 @@ class TrainerOrder:
         from transformers import set_seed
 
         states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        shared: list[Any] = []
         try:
             with sandbox(self._trainer, self._trainer.model) as trial:
                 dataset = trial.train_dataset
@@ -344,11 +360,14 @@ class TrainerOrder:
                     trial.train_dataset = dataset.select(range(MANY_ROWS))
                     self.total = MANY_ROWS
                 draws = Draws(trial.get_train_dataloader(), *_large(self._trainer))
+                shared = draws.global_generators()
                 return [draws.epoch(each) for each in range(count)]
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+            for put_back in shared:
+                put_back()
 
     @property
     def sampler(self) -> Any:

@@ -298,11 +298,9 @@ def _sentences(
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Return the ids of special tokens that stand for no text. The unknown token stands for text."""
-    found: set[int | None] = set(getattr(tokenizer, "all_special_ids", ()))
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    marks = {getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "cls", "sep", "mask")}
-    return frozenset(each for each in (found - {unknown}) | (marks & found) if each is not None)
+    """Return the ids of tokens that stand for no text. The unknown token does, and so may the user's own."""
+    marks = (getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
+    return frozenset(each for each in marks if each is not None)
 
 
 def _sentence(

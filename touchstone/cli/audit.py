@@ -68,8 +68,6 @@ def run(options: argparse.Namespace) -> int:
     from touchstone.auditing.probe import chosen_probes
     from touchstone.auditing.script import CannotJudge, audit_script
     from touchstone.auditing.subject import TASKS, UNKNOWN
-    from touchstone.auditing.table import as_table
-    from touchstone.cli.shared import console
 
     if options.list:
         _print_probes()
@@ -96,8 +94,20 @@ def run(options: argparse.Namespace) -> int:
         print(f"could not judge: {reason}{_misplaced(options.arguments)}", file=sys.stderr)
         return 2
     report = report.ignoring(ignored)
-    console().print(as_table(report, verbose=options.verbose))
+    _print(report, verbose=options.verbose)
     return 2 if _failed_to_write(report, paths) else report.exit_code
+
+
+def _print(report: Report, *, verbose: bool) -> None:
+    from touchstone.auditing.table import as_table, as_text
+    from touchstone.cli.shared import console
+
+    out = console()
+    if out.is_terminal:
+        out.print()  # the script's own output stands above
+        out.print(as_table(report, verbose=verbose))
+    else:
+        print(as_text(report, width=out.width, verbose=verbose))
 
 
 def script_file(text: str | None) -> Path:

@@ -27,7 +27,7 @@ columns = headlines["train"].column_names
 
 def tokenize(batch):
     texts = [text + tokenizer.eos_token for text in batch["document"]]
-    return tokenizer(texts, truncation=True, max_length=48)
+    return tokenizer(texts, truncation=True, max_length=128)
 
 
 tokenized = headlines.map(tokenize, batched=True, remove_columns=columns)

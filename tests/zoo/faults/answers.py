@@ -3,7 +3,6 @@
 from tests.zoo.fault import Fault
 
 DOCS = "https://huggingface.co/docs/transformers/tasks/question_answering"
-COURSE = "https://huggingface.co/learn/llm-course/chapter7/7"
 
 FAULTS = (
     Fault(
@@ -13,7 +12,7 @@ FAULTS = (
         edits=(("end_positions.append(idx + 1)", "end_positions.append(idx + 2)"),),
         probes=("spans-hold-the-answer",),
         cause="the token after the answer",
-        seen="https://github.com/huggingface/transformers/issues/8556",
+        seen="https://github.com/huggingface/transformers/pull/10217",
     ),
     Fault(
         id="qa-start-one-late",
@@ -32,7 +31,6 @@ FAULTS = (
         ),
         probes=("spans-hold-the-answer",),
         cause="another example's answer",
-        seen=COURSE,
     ),
     Fault(
         id="qa-characters-as-tokens",
@@ -44,7 +42,7 @@ FAULTS = (
         ),
         probes=("spans-hold-the-answer",),
         cause="characters",
-        seen="https://stackoverflow.com/questions/66823273",
+        seen="https://github.com/huggingface/transformers/pull/250",
     ),
     Fault(
         id="qa-search-runs-past-the-context",
@@ -67,7 +65,6 @@ FAULTS = (
         ),
         probes=("null-place-is-seen",),
         cause="cls_token_id",
-        seen=COURSE,
     ),
     Fault(
         id="qa-padded-after-labels",

@@ -10,7 +10,6 @@ FAULTS = (
         edits=(("padding_value=-100", "padding_value=0"),),
         probes=("padding-unlabelled",),
         cause="padded with 0 .*-100",
-        seen="https://discuss.huggingface.co/t/token-classification-padding-labels/4310",
     ),
     Fault(
         id="ner-mask-padded-with-ones",
@@ -19,6 +18,7 @@ FAULTS = (
         edits=(("batch_first=True, padding_value=0)", "batch_first=True, padding_value=1)"),),
         probes=("mask-marks-padding",),
         cause="pad attention_mask with 0",
+        seen="https://github.com/JoakimEdin/medical-coding-reproducibility/issues/13",
     ),
     Fault(
         id="ner-mask-dropped-by-the-collator",
@@ -33,7 +33,7 @@ FAULTS = (
         ),
         probes=("mask-marks-padding",),
         cause="no attention mask",
-        seen="https://github.com/huggingface/transformers/issues/16136",
+        seen="https://github.com/huggingface/transformers/pull/16243",
     ),
     Fault(
         id="ner-mask-padded-on-the-other-side",
@@ -45,6 +45,7 @@ FAULTS = (
         ),
         probes=("mask-marks-padding",),
         cause="hides",
+        seen="https://github.com/NVIDIA-NeMo/Automodel/pull/3704",
     ),
     Fault(
         id="ner-head-too-small",
@@ -53,7 +54,7 @@ FAULTS = (
         edits=(("num_labels=len(unique_tags)", "num_labels=len(unique_tags) - 1"),),
         probes=("labels-in-range",),
         cause="num_labels=9",
-        seen="https://github.com/huggingface/transformers/issues/5907",
+        seen="https://github.com/huggingface/transformers/issues/10051",
     ),
     Fault(
         id="ner-collator-takes-labels-out-of-rows",

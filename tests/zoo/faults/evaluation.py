@@ -169,15 +169,6 @@ FAULTS = (
         seen="https://github.com/huggingface/transformers/issues/26474",
     ),
     Fault(
-        id="loop-scores-exchanged",
-        script="ner_accelerate",
-        says="The result of postprocess is unpacked in the wrong order: precision and recall are exchanged.",
-        edits=(("true_labels, true_predictions = postprocess(", "true_predictions, true_labels = postprocess("),),
-        probes=("half-wrong-scores-as-reference",),
-        cause="exchanged.*course#641",
-        seen="https://github.com/huggingface/course/issues/641",
-    ),
-    Fault(
         id="loop-evaluation-drops-last-batch",
         script="ner_plain",
         says="The loader of the evaluation drops its last batch.",
@@ -190,5 +181,27 @@ FAULTS = (
         probes=("every-example-evaluated-once",),
         cause="12 of 60 evaluation rows.*dropped",
         seen="https://github.com/thuml/Autoformer/issues/104",
+    ),
+    Fault(
+        id="metric-with-another-list-of-names",
+        script="ner_trainer",
+        says="compute_metrics reads the label ids by a list in another order than the model's.",
+        edits=(
+            (
+                "def compute_metrics(eval_preds):\n",
+                'label_names = sorted({tag for tags in raw["train"]["tags"] for tag in tags})\n\n\n'
+                "def compute_metrics(eval_preds):\n",
+            ),
+            (
+                "true_labels = [[names[label] for label in row if label != -100] for row in labels]",
+                "true_labels = [[label_names[label] for label in row if label != -100] for row in labels]",
+            ),
+            (
+                "        [names[guess] for guess, label in zip(guesses, row) if label != -100]",
+                "        [label_names[guess] for guess, label in zip(guesses, row) if label != -100]",
+            ),
+        ),
+        probes=("half-wrong-scores-as-reference",),
+        cause="label_names of the metric has .* for label",
     ),
 )

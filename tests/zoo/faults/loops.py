@@ -114,49 +114,11 @@ FAULTS = (
         cause="once per epoch",
     ),
     Fault(
-        id="ner-accelerate-train-mode-in-first-epoch-only",
-        script="ner_accelerate",
-        says="model.train() stands before the loop, so that dropout is off from the second epoch on.",
-        edits=(
-            (
-                "for epoch in range(num_train_epochs):\n    # Training\n    model.train()\n",
-                "model.train()\nfor epoch in range(num_train_epochs):\n    # Training\n",
-            ),
-            (
-                "    # Save\n    accelerator.wait_for_everyone()\n"
-                "    unwrapped_model = accelerator.unwrap_model(model)\n"
-                '    unwrapped_model.save_pretrained("bert-finetuned-ner", save_function=accelerator.save)\n',
-                "",
-            ),
-            ('    if accelerator.is_main_process:\n        tokenizer.save_pretrained("bert-finetuned-ner")\n', ""),
-        ),
-        probes=("loop-training-mode",),
-        cause="model.train",
-        seen="https://discuss.pytorch.org/t/model-train-and-model-eval/5744",
-    ),
-    Fault(
-        id="ner-plain-never-in-train-mode",
-        script="ner_plain",
-        says="model.train() is never called after from_pretrained, so that dropout is off.",
-        edits=(("        model.train()\n", ""),),
-        probes=("loop-training-mode",),
-        cause="from_pretrained returns a model in evaluation mode",
-        seen="https://github.com/huggingface/transformers/issues/4770",
-    ),
-    Fault(
-        id="mlm-loop-evaluates-in-train-mode",
-        script="mlm_plain",
-        says="The evaluation runs with dropout.",
-        edits=(("    model.eval()\n", ""),),
-        probes=("loop-evaluation-mode",),
-        cause="model.eval",
-    ),
-    Fault(
         id="nanogpt-evaluates-in-train-mode",
         script="clm_plain",
         says="estimate_loss runs with dropout.",
         edits=(("    model.eval()\n", ""),),
-        probes=("loop-evaluation-mode",),
+        probes=("dropout-off-in-evaluation",),
         cause="model.eval",
     ),
     Fault(
@@ -164,22 +126,8 @@ FAULTS = (
         script="translation_accelerate",
         says="Translations are generated with dropout.",
         edits=(("    model.eval()\n", ""),),
-        probes=("loop-evaluation-mode",),
-        cause="generates in training mode",
-    ),
-    Fault(
-        id="ner-accelerate-metric-arguments-exchanged",
-        script="ner_accelerate",
-        says="postprocess returns labels first but is unpacked predictions first: precision and recall change places.",
-        edits=(
-            (
-                "true_labels, true_predictions = postprocess(predictions_gathered",
-                "true_predictions, true_labels = postprocess(predictions_gathered",
-            ),
-        ),
-        probes=("loop-metric-arguments",),
-        cause="exchanged",
-        seen="https://github.com/huggingface/course/issues/641",
+        probes=("dropout-off-in-evaluation",),
+        cause="model.eval",
     ),
     Fault(
         id="translation-accelerate-metric-arguments-exchanged",
@@ -191,8 +139,8 @@ FAULTS = (
                 "sacrebleu.corpus_bleu(all_references, [all_predictions])",
             ),
         ),
-        probes=("loop-metric-arguments",),
-        cause="exchanged",
+        probes=("loop-metric-texts",),
+        cause="exchange the two",
     ),
     Fault(
         id="nanogpt-accumulation-not-divided",
@@ -208,8 +156,8 @@ FAULTS = (
         script="clm_plain",
         says="get_batch returns the inputs as targets, so that the model copies what it reads.",
         edits=(("data[i + 1 : i + 1 + block_size]", "data[i : i + block_size]"),),
-        probes=("loop-loss-of-the-labels",),
-        cause="shift the labels by one",
+        probes=("labels-shifted-once",),
+        cause="learns to copy",
         seen="https://github.com/karpathy/nanoGPT/issues/320",
     ),
     Fault(
@@ -234,5 +182,26 @@ FAULTS = (
         edits=(("labels.view(-1)) / count", "labels.view(-1).clamp(min=0)) / count"),),
         probes=("special-tokens-unlabelled", "padding-unlabelled"),
         cause="-100",
+    ),
+    Fault(
+        id="mlm-loop-seeds-every-epoch",
+        script="mlm_plain",
+        says="The seed is set in every epoch, so that each has the same order.",
+        edits=(("        running = 0.0\n", "        running = 0.0\n        torch.manual_seed(0)\n"),),
+        probes=("epochs-differ",),
+        cause="seed is made anew",
+    ),
+    Fault(
+        id="ner-plain-loss-shifts-labels",
+        script="ner_plain",
+        says="The loss shifts the labels as for a language model, so that each word gets the tag of the next.",
+        edits=(
+            (
+                "loss_fn(logits.view(-1, len(names)), labels.view(-1)) / count",
+                "loss_fn(logits[:, :-1].reshape(-1, len(names)), labels[:, 1:].reshape(-1)) / count",
+            ),
+        ),
+        probes=("loop-loss-of-the-labels",),
+        cause="do not shift",
     ),
 )

@@ -65,36 +65,4 @@ FAULTS = (
         probes=("evaluation-changes-nothing",),
         cause="next training step adds",
     ),
-    Fault(
-        id="loop-never-in-training-mode",
-        script="ner_plain",
-        says="The loop never calls model.train(), and from_pretrained returns the model in evaluation mode.",
-        edits=(("        model.train()\n", ""),),
-        probes=("dropout-on-in-training",),
-        cause="never called|not called",
-        seen="https://github.com/tk-rusch/coRNN/issues/1",
-    ),
-    Fault(
-        id="loop-in-training-mode-once",
-        script="ner_plain",
-        says="model.train() is called before the epochs, and the evaluation of each epoch calls model.eval().",
-        edits=(
-            (
-                "    for epoch in range(EPOCHS):\n        model.train()\n",
-                "    model.train()\n    for epoch in range(EPOCHS):\n",
-            ),
-        ),
-        probes=("dropout-on-in-training",),
-        cause="stays in force.*start of each epoch",
-        seen="https://github.com/shubhamagarwal92/mmd/issues/14",
-    ),
-    Fault(
-        id="loop-evaluates-in-training-mode",
-        script="ner_plain",
-        says="The evaluation does not call model.eval().",
-        edits=(("    model.eval()\n", ""),),
-        probes=("dropout-off-in-evaluation",),
-        cause="model.eval\\(\\) is not called",
-        seen="https://github.com/IBM/pytorch-seq2seq/issues/33",
-    ),
 )

@@ -71,7 +71,7 @@ FAULTS = (
         edits=(
             (
                 "DataLoader(train_data, batch_size=6, shuffle=True, collate_fn=collate)",
-                "DataLoader(train_data, batch_size=6, sampler=DistributedSampler(train_data, 1, 0), collate_fn=collate)",
+                "DataLoader(train_data, 6, sampler=DistributedSampler(train_data, 1, 0), collate_fn=collate)",
             ),
             (
                 "import DataLoader, Dataset\n",

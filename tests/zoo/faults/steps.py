@@ -219,6 +219,20 @@ FAULTS = (
         cause="cut off from them: .*detach",
     ),
     Fault(
+        id="loop-encoder-without-gradients",
+        script="ner_own_head",
+        says="In a plain loop, the encoder runs under no_grad, though the optimizer has a learning rate for it.",
+        edits=(
+            (
+                "        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state\n",
+                "        with torch.no_grad():\n"
+                "            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)[0]\n",
+            ),
+        ),
+        probes=("every-parameter-learns",),
+        cause="cut off from them: .*no_grad",
+    ),
+    Fault(
         id="schedule-planned-for-batches",
         script="ner_own_model_trainer",
         says="The schedule is planned for the batches of the run, but it is stepped once in four batches.",
@@ -297,7 +311,17 @@ FAULTS = (
     ),
 )
 
-if int(version("transformers").partition(".")[0]) >= 5:
+SINCE_5 = (
+    "accumulation-not-divided-by-own-loss",
+    "accumulation-not-divided-by-the-library",
+    "accumulation-divided-twice",
+    "last-partial-step-divided-by-the-accumulation",
+)
+"""Faults because BERT's heads take **kwargs since transformers 5, so that the Trainer leaves the division to them."""
+
+if int(version("transformers").partition(".")[0]) < 5:
+    FAULTS = tuple(fault for fault in FAULTS if fault.id not in SINCE_5)
+else:
     FAULTS += (
         Fault(
             id="own-optimizer-never-made",

@@ -2,8 +2,6 @@
 
 from tests.zoo.fault import Fault
 
-COURSE = "https://huggingface.co/learn/llm-course/chapter7/2"
-
 FAULTS = (
     Fault(
         id="ner-no-place-for-special-tokens",
@@ -12,7 +10,6 @@ FAULTS = (
         edits=(("            new_labels.append(-100)\n", "            continue\n"),),
         probes=("labels-follow-tags",),
         cause="1 token too far to the left",
-        seen="https://discuss.huggingface.co/t/converting-word-level-labels-to-wordpiece-level-for-token-classification/2118",
     ),
     Fault(
         id="ner-opening-tag-on-every-subword",
@@ -21,7 +18,7 @@ FAULTS = (
         edits=(('label = "I-" + label[2:]', "pass"),),
         probes=("subwords-open-no-entity",),
         cause="labelled B-.* entities where the words have",
-        seen="https://github.com/huggingface/transformers/issues/15889",
+        seen="https://github.com/huggingface/transformers/pull/14055",
     ),
     Fault(
         id="ner-entity-ends-inside-its-word",
@@ -51,7 +48,7 @@ FAULTS = (
         ),
         probes=("labels-follow-tags",),
         cause="word_ids",
-        seen="https://stackoverflow.com/questions/65129418/how-does-bert-tokenizer-align-labels-for-ner",
+        seen="https://github.com/google-research/bert/issues/560",
     ),
     Fault(
         id="ner-tags-of-the-row-before",
@@ -62,13 +59,34 @@ FAULTS = (
         cause="the tags are those of other rows",
     ),
     Fault(
+        id="ner-evaluation-tags-of-the-word-after",
+        script="ner_ids_classlabel",
+        says="The evaluation data are labelled by a function of their own, which counts words from 1.",
+        edits=(
+            ("eval_dataset=prepare(test)", "eval_dataset=prepare_test(test)"),
+            (
+                "model = AutoModelForTokenClassification",
+                "def add_test_labels(example):\n"
+                "    words = tokenizer(example['tokens'], is_split_into_words=True, truncation=True).word_ids()\n"
+                "    tags = [*example['ner_tags'][1:], 0]\n"
+                "    firsts = [w is not None and w not in words[:k] for k, w in enumerate(words)]\n"
+                "    return {'labels': [tags[w] if first else -100 for w, first in zip(words, firsts)]}\n\n\n"
+                "def prepare_test(dataset):\n"
+                "    return dataset.map(tokenize, batched=True).map(add_test_labels)\n\n\n"
+                "model = AutoModelForTokenClassification",
+            ),
+        ),
+        probes=("labels-follow-tags",),
+        cause="in the evaluation data.* the word 1 after it",
+    ),
+    Fault(
         id="ner-names-in-another-order",
         script="ner_trainer",
         says="id2label is made from names in another order than the ids of the labels.",
         edits=(("id2label=dict(enumerate(names))", "id2label=dict(enumerate(sorted(names)))"),),
         probes=("label-names-are-the-data-names",),
         cause="another order",
-        seen="https://github.com/huggingface/transformers/issues/10130",
+        seen="https://github.com/huggingface/transformers/issues/14230",
     ),
     Fault(
         id="ner-class-label-names-sorted",
@@ -82,5 +100,6 @@ FAULTS = (
         ),
         probes=("label-names-are-the-data-names",),
         cause="another name in the model",
+        seen="https://github.com/EuroEval/EuroEval/pull/375",
     ),
 )

@@ -183,7 +183,12 @@ def null_place_is_seen(subject: Subject) -> Finding:
 
 
 def _fits(window: Window) -> bool:
-    """Tell whether the label is right for an answer that is whole in the window."""
+    """Tell whether the label is right for an answer that is whole in the window.
+
+    Where there are several answers, it may mean any of them, so no answer is wrong only if all of them are whole.
+    """
+    if window.null and any(window.tokens(answer) is None for answer in window.answers):
+        return True
     for place in range(len(window.offsets)):
         for answer in window.answers:
             tokens = window.tokens(answer, place)

@@ -75,7 +75,7 @@ def padding(subject: Subject, ids: Sequence[int], mask: Sequence[int] | None = N
     left = next((place for place, each in enumerate(ids) if each != pad), size)
     right = next((place for place in range(size, 0, -1) if ids[place - 1] != pad), 0)
     places = set(range(left)) | set(range(right, size))
-    twice = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep")}
+    twice = {getattr(tokenizer, f"{name}_token_id", None) for name in ("eos", "bos", "cls", "sep", "unk")}
     if pad in twice and mask is not None:
         for inner in (left - 1, right):
             if inner in places and mask[inner]:
@@ -196,8 +196,9 @@ def padding_unlabelled(subject: Subject) -> Finding:
     first: tuple[Batch, list[list[int]]] | None = None
     for batch in batches_of(subject.need("train")):
         hits: list[list[int]] = []
-        for ids, labels in zip(batch["input_ids"].tolist(), label_lists(batch), strict=True):
-            padded = padding(subject, ids)
+        masks = lists(batch, "attention_mask")
+        for row, (ids, labels) in enumerate(zip(batch["input_ids"].tolist(), label_lists(batch), strict=True)):
+            padded = padding(subject, ids, masks[row] if masks else None)
             seen += len(padded)
             rows += 1
             hits.append([place for place in sorted(padded) if labels[place] != IGNORED])
@@ -257,7 +258,7 @@ def rows_have_labels(subject: Subject) -> Finding:
         return passed(f"each of {rows} rows has a label")
     parts: dict[str, Any] = {"measured": silent / rows, "expected": 0, "example": shown}
     message = f"{silent} of {rows} rows have no label but -100"
-    if lost:
+    if silent * 2 > rows:
         return fail(
             message,
             cause=f"{lost} of {len(found)} batches have no label at all: their loss is 0/0. The labels were lost, for "
@@ -337,9 +338,15 @@ def _rejects(subject: Subject) -> str:
         if all(0 <= each < classes for each in used):
             continue
         accepted = inspect.signature(subject.need("model").forward).parameters
+        inputs = {key: value for key, value in batch.items() if key in accepted}
         try:
             with torch.no_grad():
-                subject.quiet_model(**{key: value for key, value in batch.items() if key in accepted})
+                subject.quiet_model(**{**inputs, "labels": batch["labels"].clamp(0, classes - 1)})
+        except Exception:
+            return ""
+        try:
+            with torch.no_grad():
+                subject.quiet_model(**inputs)
         except Exception as error:
             return f"{type(error).__name__} ({str(error).splitlines()[0]})" if str(error) else type(error).__name__
     return ""

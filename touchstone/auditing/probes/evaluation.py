@@ -65,16 +65,21 @@ def every_example_evaluated_once(subject: Subject) -> Finding:
         text = f"{missing} of {total} evaluation rows are never evaluated"
         if twice:
             text = f"{twice} of {total} evaluation rows are evaluated more than once, {missing} never"
-        dropped = missing == total % size and not twice and missing < size
-        return fail(
-            text,
-            cause=f"the last, incomplete batch of {missing} rows (batch size {size}) is dropped: "
-            "dataloader_drop_last also holds for evaluation; set it to False, or override get_eval_dataloader"
-            if dropped
-            else "the sampler or loader of the evaluation does not give each row once: use a sequential sampler",
-            measured=len(counts),
-            expected=total,
-        )
+        dropped = missing == total % size and not twice and 0 < missing < size
+        figures = {"measured": len(counts), "expected": total}
+        if dropped:
+            remedy = (
+                "make the loader of the evaluation with drop_last=False"
+                if subject.trace is not None
+                else "dataloader_drop_last also holds for evaluation; set it to False, or override get_eval_dataloader"
+            )
+            cause = f"the last, incomplete batch of {missing} rows (batch size {size}) is dropped: {remedy}"
+            return fail(text, cause=cause, **figures)
+        if missing and twice:
+            cause = "the sampler of the evaluation draws some rows again instead of others: use a sequential sampler"
+            return fail(text, cause=cause, **figures)
+        cause = "the sampler of the evaluation gives a part of the rows, or some twice: draw each once"
+        return warn(text, cause=cause, **figures)
     lost = _lost_on_the_way(subject)
     if lost:
         return lost

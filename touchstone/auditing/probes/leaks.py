@@ -42,7 +42,7 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
         )
     special = frozenset(getattr(subject.tokenizer, "all_special_ids", ()))
     until = time.monotonic() + SECONDS
-    held = [key for key in _keys(evaluation, EVALUATED, special, until) if key]
+    held = [key for key in _keys(evaluation, EVALUATED, special, until - SECONDS / 2) if key]
     wanted = set(held)
     counts: Counter[tuple[int, ...]] = Counter()
     trained = 0
@@ -112,6 +112,11 @@ def best_metric_picks_the_best(subject: Subject) -> Finding:
     key = name if name.startswith("eval_") else f"eval_{name}"
     if key not in record.metrics:
         names = ", ".join(sorted(each for each in record.metrics if "per_second" not in each))
+        if not scores.is_score(name) and not scores.is_error(name):
+            return warn(
+                f"metric_for_best_model is {name!r}, which the evaluation of a few rows does not report",
+                cause=f"reported are {names}; if {name} does not depend on the rows, training stops with a KeyError",
+            )
         return fail(
             f"metric_for_best_model is {name!r}, which the evaluation does not report",
             cause=f"training stops with a KeyError at the first evaluation; reported are {names}",

@@ -1,32 +1,30 @@
-"""Probes of training loops: gradients between steps, clipping, the schedule, modes, and the metric's arguments."""
+"""Probes of training loops: gradients between steps, clipping, the optimizer's parameters, and the schedule."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.loop import planned_steps
 from touchstone.auditing.probe import probe
-from touchstone.auditing.subject import IGNORED, Step, Subject, ints
-from touchstone.auditing.trace import Forward, MetricCall, Trace
+from touchstone.auditing.subject import IGNORED, Step, Subject
+from touchstone.auditing.trace import Trace, Update
 
 GROUP = "loop"
 NOISE = 1e-6
 """A norm of left-over gradients below this part of the whole gradient is rounding."""
 PLANNED = (0.8, 1.25)
 """A schedule may be planned for a few steps more or fewer than are taken, such as for rounded epochs."""
-FOUND = 0.9
-"""Share of the metric's predictions that are gold labels if the two arguments are exchanged."""
 
 
-def _trace(subject: Subject) -> Trace:
+def trace_of(subject: Subject) -> Trace:
     trace: Trace = subject.need("trace")
     return trace
 
 
-def _short(where: str) -> str:
+def short(where: str) -> str:
     return where.rsplit("/", 1)[-1]
 
 
@@ -42,7 +40,7 @@ def _short(where: str) -> str:
 )
 def gradients_zeroed(subject: Subject) -> Finding:
     """Look for gradients of the last step that are still there when backward is called for the next."""
-    trace = _trace(subject)
+    trace = trace_of(subject)
     later = [update for update in trace.updates if update.leftover is not None and update.losses]
     if not later:
         raise NotChecked("only one optimizer step was seen: let the loop take two steps or more")
@@ -53,7 +51,7 @@ def gradients_zeroed(subject: Subject) -> Finding:
     if len(stale) < len(later) / 2:
         return warn(
             f"gradients of an earlier step were still there before {len(stale)} of {len(later)} steps",
-            cause=f"they are added to those of the step at {_short(stale[0].where)}: call optimizer.zero_grad() after "
+            cause=f"they are added to those of the step at {short(stale[0].where)}: call optimizer.zero_grad() after "
             "every optimizer.step()",
             measured=len(stale),
             expected=0,
@@ -61,7 +59,7 @@ def gradients_zeroed(subject: Subject) -> Finding:
     return fail(
         f"gradients are not zeroed: those of earlier steps were still there before {len(stale)} of {len(later)} steps",
         cause=f"before the backward call of the next step their norm was {stale[0].leftover:.3g}{proof}: "
-        f"call optimizer.zero_grad() after optimizer.step() at {_short(stale[0].where)}",
+        f"call optimizer.zero_grad() after optimizer.step() at {short(stale[0].where)}",
         measured=len(stale),
         expected=0,
     )
@@ -71,7 +69,7 @@ def _leftover_share(subject: Subject) -> str:
     """Return how much of an observed gradient its own losses do not explain, by computing it again."""
     import torch
 
-    trace = _trace(subject)
+    trace = trace_of(subject)
     for step in subject.steps:
         update = next((each for each in trace.updates[1:] if each.losses is step.losses), None)
         if update is None or not update.leftover or len(step.batches) != 1:
@@ -115,7 +113,7 @@ def _mean_loss(step: Step, subject: Subject) -> Any:
 )
 def gradients_kept(subject: Subject) -> Finding:
     """Look for calls of zero_grad between backward and the optimizer step."""
-    trace = _trace(subject)
+    trace = trace_of(subject)
     if len(trace.optimizers) > 1:
         raise NotChecked("there are several optimizers: their gradients are zeroed at different times")
     updates = [update for update in trace.updates if update.losses]
@@ -123,10 +121,12 @@ def gradients_kept(subject: Subject) -> Finding:
     if not lost:
         return passed(f"no gradient was zeroed before its step in {len(updates)} steps")
     count = Counter((update.backwards_before_zero, len(update.losses)) for update in lost).most_common(1)[0][0]
+    if count[0] < count[1] and _same_batch(trace, lost[0]):
+        raise NotChecked("backward is called several times on one batch, as in adversarial training or SAM")
     if len(lost) < len(updates) / 2:
         return warn(
             f"gradients were zeroed before their step in {len(lost)} of {len(updates)} steps",
-            cause=f"{count[0]} of {count[1]} backward calls did not reach the step at {_short(lost[0].where)}",
+            cause=f"{count[0]} of {count[1]} backward calls did not reach the step at {short(lost[0].where)}",
             measured=len(lost),
             expected=0,
         )
@@ -134,10 +134,19 @@ def gradients_kept(subject: Subject) -> Finding:
     return fail(
         f"zero_grad is called after backward and before the optimizer step, in {len(lost)} of {len(updates)} steps",
         cause=f"the gradients of {count[0]} of {count[1]} backward calls are lost, so {what}: call "
-        f"optimizer.zero_grad() only after optimizer.step() at {_short(lost[0].where)}",
+        f"optimizer.zero_grad() only after optimizer.step() at {short(lost[0].where)}",
         measured=count[0],
         expected=0,
     )
+
+
+def _same_batch(trace: Trace, update: Update) -> bool:
+    """Tell whether all calls of the model that led to a step had the same inputs."""
+    import torch
+
+    inputs = [trace.forwards[index].batch.get("input_ids") for index in update.forwards]
+    known = [each for each in inputs if isinstance(each, torch.Tensor)]
+    return len(known) > 1 and all(torch.equal(each, known[0]) for each in known[1:])
 
 
 @probe(
@@ -148,7 +157,7 @@ def gradients_kept(subject: Subject) -> Finding:
 )
 def last_group(subject: Subject) -> Finding:
     """Look for batches at the end of an epoch that are trained on in the next epoch, or not at all."""
-    trace = _trace(subject)
+    trace = trace_of(subject)
     sizes = Counter(len(update.losses) for update in trace.updates)
     group = sizes.most_common(1)[0][0]
     if group < 2:
@@ -182,10 +191,20 @@ def last_group(subject: Subject) -> Finding:
 )
 def clipping(subject: Subject) -> Finding:
     """Look for clipping before backward, after the step, or before accumulation ends."""
-    trace = _trace(subject)
+    trace = trace_of(subject)
     pairs = [(update, clip) for update in trace.updates for clip in update.clips]
     if not pairs:
         raise NotChecked("gradients are not clipped")
+    scaled = [clip for _, clip in pairs if clip.scaled]
+    if scaled:
+        return fail(
+            "gradients are clipped before they are unscaled",
+            cause=f"at {short(scaled[0].where)} they still have the GradScaler's factor of {pairs[0][0].scale:g}, so "
+            f"that a limit of {scaled[0].limit:g} acts as {scaled[0].limit / pairs[0][0].scale:.3g}: call "
+            "scaler.unscale_(optimizer) before clipping",
+            measured=len(scaled),
+            expected=0,
+        )
     idle = [clip for _, clip in pairs if clip.backwards == 0]
     early = [
         (update, clip)
@@ -196,8 +215,8 @@ def clipping(subject: Subject) -> Finding:
         clip = idle[0]
         return fail(
             "gradients are clipped when there are none",
-            cause=f"clipping at {_short(clip.where)} comes after the optimizer step, or before backward, so it limits "
-            f"no step: call it between backward and optimizer.step() at {_short(trace.updates[0].where)}",
+            cause=f"clipping at {short(clip.where)} comes after the optimizer step, or before backward, so it limits "
+            f"no step: call it between backward and optimizer.step() at {short(trace.updates[0].where)}",
             measured=0,
             expected=len(trace.updates),
         )
@@ -206,7 +225,7 @@ def clipping(subject: Subject) -> Finding:
         return fail(
             f"gradients are clipped before they are complete, after {clip.backwards} of {len(update.losses)} "
             "backward calls",
-            cause=f"clipping at {_short(clip.where)} cut a partial sum of norm {clip.norm:.3g} to {clip.limit:g}, so "
+            cause=f"clipping at {short(clip.where)} cut a partial sum of norm {clip.norm:.3g} to {clip.limit:g}, so "
             "the batches of a step have different weights: clip only before the optimizer step (with Accelerate: "
             "if accelerator.sync_gradients)",
             measured=sum(0 < each.backwards < len(update.losses) for each in update.clips),
@@ -227,7 +246,7 @@ def clipping(subject: Subject) -> Finding:
 )
 def optimizer_parameters(subject: Subject) -> Finding:
     """Look for an optimizer made of other parameters than those of the model that is called."""
-    trace = _trace(subject)
+    trace = trace_of(subject)
     foreign = sum(facts.foreign for facts in trace.optimizers)
     unmoved = set(trace.optimizers[0].unmoved).intersection(*(facts.unmoved for facts in trace.optimizers[1:]))
     names = [name for name in trace.optimizers[0].unmoved if name in unmoved]
@@ -264,7 +283,7 @@ def _few(names: Sequence[str]) -> str:
 )
 def schedule(subject: Subject) -> Finding:
     """Compare the steps that a schedule is planned for with the steps it takes in the whole run."""
-    trace = _trace(subject)
+    trace = trace_of(subject)
     if not trace.schedules:
         raise NotChecked("there is no schedule of torch.optim.lr_scheduler")
     stepped = sum(update.scheduler_steps for update in trace.updates) + trace.early_scheduler_steps
@@ -287,7 +306,8 @@ def schedule(subject: Subject) -> Finding:
         return passed(f"the schedule is planned for {planned} steps and takes {text}", measured=planned)
     if trace.breaks and taken[0] > high:
         raise NotChecked(f"the loop may end early: it has a break, and would take {text} steps of {planned} planned")
-    return fail(
+    make = warn if any(hasattr(each, "T_max") for each in trace.schedules) else fail  # a cosine may be meant to return
+    return make(
         f"the schedule is planned for {planned} steps but takes {text}",
         cause=f"it is stepped {rate}, and the run takes {_span(steps)} optimizer steps"
         f"{_ends_at(trace, planned, taken[1])}: plan it for {text} steps",
@@ -305,7 +325,7 @@ def _unstepped(trace: Trace, planned: int | None, steps: tuple[int, int] | None)
     return fail(
         f"the schedule is never stepped: the learning rate stays at {trace.updates[-1].rates[0]:.3g}",
         cause=f"{len(trace.updates)} optimizer steps were taken without scheduler.step(): call it after each "
-        f"optimizer.step() at {_short(trace.updates[0].where)}",
+        f"optimizer.step() at {short(trace.updates[0].where)}",
         measured=0,
         expected=len(trace.updates),
     )
@@ -338,205 +358,3 @@ def _steps_in_run(trace: Trace) -> tuple[int, int] | None:
         return None
     group = Counter(len(update.losses) for update in trace.updates).most_common(1)[0][0] or 1
     return batches // group * trace.epochs, -(-batches // group) * trace.epochs
-
-
-# Modes
-
-
-def _dropout(subject: Subject) -> float:
-    """Return the largest dropout rate of the model's modules; some models keep the rate without a module."""
-    rates = [
-        getattr(module, name, 0.0)
-        for module in subject.need("model").modules()
-        for name in (
-            "p",
-            "dropout",
-            "dropout_p",
-            "dropout_prob",
-            "attention_dropout",
-            "activation_dropout",
-            "layerdrop",
-        )
-    ]
-    return max((float(rate) for rate in rates if isinstance(rate, float)), default=0.0)
-
-
-@probe(
-    "loop-training-mode",
-    group=GROUP,
-    says="The model is in training mode in every training step, also after an evaluation.",
-    budget="fast",
-    loops=True,
-)
-def training_mode(subject: Subject) -> Finding:
-    """Look for training steps with dropout switched off."""
-    trace = _trace(subject)
-    trained = {index for update in trace.updates for index in update.forwards}
-    calls = [trace.forwards[index] for index in sorted(trained)]
-    rate = _dropout(subject)
-    quiet = [call for call in calls if not call.training]
-    if not calls:
-        raise NotChecked("the calls of the model that led to a step were not seen")
-    if not quiet:
-        return passed(f"the model was in training mode in {len(calls)} training calls")
-    if rate == 0.0:
-        return passed("the model was in evaluation mode in training, but has no dropout")
-    where = _short(quiet[0].where)
-    if any(call.training for call in calls):
-        return fail(
-            f"from optimizer step {quiet[0].step + 1} on, the model is trained in evaluation mode",
-            cause=f"dropout ({rate:g}) is off at {where}: an evaluation called model.eval(), and nothing "
-            "calls model.train() before training goes on",
-            measured=len(quiet),
-            expected=0,
-        )
-    return fail(
-        "the model is trained in evaluation mode",
-        cause=f"dropout ({rate:g}) is off at {where}; from_pretrained returns a model in evaluation mode: "
-        "call model.train() before the loop",
-        measured=len(quiet),
-        expected=0,
-    )
-
-
-@probe(
-    "loop-evaluation-mode",
-    group=GROUP,
-    says="The model is in evaluation mode in evaluations.",
-    budget="fast",
-    loops=True,
-)
-def evaluation_mode(subject: Subject) -> Finding:
-    """Look for evaluations with dropout switched on."""
-    trace = _trace(subject)
-    calls = list(_evaluation_calls(trace))
-    if not calls:
-        raise NotChecked("no evaluation was seen: --budget deep lets longer epochs end")
-    rate = _dropout(subject)
-    noisy = [call for call in calls if call.training]
-    if not noisy:
-        return passed(f"the model was in evaluation mode in {len(calls)} evaluation calls")
-    if rate == 0.0:
-        return passed("the model was in training mode in the evaluation, but has no dropout")
-    what = "generates" if noisy[0].generating else "is evaluated"
-    return fail(
-        f"the model {what} in training mode, in {len(noisy)} of {len(calls)} evaluation calls",
-        cause=f"dropout ({rate:g}) is on at {_short(noisy[0].where)}, so that scores are too low and differ each time: "
-        "call model.eval() before the evaluation, and model.train() after it",
-        measured=len(noisy),
-        expected=0,
-    )
-
-
-def _evaluation_calls(trace: Trace) -> Iterator[Forward]:
-    """Yield the calls without gradients whose data are not those of a training step."""
-    previous: Forward | None = None
-    for call in trace.forwards:
-        if not call.grad:
-            if call.passing is not None:
-                if not trace.passes[call.passing].training or call.generating:
-                    yield call
-            elif previous is not None and not previous.grad:
-                yield call  # two calls in a row: not the frozen half of a training step
-        previous = call
-
-
-# The metric
-
-
-@probe(
-    "loop-metric-arguments",
-    group=GROUP,
-    says="The metric is given predictions as predictions and labels as references.",
-    loops=True,
-)
-def metric_arguments(subject: Subject) -> Finding:
-    """Look for the labels of the data in the metric's predictions."""
-    trace = _trace(subject)
-    calls = [call for call in trace.metrics if call.predictions is not None and call.references is not None]
-    if not calls:
-        raise NotChecked("no call of a known metric was seen (evaluate, seqeval, sacrebleu, scikit-learn)")
-    gold = _gold(subject)
-    if not gold:
-        raise NotChecked("the labels of the evaluation data are not known")
-    for call in calls:
-        predictions, references = (_sequences(each) for each in (call.predictions, call.references))
-        if not predictions or not references:
-            continue
-        wrong, right = (_share(each, gold) for each in (predictions, references))
-        if wrong >= FOUND and right < FOUND and wrong - right > 0.2:
-            return fail(
-                f"predictions and references are exchanged in the call of {call.name}",
-                cause=f"{100 * wrong:.0f}% of its predictions are labels of the data, and "
-                f"{100 * right:.0f}% of its references, so that precision and recall change places: exchange the two at "
-                f"{_short(call.where)} or where they are unpacked (course#641)",
-                measured=wrong,
-                expected=0.0,
-                example=_exchanged(call, predictions, references),
-            )
-    return passed(f"references are labels of the evaluation data in {len(calls)} calls of a metric")
-
-
-def _exchanged(call: MetricCall, predictions: list[Any], references: list[Any]) -> Example:
-    rows = [(_cut(one), _cut(other)) for one, other in zip(predictions, references, strict=False) if one != other][:3]
-    return Example(
-        ("given as predictions", "given as references"), rows, caption=f"{call.name} at {_short(call.where)}"
-    )
-
-
-def _cut(value: Any) -> str:
-    text = value if isinstance(value, str) else " ".join(map(str, value))
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def _share(values: list[Any], gold: set[Any]) -> float:
-    distinct = {value for value in values if len(value) > 1}
-    return sum(value in gold for value in distinct) / len(distinct) if distinct else 0.0
-
-
-def _sequences(values: Any) -> list[Any]:
-    """Return a metric's argument as texts, or as tuples of labels; references may be in lists of one."""
-    try:
-        items = list(values)
-    except TypeError:
-        return []
-    if len(items) == 1 and isinstance(items[0], (list, tuple)) and any(" " in str(each) for each in items[0]):
-        items = list(items[0])  # sacrebleu takes lists of references
-    found: list[Any] = []
-    for item in items:
-        if isinstance(item, str):
-            found.append(item.strip())
-        elif isinstance(item, (list, tuple)) and len(item) == 1 and isinstance(item[0], str) and " " in item[0]:
-            found.append(item[0].strip())
-        elif isinstance(item, (list, tuple)) or hasattr(item, "tolist"):
-            row = item.tolist() if hasattr(item, "tolist") else item
-            if not isinstance(row, (list, tuple)):
-                return []
-            found.append(tuple(each for each in row if each != IGNORED))
-    return found
-
-
-def _gold(subject: Subject) -> set[Any]:
-    """Return the label sequences of the evaluation data: as ids, as names, and as decoded texts."""
-    found: set[Any] = set()
-    for labels in _label_rows(subject):
-        kept = tuple(label for label in labels if label != IGNORED)
-        if subject.task == "token-classification":
-            found |= {kept, tuple(subject.label_text(label) for label in kept)}
-        elif subject.tokenizer is not None and subject.task in ("translation", "summarization"):
-            found.add(subject.tokenizer.decode(list(kept), skip_special_tokens=True).strip())
-    return found
-
-
-def _label_rows(subject: Subject) -> Iterator[list[int]]:
-    evaluation = subject.need("evaluation")
-    for batch in evaluation.observed:
-        if "labels" in batch and getattr(batch["labels"], "ndim", 0) == 2:
-            yield from (ints(row) for row in batch["labels"])
-    try:
-        rows = evaluation.rows(400)
-    except NotChecked:
-        return
-    for row in rows:
-        if "labels" in row:
-            yield ints(row["labels"])

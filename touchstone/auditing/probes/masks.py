@@ -93,6 +93,12 @@ def _hidden(subject: Subject, hidden: int, tokens: int, parts: dict[str, Any]) -
             cause="the mask hides it, so the loss is right; code that looks for the padding token goes wrong",
             **parts,
         )
+    if subject.task == "causal-lm" and not parts["measured"]["attended"]:
+        return warn(
+            f"the attention mask hides {hidden} of {tokens} tokens that are no padding",
+            cause="right if later tokens must not see them; to leave tokens out of the loss, give them the label -100",
+            **parts,
+        )
     return fail(
         f"the attention mask hides {hidden} of {tokens} tokens that are no padding",
         cause="the model does not see them: take attention_mask from the tokenizer, and pad it on the side of the ids",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing import gold, observed, scores
@@ -45,6 +47,13 @@ def ignored_positions_not_scored(subject: Subject) -> Finding:
     if found is None:
         return passed("noise where the label is -100, and 7 more padded columns, change no metric")
     before, after, extra = found
+    if not any(scores.is_score(name) or scores.is_error(name) for name in after):
+        return warn(
+            f"predictions where no label is change {scores.shown(before)} to {scores.shown(after)}",
+            cause="positions with the label -100 (special tokens, padding) are counted",
+            measured=after,
+            expected=before,
+        )
     how = f"{extra} more padded columns" if extra else "other predictions where the label is -100"
     if extra and none_ignored(subject):
         return warn(
@@ -114,6 +123,14 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
                 measured=dict(low),
                 expected="the best",
             )
+    averaged = all(scores.part_of(name) in ("f1", "precision", "recall") for name in low)
+    if averaged and kind in ("logits", "classes") and not _all_classes(subject):
+        return warn(
+            message,
+            cause="it may be an average over classes of which some do not occur in the first evaluation rows",
+            measured=dict(low),
+            expected="the best",
+        )
     causes = "predictions and labels go through different steps before they are compared"
     if kind == "ids":
         causes = (
@@ -126,6 +143,13 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
         measured=dict(low),
         expected="the best",
     )
+
+
+def _all_classes(subject: Subject) -> bool:
+    """Return whether every class occurs in the labels of the rows that are evaluated."""
+    predictions = plain(subject).predictions
+    found = {int(label) for each in predictions for label in gold.first(each.labels).flatten() if label != IGNORED}
+    return len(found) == int(gold.first(predictions[0].outputs).shape[-1])
 
 
 def _unmoved(subject: Subject, values: Mapping[str, float]) -> dict[str, float]:
@@ -157,8 +181,6 @@ def half_wrong_scores_as_reference(subject: Subject) -> Finding:
 
     if not has_scheme(subject):
         raise NotChecked("the label names are no B- and I- tags with O")
-    if subject.trace is not None:
-        return observed.exchanged(subject, subject.trace)
     perfect = judged(with_gold(subject))
     if not all(scores.best(value) for value in perfect.values()):
         raise NotChecked("the labels themselves do not score best: see gold-scores-best")
@@ -216,6 +238,15 @@ def half_wrong_scores_as_reference(subject: Subject) -> Finding:
     )
     if not wrong:
         return passed(f"with every second entity left out: {scores.shown(by_part)}, as the reference scorer")
+    other = _other_names(subject, names)
+    if other:
+        return fail(
+            f"with every second entity left out the metric is {scores.shown(by_part)}; by the model's names it is "
+            f"{scores.shown({part: expected[part] for part in by_part if part in expected})}",
+            cause=f"{other}: use one list for the data, the model and the metric{where(subject, 'compute_metrics')}",
+            measured=by_part,
+            expected=expected,
+        )
     if by_part.get("f1") is not None and abs(by_part["f1"] - float(flat.float().mean())) < 1e-3:
         return warn(
             f"f1 is {by_part['f1']:.3f} by token; by entity it is {expected['f1']:.3f}",
@@ -231,6 +262,37 @@ def half_wrong_scores_as_reference(subject: Subject) -> Finding:
         measured=by_part,
         expected=expected,
     )
+
+
+def _other_names(subject: Subject, names: Sequence[str]) -> str:
+    """Return how a list of label names that the metric uses differs from the model's, or an empty string."""
+    function = subject.extra.get("metric_function")
+    if function is None:
+        return ""
+    owner: Any = function if inspect.isroutine(function) else type(function).__call__
+    code = getattr(owner, "__code__", None)
+    if code is None:
+        return ""
+    values = {name: owner.__globals__.get(name) for name in _names_in(code)}
+    for name, cell in zip(code.co_freevars, owner.__closure__ or (), strict=False):
+        values[name] = cell.cell_contents
+    for name, value in values.items():
+        table = value
+        if isinstance(value, dict) and all(isinstance(key, int) for key in value):
+            table = [value.get(index) for index in range(len(value))]
+        if isinstance(table, (list, tuple)) and sorted(map(str, table)) == sorted(names) and list(table) != list(names):
+            place = next(index for index, each in enumerate(table) if each != names[index])
+            return f"{name} of the metric has {table[place]} for label {place}, the model's id2label {names[place]}"
+    return ""
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the global names that a function uses, also in its comprehensions."""
+    found = set(code.co_names)
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            found |= _names_in(each)
+    return found
 
 
 def _reference(predictions: list[list[int]], references: list[list[int]], names: list[str]) -> dict[str, float]:
@@ -257,19 +319,22 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
     special = sorted(getattr(subject.tokenizer, "all_special_ids", ())) if kind == "ids" else []
     choose = gold.partly(None if kind == "ids" else gold.first(first.outputs).shape[-1], special)
     change = partial(_replaced, choose=choose, shift=shifts(subject), pad=padding_id(subject))
-    one, many = (
+    one, many, again = (
         {
             name: value
             for name, value in subject.need("evaluate")(size, change=change).need().scores().items()
             if scores.is_score(name) or scores.is_error(name)
         }
-        for size in (1, TOGETHER)
+        for size in (1, TOGETHER, TOGETHER)
     )
+    many = {name: value for name, value in many.items() if value == again.get(name)}  # no bootstrap, as of ROUGE
     if not set(one) & set(many):
-        raise NotChecked("the evaluation reports no metric whose name is known")
+        raise NotChecked("the evaluation reports no metric whose name is known and that is not random")
     moved = [name for name in one if name in many and abs(one[name] - many[name]) > 1e-5 * max(1, abs(many[name]))]
     if not moved:
         return passed(f"batches of one row and one batch of all give the same {', '.join(sorted(one))}")
+    if kind == "logits" and ignored_counted(subject) is not None:
+        raise NotChecked("positions without a label are counted: see ignored-positions-not-scored")
     alone, together = ({name: found[name] for name in moved} for found in (one, many))
     return fail(
         f"{scores.shown(alone)} in batches of one row, {scores.shown(together)} in one batch",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.schedule import Curve, follow
+from touchstone.auditing.schedule import Curve, chooses_its_rate, follow
 from touchstone.auditing.stepping import ragged_batch
-from touchstone.auditing.subject import Subject, quiet
+from touchstone.auditing.subject import Batch, Subject, quiet
+from touchstone.auditing.trainer_step import logits_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 GROUP = "optimizer and schedule"
 MISSPELT = ("requires_grad", "require_grad", "required_grad", "requires_gradient", "require_gradient", "requiresGrad")
@@ -35,6 +41,7 @@ def sizes(subject: Subject, names: Sequence[str]) -> float:
     "optimizer-holds-the-model",
     group=GROUP,
     says="Every trainable parameter is in the optimizer, once, and nothing is there in place of one.",
+    loops=False,
 )
 def optimizer_holds_the_model(subject: Subject) -> Finding:
     """Compare the optimizer's parameters with the model's, by identity."""
@@ -56,9 +63,11 @@ def optimizer_holds_the_model(subject: Subject) -> Finding:
     known = [names[id(each)] for each in held if id(each) in names]
     foreign = [each for each in held if id(each) not in names]
     missing = [name for name in trainable if name not in set(known)]
+    # A table that was resized keeps its width.
     shapes = {tuple(each.shape) for each in foreign}
-    own = dict(copied.named_parameters())
-    replaced = [name for name in missing if tuple(own[name].shape) in shapes]
+    widths = {shape[1:] for shape in shapes if len(shape) > 1}
+    own = {name: tuple(each.shape) for name, each in copied.named_parameters()}
+    replaced = [name for name in missing if own[name] in shapes or (len(own[name]) > 1 and own[name][1:] in widths)]
     if replaced or (foreign and not known):
         return fail(
             f"{len(foreign)} of the optimizer's {len(held)} parameters are not the model's",
@@ -187,17 +196,57 @@ def _exercise(subject: Subject) -> dict[str, Any]:
     names the parameters without a gradient, the tables that look up the input ids, and modules whose output records
     no gradient although they are trainable. (Position tables of sines are such modules by design.)
     """
+    import torch
+
     if "exercise" in subject.extra:
         done: dict[str, Any] = subject.extra["exercise"]
         return done
-    import torch
-
-    step = subject.need("step")
-    batch = ragged_batch(subject)
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
-    ungraded: set[str] = set()
+    if subject.step is None and subject.steps:
+        first = {name: each for step in subject.steps for name, each in step.gradients.items() if _any(each)}
+        if not set(first) & set(trainable):
+            raise NotChecked("the gradients of the observed steps are not those of the model's parameters")
+        learning = set(first)
+        batch = subject.steps[0].batches[0]
+        with _watched(model, batch) as (tables, ungraded), suppress(NotChecked):
+            logits_of(model, batch)
+    else:
+        batch = ragged_batch(subject)
+        step = subject.need("step")
+        with _watched(model, batch) as (tables, ungraded):
+            first = step([batch], model=model).gradients
+        learning = {name for name, each in first.items() if _any(each)}
+        if not learning:
+            raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
+        if set(trainable) - learning:
+            with torch.no_grad():
+                for name, each in model.named_parameters():
+                    if name in first:
+                        each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
+            learning |= {name for name, each in step([batch], model=model).gradients.items() if _any(each)}
+    subject.extra["exercise"] = {
+        "first": first,
+        "trainable": trainable,
+        "silent": [name for name in trainable if name not in learning],
+        "tables": tables,
+        "ungraded": ungraded,
+    }
+    return _exercise(subject)
+
+
+def _any(gradient: Tensor) -> bool:
+    """Whether a gradient, dense or sparse, has an entry that is not 0."""
+    return bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())
+
+
+@contextmanager
+def _watched(model: nn.Module, batch: Batch) -> Iterator[tuple[set[str], set[str]]]:
+    """Collect the names of the tables that look up the input ids, and of trainable modules that record no gradient."""
+    import torch
+
     tables: set[str] = set()
+    ungraded: set[str] = set()
     ids = batch.get("input_ids")
 
     def watch(name: str) -> Any:
@@ -213,26 +262,11 @@ def _exercise(subject: Subject) -> dict[str, Any]:
         return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
-    first = step([batch], model=model).gradients
-    for handle in handles:
-        handle.remove()
-    learning = {name for name, each in first.items() if bool(each.any())}
-    if not learning:
-        raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
-    if set(trainable) - learning:
-        with torch.no_grad():
-            for name, each in model.named_parameters():
-                if name in first:
-                    each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
-        learning |= {name for name, each in step([batch], model=model).gradients.items() if bool(each.any())}
-    subject.extra["exercise"] = {
-        "first": first,
-        "trainable": trainable,
-        "silent": [name for name in trainable if name not in learning],
-        "tables": tables,
-        "ungraded": ungraded,
-    }
-    return _exercise(subject)
+    try:
+        yield tables, ungraded
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @probe(
@@ -259,6 +293,8 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
         return passed("an adapter replaces the embeddings on purpose")
     if first is second or (first.data_ptr() == second.data_ptr() and first.numel()):
         return passed("input and output embeddings are one tensor")
+    if not _would_tie(model):
+        return passed(f"{type(model).__name__} does not tie its embeddings, whatever the configuration says")
     return fail(
         "input and output embeddings are two tensors, though the configuration ties them",
         cause=f"config.tie_word_embeddings is True, but one of the two ({tuple(first.shape)}, {tuple(second.shape)}) "
@@ -269,10 +305,21 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
     )
 
 
+def _would_tie(model: Any) -> bool:
+    """Whether `tie_weights`, which loading calls, makes one tensor of input and output embeddings, in a copy."""
+    try:
+        copied = copy.deepcopy(model)
+        copied.tie_weights()
+        return copied.get_input_embeddings().weight is copied.get_output_embeddings().weight
+    except Exception:
+        return False
+
+
 @probe(
     "decay-groups",
     group=GROUP,
     says="Weight decay acts on matrices, not on biases and norms.",
+    loops=False,
 )
 def decay_groups(subject: Subject) -> Finding:
     """Look at the weight decay of biases and norms, which have one dimension, and of matrices."""
@@ -312,6 +359,7 @@ def decay_groups(subject: Subject) -> Finding:
     "schedule-fits-the-run",
     group=GROUP,
     says="The learning-rate schedule is planned for the steps that the run takes.",
+    loops=False,
 )
 def schedule_fits_the_run(subject: Subject) -> Finding:
     """Follow the schedule through the run, and look where it goes after it."""
@@ -409,7 +457,8 @@ def _too_short(curve: Curve, steps: int) -> Finding | None:
             measured=round(steps * (1 - share)),
             expected=steps,
         )
-    lowest = min(range(rates.index(curve.peak), len(rates)), key=rates.__getitem__)
+    warm = next(index for index, rate in enumerate(rates) if rate > 0.999 * curve.peak)
+    lowest = min(range(warm, len(rates)), key=rates.__getitem__)
     if rates[lowest] < 1e-2 * curve.peak and rates[-1] > 0.1 * curve.peak:
         return warn(
             f"the learning rate falls to {rates[lowest]:.3g} and rises again to {rates[-1]:.3g}",
@@ -451,6 +500,7 @@ def _too_long(curve: Curve, steps: int, plans: dict[str, int]) -> Finding | None
     "optimizer-as-set",
     group=GROUP,
     says="The optimizer and the schedule are those that the settings and the code ask for.",
+    loops=False,
 )
 def optimizer_as_set(subject: Subject) -> Finding:
     """Compare the optimizer's learning rate and decay with the settings, and look for code that is never called."""
@@ -463,6 +513,8 @@ def optimizer_as_set(subject: Subject) -> Finding:
             measured=never,
         )
     optimizer, _ = subject.need("optimizer")(subject.quiet_model)
+    if chooses_its_rate(optimizer):
+        return passed(f"{type(optimizer).__name__} chooses its own learning rate")
     rates = sorted({float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups})
     decays = sorted({float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups})
     chosen: dict[str, Any] = subject.extra.get("chosen settings", {})

@@ -184,8 +184,8 @@ def epochs_differ(subject: Subject) -> Finding:
             cause=f"the order is fixed{place(sampler)}: if it should be random, shuffle anew in each epoch",
         )
     cause = (
-        "the generator is seeded anew each time the sampler is iterated: keep one generator, or add the epoch to its "
-        "seed"
+        "the order is drawn once, or its generator is seeded anew each time the sampler is iterated: keep one "
+        "generator, or add the epoch to its seed"
     )
     if hasattr(sampler, "set_epoch"):
         cause = (
@@ -285,3 +285,43 @@ def same_seed_same_order(subject: Subject) -> Finding:
 
 def _grouped(sampler: Any) -> bool:
     return type(sampler).__name__ == "LengthGroupedSampler"
+
+
+@probe(
+    "resumed-run-goes-on",
+    group=GROUP,
+    says="A run that is stopped and resumed goes on with the rows that the whole run would draw.",
+    budget="deep",
+)
+def resumed_run_goes_on(subject: Subject) -> Finding:
+    """Stop a short training within its second epoch, resume it, and compare the rows with those of a whole training."""
+    resume = subject.extra.get("resume")
+    if resume is None:
+        raise NotChecked("a training cannot be stopped and resumed here")
+    whole, rest = resume()
+    sampler = sampler_of(subject)
+    if whole == rest:
+        return passed(f"{len(rest)} batches after a resume within the second epoch are those of the whole run")
+    same = sum(one == two for one, two in zip(whole, rest, strict=False))
+    message = f"{same} of {len(whole)} batches after a resume within the second epoch are those of the whole run"
+    figures: dict[str, Any] = {"measured": same, "expected": len(whole)}
+    if subject.settings.skips_no_data:
+        return warn(
+            message,
+            cause="ignore_data_skip is set: a resumed run begins the epoch anew, and trains twice on some rows",
+            **figures,
+        )
+    if is_own(sampler):
+        return fail(
+            message,
+            cause="the order of an epoch must depend on the seed and the epoch only, so that a resume can draw it "
+            f"again: seed the generator with seed + epoch in set_epoch{place(sampler)}",
+            **figures,
+        )
+    return warn(
+        message,
+        cause=f"{type(sampler).__name__} draws its order from the global generator, whose state is restored only after "
+        "the order is drawn: rows are trained on twice and others never. Give the sampler a generator that is seeded "
+        "with seed + epoch",
+        **figures,
+    )

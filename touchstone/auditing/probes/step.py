@@ -30,6 +30,7 @@ ISSUE = "transformers#47688"
     "loss-is-the-mean-over-labels",
     group="loss and step",
     says="The loss of a batch is the mean cross-entropy over its labelled tokens.",
+    loops=False,
 )
 def loss_is_the_mean_over_labels(subject: Subject) -> Finding:
     """Read the weight and the target of every position off the gradient of the logits."""
@@ -227,6 +228,7 @@ def _weighted(subject: Subject, found: dict[str, Reading], where: str) -> Findin
     "label-smoothing-as-set",
     group="loss and step",
     says="The loss has the label smoothing that the settings ask for, at labelled positions only.",
+    loops=False,
 )
 def label_smoothing_as_set(subject: Subject) -> Finding:
     """Read the smoothing off the gradient of the logits."""
@@ -258,7 +260,9 @@ def label_smoothing_as_set(subject: Subject) -> Finding:
         return fail(
             f"label_smoothing_factor is {wanted:.3g}, but the loss has none",
             cause=f"a loss of one's own replaces the Trainer's smoothing{where}: pass label_smoothing={wanted:.3g} to "
-            "cross_entropy there, or leave label_smoothing_factor at 0",
+            "cross_entropy there, or leave label_smoothing_factor at 0"
+            if where
+            else "the Trainer smooths the loss of an input called labels only: leave label_smoothing_factor at 0",
             measured=size,
             expected=wanted,
         )
@@ -274,6 +278,7 @@ def label_smoothing_as_set(subject: Subject) -> Finding:
     "accumulation-divided",
     group="loss and step",
     says="Rows give the same gradient as one batch and as micro-batches of one step.",
+    loops=False,
 )
 def accumulation_divided(subject: Subject) -> Finding:
     """Compare one batch of equal rows with as many micro-batches of one row. No loss function is assumed."""
@@ -325,16 +330,21 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
     if library is None:
         return "Divide the loss of each micro-batch by their number, or the sum over the step by its labels"
     setting = "set `model.accepts_loss_kwargs = False` before the Trainer is made"
-    try:
-        stock = relation(library([row] * COPIES).gradients, library([repeated(row, COPIES)]).gradients)
-        innocent = stock.is_multiple(1)
-    except NotChecked:
-        innocent = False
+    if own is None and subject.settings.label_smoothing:
+        return (
+            f"The Trainer leaves the division to the model, because {head}.forward takes **kwargs, but the label "
+            f"smoothing that takes the place of its loss ignores num_items_in_batch: {setting}, or update transformers"
+        )
     if own is None:
         return (
             f"The Trainer leaves the division to the model, because {head}.forward takes **kwargs, and {head} ignores "
             f"num_items_in_batch ({ISSUE}): {setting}, or compute the loss with num_items_in_batch"
         )
+    try:
+        stock = relation(library([row] * COPIES).gradients, library([repeated(row, COPIES)]).gradients)
+        innocent = stock.is_multiple(1)
+    except NotChecked:
+        innocent = False
     also = "" if innocent else f"; the loss of {head} itself ignores it too ({ISSUE})"
     return (
         f"{own} ignores num_items_in_batch, while the Trainer does not divide because {head}.forward takes **kwargs"
@@ -346,6 +356,7 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
     "micro-batches-weighted-by-labels",
     group="loss and step",
     says="A token counts the same in every micro-batch of a step, however many labels the micro-batch has.",
+    loops=False,
 )
 def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
     """Step on two micro-batches with few and many labels, and read the weight of each."""
@@ -386,6 +397,7 @@ def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
     "last-partial-step",
     group="loss and step",
     says="The last step of an epoch, with fewer micro-batches, is divided by these.",
+    loops=False,
 )
 def last_partial_step(subject: Subject) -> Finding:
     """Step on one micro-batch where the settings announce more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
@@ -17,6 +18,8 @@ TELLS = 0.9
 """A cause is named if it explains this share of the wrong labels."""
 MOST = 0.8
 """Numbers are labels themselves if that explains this share of what the usual labels explain."""
+ODD = 0.1
+"""Labels that no cause explains are a fault from this share of the words of entities; fewer may be meant."""
 FEW = 0.02
 """Up to this share of a tag's words may have another label, and the tag still stands for its usual label."""
 NOTABLE = 0.01
@@ -129,17 +132,17 @@ def heads(sentence: Sentence) -> Iterator[tuple[Any, int]]:
             yield sentence.tags[word], label
 
 
-def tagging(subject: Subject) -> Tagging:
-    """Return what the training sentences tell. The result is kept on the subject."""
-    if "tagging" not in subject.extra:
-        subject.extra["tagging"] = Tagging(subject, read(subject, subject.need("train")))
-    found: Tagging = subject.extra["tagging"]
-    return found
+def tagging(subject: Subject, part: str = "train") -> Tagging:
+    """Return what the sentences of a split tell. The result is kept on the subject."""
+    kept: dict[str, Tagging] = subject.extra.setdefault("tagging", {})
+    if part not in kept:
+        kept[part] = Tagging(subject, read(subject, subject.need(part)))
+    return kept[part]
 
 
-def shown(subject: Subject, sentence: Sentence, marked: Sequence[int]) -> Example:
+def shown(subject: Subject, sentence: Sentence, marked: Sequence[int], part: str = "train") -> Example:
     """Return a sentence as a table of tokens, words, tags and labels."""
-    tag_names = tagging(subject).text
+    tag_names = tagging(subject, part).text
     cells = []
     for place, text in enumerate(subject.token_texts(sentence.ids)):
         word = sentence.word_of[place]
@@ -156,7 +159,7 @@ def shown(subject: Subject, sentence: Sentence, marked: Sequence[int]) -> Exampl
         ("token", "word", "tag", "label"),
         cells,
         marked=marked,
-        caption=f"row {sentence.origin.index} of the training data",
+        caption=f"row {sentence.origin.index} of the {'training' if part == 'train' else part} data",
     )
 
 
@@ -176,8 +179,21 @@ def place(reading: Reading) -> str:
     budget="fast",
 )
 def labels_follow_tags(subject: Subject) -> Finding:
-    """Compare the label of each word's first labelled token with the word's tag."""
-    found = tagging(subject)
+    """Compare the label of each word's first labelled token with the word's tag, in training and evaluation data."""
+    finding = _follow(subject, "train")
+    if finding.outcome != "pass" or subject.evaluation is None:
+        return finding
+    try:
+        other = _follow(subject, "evaluation")
+    except NotChecked:
+        return finding
+    if other.outcome == "pass":
+        return finding
+    return replace(other, message=f"in the evaluation data, {other.message}")
+
+
+def _follow(subject: Subject, part: str) -> Finding:
+    found = tagging(subject, part)
     wrong = [(sentence, misses) for sentence in found.sentences if (misses := _misses(found, sentence))]
     words = sum(len(sentence.tokens_of_word()) for sentence in found.sentences)
     rows = len(found.sentences)
@@ -190,18 +206,19 @@ def labels_follow_tags(subject: Subject) -> Finding:
             cause="the tags are those of other rows: compare the lengths of both lists where they are read",
             measured=unlike,
             expected=0,
-            example=shown(subject, found.sentences[0], []),
+            example=shown(subject, found.sentences[0], [], part),
         )
     if not wrong:
         return passed(f"the labels of {words} words in {rows} rows are their tags")
     count = sum(len(misses) for _, misses in wrong)
     cause = _explain(found, [sentence for sentence, _ in wrong])
     sentence, misses = wrong[0]
-    parts: dict[str, Any] = {"measured": count, "expected": 0, "example": shown(subject, sentence, misses)}
+    parts: dict[str, Any] = {"measured": count, "expected": 0, "example": shown(subject, sentence, misses, part)}
     message = f"{count} of {words} words have the label of another tag, in {len(wrong)} of {rows} rows"
     if cause:
         return fail(message, cause=cause + place(found.reading), **parts)
-    if found.named:
+    inside = sum(label != found.common for sentence in found.sentences for _, label in heads(sentence))
+    if found.named and count > ODD * inside:
         cause = f"the labels do not follow the tags: check how labels are aligned with tokens{place(found.reading)}"
         return fail(message, cause=cause, **parts)
     return warn(message, cause="no single shift explains it: look at the rows shown", **parts)
@@ -513,10 +530,15 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
         raise NotChecked("the tags are numbers without names: use a ClassLabel feature, or pass raw= with its names")
     wrong = {text: names[label] for text, label in texts.items() if 0 <= label < len(names) and names[label] != text}
     # A tag that is merged into another one has no name of its own in the model, or shares its label with the other.
+    # Tags that were converted to another scheme keep their type: I-PER of IOB2 is often L-PER of BILOU.
+    converted = bool(_prefixes(names) - _prefixes([found.text(tag) for tag in found.usual]))
     swapped = {
         text: name
         for text, name in wrong.items()
-        if text in names and sum(label == texts[text] for label in texts.values()) == 1 and name in {*wrong, *names}
+        if text in names
+        and not (converted and str(text)[1:] == name[1:])
+        and sum(label == texts[text] for label in texts.values()) == 1
+        and name in {*wrong, *names}
     }
     if len(swapped) >= 2:
         shown_pairs = ", ".join(f"{text} is called {name}" for text, name in list(swapped.items())[:4])
@@ -537,6 +559,10 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
             f"{len(wrong)} tags have a label of another name: {some}", cause="right if they were merged on purpose"
         )
     return passed(f"the names of {len(texts)} tags are those of the model")
+
+
+def _prefixes(names: Sequence[str | None]) -> set[str]:
+    return {prefix for prefix, kind in (split_name(name) or ("O", "") for name in names if name) if kind}
 
 
 def _twisted_config(subject: Subject) -> str:
