@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.lineage import lineages
 from touchstone.auditing.subject import IGNORED, Batch, MapCall, Row, Split, Subject, ints
 
 Made = TypeVar("Made")
@@ -215,6 +216,22 @@ def source_rows(subject: Subject, split: Split, indices: Sequence[int]) -> tuple
             now = [split.dataset[int(index)]["input_ids"] for index in indices[:4]]
             if [ints(each) for each in kept] == [ints(each) for each in now]:
                 return [flat(call.source[int(index)]) for index in indices], call
+    return None
+
+
+def sourced_rows(subject: Subject, split: Split, count: int) -> tuple[list[Row], list[Row], str] | None:
+    """Return some rows of a split, the text rows that they were made of, and `file:line` of what made them."""
+    total = len(split)
+    used = min(count, total)
+    indices = [index * total // used for index in range(used)]
+    found = source_rows(subject, split, indices)
+    if found is not None:
+        return [split.rows(1, start=index)[0] for index in indices], found[0], found[1].where
+    for lineage in lineages(subject, split):
+        origins = lineage.origins[:count]
+        sources = [flat(each.source) for each in origins if isinstance(each.source, Mapping)]
+        if len(origins) >= 4 and len(sources) == len(origins) and text_columns(sources):
+            return [split._kept(each.row) for each in origins], sources, lineage.where
     return None
 
 

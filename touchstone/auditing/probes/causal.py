@@ -18,7 +18,7 @@ from touchstone.auditing.pairs import (
     place_of,
     rows_of_split,
     shared,
-    source_rows,
+    sourced_rows,
     text_columns,
     tokenizing,
 )
@@ -596,15 +596,13 @@ def completion_supervised(subject: Subject) -> Finding:
     partly = [pair for pair in pairs if _supervised(pair, shift) and len(_supervised(pair, shift)) < len(pair.real) - 2]
     if len(partly) < 0.2 * len(pairs):
         return passed("all tokens have labels: no prompt is left out")
-    total = len(train)
-    count = min(ROWS, total)
-    indices = [index * total // count for index in range(count)] if total > count else list(range(count))
-    found = source_rows(subject, train, indices)
+    found = sourced_rows(subject, train, ROWS)
     if found is None:
         raise NotChecked(
             "the texts that rows were made of are not known: no call of Dataset.map that keeps rows was seen"
         )
-    sources, call = found
+    rows, sources, where = found
+    pairs = collated_pairs(train, rows)
     columns = text_columns(sources)
     states: dict[str, Counter[str]] = {column: Counter() for column in columns}
     shown: dict[str, tuple[Pair, str]] = {}
@@ -631,7 +629,7 @@ def completion_supervised(subject: Subject) -> Finding:
                     f"in {counts[state]} of {seen} rows the {lost} of {column!r} is unlabelled",
                     cause="the place where labels begin is not where the completion begins: count the prompt's tokens "
                     "as they stand in the row, without a special token at the prompt's end and with padding on the "
-                    f"left ({call.where})",
+                    f"left ({where})",
                     measured=counts[state],
                     expected=0,
                     example=_border(subject, pair, shift),

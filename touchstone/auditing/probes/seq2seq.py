@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.pairs import loss_of, outputs_of, place_of, rows_of_split, shared, source_rows, text_columns
+from touchstone.auditing.pairs import loss_of, outputs_of, place_of, rows_of_split, shared, sourced_rows, text_columns
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Subject, ints
 
@@ -47,28 +47,22 @@ def targets_of(subject: Subject, split: Split) -> Targets:
 
 
 def _targets(subject: Subject, split: Split) -> Targets:
+    found = sourced_rows(subject, split, ROWS) if hasattr(split.dataset, "__len__") and len(split) else None
     try:
-        rows = rows_of_split(split, ROWS)
+        rows = rows_of_split(split, ROWS) if found is None else found[0]
         size = max(1, min(split.batch_size, 16))
         batches = [split.batch(rows[start : start + size]) for start in range(0, len(rows), size)]
-        known = "labels" in batches[0]
+        known = bool(batches) and "labels" in batches[0]
     except NotChecked:
         known = False
         if not split.observed:
             raise
-    if not known:
-        made = [each for batch in split.observed for each in _sources_and_labels(batch)]
+    made = [each for batch in (batches if known else split.observed) for each in _sources_and_labels(batch)]
+    if not known or found is None or len(made) != len(found[1]):
         return Targets(made, [])
-    made = [each for batch in batches for each in _sources_and_labels(batch)]
-    if not hasattr(split.dataset, "__len__"):
-        return Targets(made, [])
-    total, count = len(split), len(rows)
-    found = source_rows(subject, split, [index * total // count for index in range(count)])
-    if found is None:
-        return Targets(made, [])
-    sources, call = found
+    sources, where = found[1], found[2]
     columns = text_columns(sources)
-    return Targets(made, [{column: source[column] for column in columns} for source in sources], call.where)
+    return Targets(made, [{column: source[column] for column in columns} for source in sources], where)
 
 
 def _sources_and_labels(batch: Batch) -> list[SourceAndLabels]:
