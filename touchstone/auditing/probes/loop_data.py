@@ -39,7 +39,7 @@ def metric_arguments(subject: Subject) -> Finding:
             return fail(
                 f"predictions and references are exchanged in the call of {call.name}",
                 cause=f"{100 * wrong:.0f}% of its predictions are labels of the data, and "
-                f"{100 * right:.0f}% of its references, so that precision and recall change places: exchange the two at "
+                f"{100 * right:.0f}% of its references, so precision and recall change places: exchange the two at "
                 f"{short(call.where)} or where they are unpacked (course#641)",
                 measured=wrong,
                 expected=0.0,
