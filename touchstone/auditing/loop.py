@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -353,12 +353,9 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
 
 
 class _NoRows:
-    """The data of a loop that makes its batches without a data set."""
+    """The data of a loop that makes its batches without a data set: a stream of which nothing is known."""
 
-    def __len__(self) -> int:
-        raise NotChecked("the loop makes its batches without a data set or a DataLoader")
-
-    def __getitem__(self, index: int) -> Any:
+    def __iter__(self) -> Iterator[Any]:
         raise NotChecked("the loop makes its batches without a data set or a DataLoader")
 
 

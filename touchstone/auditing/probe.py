@@ -38,6 +38,7 @@ MODULES = (
     "cache",
     "loop",
     "loop_step",
+    "loop_modes",
     "loop_data",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""

@@ -118,7 +118,7 @@ FAULTS = (
         script="clm_plain",
         says="estimate_loss runs with dropout.",
         edits=(("    model.eval()\n", ""),),
-        probes=("dropout-off-in-evaluation",),
+        probes=("loop-evaluation-mode",),
         cause="model.eval",
     ),
     Fault(
@@ -126,8 +126,8 @@ FAULTS = (
         script="translation_accelerate",
         says="Translations are generated with dropout.",
         edits=(("    model.eval()\n", ""),),
-        probes=("dropout-off-in-evaluation",),
-        cause="model.eval",
+        probes=("loop-evaluation-mode",),
+        cause="generates in training mode",
     ),
     Fault(
         id="translation-accelerate-metric-arguments-exchanged",
@@ -139,8 +139,8 @@ FAULTS = (
                 "sacrebleu.corpus_bleu(all_references, [all_predictions])",
             ),
         ),
-        probes=("loop-metric-texts",),
-        cause="exchange the two",
+        probes=("loop-metric-arguments",),
+        cause="exchanged",
     ),
     Fault(
         id="nanogpt-accumulation-not-divided",
@@ -203,5 +203,57 @@ FAULTS = (
         ),
         probes=("loop-loss-of-the-labels",),
         cause="do not shift",
+    ),
+    Fault(
+        id="ner-accelerate-train-mode-in-first-epoch-only",
+        script="ner_accelerate",
+        says="model.train() stands before the loop, so that dropout is off from the second epoch on.",
+        edits=(
+            (
+                "for epoch in range(num_train_epochs):\n    # Training\n    model.train()\n",
+                "model.train()\nfor epoch in range(num_train_epochs):\n    # Training\n",
+            ),
+            (
+                "    # Save\n    accelerator.wait_for_everyone()\n"
+                "    unwrapped_model = accelerator.unwrap_model(model)\n"
+                '    unwrapped_model.save_pretrained("bert-finetuned-ner", save_function=accelerator.save)\n',
+                "",
+            ),
+            ('    if accelerator.is_main_process:\n        tokenizer.save_pretrained("bert-finetuned-ner")\n', ""),
+        ),
+        probes=("loop-training-mode",),
+        cause="model.train",
+        seen="https://discuss.pytorch.org/t/model-train-and-model-eval/5744",
+    ),
+    Fault(
+        id="ner-plain-never-in-train-mode",
+        script="ner_plain",
+        says="model.train() is never called after from_pretrained, so that dropout is off.",
+        edits=(("        model.train()\n", ""),),
+        probes=("loop-training-mode",),
+        cause="from_pretrained returns a model in evaluation mode",
+        seen="https://github.com/huggingface/transformers/issues/4770",
+    ),
+    Fault(
+        id="mlm-loop-evaluates-in-train-mode",
+        script="mlm_plain",
+        says="The evaluation runs with dropout.",
+        edits=(("    model.eval()\n", ""),),
+        probes=("loop-evaluation-mode",),
+        cause="model.eval",
+    ),
+    Fault(
+        id="ner-accelerate-metric-arguments-exchanged",
+        script="ner_accelerate",
+        says="postprocess returns labels first but is unpacked predictions first: precision and recall change places.",
+        edits=(
+            (
+                "true_labels, true_predictions = postprocess(predictions_gathered",
+                "true_predictions, true_labels = postprocess(predictions_gathered",
+            ),
+        ),
+        probes=("loop-metric-arguments",),
+        cause="exchanged",
+        seen="https://github.com/huggingface/course/issues/641",
     ),
 )

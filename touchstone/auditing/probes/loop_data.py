@@ -1,4 +1,4 @@
-"""Probe of training loops: which texts the metric is given as predictions, and which as references."""
+"""Probe of training loops: what the metric is given as predictions, and what as references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.loop import GROUP, short, trace_of
-from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Subject, ints
+from touchstone.auditing.subject import IGNORED, Subject, ints
 from touchstone.auditing.trace import MetricCall
 
 FOUND = 0.9
@@ -16,32 +16,31 @@ FOUND = 0.9
 
 
 @probe(
-    "loop-metric-texts",
+    "loop-metric-arguments",
     group=GROUP,
-    says="The metric of a loop is given the decoded labels as references, and not as predictions.",
-    tasks=SEQ2SEQ,
+    says="The metric is given predictions as predictions and labels as references.",
     loops=True,
 )
-def metric_texts(subject: Subject) -> Finding:
+def metric_arguments(subject: Subject) -> Finding:
     """Look for the labels of the data in the metric's predictions."""
     trace = trace_of(subject)
     calls = [call for call in trace.metrics if call.predictions is not None and call.references is not None]
     if not calls:
-        raise NotChecked("no call of a known metric was seen (evaluate, sacrebleu)")
+        raise NotChecked("no call of a known metric was seen (evaluate, seqeval, sacrebleu, scikit-learn)")
     gold = _gold(subject)
     if not gold:
         raise NotChecked("the labels of the evaluation data are not known")
     for call in calls:
-        predictions, references = (_texts(each) for each in (call.predictions, call.references))
+        predictions, references = (_sequences(each) for each in (call.predictions, call.references))
         if not predictions or not references:
             continue
         wrong, right = (_share(each, gold) for each in (predictions, references))
         if wrong >= FOUND and right < FOUND and wrong - right > 0.2:
             return fail(
                 f"predictions and references are exchanged in the call of {call.name}",
-                cause=f"{100 * wrong:.0f}% of its predictions are labels of the evaluation data, "
-                f"but only {100 * right:.0f}% of its references: exchange the two at {short(call.where)}, or where "
-                "they are unpacked",
+                cause=f"{100 * wrong:.0f}% of its predictions are labels of the data, and "
+                f"{100 * right:.0f}% of its references, so precision and recall change places: exchange the two at "
+                f"{short(call.where)} or where they are unpacked (course#641)",
                 measured=wrong,
                 expected=0.0,
                 example=_exchanged(call, predictions, references),
@@ -49,36 +48,53 @@ def metric_texts(subject: Subject) -> Finding:
     return passed(f"references are labels of the evaluation data in {len(calls)} calls of a metric")
 
 
-def _exchanged(call: MetricCall, predictions: list[str], references: list[str]) -> Example:
+def _exchanged(call: MetricCall, predictions: list[Any], references: list[Any]) -> Example:
     rows = [(_cut(one), _cut(other)) for one, other in zip(predictions, references, strict=False) if one != other][:3]
     return Example(("given as predictions", "given as references"), rows, caption=f"{call.name} at {short(call.where)}")
 
 
-def _cut(text: str) -> str:
+def _cut(value: Any) -> str:
+    text = value if isinstance(value, str) else " ".join(map(str, value))
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _share(values: list[str], gold: set[str]) -> float:
+def _share(values: list[Any], gold: set[Any]) -> float:
     distinct = {value for value in values if len(value) > 1}
     return sum(value in gold for value in distinct) / len(distinct) if distinct else 0.0
 
 
-def _texts(values: Any) -> list[str]:
-    """Return a metric's argument as texts. References may be lists of one text, or one list of all texts."""
-    items = list(values) if isinstance(values, (list, tuple)) else []
-    if len(items) == 1 and isinstance(items[0], (list, tuple)):
-        items = list(items[0])
-    firsts = [item[0] if isinstance(item, (list, tuple)) and item else item for item in items]
-    return [item.strip() for item in firsts if isinstance(item, str)]
+def _sequences(values: Any) -> list[Any]:
+    """Return a metric's argument as texts, or as tuples of labels; references may be in lists of one."""
+    try:
+        items = list(values)
+    except TypeError:
+        return []
+    if len(items) == 1 and isinstance(items[0], (list, tuple)) and any(" " in str(each) for each in items[0]):
+        items = list(items[0])  # sacrebleu takes lists of references
+    found: list[Any] = []
+    for item in items:
+        if isinstance(item, str):
+            found.append(item.strip())
+        elif isinstance(item, (list, tuple)) and len(item) == 1 and isinstance(item[0], str) and " " in item[0]:
+            found.append(item[0].strip())
+        elif isinstance(item, (list, tuple)) or hasattr(item, "tolist"):
+            row = item.tolist() if hasattr(item, "tolist") else item
+            if not isinstance(row, (list, tuple)):
+                return []
+            found.append(tuple(each for each in row if each != IGNORED))
+    return found
 
 
-def _gold(subject: Subject) -> set[str]:
-    """Return the decoded labels of the evaluation data."""
-    tokenizer = subject.need("tokenizer")
-    return {
-        tokenizer.decode([label for label in labels if label != IGNORED], skip_special_tokens=True).strip()
-        for labels in _label_rows(subject)
-    }
+def _gold(subject: Subject) -> set[Any]:
+    """Return the label sequences of the evaluation data: as ids, as names, and as decoded texts."""
+    found: set[Any] = set()
+    for labels in _label_rows(subject):
+        kept = tuple(label for label in labels if label != IGNORED)
+        if subject.task == "token-classification":
+            found |= {kept, tuple(subject.label_text(label) for label in kept)}
+        elif subject.tokenizer is not None and subject.task in ("translation", "summarization"):
+            found.add(subject.tokenizer.decode(list(kept), skip_special_tokens=True).strip())
+    return found
 
 
 def _label_rows(subject: Subject) -> Iterator[list[int]]:
