@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo", description=__doc__)
     parser.add_argument("-j", "--jobs", type=int, default=2, help="scripts at a time (2)")
     parser.add_argument("--only", default="", help="only scripts whose name has this text; nothing is written")
+    parser.add_argument("--missing", action="store_true", help="only scripts that the record of the last run lacks")
     commands = parser.add_subparsers(dest="command", metavar="{all,render,show,run}")
     commands.add_parser("all", help="audit all scripts and write the record and docs/zoo.md (the default)")
     commands.add_parser("render", help="write docs/zoo.md from the record of the last run")
@@ -40,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return run_one(options.name, text, options.budget or budget, options.probe)
     if options.command != "render":
-        record = matrix.run_all(options.jobs, Progress(), options.only)
+        last = matrix.load() if options.missing else None
+        matrix.run_all(options.jobs, Progress(), only=options.only, record=last)
         if options.only:
             return 0
-        matrix.save(record)
     record = matrix.load()
     page.PAGE.write_text(page.page(record), encoding="utf-8")
     print(", ".join(f"{name} {value}" for name, value in page.totals(record).items()))

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tests.zoo.fault import Fault, all_faults, clean_scripts
@@ -63,52 +64,58 @@ def _entry(report: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def run_all(jobs: int, progress: Callable[[str, int], None], only: str = "") -> dict[str, Any]:
+def run_all(
+    jobs: int, progress: Callable[[str, int], None], *, only: str = "", record: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Audit all scripts whose name has a text, `jobs` at a time, and return the record.
 
-    `progress` is called with a line on each script and the number of scripts.
+    Args:
+        jobs: scripts at a time.
+        progress: called with a line on each script and the number of scripts.
+        only: a part of the names of the scripts; nothing is written if it is given.
+        record: a record of an earlier run: only what it lacks is run.
     """
     from importlib.metadata import version
 
-    faults = [fault for fault in all_faults() if only in fault.id]
-    scripts = [script for script in clean_scripts() if only in script.stem]
-    of = len(faults) + len(scripts)
+    record = record or {"faults": {}, "clean": {}}
+    record["versions"] = {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate")}
+    clean = [each for each in clean_scripts() if only in each.stem and each.stem not in record["clean"]]
+    faults = [each for each in all_faults() if only in each.id and each.id not in record["faults"]]
+    lock = Lock()
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(jobs) as pool:
         assets = make_assets(Path(temporary) / "assets")
 
-        def run_fault(fault: Fault) -> tuple[str, dict[str, Any]]:
-            entry = entry_of_fault(fault, audit_text(fault.text(), assets, budget=fault.budget))
-            found = ", ".join(entry["fail"]) or entry.get("error") or "nothing found"
-            said = "" if entry["cause_named"] else f" (expected {', '.join(fault.probes) or 'no fail'})"
-            progress(f"{fault.id}: {found}{said}, {_after(entry)}", of)
-            return fault.id, entry
+        def done(kind: str, name: str, entry: dict[str, Any], said: str) -> None:
+            with lock:
+                progress(f"{name}: {said}, {entry['seconds']:.1f} s", len(clean) + len(faults))
+                record[kind][name] = entry
+                if not only:
+                    save(record)
 
-        def run_clean(script: Path) -> tuple[str, dict[str, Any]]:
+        def run_clean(script: Path) -> None:
             entry = entry_of_clean(script, audit_text(script.read_text(encoding="utf-8"), assets))
             alarms = "FALSE ALARM " + ", ".join(entry["fail"]) if entry["fail"] else entry.get("error", "clean")
-            progress(f"{script.stem}: {alarms}, {_after(entry)}", of)
-            return script.stem, entry
+            done("clean", script.stem, entry, alarms)
 
-        with ThreadPoolExecutor(jobs) as pool:
-            found = pool.map(run_fault, faults)
-            clean = pool.map(run_clean, scripts)
-            return {
-                "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate")},
-                "faults": dict(sorted(found)),
-                "clean": dict(sorted(clean)),
-            }
+        def run_fault(fault: Fault) -> None:
+            entry = entry_of_fault(fault, audit_text(fault.text(), assets, budget=fault.budget))
+            found = ", ".join(entry["fail"]) or entry.get("error") or "nothing found"
+            expected = "" if entry["cause_named"] else f" (expected {', '.join(fault.probes) or 'no fail'})"
+            done("faults", fault.id, entry, found + expected)
 
-
-def _after(entry: dict[str, Any]) -> str:
-    return f"{entry['seconds']:.1f} s"
+        runs = [pool.submit(run_clean, each) for each in clean] + [pool.submit(run_fault, each) for each in faults]
+        for each in runs:
+            each.result()
+    return record
 
 
 def save(record: dict[str, Any], path: Path = RECORD) -> None:
     """Write the record, one entry a line, so that changes are easy to read."""
     parts = [f' "versions": {json.dumps(record["versions"])}']
     for kind in ("faults", "clean"):
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in record[kind].items())
+        entries = sorted(record[kind].items())
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries)
         parts.append(f' "{kind}": {{\n{lines}\n }}')
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 

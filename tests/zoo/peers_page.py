@@ -15,12 +15,12 @@ SCRIPTS = {fault.id: fault.script for fault in all_faults()}
 INTRODUCTION = """\
 # Other tools on the same scripts
 
-Three packages for testing a training run were run on every script of [the zoo](zoo.md), with the calls that their
+Three packages for testing a training run were run on scripts of [the zoo](zoo.md), with the calls that their
 documentation gives for the purpose:
 
 * **pytest-torch** checks a model and one batch: the inference contract, padding and masks, the optimizer's parameters,
-  gradients, and that a batch can be learned. Its checks of frozen parameters and of accumulation run where a script
-  freezes or a Trainer accumulates.
+  gradients, and that a batch can be learned. Its check of frozen parameters runs where a script freezes some. Its
+  checks of accumulation and resume are left out: they need the training step as a function of one's own.
 * **torchtest2** runs its whole list of checks on a model, one batch and the optimizer.
 * **trainproof** watches the training to its end and judges the log; its check of the objective is switched on.
 
@@ -67,8 +67,17 @@ PEERS = ("pytest-torch", "torchtest2", "trainproof")
 def page(record: dict[str, Any]) -> str:
     """Return the page as Markdown."""
     ours = matrix.load()
+    scope = f"The record holds {len(record['faults'])} faulty and {len(record['clean'])} clean scripts.\n"
     return "\n".join(
-        (INTRODUCTION, _tools(record, ours), _attach(), _beyond(record, ours), _faults(record, ours), _alarms(record))
+        (
+            INTRODUCTION,
+            scope,
+            _tools(record, ours),
+            _attach(),
+            _beyond(record, ours),
+            _faults(record, ours),
+            _alarms(record),
+        )
     )
 
 
