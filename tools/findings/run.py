@@ -98,7 +98,7 @@ def audit(subject: Subject, *, assets: Path, examples: Path, budget: str) -> dic
         report = None
         if not error:
             text = (folder / "report.json").read_text(encoding="utf-8")
-            report = json.loads(text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", ""))
+            report = json.loads(text.replace(f"{folder.resolve()}/", "").replace(f"{ROOT}/", ""))
     return {
         "id": subject.id,
         "command": " ".join(["touchstone", "audit", subject.script, *subject.arguments]),

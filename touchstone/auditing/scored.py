@@ -117,6 +117,11 @@ def ignored_counted(subject: Subject) -> tuple[dict[str, float], dict[str, float
     return None
 
 
+def labelled_positions(record: EvaluationRecord) -> int:
+    """Return how many positions of an evaluation have a label."""
+    return sum(int((gold.first(each.labels) != IGNORED).sum()) for each in record.predictions)
+
+
 def none_ignored(subject: Subject) -> bool:
     """Tell whether all rows that are evaluated have one length and a label at every position, like packed blocks."""
     labels = [each.labels for each in plain(subject).predictions]

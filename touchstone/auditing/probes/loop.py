@@ -295,6 +295,8 @@ def schedule(subject: Subject) -> Finding:
         raise NotChecked("the schedule does not tell how many steps it is planned for")
     if steps is None:
         raise NotChecked("the number of steps of the run cannot be read from the loops around the optimizer step")
+    if len(trace.updates) < 2:
+        raise NotChecked("only one optimizer step was seen: how often the schedule is stepped is not known")
     per_step = Counter(update.scheduler_steps for update in trace.updates[:-1]).most_common(1)[0][0]
     taken = [per_step * each for each in steps] if per_step else [trace.epochs or 0] * 2
     rate = f"{per_step} times per optimizer step" if per_step != 1 else "once per optimizer step"

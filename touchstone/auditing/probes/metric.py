@@ -17,6 +17,7 @@ from touchstone.auditing.scored import (
     has_scheme,
     ignored_counted,
     judged,
+    labelled_positions,
     none_ignored,
     padding_id,
     plain,
@@ -319,13 +320,12 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
     special = sorted(getattr(subject.tokenizer, "all_special_ids", ())) if kind == "ids" else []
     choose = gold.partly(None if kind == "ids" else gold.first(first.outputs).shape[-1], special)
     change = partial(_replaced, choose=choose, shift=shifts(subject), pad=padding_id(subject))
+    records = [subject.need("evaluate")(size, change=change).need() for size in (1, TOGETHER, TOGETHER)]
+    if kind == "logits" and len({labelled_positions(record) for record in records}) > 1:
+        raise NotChecked("labels are drawn anew in each evaluation, such as masks: batches of another size have others")
     one, many, again = (
-        {
-            name: value
-            for name, value in subject.need("evaluate")(size, change=change).need().scores().items()
-            if scores.is_score(name) or scores.is_error(name)
-        }
-        for size in (1, TOGETHER, TOGETHER)
+        {name: value for name, value in record.scores().items() if scores.is_score(name) or scores.is_error(name)}
+        for record in records
     )
     many = {name: value for name, value in many.items() if value == again.get(name)}  # no bootstrap, as of ROUGE
     if not set(one) & set(many):
