@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from touchstone import stages
     from touchstone.auditing.audit import audit
-    from touchstone.auditing.stored import read_report
+    from touchstone.auditing.reporting.stored import read_report
     from touchstone.auditing.testcase import TrainerAudit
     from touchstone.auditing.watch import watch
     from touchstone.comparing.compare import compare
@@ -44,7 +44,7 @@ _SOURCES = {
     "stages": "touchstone.stages",
     "audit": "touchstone.auditing.audit:audit",
     "watch": "touchstone.auditing.watch:watch",
-    "read_report": "touchstone.auditing.stored:read_report",
+    "read_report": "touchstone.auditing.reporting.stored:read_report",
     "TrainerAudit": "touchstone.auditing.testcase:TrainerAudit",
     "Record": "touchstone.records.record:Record",
     "read_record": "touchstone.records.record:read_record",

@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.mark.filterwarnings("default")  # warnings of the libraries are not what is judged
 def test_the_audit_finds_no_fault(trial: Trial) -> None:
-    from touchstone.auditing.table import as_text, finding_text
+    from touchstone.auditing.reporting.table import as_text, finding_text
     from touchstone.interface.spec_audit import audit_trial
 
     report = audit_trial(trial)

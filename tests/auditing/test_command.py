@@ -20,7 +20,7 @@ from tests.zoo.fault import CLEAN, all_faults
 from touchstone.__main__ import main
 from touchstone.auditing.finding import Report
 from touchstone.auditing.probe import load_probes
-from touchstone.auditing.stored import read_report
+from touchstone.auditing.reporting.stored import read_report
 from touchstone.cli.audit import StatusLine
 
 PROBE = "special-tokens-unlabelled"

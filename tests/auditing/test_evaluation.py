@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
 
-from touchstone.auditing import gold, scores
-from touchstone.auditing.draws import Draws
-from touchstone.auditing.evaluated import EvaluationRecord, Prediction
+from touchstone.auditing.adapters.evaluated import EvaluationRecord, Prediction
+from touchstone.auditing.adapters.loop_order import LoopOrder, counted_padding
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.observed import LoopOrder, counted_padding
+from touchstone.auditing.observing.trace import MetricCall, Pass, Trace
 from touchstone.auditing.probes.leaks import no_training_example_in_evaluation
 from touchstone.auditing.probes.order import epochs_differ, every_row_trained_once, same_seed_same_order
+from touchstone.auditing.reading import gold, scores
+from touchstone.auditing.reading.order import Draws
 from touchstone.auditing.subject import Split, Subject
-from touchstone.auditing.trace import MetricCall, Pass, Trace
 
 LABELS = torch.tensor([[-100, 1, 2, -100], [-100, 0, 1, 2]])
 

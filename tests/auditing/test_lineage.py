@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.auditing.samples import NAMES, SENTENCES, collate, first_tokens, tagged, tokenizer
-from touchstone.auditing.lineage import Lineage, lineages
+from touchstone.auditing.reading.lineage import Lineage, lineages
+from touchstone.auditing.reading.words import read
 from touchstone.auditing.subject import MapCall, Split, Subject
-from touchstone.auditing.words import read
 
 
 def traced(subject: Subject) -> Lineage:

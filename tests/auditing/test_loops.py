@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import touchstone
-from touchstone.auditing import loop, script
-from touchstone.auditing.enclosing import loops_around
+from touchstone.auditing import script
+from touchstone.auditing.adapters import loop
 from touchstone.auditing.finding import Report
+from touchstone.auditing.observing.enclosing import loops_around
 from touchstone.auditing.script import CannotJudge, audit_script
 from touchstone.auditing.subject import Subject
 

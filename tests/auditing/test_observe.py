@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from touchstone.auditing.observe import _ImportHook
+from touchstone.auditing.observing.observe import _ImportHook
 
 
 @pytest.fixture

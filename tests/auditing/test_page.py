@@ -9,7 +9,7 @@ import pytest
 
 from tests.auditing import reports
 from touchstone.auditing.finding import Example, Finding, Report
-from touchstone.auditing.page import chips, parts
+from touchstone.auditing.reporting.page import chips, parts
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\x1b"
 VOID = {"meta", "br", "img", "link"}

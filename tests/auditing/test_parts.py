@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
 import touchstone
+from touchstone.auditing.adapters.parts import fresh, subject_of
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.parts import fresh, subject_of
 
 ROWS = [{"input_ids": [2, 5, 6 + index, 3], "labels": [-100, 0, 1, -100]} for index in range(20)]
 

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 
 from tests.auditing import reports
 from touchstone.auditing.finding import AuditFailed, Example, Finding, Report
-from touchstone.auditing.stored import json_schema, read_report
-from touchstone.auditing.table import as_text
+from touchstone.auditing.reporting.stored import json_schema, read_report
+from touchstone.auditing.reporting.table import as_text
 from touchstone.files import RecordError
 
 SCHEMA = Path(__file__).parents[2] / "touchstone" / "auditing" / "report.schema.json"
@@ -165,7 +165,7 @@ def test_the_json_has_the_documented_keys_and_follows_the_schema() -> None:
 
 def test_the_committed_schema_is_the_one_of_the_code() -> None:
     assert SCHEMA.read_text(encoding="utf-8") == json_schema(), (
-        "run: python -m touchstone.auditing.stored > touchstone/auditing/report.schema.json"
+        "run: python -m touchstone.auditing.reporting.stored > touchstone/auditing/reporting/report.schema.json"
     )
 
 

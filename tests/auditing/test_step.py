@@ -20,13 +20,13 @@ from transformers import (
 )
 
 from tests.auditing.fingerprint import fingerprint
+from touchstone.auditing.adapters.trainer import subject_of
 from touchstone.auditing.finding import Finding, NotChecked
-from touchstone.auditing.loss_reading import FITS, read_loss
 from touchstone.auditing.probe import load_probes, run_probe
-from touchstone.auditing.schedule import follow
-from touchstone.auditing.stepping import ragged_batch, relation, single_rows
+from touchstone.auditing.reading.loss import FITS, read_loss
+from touchstone.auditing.reading.schedule import follow
+from touchstone.auditing.reading.steps import ragged_batch, relation, single_rows
 from touchstone.auditing.subject import Subject
-from touchstone.auditing.trainer import subject_of
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 

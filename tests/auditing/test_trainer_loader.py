@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 
+from touchstone.auditing.adapters.trainer import subject_of
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.trainer import subject_of
 
 ROWS = [{"input_ids": [2, 5, 6 + index, 3], "labels": [-100, 0, 1, -100]} for index in range(20)]
 

@@ -75,7 +75,7 @@ def _subject(
     trainer: Any, parts: Mapping[str, Any], *, raw: Any, columns: Sequence[str] | None, task: str | None
 ) -> Subject:
     if trainer is None:
-        from touchstone.auditing.parts import subject_of as subject_of_parts
+        from touchstone.auditing.adapters.parts import subject_of as subject_of_parts
 
         return subject_of_parts(**parts, raw=raw, columns=columns, task=task)
     if not (hasattr(trainer, "train_dataset") and hasattr(trainer, "data_collator")):
@@ -87,7 +87,7 @@ def _subject(
         raise TypeError(
             f"{given[0]}= is given with a trainer, which has its own: leave it out, or leave out the trainer"
         )
-    from touchstone.auditing.trainer import subject_of
+    from touchstone.auditing.adapters.trainer import subject_of
 
     return subject_of(trainer, raw=raw, columns=columns, task=task)
 

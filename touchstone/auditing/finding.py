@@ -200,7 +200,7 @@ class Report:
 
     def html(self) -> str:
         """Return the report as one self-contained page."""
-        from touchstone.auditing.page import page
+        from touchstone.auditing.reporting.page import page
 
         return page(self)
 
@@ -213,7 +213,7 @@ class Report:
         _write(Path(path), self.html())
 
     def _repr_html_(self) -> str:
-        from touchstone.auditing.page import fragment
+        from touchstone.auditing.reporting.page import fragment
 
         return fragment(self)
 
@@ -224,12 +224,12 @@ class Report:
         return str(self)
 
     def __str__(self) -> str:
-        from touchstone.auditing.table import as_text
+        from touchstone.auditing.reporting.table import as_text
 
         return as_text(self)
 
     def __rich__(self) -> Any:
-        from touchstone.auditing.table import as_table
+        from touchstone.auditing.reporting.table import as_table
 
         return as_table(self)
 

@@ -190,7 +190,7 @@ def run_probe(each: Probe, subject: Subject) -> Finding:
 
 def batch_tables(subject: Subject) -> tuple[Example, ...]:
     """Return the first rows of a training batch as tables of tokens, labels and what the loss sees."""
-    from touchstone.auditing.batch import tables
+    from touchstone.auditing.reporting.batch import tables
 
     try:
         with untouched(subject):

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from touchstone.auditing.ending import Done, Ending, WriteGuard
 from touchstone.auditing.finding import Report
-from touchstone.auditing.observe import Observer
+from touchstone.auditing.observing.ending import Done, Ending, WriteGuard
+from touchstone.auditing.observing.observe import Observer
+from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.probe import Budget, Probe, run_probes
-from touchstone.auditing.record import Recorder
 
 
 class CannotJudge(Exception):
@@ -57,8 +57,8 @@ def audit_script(
             reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
 
     def on_train(trainer: Any) -> None:
-        from touchstone.auditing.loop import called_tokenizer
-        from touchstone.auditing.trainer import subject_of
+        from touchstone.auditing.adapters.loop import called_tokenizer
+        from touchstone.auditing.adapters.trainer import subject_of
 
         recorder.active, observer.on_train = False, None
         subject = subject_of(trainer, maps=observer.maps, task=task)
@@ -73,7 +73,7 @@ def audit_script(
         failure = _run(script, arguments, ending)
     recorder.active = False
     if not reports and recorder.trace.updates:
-        from touchstone.auditing.loop import subject_of
+        from touchstone.auditing.adapters.loop import subject_of
 
         if failure:
             print(f"{failure}: the audit goes on with what was seen before", file=sys.stderr)

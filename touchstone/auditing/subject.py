@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from touchstone.auditing.evaluated import Evaluator
-    from touchstone.auditing.trace import Trace
+    from touchstone.auditing.adapters.evaluated import Evaluator
+    from touchstone.auditing.observing.trace import Trace
 
 Batch = dict[str, Any]
 """What the model receives: tensors by argument name, such as `input_ids`, `attention_mask` and `labels`."""

@@ -10,8 +10,8 @@ import pytest
 
 from touchstone.auditing.finding import Finding
 from touchstone.auditing.probe import BUDGETS, Budget, chosen_probes, load_probes, run_probe
+from touchstone.auditing.reporting.table import finding_text
 from touchstone.auditing.subject import UNKNOWN, Subject
-from touchstone.auditing.table import finding_text
 
 WIDTH = 100
 
@@ -86,7 +86,7 @@ class TrainerAudit:
         return made
 
     def _make_subject(self) -> Subject:
-        from touchstone.auditing.trainer import subject_of
+        from touchstone.auditing.adapters.trainer import subject_of
 
         trainer = self.make_trainer()
         subject = subject_of(trainer, raw=self.raw, columns=self.columns, task=self.task)

@@ -9,9 +9,9 @@ import time
 from typing import Any, TypeVar
 
 from touchstone.auditing.finding import Report
-from touchstone.auditing.observe import Observer
+from touchstone.auditing.observing.observe import Observer
+from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.probe import Budget, run_probes
-from touchstone.auditing.record import Recorder
 
 AnyAccelerator = TypeVar("AnyAccelerator")
 STEPS = 4
@@ -81,7 +81,7 @@ class Watcher:
 
     def judge(self) -> None:
         """Make the report and print it. An error in it does not stop the training."""
-        from touchstone.auditing.loop import subject_of
+        from touchstone.auditing.adapters.loop import subject_of
 
         try:
             subject = subject_of(self._recorder, maps=self._observer.maps, task=self._task, name=sys.argv[0])

@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(report: Report, *, verbose: bool) -> None:
-    from touchstone.auditing.table import as_table, as_text
+    from touchstone.auditing.reporting.table import as_table, as_text
     from touchstone.cli.shared import console
 
     out = console()

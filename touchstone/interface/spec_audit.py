@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from touchstone.auditing.adapters.trainer import subject_of
 from touchstone.auditing.finding import Report
 from touchstone.auditing.probe import Budget, run_probes
 from touchstone.auditing.subject import Split
-from touchstone.auditing.trainer import subject_of
 from touchstone.engines.order import EpochOrder
 from touchstone.engines.session import Session
 from touchstone.engines.trainer import prepared

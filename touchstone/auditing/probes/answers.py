@@ -9,9 +9,9 @@ from typing import Any
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.batches import batches_of, lists, padding
+from touchstone.auditing.reading.windows import Window, Windows, read_windows, shown
+from touchstone.auditing.reading.words import special_ids
 from touchstone.auditing.subject import Batch, Subject, ints
-from touchstone.auditing.windows import Window, Windows, read_windows, shown
-from touchstone.auditing.words import special_ids
 
 TASK = ("question-answering",)
 GROUP = "question answering"

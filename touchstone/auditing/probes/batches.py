@@ -8,8 +8,8 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.words import special_ids
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, TASKS, UNKNOWN, Batch, Split, Subject, ints
-from touchstone.auditing.words import special_ids
 
 BATCHES = 4
 """Batches that are looked at."""

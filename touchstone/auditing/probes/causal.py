@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.pairs import (
+from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.pairs import (
     Pair,
     collated_pairs,
     has_column,
@@ -22,7 +23,6 @@ from touchstone.auditing.pairs import (
     text_columns,
     tokenizing,
 )
-from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Split, Subject, ints
 
 TASKS = ("causal-lm",)

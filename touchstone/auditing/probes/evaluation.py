@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing import gold, scores
-from touchstone.auditing.evaluated import EvaluationRecord
+from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.scored import (
+from touchstone.auditing.reading import gold, scores
+from touchstone.auditing.reading.scored import (
     SMALL,
     first_rows,
     raised_at,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing import gold
-from touchstone.auditing.evaluated import EvaluationRecord
+from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.scored import (
+from touchstone.auditing.reading import gold
+from touchstone.auditing.reading.scored import (
     SMALL,
     raised_at,
     where,

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from touchstone.auditing import gold, scores
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.scored import SMALL, padding_id, plain, shifts
+from touchstone.auditing.reading import gold, scores
+from touchstone.auditing.reading.scored import SMALL, padding_id, plain, shifts
 from touchstone.auditing.subject import Split, Subject, ints
 
 GROUP = "evaluation"

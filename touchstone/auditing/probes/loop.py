@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from touchstone.auditing.adapters.loop import planned_steps
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.loop import planned_steps
+from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, Step, Subject
-from touchstone.auditing.trace import Trace, Update
 
 GROUP = "loop"
 NOISE = 1e-6

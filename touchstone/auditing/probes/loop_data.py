@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
+from touchstone.auditing.observing.trace import MetricCall
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.loop import GROUP, short, trace_of
 from touchstone.auditing.subject import IGNORED, Subject, ints
-from touchstone.auditing.trace import MetricCall
 
 FOUND = 0.9
 """Share of the metric's predictions that are gold labels if the two arguments are exchanged."""

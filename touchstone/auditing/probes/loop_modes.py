@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed
+from touchstone.auditing.observing.trace import Forward, Trace
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.loop import GROUP, short, trace_of
 from touchstone.auditing.subject import Subject
-from touchstone.auditing.trace import Forward, Trace
 
 
 def _dropout(subject: Subject) -> float:

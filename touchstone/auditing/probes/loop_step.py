@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.loss_reading import FITS, Reading, moved
+from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import probe
-from touchstone.auditing.stepping import expected_shift, readings
+from touchstone.auditing.reading.loss import FITS, Reading, moved
+from touchstone.auditing.reading.steps import expected_shift, readings
 from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
-from touchstone.auditing.trace import Trace
 
 GROUP = "loss and step"
 UNIFORM = 1e-4

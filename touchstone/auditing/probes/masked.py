@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.pairs import (
+from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.pairs import (
     FALSE_ALARM,
     Pair,
     collated_pairs,
@@ -23,7 +24,6 @@ from touchstone.auditing.pairs import (
     rows_of_split,
     shared,
 )
-from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import IGNORED, Split, Subject, ints
 
 TASKS = ("masked-lm",)

@@ -8,11 +8,12 @@ from functools import partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing import gold, observed, scores
-from touchstone.auditing.evaluated import Prediction
+from touchstone.auditing.adapters import loop_order as observed
+from touchstone.auditing.adapters.evaluated import Prediction
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.scored import (
+from touchstone.auditing.reading import gold, scores
+from touchstone.auditing.reading.scored import (
     SMALL,
     has_scheme,
     ignored_counted,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from touchstone.auditing.evaluated import EvaluationRecord
+from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.scored import SMALL
+from touchstone.auditing.reading.scored import SMALL
 from touchstone.auditing.subject import Subject
 
 GROUP = "mode"

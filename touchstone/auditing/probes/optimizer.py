@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.adapters.trainer_step import logits_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.schedule import chooses_its_rate
-from touchstone.auditing.stepping import ragged_batch
+from touchstone.auditing.reading.schedule import chooses_its_rate
+from touchstone.auditing.reading.steps import ragged_batch
 from touchstone.auditing.subject import Batch, Subject, quiet
-from touchstone.auditing.trainer_step import logits_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

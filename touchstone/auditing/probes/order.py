@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from touchstone.auditing.adapters.loop_order import LoopOrder, same_beginnings
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.observed import LoopOrder, same_beginnings
 from touchstone.auditing.probe import probe
 from touchstone.auditing.subject import Subject
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.optimizer import GROUP
-from touchstone.auditing.schedule import Curve, follow
+from touchstone.auditing.reading.schedule import Curve, follow
 from touchstone.auditing.subject import Subject
 
 

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.pairs import loss_of, outputs_of, place_of, rows_of_split, shared, sourced_rows, text_columns
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.pairs import (
+    loss_of,
+    outputs_of,
+    place_of,
+    rows_of_split,
+    shared,
+    sourced_rows,
+    text_columns,
+)
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Subject, ints
 
 GROUP = "translation and summarization"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.loss_reading import FITS, SILENT, Reading
 from touchstone.auditing.probe import probe
-from touchstone.auditing.stepping import (
+from touchstone.auditing.reading.loss import FITS, SILENT, Reading
+from touchstone.auditing.reading.steps import (
     expected_shift,
     label_count,
     ragged_batch,

@@ -9,8 +9,8 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.words import Reading, Sentence, read
 from touchstone.auditing.subject import IGNORED, Subject
-from touchstone.auditing.words import Reading, Sentence, read
 
 TASK = ("token-classification",)
 OPENS, INSIDE = "BSU", "IELM"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.pairs import outputs_of, place_of, rows_of_split, shared, text_columns, tokenizing
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.pairs import outputs_of, place_of, rows_of_split, shared, text_columns, tokenizing
 from touchstone.auditing.subject import Batch, Row, Split, Subject, ints
 
 GROUP = "tokenizer and model"

@@ -6,9 +6,9 @@ import copy
 import os
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.adapters.trainer_evaluation import chosen, sandbox
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.restore import untouched
-from touchstone.auditing.trainer_evaluation import chosen, sandbox
 
 if TYPE_CHECKING:
     from touchstone.auditing.subject import Subject

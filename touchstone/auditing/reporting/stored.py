@@ -1,6 +1,6 @@
 """The JSON of a report: its schema, and reading it back.
 
-python -m touchstone.auditing.stored > touchstone/auditing/report.schema.json
+python -m touchstone.auditing.reporting.stored > touchstone/auditing/reporting/report.schema.json
 """
 
 from __future__ import annotations

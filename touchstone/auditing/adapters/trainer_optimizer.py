@@ -9,9 +9,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.adapters.trainer_step import line_of, own_code
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.subject import Subject
-from touchstone.auditing.trainer_step import line_of, own_code
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from touchstone.auditing.adapters.trainer_evaluation import add_evaluation
+from touchstone.auditing.adapters.trainer_loader import add_own_loaders
+from touchstone.auditing.adapters.trainer_optimizer import add_optimizer
+from touchstone.auditing.adapters.trainer_step import add_step
 from touchstone.auditing.subject import MapCall, Settings, Split, Subject, task_of
-from touchstone.auditing.trainer_evaluation import add_evaluation
-from touchstone.auditing.trainer_loader import add_own_loaders
-from touchstone.auditing.trainer_optimizer import add_optimizer
-from touchstone.auditing.trainer_step import add_step
 
 
 def subject_of(

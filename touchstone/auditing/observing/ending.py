@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from touchstone.auditing.observe import Replace, Undo
+from touchstone.auditing.observing.observe import Replace, Undo
+from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import BUDGETS, Budget
-from touchstone.auditing.trace import Trace
 
 FAST_STEPS = 2
 """Optimizer steps after which a script ends under `--budget fast`."""

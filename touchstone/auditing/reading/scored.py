@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing import gold, scores
-from touchstone.auditing.evaluated import EvaluationRecord
+from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.reading import gold, scores
 from touchstone.auditing.subject import IGNORED, Subject
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from touchstone.auditing.adapters.parts_evaluation import PartsEvaluator
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.parts_evaluation import PartsEvaluator
 from touchstone.auditing.restore import untouched
 from touchstone.auditing.subject import UNKNOWN, Batch, Split, Subject, as_batch, task_of
 

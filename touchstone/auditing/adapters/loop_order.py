@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from touchstone.auditing.draws import Draws
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.observing.trace import Trace
+from touchstone.auditing.reading.order import Draws
 from touchstone.auditing.subject import IGNORED
-from touchstone.auditing.trace import Trace
 
 ENOUGH = 3
 """Fewer rows than these do not show an order."""

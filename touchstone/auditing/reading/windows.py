@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from touchstone.auditing.finding import Example, NotChecked
-from touchstone.auditing.lineage import IDS, Lineage, Origin, lineages, tokens_of
+from touchstone.auditing.reading.lineage import IDS, Lineage, Origin, lineages, tokens_of
+from touchstone.auditing.reading.words import special_ids
 from touchstone.auditing.subject import Row, Split, Subject, ints
-from touchstone.auditing.words import special_ids
 
 Chars = tuple[int, int]
 """Characters (start, end) of a context, end not included."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.lineage import lineages
+from touchstone.auditing.reading.lineage import lineages
 from touchstone.auditing.subject import IGNORED, Batch, MapCall, Row, Split, Subject, ints
 
 Made = TypeVar("Made")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from touchstone.auditing.frames import caller
+from touchstone.auditing.observing.frames import caller
 from touchstone.auditing.subject import MapCall
 
 Replace = Callable[[Any, str, Callable[[Any], Any]], None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.loss_reading import SHIFTS, Reading, read_loss
+from touchstone.auditing.reading.loss import SHIFTS, Reading, read_loss
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Step, Subject, as_batch, tensor
 
 if TYPE_CHECKING:

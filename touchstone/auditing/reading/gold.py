@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.evaluated import Pair, Prediction
+from touchstone.auditing.adapters.evaluated import Pair, Prediction
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.subject import IGNORED
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from touchstone.auditing.evaluated import Change, EvaluationRecord
+from touchstone.auditing.adapters.evaluated import Change, EvaluationRecord
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.subject import quiet as quiet_copy
 

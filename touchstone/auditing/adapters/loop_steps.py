@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.calls import Call, logits_of
-from touchstone.auditing.record import Kept, Recorder
+from touchstone.auditing.observing.calls import Call, logits_of
+from touchstone.auditing.observing.record import Kept, Recorder
+from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.subject import Pull, Step
-from touchstone.auditing.trace import Trace, Update
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from touchstone.auditing.batch import SEEN
 from touchstone.auditing.finding import Example, Finding, Report
-from touchstone.auditing.table import by_group, by_reason, figure, figures, one_line, sign
+from touchstone.auditing.reporting.batch import SEEN
+from touchstone.auditing.reporting.table import by_group, by_reason, figure, figures, one_line, sign
 
 REPOSITORIES = {
     **{

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.lineage import IDS, Lineage, Origin, lineages, tokens_of
+from touchstone.auditing.reading.lineage import IDS, Lineage, Origin, lineages, tokens_of
 from touchstone.auditing.subject import IGNORED, Row, Split, Subject, ints
 
 TokensOfWords = Callable[[Any, Sequence[str]], "tuple[list[int], list[int]]"]

@@ -9,9 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.draws import Draws
-from touchstone.auditing.evaluated import FIGURES, Change, EvaluationRecord, Pair, Prediction
+from touchstone.auditing.adapters.evaluated import FIGURES, Change, EvaluationRecord, Pair, Prediction
 from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.reading.order import Draws
 
 if TYPE_CHECKING:
     from touchstone.auditing.subject import Subject
@@ -34,7 +34,7 @@ QUIET_ARGUMENTS: dict[str, Any] = {
 
 def add_evaluation(subject: Subject, trainer: Any) -> None:
     """Give a subject the evaluation, the metric and the order of rows of its trainer."""
-    from touchstone.auditing.trainer_resume import resumed
+    from touchstone.auditing.adapters.trainer_resume import resumed
 
     if subject.evaluation is not None:
         subject.evaluate = TrainerEvaluation(subject, trainer)

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.calls import logits_of, loss_of, unwrapped
+from touchstone.auditing.adapters.loop_order import evaluation_order, order_of
+from touchstone.auditing.adapters.loop_steps import observed_steps
 from touchstone.auditing.finding import NotChecked
-from touchstone.auditing.loop_steps import observed_steps
-from touchstone.auditing.observed import evaluation_order, order_of
-from touchstone.auditing.record import Recorder
+from touchstone.auditing.observing.calls import logits_of, loss_of, unwrapped
+from touchstone.auditing.observing.record import Recorder
+from touchstone.auditing.observing.trace import Forward, LossCall, Trace
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Subject, task_of
-from touchstone.auditing.trace import Forward, LossCall, Trace
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -15,7 +15,7 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.calls import (
+from touchstone.auditing.observing.calls import (
     Call,
     autocast,
     copied,
@@ -26,11 +26,11 @@ from touchstone.auditing.calls import (
     predictions_and_references,
     watch_logits,
 )
-from touchstone.auditing.enclosing import Loop, loops_around
-from touchstone.auditing.ending import Ending
-from touchstone.auditing.frames import caller, user_frames
-from touchstone.auditing.observe import Replace, Undo
-from touchstone.auditing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
+from touchstone.auditing.observing.enclosing import Loop, loops_around
+from touchstone.auditing.observing.ending import Ending
+from touchstone.auditing.observing.frames import caller, user_frames
+from touchstone.auditing.observing.observe import Replace, Undo
+from touchstone.auditing.observing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
 
 if TYPE_CHECKING:
     import torch

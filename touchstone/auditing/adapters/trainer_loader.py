@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from touchstone.auditing.parts import of_loader
+from touchstone.auditing.adapters.parts import of_loader
+from touchstone.auditing.adapters.trainer_evaluation import sandbox
+from touchstone.auditing.adapters.trainer_step import own_code
 from touchstone.auditing.restore import untouched
 from touchstone.auditing.subject import Split, Subject
-from touchstone.auditing.trainer_evaluation import sandbox
-from touchstone.auditing.trainer_step import own_code
 
 
 def add_own_loaders(subject: Subject, trainer: Any) -> None:

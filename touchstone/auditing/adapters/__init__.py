@@ -1,0 +1,1 @@
+"""Make a subject of a Trainer, of an observed loop, or of plain parts."""
