@@ -449,13 +449,13 @@ def _logits(model: Any, batch: Batch, encoder_decoder: bool) -> Any:
     return logits
 
 
-def _need_steady(model: Any, batch: Batch) -> None:
+def _need_steady(model: Any, batch: Batch, encoder_decoder: bool) -> None:
     """Check that the model computes the same for the same batch.
 
     Raises:
         NotChecked: it does not, so that nothing can be said of what moves its logits.
     """
-    first, second = _logits(model, batch), _logits(model, batch)
+    first, second = (_logits(model, batch, encoder_decoder) for _ in range(2))
     if float((first - second).abs().max()) > 1e-4 * (float(first.std()) or 1.0):
         raise NotChecked("the model computes other logits for the same batch: see dropout-off-in-evaluation")
 
@@ -552,7 +552,7 @@ def padding_moves_no_logit(subject: Subject) -> Finding:
     # included, because the copy computes in float32.
     if moved <= 1e-3 * scale:
         return passed(f"{pads} padding tokens move the logits of {len(own)} tokens by {moved:.1e}", measured=moved)
-    _need_steady(model, alone)
+    _need_steady(model, alone, both)
     message = f"{pads} padding tokens on the {side} move the logits of real tokens by {moved:.3g} ({moved / scale:.0%})"
     if side == "left" and "position_ids" not in batch:
         return warn(
@@ -596,7 +596,7 @@ def rows_independent(subject: Subject) -> Finding:
     # One batch of one shape: the same kernels give the same bits, but for reductions over the whole batch.
     if moved <= 1e-4 * scale:
         return passed(f"the logits of a row move by {moved:.1e} when the other row changes", measured=moved)
-    _need_steady(model, inputs)
+    _need_steady(model, inputs, both)
     return fail(
         f"the logits of a row move by {moved:.3g} when another row of its batch changes",
         cause="the model mixes rows: look for a reshape, a mean or a normalization across the batch"
