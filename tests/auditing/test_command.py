@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -10,13 +9,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.auditing import reports
 from tests.support.environment import environment
 from tests.zoo.assets import write_assets
 from tests.zoo.fault import CLEAN, all_faults
 from touchstone.__main__ import main
+from touchstone.auditing.finding import Report
 from touchstone.auditing.probe import load_probes
 from touchstone.auditing.stored import read_report
 from touchstone.cli.audit import StatusLine
@@ -81,14 +83,6 @@ def test_options_behind_the_script_are_the_scripts_own(folder: Path) -> None:
     assert run.stdout.endswith("ran 1 of 1 probes\n")
 
 
-def test_an_ignored_fault_is_shown_with_its_reason_and_does_not_fail(folder: Path) -> None:
-    run = audit("--probe", PROBE, "--ignore", f"{PROBE}=they are words here", "faulty.py", folder=folder)
-
-    assert run.returncode == 0, run.stderr
-    assert "1 ignored" in run.stdout
-    assert "because: they are words here" in run.stdout
-
-
 @pytest.mark.parametrize(
     ("script", "message"),
     [
@@ -115,25 +109,12 @@ def test_an_interrupted_script_gives_130(folder: Path) -> None:
     assert audit("interrupted.py", folder=folder).returncode == 130
 
 
-def test_a_report_that_cannot_be_written_is_still_printed(folder: Path) -> None:
-    run = audit("--probe", PROBE, "--json", "never.py/a.json", "--html", "b.html", "faulty.py", folder=folder)
-
-    assert run.returncode == 2
-    assert "1 fault" in run.stdout
-    assert run.stderr.count("error: --json") == 1
-    assert (folder / "b.html").is_file()
-
-
 def test_a_terminal_has_colour_and_shows_which_probe_runs(folder: Path) -> None:
     text = on_terminal("--probe", PROBE, "faulty.py", folder=folder)
 
     assert "\x1b[1;31m" in text
     assert f"[1/1] {load_probes()[PROBE].says}" in text
     assert text.rindex("\x1b[K") < text.index("FAIL"), "the line of progress is gone when the report comes"
-
-
-def test_no_color_is_honoured(folder: Path) -> None:
-    assert "\x1b[1;31m" not in on_terminal("--probe", PROBE, "faulty.py", folder=folder, NO_COLOR="1")
 
 
 def on_terminal(*words: str, folder: Path, **variables: str) -> str:
@@ -160,6 +141,80 @@ def on_terminal(*words: str, folder: Path, **variables: str) -> str:
     os.close(leader)
     assert process.wait(timeout=60) == 1
     return shown.decode()
+
+
+# ---- in this process, with a report that is there already
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Let every script have the report of `reports.faulty`, and keep the options that the audit was given."""
+    given: dict[str, Any] = {}
+
+    def audit_script(script: Path, arguments: list[str], **options: Any) -> Report:
+        given.update(options, script=script, arguments=arguments)
+        return reports.faulty()
+
+    monkeypatch.setattr("touchstone.auditing.script.audit_script", audit_script)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("")
+    return given
+
+
+def test_ignored_faults_are_shown_with_their_reasons_and_do_not_fail(
+    judged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(load_probes(), "gradient", load_probes()[PROBE])
+
+    code = main(["audit", "--ignore", f"{PROBE}=they are words = here", "--ignore", "gradient=meant", "train.py"])
+
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "no fault, 1 warning, 12 passed, 3 ignored" in out
+    assert "because: they are words = here" in out
+
+
+def test_a_report_that_cannot_be_written_is_still_printed(
+    judged: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["audit", "--json", "train.py/a.json", "--html", "out/b.html", "train.py"])
+
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert "2 faults" in out
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: --json ")
+    assert (tmp_path / "out" / "b.html").is_file()
+
+
+def test_a_script_that_changes_the_folder_does_not_move_the_files(
+    judged: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def audit_script(*_: Any, **__: Any) -> Report:
+        (tmp_path / "elsewhere").mkdir()
+        os.chdir(tmp_path / "elsewhere")
+        return reports.faulty()
+
+    monkeypatch.setattr("touchstone.auditing.script.audit_script", audit_script)
+
+    assert main(["audit", "--json", "a.json", "train.py"]) == 1
+    assert (tmp_path / "a.json").is_file()
+
+
+def test_options_reach_the_audit(judged: dict[str, Any]) -> None:
+    words = ["--budget", "fast", "--seconds", "2.5", "--task", "summarization", "--probe", PROBE, "train.py", "-x", "y"]
+
+    main(["audit", *words])
+
+    del judged["progress"]
+    assert judged == {
+        "script": Path("train.py"),
+        "arguments": ["-x", "y"],
+        "budget": "fast",
+        "seconds": 2.5,
+        "task": "summarization",
+        "probes": [PROBE],
+    }
 
 
 # ---- wrong options, in this process
@@ -245,11 +300,3 @@ def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) ->
     assert "examples:" in text
     assert "exit codes:" in text
     assert "touchstone audit [OPTIONS] SCRIPT [ARGUMENTS]" in text
-
-
-def test_the_time_limit_is_passed_on(folder: Path) -> None:
-    run = audit("--seconds", "0.000001", "--json", "t.json", "train.py", folder=folder)
-
-    assert run.returncode == 2, run.stderr
-    outcomes = {each["outcome"] for each in json.loads((folder / "t.json").read_text())["findings"]}
-    assert outcomes == {"not-checked"}

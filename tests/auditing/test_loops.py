@@ -107,6 +107,16 @@ def test_the_trace_tells_passes_steps_and_rows(tmp_path: Path, monkeypatch: pyte
     assert sorted(again) == sorted(subject.train.dataset.tensors[0].tolist())
 
 
+def test_the_rows_of_each_epoch_are_told_with_persistent_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAIN.replace("num_workers=WORKERS", "num_workers=2, persistent_workers=True")
+    first, second = subject_of(written(tmp_path, text), monkeypatch=monkeypatch).need("trace").training_passes()[:2]
+    assert sorted(index for batch in first.indices for index in batch) == list(range(30))
+    seen = [index for batch in second.indices[: second.batches] for index in batch]
+    assert len(seen) == len(set(seen)) == 4 * min(second.batches, 7) + 2 * (second.batches == 8)
+
+
 def test_every_patched_function_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owners = (torch.nn.Module, torch.autograd, torch.nn.functional, torch.optim.Optimizer, torch.nn.utils)
     owners += (torch.utils.data.DataLoader, torch.optim.lr_scheduler.LRScheduler)

@@ -22,7 +22,7 @@ class Words:
     """A tokenizer of ids."""
 
     all_special_ids = (2, 3)
-    pad_token_id = 0
+    pad_token_id, cls_token_id, sep_token_id = 0, 2, 3
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
         return [f"w{each}" for each in ids]

@@ -362,6 +362,17 @@ class TestOptimizerProbes:
         assert finding.outcome == "warn"
         assert "0.0003" in finding.message
 
+    def test_a_table_that_is_resized_after_the_optimizer_was_made_is_a_fault(self, tmp_path: Path) -> None:
+        model = bert()
+        optimizer = torch.optim.AdamW(model.parameters())
+        model.set_input_embeddings(nn.Embedding(60, 16))
+        finding = look(
+            subject_of(trainer_of(tmp_path, model, optimizers=(optimizer, None))), "optimizer-holds-the-model"
+        )
+        assert finding.outcome == "fail"
+        assert "resized" in finding.cause
+        assert "word_embeddings" in finding.cause
+
     def test_a_copy_of_a_passed_optimizer_holds_the_copied_model(self, tmp_path: Path) -> None:
         model = bert()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

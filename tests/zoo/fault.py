@@ -21,7 +21,7 @@ class Fault:
         script: the clean script it is made of, such as "ner_trainer".
         says: what is wrong, in one plain sentence.
         edits: pairs of old and new text; every old text occurs exactly once in the clean script.
-        probes: the probes that fail, all of which name the cause.
+        probes: the probes that fail, all of which name the cause. None: a known miss.
         cause: a regular expression that the finding's message or cause matches.
         seen: the upstream thread or the page where it was seen in the wild, or "".
         budget: the smallest budget that finds it.

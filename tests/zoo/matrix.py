@@ -41,13 +41,8 @@ def entry_of_fault(fault: Fault, report: dict[str, Any]) -> dict[str, Any]:
     """Return what the record keeps of the audit of a faulty script."""
     failed = failed_probes(report)
     expected = [failed[each] for each in fault.probes if each in failed]
-    return {
-        **_entry(report),
-        "style": style_of(fault.text()),
-        "cause_named": bool(expected)
-        and len(expected) == len(fault.probes)
-        and all(re.search(fault.cause, text) for text in expected),
-    }
+    named = len(expected) == len(fault.probes) and all(re.search(fault.cause, text) for text in expected)
+    return {**_entry(report), "style": style_of(fault.text()), "cause_named": bool(expected) and named}
 
 
 def entry_of_clean(script: Path, report: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +80,7 @@ def run_all(jobs: int, progress: Callable[[str, int], None], only: str = "") -> 
         def run_fault(fault: Fault) -> tuple[str, dict[str, Any]]:
             entry = entry_of_fault(fault, audit_text(fault.text(), assets, budget=fault.budget))
             found = ", ".join(entry["fail"]) or entry.get("error") or "nothing found"
-            said = "" if entry["cause_named"] else f" instead of {', '.join(fault.probes)}, or another cause"
+            said = "" if entry["cause_named"] else f" (expected {', '.join(fault.probes) or 'no fail'})"
             progress(f"{fault.id}: {found}{said}, {_after(entry)}", of)
             return fault.id, entry
 

@@ -72,7 +72,10 @@ def _faults(record: dict[str, Any], faults: dict[str, Fault]) -> str:
         fault = faults.get(name)
         says = fault.says if fault else ""
         seen = fault.seen if fault else ""
-        found = ", ".join(f"`{each}`" for each in entry["fail"]) or entry.get("error") or "not found"
+        twin = record["clean"].get(fault.script, {}) if fault else {}
+        warned = [each for each in entry["warn"] if each not in twin.get("warn", ())]
+        missed = "not found" + "".join(f"; `{each}` warns" for each in warned)
+        found = ", ".join(f"`{each}`" for each in entry["fail"]) or entry.get("error") or missed
         rows.append(
             (
                 f"`{name}`",

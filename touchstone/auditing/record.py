@@ -258,7 +258,6 @@ class Recorder:
         if not forward.generating and len(self.calls) < CALLS_KEPT:
             call.arguments, call.options = copied(arguments), copied(options)
             forward.batch = named(module, call.arguments, call.options)
-            forward.given = tuple(forward.batch)
             if grad:
                 call.rng = generator_states()
                 call.modes = tuple(each.training for each in module.modules())
@@ -487,9 +486,13 @@ class Recorder:
 
     def _iterate(self, original: Any) -> Any:
         def __iter__(loader: Any) -> Any:
+            kept = getattr(loader, "_iterator", None)
+            if kept is not None:  # persistent workers keep one iterator for all epochs
+                vars(kept)["touchstone_indices"] = []
             iterator = original(loader)
             if not self.ready:
                 return iterator
+            vars(iterator).setdefault("touchstone_indices", [])
             loaders = self.trace.loaders
             if not any(each is loader for each in loaders):
                 loaders.append(loader)
@@ -501,7 +504,7 @@ class Recorder:
     def _next_index(self, original: Any) -> Any:
         def _next_index(iterator: Any) -> Any:
             index = original(iterator)
-            if self.active and isinstance(index, (list, tuple)) and all(isinstance(each, int) for each in index):
+            if self.active and isinstance(index, (list, tuple)) and all(hasattr(each, "__index__") for each in index):
                 vars(iterator).setdefault("touchstone_indices", []).append([int(each) for each in index])
             return index
 
@@ -552,7 +555,7 @@ class _Batches:
             self._length = None
         self._index = len(recorder.trace.passes)
         recorder.trace.passes.append(
-            Pass(place, indices=vars(iterator).setdefault("touchstone_indices", []), step=len(recorder.trace.updates))
+            Pass(place, indices=vars(iterator)["touchstone_indices"], step=len(recorder.trace.updates))
         )
 
     def __iter__(self) -> Iterator[Any]:

@@ -54,7 +54,6 @@ class Forward:
         losses: calls of `cross_entropy` within it, or on its output.
         loss: the loss that the model returned, or None.
         where: `file:line` of the call in the user's code.
-        given: the model's own names of the arguments that it was given.
     """
 
     batch: Batch
@@ -67,7 +66,6 @@ class Forward:
     losses: list[LossCall] = field(default_factory=list)
     loss: float | None = None
     where: str = ""
-    given: tuple[str, ...] = ()
 
 
 @dataclass

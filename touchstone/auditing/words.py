@@ -298,7 +298,7 @@ def _sentences(
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Return the ids of tokens that stand for no text. Unknown words do, and so may special tokens of the user's own."""
+    """Return the ids of tokens that stand for no text. The unknown token does, and so may the user's own."""
     marks = (getattr(tokenizer, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "cls", "sep", "mask"))
     return frozenset(each for each in marks if each is not None)
 

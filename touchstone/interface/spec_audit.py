@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from touchstone.auditing.finding import Report
 from touchstone.auditing.probe import Budget, run_probes
@@ -17,7 +18,7 @@ from touchstone.engines.session import Session
 from touchstone.engines.trainer import prepared
 from touchstone.engines.training import Execution
 from touchstone.pipelines import PIPELINES
-from touchstone.pipelines.pipeline import Columns, FeatureRows, Pipeline
+from touchstone.pipelines.pipeline import Batch, Columns, Feature, FeatureRows, Pipeline
 from touchstone.runs.trials import Trial
 from touchstone.sources import Access, open_source
 
@@ -57,23 +58,27 @@ def audit_trial(trial: Trial, *, budget: Budget = "default") -> Report:
 
 
 class Rows(FeatureRows):
-    """A split whose rows are found by their index alone. A row that is read again is that of the next epoch."""
+    """A split whose rows are found by their index alone."""
 
     def __init__(self, columns: Columns) -> None:
         super().__init__(columns)
-        self.passes: Counter[int] = Counter()
         self.column_names = list(columns)
 
     def __getitem__(self, key: Any) -> Mapping[str, Any]:
         if not 0 <= key < self.size:
             raise IndexError(key)  # ends a loop over the rows
-        self.passes[key] += 1
-        return super().__getitem__((self.passes[key] - 1, key))
+        return super().__getitem__((0, key))
 
 
 def _split(pipeline: Pipeline, name: str, batch_size: int) -> Split:
     rows = Rows(pipeline.columns("train" if name == "train" else "validation"))
-    return Split(name, rows, partial(pipeline.collate, train=name == "train"), batch_size)
+    return Split(name, rows, partial(_collate, pipeline=pipeline, train=name == "train"), batch_size)
+
+
+def _collate(features: Sequence[Feature], *, pipeline: Pipeline, train: bool) -> Batch:
+    """Collate as in any epoch of the training: random draws then differ from batch to batch, as in a training."""
+    epoch = int(torch.randint(2**30, ())) if train else 0
+    return pipeline.collate([{**feature, "epoch": epoch} for feature in features], train=train)
 
 
 def _order(epoch: int, seed: int | None = None, *, size: int, own_seed: int, **_: Any) -> list[int]:

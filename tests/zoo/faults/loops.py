@@ -156,8 +156,8 @@ FAULTS = (
         script="clm_plain",
         says="get_batch returns the inputs as targets, so that the model copies what it reads.",
         edits=(("data[i + 1 : i + 1 + block_size]", "data[i : i + block_size]"),),
-        probes=("loop-loss-of-the-labels",),
-        cause="shift the labels by one",
+        probes=("labels-shifted-once",),
+        cause="learns to copy",
         seen="https://github.com/karpathy/nanoGPT/issues/320",
     ),
     Fault(
@@ -190,5 +190,18 @@ FAULTS = (
         edits=(("        running = 0.0\n", "        running = 0.0\n        torch.manual_seed(0)\n"),),
         probes=("epochs-differ",),
         cause="seed is made anew",
+    ),
+    Fault(
+        id="ner-plain-loss-shifts-labels",
+        script="ner_plain",
+        says="The loss shifts the labels as for a language model, so that each word gets the tag of the next.",
+        edits=(
+            (
+                "loss_fn(logits.view(-1, len(names)), labels.view(-1)) / count",
+                "loss_fn(logits[:, :-1].reshape(-1, len(names)), labels[:, 1:].reshape(-1)) / count",
+            ),
+        ),
+        probes=("loop-loss-of-the-labels",),
+        cause="do not shift",
     ),
 )

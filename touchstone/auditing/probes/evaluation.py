@@ -78,9 +78,7 @@ def every_example_evaluated_once(subject: Subject) -> Finding:
         if missing and twice:
             cause = "the sampler of the evaluation draws some rows again instead of others: use a sequential sampler"
             return fail(text, cause=cause, **figures)
-        cause = (
-            "the sampler of the evaluation gives a part of the rows, or some twice: draw each once"
-        )
+        cause = "the sampler of the evaluation gives a part of the rows, or some twice: draw each once"
         return warn(text, cause=cause, **figures)
     lost = _lost_on_the_way(subject)
     if lost:

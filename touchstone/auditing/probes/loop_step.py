@@ -101,8 +101,8 @@ def loss_of_the_labels(subject: Subject) -> Finding:
                 if each.stray > STRAY and each.stray_target is not None:
                     return _learned_at_ignored(subject, each, each.stray_target, where)
                 expected = expected_shift(subject, batch)
-                if expected is not None and each.shift != expected and not _is_looked_at(subject):
-                    return _shifted(subject, each.shift, expected, where)
+                if expected is not None and each.shift != expected and subject.task != "causal-lm":
+                    return _shifted(each.shift, expected, where)  # those of causal models: labels-shifted-once
     count = sum(micro.count for _, micros in read for micro in micros)
     return passed(f"the loss of {len(read)} observed steps is the cross-entropy of their {count} labels")
 
@@ -118,14 +118,6 @@ def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: 
     )
 
 
-def _is_looked_at(subject: Subject) -> bool:
-    """Tell whether a causal model computes its loss itself of `labels`: `labels-shifted-once` judges its shift."""
-    trace: Trace = subject.need("trace")
-    own = [call for forward in trace.forwards if forward.grad for call in forward.losses]
-    named = any("labels" in each.given for each in trace.forwards if each.grad)
-    return subject.task == "causal-lm" and named and all(call.inside for call in own)
-
-
 _AHEAD = {
     0: "the label at its own place",
     1: "the next label",
@@ -134,18 +126,11 @@ _AHEAD = {
 }
 
 
-def _shifted(subject: Subject, shift: int, expected: int, where: str) -> Finding:
-    if subject.task == "causal-lm":
-        remedy = (
-            "the model's own loss shifts labels already: shift them in one place only"
-            if shift > expected
-            else "shift them by one, logits[:, :-1] against labels[:, 1:], or the model learns to copy its input"
-        )
-    else:
-        remedy = "labels and logits of this task stand at the same places: do not shift them"
+def _shifted(shift: int, expected: int, where: str) -> Finding:
     return fail(
         f"every position learns {_AHEAD[shift]} instead of {_AHEAD[expected]}",
-        cause=f"in the observed steps labels are shifted by {shift} and not by {expected}{where}: {remedy}",
+        cause=f"in the observed steps labels are shifted by {shift} and not by {expected}{where}: labels and logits of "
+        "this task stand at the same places, so do not shift them",
         measured=shift,
         expected=expected,
     )

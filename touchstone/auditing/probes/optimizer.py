@@ -63,9 +63,11 @@ def optimizer_holds_the_model(subject: Subject) -> Finding:
     known = [names[id(each)] for each in held if id(each) in names]
     foreign = [each for each in held if id(each) not in names]
     missing = [name for name in trainable if name not in set(known)]
+    # A table that was resized keeps its width.
     shapes = {tuple(each.shape) for each in foreign}
-    own = dict(copied.named_parameters())
-    replaced = [name for name in missing if tuple(own[name].shape) in shapes]
+    widths = {shape[1:] for shape in shapes if len(shape) > 1}
+    own = {name: tuple(each.shape) for name, each in copied.named_parameters()}
+    replaced = [name for name in missing if own[name] in shapes or (len(own[name]) > 1 and own[name][1:] in widths)]
     if replaced or (foreign and not known):
         return fail(
             f"{len(foreign)} of the optimizer's {len(held)} parameters are not the model's",
