@@ -235,7 +235,9 @@ for epoch in range(2):
 @pytest.mark.parametrize(("unscale", "outcome"), [("scaler.unscale_(optimizer)", "pass"), ("pass", "fail")])
 def test_clipping_before_unscaling_is_found(unscale: str, outcome: str, tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + SCALED.replace("UNSCALE", unscale))
-    report = audit_script(path, probes=["loop-clipping", "loop-accumulation-divided", "loop-loss-of-the-labels"])
+    report = audit_script(
+        path, probes=["clipping-after-accumulation", "accumulation-divided", "loss-is-the-mean-over-labels"]
+    )
     assert [each.outcome for each in report] == [outcome, "pass", "pass"]
 
 
@@ -270,7 +272,7 @@ def test_watched_training_is_the_same_bit_by_bit(capsys: pytest.CaptureFixture[s
     assert all(torch.equal(watched[1][name], plain[1][name]) for name in plain[1])
     assert torch.equal(watched[2], plain[2])
     assert torch.nn.Module.__call__ is call
-    assert "loop-gradients-zeroed" in capsys.readouterr().err
+    assert "gradients-zeroed" in capsys.readouterr().err
 
 
 def test_watch_names_a_fault_of_the_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -418,7 +418,7 @@ class Recorder:
                 losses=group.losses,
                 leftover=group.leftover[place] if place < len(group.leftover) else None,
                 clips=group.clips,
-                rates=[float(each["lr"]) for each in optimizer.param_groups],
+                rates=[float("nan" if each["lr"] is None else each["lr"]) for each in optimizer.param_groups],
                 backwards_before_zero=group.lost,
                 passing=self._passing,
                 optimizer=place,
