@@ -207,7 +207,7 @@ def _unequal(micros: list[_Micro], parts: int) -> Finding:
 
 @in_loops("last-partial-step")
 def last_group(subject: Subject) -> Finding:
-    """Look for batches at the end of an epoch that are trained on in the next epoch, not at all, or with less weight."""
+    """Look for batches at the end of an epoch that are trained on in the next epoch, never, or with less weight."""
     trace = trace_of(subject)
     sizes = Counter(len(update.losses) for update in trace.updates)
     group = sizes.most_common(1)[0][0]

@@ -39,7 +39,7 @@ def left_out(model: nn.Module, missing: Sequence[str]) -> Finding:
     share = sum(table.get(name, 0) for name in missing) / max(sum(table.values()), 1)
     message = f"{len(missing)} of {len(table)} trainable parameters are not in the optimizer"
     held = f"they hold {share:.0%} of the trainable numbers, get gradients and never change: {shown(missing)}"
-    if base_parameters(model) == set(missing):
+    if is_the_base(model, missing):
         return warn(
             f"{message}: the whole base model",
             cause=f"{held}. If only the head is meant to learn, call requires_grad_(False) on the base model: its "
@@ -55,21 +55,25 @@ def left_out(model: nn.Module, missing: Sequence[str]) -> Finding:
     )
 
 
-def base_parameters(model: nn.Module) -> set[str]:
-    """Return the names of the trainable parameters that are in pretrained models inside a model, and nowhere else."""
+def is_the_base(model: nn.Module, names: Sequence[str]) -> bool:
+    """Whether some trainable parameters are those of all pretrained models inside a model, and nothing else.
+
+    Parameters that the head shares with them, such as tied embeddings, may be among them or not.
+    """
     from transformers import PreTrainedModel
 
-    bases: list[tuple[str, nn.Module]] = []
+    bases: list[str] = []
     for name, module in model.named_modules():
         is_base = isinstance(module, PreTrainedModel) and module.base_model is module
-        if name and is_base and not any(name.startswith(f"{other}.") for other, _ in bases):
-            bases.append((name, module))
+        if name and is_base and not any(name.startswith(base) for base in bases):
+            bases.append(f"{name}.")
     places: dict[int, list[str]] = {}
     for name, each in model.named_parameters(remove_duplicate=False):
         if each.requires_grad:
             places.setdefault(id(each), []).append(name)
-    inside = tuple(f"{name}." for name, _ in bases)
-    return {names[0] for names in places.values() if inside and all(name.startswith(inside) for name in names)}
+    whole = {each[0] for each in places.values() if all(name.startswith(tuple(bases)) for name in each)}
+    shared = {each[0] for each in places.values() if any(name.startswith(tuple(bases)) for name in each)}
+    return bool(whole) and whole <= set(names) <= shared
 
 
 def sizes(subject: Subject, names: Sequence[str]) -> float:
