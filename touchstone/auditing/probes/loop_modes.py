@@ -62,7 +62,7 @@ def training_mode(subject: Subject) -> Finding:
     )
 
 
-@in_loops("dropout-off-in-evaluation")
+@in_loops("dropout-off-in-evaluation", budget="fast")
 def evaluation_mode(subject: Subject) -> Finding:
     """Look for evaluations with dropout switched on."""
     trace = trace_of(subject)
