@@ -346,6 +346,17 @@ def test_a_layer_that_the_optimizer_does_not_hold_is_found(held: str, outcome: s
     assert finding.outcome == outcome
 
 
+def test_parameters_of_an_optimizer_that_has_not_stepped_yet_are_not_left_out(tmp_path: Path) -> None:
+    other = "\nslow = torch.optim.SGD(model.table.parameters(), lr=0.1)\n"
+    finding = look(
+        tmp_path,
+        "optimizer-holds-the-model",
+        ("SGD(model.parameters()", "SGD(model.head.parameters()"),
+        (RATE, RATE + other),
+    )
+    assert finding.outcome == "pass"
+
+
 def test_a_last_step_that_is_divided_by_too_much_is_a_warning(tmp_path: Path) -> None:
     finding = look(tmp_path, "last-partial-step", loop="train_epoch(3)")
     assert (finding.outcome, "has 2 of 3 micro-batches, but is divided by 3" in finding.message) == ("warn", True)

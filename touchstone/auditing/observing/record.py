@@ -89,6 +89,7 @@ class Recorder:
         loops: the loops around the first optimizer step, outermost first.
         tokenizers: the tokenizers that were called, with the number of calls, in order.
         made: the DataLoaders that were constructed.
+        optimizers: the optimizers that were constructed; some may not have taken a step yet.
         accelerator: the Accelerator, or None.
         active: nothing is recorded while it is False.
         ending: decides when the script ends, or None.
@@ -103,6 +104,7 @@ class Recorder:
         self.kept: dict[int, Kept] = {}
         self.tokenizers: dict[int, tuple[Any, int]] = {}
         self.made: list[Any] = []
+        self.optimizers: list[Any] = []
         self.accelerator: Any = None
         self.active = True
         self._at_rest: Callable[[], None] | None = None
@@ -133,7 +135,7 @@ class Recorder:
         """Stop recording, and forget everything, so that copies of weights and batches are freed."""
         self.active = False
         self.trace, self.calls, self.kept, self.made, self.tokenizers = Trace(), [], {}, [], {}
-        self._group, self._latest = _Group(), None
+        self.optimizers, self._group, self._latest = [], _Group(), None
 
     def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
         """Return what to do with a module as soon as it has been imported, by its name."""
@@ -164,6 +166,7 @@ class Recorder:
         replace(torch.nn.Module, "__call__", self._module_call)
         replace(torch.nn.functional, "cross_entropy", self._cross_entropy)
         replace(torch.autograd, "backward", self._backward)
+        replace(torch.optim.Optimizer, "__init__", self._make_optimizer)
         replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
         replace(torch.nn.Module, "zero_grad", self._zero_grad)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
@@ -335,6 +338,14 @@ class Recorder:
         self.trace.unstepped += 1
         if self.passing is not None:
             self.trace.passes[self.passing].training = True
+
+    def _make_optimizer(self, original: Any) -> Any:
+        def __init__(optimizer: Any, *arguments: Any, **options: Any) -> None:
+            original(optimizer, *arguments, **options)
+            if self.ready:
+                self.optimizers.append(optimizer)
+
+        return __init__
 
     def _zero_grad(self, original: Any) -> Any:
         def zero_grad(owner: Any, *arguments: Any, **options: Any) -> Any:
