@@ -8,7 +8,7 @@ raises `NotChecked` with the reason.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -138,12 +138,16 @@ class Split:
         if hasattr(self.dataset, "__len__"):
             rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
         else:
-            rows = list(islice(copy.deepcopy(self.dataset), start, start + count))
-        if rows and not isinstance(rows[0], Mapping):
-            raise NotChecked(f"rows of the {self.name} data are {type(rows[0]).__name__}, not dicts of columns")
+            return list(islice(self.stream(), start, start + count))
         return [self._kept(row) for row in rows]
 
-    def _kept(self, row: Mapping[str, Any]) -> Row:
+    def stream(self) -> Iterator[Row]:
+        """Yield the rows of a stream as the collator receives them, read from a copy of it."""
+        yield from map(self._kept, copy.deepcopy(self.dataset))
+
+    def _kept(self, row: Any) -> Row:
+        if not isinstance(row, Mapping):
+            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
         return {key: value for key, value in row.items() if self.columns is None or key in self.columns}
 
     def batch(self, rows: Sequence[Row] | None = None) -> Batch:
