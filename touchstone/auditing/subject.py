@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ class Split:
             return self.observed[0]
         if self.collate is None:
             raise NotChecked(f"there is no collator for the {self.name} data: pass collator=")
-        return as_batch(self.collate(copy.deepcopy(list(self.rows(self.batch_size) if rows is None else rows))))
+        given = self.rows(self.batch_size) if rows is None else rows
+        return as_batch(self.collate([copy.deepcopy(row) for row in given]))  # each alone: a row may be given twice
 
     def batches(self, count: int) -> list[Batch]:
         """Return up to `count` batches, observed ones first, then consecutive rows."""
@@ -363,7 +365,7 @@ def quiet(model: nn.Module) -> nn.Module:
     """Return a copy of a model in float32, in evaluation mode, with every dropout rate at 0, without gradients."""
     from torch import nn
 
-    copied = copy.deepcopy(model).float().eval()
+    copied = copy_of(model).float().eval()
     for module in copied.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0

@@ -32,8 +32,8 @@ FAULTS = (
         script="mlm_streaming",
         says="The collator is that of causal language modelling: nothing is masked, the labels are the input.",
         edits=(("tokenizer=tok, mlm=True, mlm_probability=MASKED", "tokenizer=tok, mlm=False"),),
-        probes=(),
-        cause="",
+        probes=("masks-hide-tokens",),
+        cause="mlm=False",
     ),
     Fault(
         id="wild-no-attention-mask",
@@ -216,8 +216,8 @@ FAULTS = (
         script="clm_packed",
         says="Positions begin anew in each text of a row, but the mask lets texts see the texts before them.",
         edits=(("allowed = (same & causal)[:, None]", "allowed = causal.expand_as(same)[:, None]"),),
-        probes=(),
-        cause="",
+        probes=("documents-separated",),
+        cause="block-diagonal",
     ),
     Fault(
         id="wild-workers-read-the-same",
@@ -233,8 +233,8 @@ FAULTS = (
         script="mlm_streaming",
         says="The validation data is the training file.",
         edits=(('data_files="documents.validation.jsonl"', 'data_files="documents.train.jsonl"'),),
-        probes=(),
-        cause="",
+        probes=("no-training-example-in-evaluation",),
+        cause="splits overlap",
     ),
     Fault(
         id="wild-left-padding-moves-positions",
