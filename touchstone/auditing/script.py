@@ -17,6 +17,7 @@ from touchstone.auditing.observing.ending import Done, Ending, WriteGuard
 from touchstone.auditing.observing.observe import Observer
 from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.probe import Budget, Probe, run_probes
+from touchstone.auditing.reading.tasks import named_task
 
 
 class CannotJudge(Exception):
@@ -52,6 +53,8 @@ def audit_script(
 
     def judge(subject: Any) -> None:
         subject.name = str(script)
+        if task is None:
+            subject.task = named_task(subject)
         subject.repro = repro
         with contextlib.redirect_stdout(sys.stderr):
             reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
