@@ -69,7 +69,7 @@ FAULTS = (
         script="clm_packed",
         says="The loop never calls model.train(); from_pretrained returns a model in evaluation mode, without dropout.",
         edits=(("        model.train()\n", ""),),
-        probes=("dropout-on-in-training",),
+        probes=("loop-training-mode",),
         cause=r"model\.train\(\)",
     ),
     Fault(
