@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.restore import _found
 from touchstone.auditing.subject import Subject
 
@@ -17,7 +18,11 @@ def fingerprint(subject: Subject, folders: list[Path]) -> dict[str, Any]:
     import numpy as np
     import torch
 
+    # First, because a data set may tokenize its rows when they are read, and that changes the tokenizer.
     facts: dict[str, Any] = {
+        f"{split.name} data": _data(split.dataset) for split in (subject.train, subject.evaluation) if split is not None
+    }
+    facts |= {
         "random": _hash(repr(random.getstate())),
         "numpy": _hash(repr(np.random.get_state())),
         "torch": _hash(torch.get_rng_state().numpy().tobytes()),
@@ -39,7 +44,6 @@ def fingerprint(subject: Subject, folders: list[Path]) -> dict[str, Any]:
     roots = [trainer]
     for split in (subject.train, subject.evaluation):
         if split is not None:
-            facts[f"{split.name} data"] = _data(split.dataset)
             roots += [split.dataset, split.collate, split.loader]
     facts["generators"] = [_hash(repr(_state(each))) for each in _found(roots)]
     return facts
@@ -101,7 +105,7 @@ def _data(dataset: Any) -> Any:
     parts = [getattr(dataset, "_fingerprint", ""), repr(getattr(dataset, "format", ""))]
     try:
         parts.append(_hash(repr([dataset[index] for index in range(min(50, len(dataset)))])))
-    except TypeError:  # a stream
+    except (TypeError, NotChecked):  # a stream, or the stand-in of an observed loop's data
         parts.append(repr(sorted(map(str, vars(dataset).items()))))
     return parts
 

@@ -16,7 +16,7 @@ from touchstone.auditing.reporting.stored import json_schema, read_report
 from touchstone.auditing.reporting.table import as_text
 from touchstone.files import RecordError
 
-SCHEMA = Path(__file__).parents[2] / "touchstone" / "auditing" / "report.schema.json"
+SCHEMA = Path(__file__).parents[2] / "touchstone" / "auditing" / "reporting" / "report.schema.json"
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])

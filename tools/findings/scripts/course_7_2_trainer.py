@@ -22,17 +22,17 @@ tokenizer = AutoTokenizer.from_pretrained(checkpoint)
 
 def spread(word_tags, word_ids):
     """Give each token its word's tag. Tags B-X are odd numbers, and a word's later tokens get I-X, the next number."""
-    previous, spreaded = None, []
+    previous, widened = None, []
     for word in word_ids:
         if word is None:
-            spreaded.append(-100)
+            widened.append(-100)
         elif word != previous:
-            spreaded.append(word_tags[word])
+            widened.append(word_tags[word])
         else:
             tag = word_tags[word]
-            spreaded.append(tag + 1 if tag % 2 else tag)
+            widened.append(tag + 1 if tag % 2 else tag)
         previous = word
-    return spreaded
+    return widened
 
 
 def preprocess(rows):

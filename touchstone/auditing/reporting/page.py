@@ -14,7 +14,7 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, Report
 from touchstone.auditing.reporting.batch import SEEN
-from touchstone.auditing.reporting.table import by_group, by_reason, figure, figures, one_line, sign
+from touchstone.auditing.reporting.table import TALLEST, by_group, by_reason, chosen, figure, figures, one_line, sign
 
 REPOSITORIES = {
     **{
@@ -27,6 +27,8 @@ REPOSITORIES = {
 """The repositories whose threads a finding may name, as in `transformers#47688`."""
 REFERENCE = re.compile(rf"(?<![\w/-])({'|'.join(map(re.escape, REPOSITORIES))})#(\d{{1,6}})\b")
 MARKS = {"fail": "✗", "warn": "!", "pass": "✓", "not-checked": "?", "ignored": "○"}
+ACROSS, DOWN = 16, 12
+"""Rows of an example that are shown at once, if they are set across the page or down."""
 WORDS = {"fail": "fault", "warn": "warning", "pass": "passed", "not-checked": "not checked", "ignored": "ignored"}
 
 
@@ -86,6 +88,40 @@ def chips(table: Example) -> Iterator[Chip]:
         yield waiting
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """The rows of an example that the page shows: the marked ones and their neighbours.
+
+    Args:
+        indices: the rows shown; -1 stands for rows that are left out.
+        across: each row of the example is a column of the page, as a sentence is read.
+        whole: no row is left out.
+    """
+
+    indices: list[int]
+    across: bool
+    whole: bool
+
+
+def excerpt(example: Example) -> Excerpt:
+    """Return what to show of an example. Tables of short texts, such as tokens and labels, are set across.
+
+    >>> excerpt(Example(("token",), [(letter,) for letter in "abcdefghijklmnopqrstuvwxyz"], marked=(9,))).indices
+    [-1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, -1]
+    """
+    longest = max((len(_cell(cell)) for row in example.rows for cell in row), default=0)
+    across = len(example.columns) <= 5 and len(example.rows) > 3 and longest <= TALLEST
+    shown = chosen(len(example.rows), example.marked, limit=ACROSS if across else DOWN)
+    indices: list[int] = []
+    for index in shown:
+        if index != (indices[-1] + 1 if indices else 0):
+            indices.append(-1)
+        indices.append(index)
+    if shown and shown[-1] != len(example.rows) - 1:
+        indices.append(-1)
+    return Excerpt(indices, across, whole=-1 not in indices)
+
+
 def parts(text: str) -> Iterator[tuple[str, str]]:
     """Yield the parts of a text with their links: `transformers#47688` leads to its thread, other parts have none.
 
@@ -120,5 +156,7 @@ def _template() -> Any:
 
     # Not a PackageLoader: it would need the package's name, and a zip file is no place to read from either way.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(parts=parts, kind=_kind, cell=_cell, figures=figures, visible=one_line, code=_code)
+    environment.filters.update(
+        parts=parts, excerpt=excerpt, kind=_kind, cell=_cell, figures=figures, visible=one_line, code=_code
+    )
     return environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))

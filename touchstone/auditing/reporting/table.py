@@ -190,7 +190,7 @@ def _table(example: Example, *, width: int, rows: int, indent: int) -> Iterator[
     """Yield the marked rows of an example and their neighbours: in columns if its texts are short, else row by row."""
     from rich.text import Text
 
-    shown = _chosen(len(example.rows), example.marked, limit=rows)
+    shown = chosen(len(example.rows), example.marked, limit=rows)
     cells = [[figure(cell) if cell is not None else "" for cell in example.rows[index]] for index in shown]
     of = "" if len(shown) == len(example.rows) else f"{len(shown)} of {len(example.rows)} rows"
     if caption := ", ".join(filter(None, (one_line(example.caption), of))):
@@ -257,7 +257,7 @@ def _row_by_row(
     return _indented(table, indent, width)
 
 
-def _chosen(count: int, marked: Sequence[int], *, limit: int) -> list[int]:
+def chosen(count: int, marked: Sequence[int], *, limit: int) -> list[int]:
     """Return the indices of the rows to show: all, or the first marked ones and the rows nearest to them."""
     if count <= limit:
         return list(range(count))
