@@ -126,8 +126,8 @@ FAULTS = (
         script="nanogpt",
         says="The targets are the inputs: every position is asked to repeat itself.",
         edits=(("data[i + 1 : i + 1 + block_size]", "data[i : i + block_size]"),),
-        probes=("loop-loss-of-the-labels",),
-        cause="shifted by 0 and not by 1",
+        probes=("labels-shifted-once",),
+        cause="shift the labels once",
     ),
     Fault(
         id="wild-lora-never-moves",
