@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from touchstone.auditing.finding import Finding, NotChecked
-from touchstone.auditing.probes import cache, causal, masked, seq2seq, vocabulary
+from touchstone.auditing.probes import cache, causal, leaks, masked, seq2seq, vocabulary
+from touchstone.auditing.reading.tasks import named_task
 from touchstone.auditing.subject import MapCall, Split, Subject
 
 PAD, CLS, SEP, MASK, UNK = range(5)
@@ -264,6 +265,73 @@ def test_a_language_may_follow_the_end_of_a_target() -> None:
     rows = [{"input_ids": [5, 6, SEP], "labels": [7, 8, SEP, UNK]} for _ in range(12)]
 
     assert seen(seq2seq.target_ends, subject("translation", rows, padded)).outcome == "pass"
+
+
+def test_a_source_that_is_cut_does_not_hide_that_the_target_is_in_the_others() -> None:
+    tokenizer = Words()
+    draw = random.Random(0)
+    words = [[f"w{draw.randrange(5, WORDS)}" for _ in range(10 + index % 20)] for index in range(40)]
+    texts = [{"en": " ".join(each), "fr": " ".join(draw.sample(each, 6))} for each in words]
+
+    def encode(table: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        joined = [f"{source} {target}" for source, target in zip(table["en"], table["fr"], strict=True)]
+        sources = [ids[:20] for ids in tokenizer(joined)["input_ids"]]
+        return {"input_ids": sources, "labels": tokenizer(table["fr"])["input_ids"]}
+
+    made = encode({name: [text[name] for text in texts] for name in ("en", "fr")})
+    rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    call = MapCall(encode, Rows(texts), Rows(rows), True, {}, "train.py:7")
+
+    finding = seen(seq2seq.source_without_target, subject("translation", rows, padded, maps=[call]))
+
+    assert finding.outcome == "fail"
+    assert "the target is joined to the source" in finding.cause
+
+
+def test_short_targets_are_summaries() -> None:
+    long, short = list(range(5, 45)), list(range(5, 12))
+
+    for targets, task in ((short, "summarization"), (long, "translation")):
+        rows = Rows({"input_ids": long, "labels": targets} for _ in range(8))
+        given = subject("translation", rows, padded)
+        given.train.observed = [padded(rows)]  # type: ignore[union-attr]
+        assert named_task(given) == task
+
+
+# Streams
+
+
+class Stream:
+    """Rows that can only be read from the first on."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows, self.read = rows, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.rows:
+            self.read += 1
+            yield row
+
+
+def test_training_rows_are_found_in_an_evaluation_stream_without_reading_it() -> None:
+    train, evaluation = Stream(sentences()), Stream(sentences()[:10])
+    given = subject("masked-lm", train, masking(), evaluation=Split("evaluation", evaluation, masking(), 8))
+
+    finding = seen(leaks.no_training_example_in_evaluation, given)
+
+    assert finding.outcome == "fail"
+    assert "10 of 10 evaluation rows" in finding.message
+    assert train.read == evaluation.read == 0
+
+
+def test_a_row_that_is_given_twice_is_copied_twice() -> None:
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.tensor([row.pop("input_ids") for row in rows])}
+
+    row = {"input_ids": [5, 6]}
+
+    assert Split("train", [row], collate, 2).batch([row, row])["input_ids"].tolist() == [[5, 6], [5, 6]]
+    assert row == {"input_ids": [5, 6]}
 
 
 # Tokenizer and model

@@ -8,6 +8,7 @@ from typing import Any
 
 from touchstone.auditing.finding import Report
 from touchstone.auditing.probe import BUDGETS, Budget, run_probes
+from touchstone.auditing.reading.tasks import named_task
 from touchstone.auditing.subject import TASKS, UNKNOWN, Subject
 
 
@@ -68,6 +69,8 @@ def audit(
     }
     ids = None if probes is None else [probes] if isinstance(probes, str) else list(probes)
     subject = _subject(trainer, parts, raw=raw, columns=columns, task=task)
+    if task is None:
+        subject.task = named_task(subject)
     return run_probes(subject, budget=budget, ids=ids).ignoring(ignore or {})
 
 

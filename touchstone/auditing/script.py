@@ -8,7 +8,8 @@ import runpy
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from touchstone.auditing.observing.ending import Done, Ending, WriteGuard
 from touchstone.auditing.observing.observe import Observer
 from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.probe import Budget, Probe, run_probes
+from touchstone.auditing.reading.tasks import named_task
 
 
 class CannotJudge(Exception):
@@ -52,6 +54,8 @@ def audit_script(
 
     def judge(subject: Any) -> None:
         subject.name = str(script)
+        if task is None:
+            subject.task = named_task(subject)
         subject.repro = repro
         with contextlib.redirect_stdout(sys.stderr):
             reports.append(run_probes(subject, budget=budget, ids=probes, seconds=seconds, progress=progress))
@@ -70,7 +74,8 @@ def audit_script(
     guard = WriteGuard(ending, script.parent)
     with Observer(recorder.patches, guard.patches) as observer, guard:
         observer.on_train = on_train
-        failure = _run(script, arguments, ending)
+        namespace: dict[str, Any] = {}
+        failure = _run(script, arguments, ending, namespace)
     recorder.active = False
     if not reports and recorder.trace.updates:
         from touchstone.auditing.adapters.loop import subject_of
@@ -78,7 +83,8 @@ def audit_script(
         if failure:
             print(f"{failure}: the audit goes on with what was seen before", file=sys.stderr)
         recorder.trace.ended = failure or ending.reason or "the script ended"
-        judge(subject_of(recorder, maps=observer.maps, task=task))
+        with _main(namespace):
+            judge(subject_of(recorder, maps=observer.maps, task=task))
     if not reports:
         raise CannotJudge(failure or _untrained(script, recorder, ending))
     return reports[0]
@@ -99,10 +105,22 @@ def _untrained(script: Path, recorder: Recorder, ending: Ending) -> str:
     )
 
 
-def _run(script: Path, arguments: Sequence[str], ending: Ending) -> str:
+@contextlib.contextmanager
+def _main(namespace: dict[str, Any]) -> Iterator[None]:
+    """Let `__main__` be a module with the script's variables, as while it ran."""
+    saved, main = sys.modules["__main__"], types.ModuleType("__main__")
+    vars(main).update(namespace)
+    sys.modules["__main__"] = main
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = saved
+
+
+def _run(script: Path, arguments: Sequence[str], ending: Ending, namespace: dict[str, Any]) -> str:
     """Run the script as `python SCRIPT ARGUMENTS` would, and return how it failed, or "".
 
-    Its output goes to the standard error.
+    Its output goes to the standard error. Its variables go to `namespace`.
 
     Raises:
         CannotJudge: there is no such file.
@@ -114,9 +132,12 @@ def _run(script: Path, arguments: Sequence[str], ending: Ending) -> str:
     sys.path[0:0] = [str(script.resolve().parent)]
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            runpy.run_path(str(script), run_name="__main__")
-    except Done:
-        pass
+            namespace.update(runpy.run_path(str(script), run_name="__main__"))
+    except Done as done:
+        for frame, _ in traceback.walk_tb(done.__traceback__):
+            if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__":
+                namespace.update(frame.f_globals)
+                break
     except SystemExit as error:
         if error.code not in (None, 0) and not ending.done:
             return f"{script}: it exited with {error.code!r} {_when(ending)}"

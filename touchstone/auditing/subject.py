@@ -8,12 +8,13 @@ raises `NotChecked` with the reason.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
 
 if TYPE_CHECKING:
@@ -138,12 +139,16 @@ class Split:
         if hasattr(self.dataset, "__len__"):
             rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
         else:
-            rows = list(islice(copy.deepcopy(self.dataset), start, start + count))
-        if rows and not isinstance(rows[0], Mapping):
-            raise NotChecked(f"rows of the {self.name} data are {type(rows[0]).__name__}, not dicts of columns")
+            return list(islice(self.stream(), start, start + count))
         return [self._kept(row) for row in rows]
 
-    def _kept(self, row: Mapping[str, Any]) -> Row:
+    def stream(self) -> Iterator[Row]:
+        """Yield the rows of a stream as the collator receives them, read from a copy of it."""
+        yield from map(self._kept, copy.deepcopy(self.dataset))
+
+    def _kept(self, row: Any) -> Row:
+        if not isinstance(row, Mapping):
+            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
         return {key: value for key, value in row.items() if self.columns is None or key in self.columns}
 
     def batch(self, rows: Sequence[Row] | None = None) -> Batch:
@@ -155,7 +160,8 @@ class Split:
             return self.observed[0]
         if self.collate is None:
             raise NotChecked(f"there is no collator for the {self.name} data: pass collator=")
-        return as_batch(self.collate(copy.deepcopy(list(self.rows(self.batch_size) if rows is None else rows))))
+        given = self.rows(self.batch_size) if rows is None else rows
+        return as_batch(self.collate([copy.deepcopy(row) for row in given]))  # each alone: a row may be given twice
 
     def batches(self, count: int) -> list[Batch]:
         """Return up to `count` batches, observed ones first, then consecutive rows."""
@@ -359,7 +365,7 @@ def quiet(model: nn.Module) -> nn.Module:
     """Return a copy of a model in float32, in evaluation mode, with every dropout rate at 0, without gradients."""
     from torch import nn
 
-    copied = copy.deepcopy(model).float().eval()
+    copied = copy_of(model).float().eval()
     for module in copied.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0

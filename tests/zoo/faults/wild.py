@@ -69,7 +69,7 @@ FAULTS = (
         script="clm_packed",
         says="The loop never calls model.train(); from_pretrained returns a model in evaluation mode, without dropout.",
         edits=(("        model.train()\n", ""),),
-        probes=("dropout-on-in-training",),
+        probes=("loop-training-mode",),
         cause=r"model\.train\(\)",
     ),
     Fault(
@@ -127,7 +127,7 @@ FAULTS = (
         says="The targets are the inputs: every position is asked to repeat itself.",
         edits=(("data[i + 1 : i + 1 + block_size]", "data[i : i + block_size]"),),
         probes=("labels-shifted-once",),
-        cause="copy",
+        cause="shift the labels once",
     ),
     Fault(
         id="wild-lora-never-moves",
@@ -217,7 +217,7 @@ FAULTS = (
         says="Positions begin anew in each text of a row, but the mask lets texts see the texts before them.",
         edits=(("allowed = (same & causal)[:, None]", "allowed = causal.expand_as(same)[:, None]"),),
         probes=("documents-separated",),
-        cause="lets texts see the other texts",
+        cause="block-diagonal",
     ),
     Fault(
         id="wild-workers-read-the-same",
@@ -233,8 +233,8 @@ FAULTS = (
         script="mlm_streaming",
         says="The validation data is the training file.",
         edits=(('data_files="documents.validation.jsonl"', 'data_files="documents.train.jsonl"'),),
-        probes=(),
-        cause="",
+        probes=("no-training-example-in-evaluation",),
+        cause="splits overlap",
     ),
     Fault(
         id="wild-left-padding-moves-positions",

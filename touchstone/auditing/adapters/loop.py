@@ -384,9 +384,10 @@ def _tokenizer(recorder: Recorder, model: Any) -> Any:
 
 
 def called_tokenizer(recorder: Recorder, model: Any) -> Any:
-    """Return the tokenizer that was called most and fits the model's vocabulary, or one of the script's variables."""
+    """Return the tokenizer called most that fits the model's vocabulary, or one that the script's variables hold."""
     known = [tokenizer for tokenizer, _ in sorted(recorder.tokenizers.values(), key=lambda pair: -pair[1])]
     named = list(vars(sys.modules["__main__"]).values())
+    named += [vars(each).get("tokenizer") for each in named if hasattr(each, "__dict__")]
     known += [each for each in named if hasattr(type(each), "convert_ids_to_tokens")]
     rows = None
     try:

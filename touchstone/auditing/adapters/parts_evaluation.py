@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from touchstone.auditing.adapters.evaluated import Change, EvaluationRecord
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.subject import quiet as quiet_copy
 
@@ -43,7 +43,7 @@ class PartsEvaluator:
     def _run(self, quiet: bool) -> EvaluationRecord:
         import torch
 
-        model = quiet_copy(self._model) if quiet else copy.deepcopy(self._model)
+        model = quiet_copy(self._model) if quiet else copy_of(self._model)
         record = EvaluationRecord()
         training: dict[str, None] = {}
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.adapters.evaluated import FIGURES, Change, EvaluationRecord, Pair, Prediction
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.order import Draws
 
@@ -167,7 +168,7 @@ class TrainerEvaluation:
         replay: EvaluationRecord | None,
     ) -> EvaluationRecord:
         trainer = self._trainer
-        model = self._subject.quiet_model if quiet else copy.deepcopy(self._subject.need("model"))
+        model = self._subject.quiet_model if quiet else copy_of(self._subject.need("model"))
         record = EvaluationRecord()
         with sandbox(trainer, model) as trial, _watched(model, record, quiet=quiet) as finish:
             trial.eval_dataset = chosen(trainer.eval_dataset, rows, self._rows())
@@ -422,7 +423,7 @@ def training_modules(subject: Subject, trainer: Any) -> dict[str, bool]:
 
     An evaluation leaves the model in evaluation mode, so the step itself must set training mode.
     """
-    model = copy.deepcopy(subject.need("model")).eval()
+    model = copy_of(subject.need("model")).eval()
     flags: dict[str, bool] = {}
     for name, module in model.named_modules():
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.adapters.trainer_evaluation import chosen, sandbox
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.restore import untouched
 
@@ -50,7 +50,7 @@ def _train(trainer: Any, folder: str, checkpoint: str | None) -> list[Any]:
     from transformers import Trainer, TrainerState, set_seed
 
     seen: list[Any] = []
-    with sandbox(trainer, copy.deepcopy(trainer.model)) as trial:
+    with sandbox(trainer, copy_of(trainer.model)) as trial:
         trial.train_dataset = chosen(trainer.train_dataset, None, ROWS)
         trial.state = TrainerState()
         arguments: dict[str, Any] = {

@@ -299,10 +299,12 @@ def _in_batch(found: Windows, window: Window, right: tuple[int, int]) -> bool:
 
 def _other(found: Windows, window: Window, right: tuple[int, int]) -> bool:
     """Tell whether the span is that of another example's answer, read in this window."""
-    number = window.origin.number
-    others = {number - 2, number - 1, number + 1, number + 2, window.origin.place} - {number, None}
-    for other in others:
-        row = found.lineage.sources(other) if other is not None else None
+    number, place, together = window.origin.number, window.origin.place, found.lineage.batch
+    others = {number - 2, number - 1, number + 1, number + 2}
+    if place is not None:
+        others |= {place, place % together} if together else {place}
+    for other in others - {number}:
+        row = found.lineage.sources(other)
         for answer in (found.reader.answers(row) or ()) if row else ():
             if window.tokens(answer) == (window.start, window.end):
                 return True

@@ -118,6 +118,8 @@ def special_tokens_unlabelled(subject: Subject) -> Finding:
             if labelled:
                 wrong.append((ids, labels, labelled))
         marked.append((batch, hits))
+    if not seen:
+        raise NotChecked("the rows looked at hold no special tokens")
     if not wrong:
         return passed(f"{seen} special tokens have no label")
     _not_misaligned(subject)
@@ -213,20 +215,33 @@ def padding_unlabelled(subject: Subject) -> Finding:
     message = (
         f"{sum(len(each) for *_, each in wrong)} of {seen} padding tokens have labels, in {len(wrong)} of {rows} rows"
     )
-    named = ", ".join(subject.label_text(each) for each in found[:3])
+    names = {label: _label_name(subject, label) for label in {*labels, *found}}
     parts: dict[str, Any] = {
         "measured": sum(len(each) for *_, each in wrong),
         "expected": 0,
-        "example": example_of(subject, ids, places, label=[subject.label_text(label) for label in labels]),
+        "example": example_of(subject, ids, places, label=[names[label] for label in labels]),
     }
     if not _counted(subject, *first):
         return warn(message, cause="the model's loss ignores them; a metric may not", **parts)
-    return fail(
-        message,
-        cause=f"labels are padded with {found[0]} ({named}): the loss counts padding. Pad labels with -100, as "
-        "DataCollatorForTokenClassification does",
-        **parts,
-    )
+    named = ", ".join(names[each] for each in found[:3])
+    if subject.task == "masked-lm":
+        cause = (
+            f"labels at padding are {found[0]} ({named}), and the loss counts them: choose no padding tokens to be "
+            "masked, and set labels to -100 there"
+        )
+    else:
+        cause = (
+            f"labels are padded with {found[0]} ({named}): the loss counts padding. Pad labels with -100, as "
+            "DataCollatorForTokenClassification does"
+        )
+    return fail(message, cause=cause, **parts)
+
+
+def _label_name(subject: Subject, label: int) -> str:
+    """Return the name of a label: that of a class, or the token where labels are tokens."""
+    if subject.task == "masked-lm" and label != IGNORED:
+        return subject.token_texts([label])[0]
+    return subject.label_text(label)
 
 
 @probe(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold, scores
 from touchstone.auditing.reading.scored import SMALL, padding_id, plain, shifts
-from touchstone.auditing.subject import Split, Subject, ints
+from touchstone.auditing.subject import Row, Split, Subject, ints
 
 GROUP = "evaluation"
 EVALUATED = 2000
@@ -76,8 +77,14 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
 
 def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> Iterator[tuple[int, ...]]:
     """Yield the ids of up to `limit` rows without special tokens, until a time."""
-    total = min(len(split), limit)
     dataset = split.dataset
+    if not hasattr(dataset, "__len__"):
+        for row in islice(split.stream(), limit):
+            if time.monotonic() > until:
+                return
+            yield _key(split, row, special)
+        return
+    total = min(len(split), limit)
     columns = getattr(dataset, "column_names", None)
     quick = columns is not None and "input_ids" in columns and hasattr(dataset, "with_format")
     quick = quick and getattr(dataset, "format", {}).get("type") != "custom"  # with_transform makes columns anew
@@ -89,12 +96,16 @@ def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> It
         if quick:
             many: Sequence[Any] = plain_rows[start:stop]["input_ids"]
         else:
-            rows = split.rows(stop - start, start=start)
-            if rows and "input_ids" not in rows[0]:
-                raise NotChecked(f"rows of the {split.name} data have no input_ids: they are made by the collator")
-            many = [row["input_ids"] for row in rows]
+            yield from (_key(split, row, special) for row in split.rows(stop - start, start=start))
+            continue
         for ids in many:
             yield tuple(each for each in ints(ids) if each not in special)
+
+
+def _key(split: Split, row: Row, special: frozenset[int]) -> tuple[int, ...]:
+    if "input_ids" not in row:
+        raise NotChecked(f"rows of the {split.name} data have no input_ids: they are made by the collator")
+    return tuple(each for each in ints(row["input_ids"]) if each not in special)
 
 
 @probe(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from touchstone.auditing.adapters.evaluated import EvaluationRecord
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.scored import SMALL
@@ -45,7 +45,7 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
         raise NotChecked(
             "the model's forward was replaced by a function that may hold the model: a copy would share it"
         )
-    model = copy.deepcopy(subject.need("model")).train(training)
+    model = copy_of(subject.need("model")).train(training)
     device = next(model.parameters()).device
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
     try:

@@ -22,6 +22,8 @@ from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Subject,
 
 GROUP = "translation and summarization"
 ROWS = 48
+FEW = 4
+"""Fewer rows than these tell nothing."""
 SOURCE_NAMES = {"source", "src", "input", "document", "article", "text", "dialogue", "question"}
 TARGET_NAMES = {"target", "tgt", "output", "summary", "highlights", "headline", "answer", "label"}
 
@@ -479,10 +481,11 @@ def source_without_target(subject: Subject) -> Finding:
     held = seen = 0
     shown = ""
     bodies = [(_body(subject, row.source), _body(subject, row.labels)) for row in targets.rows]
+    cut = _cut_sources(targets.rows)
     equal = 0
     raw_held = 0
     for index, (source, labels) in enumerate(bodies):
-        if len(labels) < 3:
+        if len(labels) < 3 or index in cut:
             continue
         seen += 1
         equal += source == labels
@@ -493,7 +496,7 @@ def source_without_target(subject: Subject) -> Finding:
             raw_held += any(_squeezed(a) in _squeezed(b) for at, a in enumerate(texts) for b in texts[at + 1 :])
         if inside and not shown:
             shown = " ".join(subject.token_texts(source))[:300]
-    if seen < 4:
+    if seen < FEW:
         raise NotChecked("too few targets to look at")
     if held < 0.9 * seen:
         return passed(f"{held} of {seen} sources hold their target", measured=held)
@@ -528,6 +531,16 @@ def source_without_target(subject: Subject) -> Finding:
         example=Example(("source",), [(shown,)], caption="what the encoder receives"),
         **parts,
     )
+
+
+def _cut_sources(rows: Sequence[SourceAndLabels]) -> set[int]:
+    """Return the rows whose source has the greatest length, so that it may be cut and have lost its target.
+
+    They are looked at all the same if few others are left.
+    """
+    longest = max((len(row.source) for row in rows), default=0)
+    cut = {index for index, row in enumerate(rows) if len(row.source) == longest}
+    return cut if len(cut) > 1 and len(rows) - len(cut) >= FEW else set()
 
 
 def _plain(subject: Subject, ids: Sequence[int]) -> str:

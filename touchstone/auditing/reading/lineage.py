@@ -62,6 +62,7 @@ class Lineage:
         where: `file:line` of the user's code that made the rows.
         sources: gives any source row by number, to look at neighbours; None beyond the ends.
         complete: the numbers of the source rows all of whose rows were found.
+        batch: the number of source rows that the user's function gets at once, or None.
     """
 
     origins: list[Origin]
@@ -69,6 +70,7 @@ class Lineage:
     where: str = ""
     sources: Callable[[int], Row | None] = field(default=lambda number: None)
     complete: frozenset[int] = frozenset()
+    batch: int | None = None
 
 
 def lineages(subject: Subject, split: Split) -> Iterator[Lineage]:
@@ -250,7 +252,8 @@ def _mapped(subject: Subject, split: Split, call: MapCall, pad: int | None) -> L
         for index, alone in found
     ]
     complete = frozenset(number for number, found in links.items() if len(found) == len(made[number]))
-    return Lineage(origins, "the calls of map", call.where, source, complete)
+    together = min(size, call.options.get("batch_size") or size) if call.batched else None
+    return Lineage(origins, "the calls of map", call.where, source, complete, together)
 
 
 def _make(call: MapCall, numbers: Sequence[int]) -> dict[int, list[Row]]:
