@@ -235,7 +235,9 @@ for epoch in range(2):
 @pytest.mark.parametrize(("unscale", "outcome"), [("scaler.unscale_(optimizer)", "pass"), ("pass", "fail")])
 def test_clipping_before_unscaling_is_found(unscale: str, outcome: str, tmp_path: Path) -> None:
     path = written(tmp_path, HEAD + SCALED.replace("UNSCALE", unscale))
-    report = audit_script(path, probes=["loop-clipping", "loop-accumulation-divided", "loop-loss-of-the-labels"])
+    report = audit_script(
+        path, probes=["clipping-after-accumulation", "accumulation-divided", "loss-is-the-mean-over-labels"]
+    )
     assert [each.outcome for each in report] == [outcome, "pass", "pass"]
 
 
@@ -270,7 +272,7 @@ def test_watched_training_is_the_same_bit_by_bit(capsys: pytest.CaptureFixture[s
     assert all(torch.equal(watched[1][name], plain[1][name]) for name in plain[1])
     assert torch.equal(watched[2], plain[2])
     assert torch.nn.Module.__call__ is call
-    assert "loop-gradients-zeroed" in capsys.readouterr().err
+    assert "gradients-zeroed" in capsys.readouterr().err
 
 
 def test_watch_names_a_fault_of_the_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +290,73 @@ def test_names_of_arguments_are_the_usual_ones() -> None:
     ids = torch.zeros(2, 3, dtype=torch.long)
     assert loop.plain_names({"idx": ids, "targets": ids}) == {"idx": "input_ids", "targets": "labels"}
     assert loop.plain_names({"input_ids": ids, "labels": ids}) == {}
+
+
+def look(tmp_path: Path, probe: str, *edits: tuple[str, str], loop: str = "train_epoch(1)") -> Any:
+    """Audit a loop of three epochs with some edits by one probe, and return its finding."""
+    text = HEAD + f"\nfor epoch in range(3):\n    {loop}\n"
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    return next(iter(audit_script(written(tmp_path, text), probes=[probe])))
+
+
+RATE = "lr=0.1, momentum=0.9)\n"
+STEPPED = ("            optimizer.step()\n", "            optimizer.step()\n            schedule.step()\n")
+
+
+def test_a_learning_rate_of_0_is_found(tmp_path: Path) -> None:
+    finding = look(tmp_path, "schedule-fits-the-run", (RATE, "lr=0.0)\n"))
+    assert (finding.outcome, "made with a learning rate of 0" in finding.cause) == ("fail", True)
+
+
+def test_a_schedule_that_multiplies_a_learning_rate_of_0_is_found(tmp_path: Path) -> None:
+    made = (RATE, "lr=0.0)\nschedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)\n")
+    assert look(tmp_path, "schedule-fits-the-run", made, STEPPED).outcome == "fail"
+
+
+def test_a_cycle_that_sets_the_learning_rate_is_no_fault(tmp_path: Path) -> None:
+    cycle = "torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=24)"
+    made = (RATE, f"lr=0.0, momentum=0.9)\nschedule = {cycle}\n")
+    assert look(tmp_path, "schedule-fits-the-run", made, STEPPED).outcome == "pass"
+
+
+def test_an_optimizer_that_chooses_its_rate_is_no_fault(tmp_path: Path) -> None:
+    adafactor = ("torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)", "Adafactor(model.parameters())")
+    imported = ("import torch\n", "import torch\nfrom transformers import Adafactor\n")
+    assert look(tmp_path, "schedule-fits-the-run", adafactor, imported).outcome == "not-checked"
+
+
+def test_two_steps_are_seen_of_a_long_epoch_with_accumulation(tmp_path: Path) -> None:
+    planned = "schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=3 * len(loader))\n"
+    finding = look(
+        tmp_path,
+        "schedule-fits-the-run",
+        ("(30, 6)", "(800, 6)"),
+        ("def train_epoch", f"{planned}\ndef train_epoch"),
+        STEPPED,
+        loop="train_epoch(8)",
+    )
+    assert (finding.outcome, finding.message) == ("fail", "the schedule is planned for 600 steps but takes 75")
+
+
+@pytest.mark.parametrize(("held", "outcome"), [("model.parameters()", "pass"), ("model.head.parameters()", "fail")])
+def test_a_layer_that_the_optimizer_does_not_hold_is_found(held: str, outcome: str, tmp_path: Path) -> None:
+    finding = look(tmp_path, "optimizer-holds-the-model", ("SGD(model.parameters()", f"SGD({held}"))
+    assert finding.outcome == outcome
+
+
+def test_parameters_of_an_optimizer_that_has_not_stepped_yet_are_not_left_out(tmp_path: Path) -> None:
+    other = "\nslow = torch.optim.SGD(model.table.parameters(), lr=0.1)\n"
+    finding = look(
+        tmp_path,
+        "optimizer-holds-the-model",
+        ("SGD(model.parameters()", "SGD(model.head.parameters()"),
+        (RATE, RATE + other),
+    )
+    assert finding.outcome == "pass"
+
+
+def test_a_last_step_that_is_divided_by_too_much_is_a_warning(tmp_path: Path) -> None:
+    finding = look(tmp_path, "last-partial-step", loop="train_epoch(3)")
+    assert (finding.outcome, "has 2 of 3 micro-batches, but is divided by 3" in finding.message) == ("warn", True)

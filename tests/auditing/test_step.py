@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.auditing.fingerprint import fingerprint
 from touchstone.auditing.adapters.trainer import subject_of
 from touchstone.auditing.finding import Finding, NotChecked
 from touchstone.auditing.probe import load_probes, run_probe
+from touchstone.auditing.probes.optimizer import is_the_base
 from touchstone.auditing.reading.loss import FITS, read_loss
 from touchstone.auditing.reading.schedule import follow
 from touchstone.auditing.reading.steps import ragged_batch, relation, single_rows
@@ -372,6 +374,38 @@ class TestOptimizerProbes:
         assert finding.outcome == "fail"
         assert "resized" in finding.cause
         assert "word_embeddings" in finding.cause
+
+    @pytest.mark.parametrize(
+        ("held", "outcome"),
+        [
+            (r"classifier\.", "warn"),  # an optimizer of the head alone is a way to freeze the base model
+            (r"bert\.", "fail"),
+            (r"classifier\.|bert\.encoder\.", "fail"),
+            (r"classifier\.|bert\.(?!encoder\.layer\.1)", "fail"),
+        ],
+    )
+    def test_parameters_that_the_optimizer_lacks_are_a_fault_unless_they_are_the_base_model(
+        self, held: str, outcome: str, tmp_path: Path
+    ) -> None:
+        model = bert()
+        kept = [each for name, each in model.named_parameters() if re.match(held, name)]
+        optimizer = torch.optim.AdamW(kept)
+        subject = subject_of(trainer_of(tmp_path, model, optimizers=(optimizer, None)))
+        assert look(subject, "optimizer-holds-the-model").outcome == outcome
+
+    def test_one_of_two_pretrained_models_is_not_the_base(self) -> None:
+        model = nn.ModuleDict({"one": bert().bert, "two": bert().bert, "head": nn.Linear(16, 2)})
+        names = [name for name, _ in model.named_parameters()]
+        assert is_the_base(model, [name for name in names if not name.startswith("head.")])
+        assert not is_the_base(model, [name for name in names if name.startswith("one.")])
+
+    def test_tied_embeddings_may_be_in_the_optimizer_of_a_head(self) -> None:
+        model = gpt2()
+        names = [name for name, _ in model.named_parameters()]
+        assert is_the_base(model, names)
+        assert is_the_base(model, [name for name in names if name != "transformer.wte.weight"])
+        assert not is_the_base(model, ["transformer.wte.weight"])
+        assert not is_the_base(nn.Linear(2, 2), ["weight"])
 
     def test_a_copy_of_a_passed_optimizer_holds_the_copied_model(self, tmp_path: Path) -> None:
         model = bert()

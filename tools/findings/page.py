@@ -60,8 +60,6 @@ ABOUT = {
     "metric-independent-of-batches": About("The metric depends on the batch size"),
     "evaluation-runs": About("The evaluation fails"),
     "ignored-positions-not-scored": About("Positions without a label would be scored"),
-    "loop-metric-arguments": About("Predictions and gold labels are exchanged", thread="course#641"),
-    "loop-schedule": About("The loop's schedule does not fit the run"),
 }
 HEAD = """\
 # Findings in real code

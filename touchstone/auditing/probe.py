@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from touchstone.auditing.clock import Stopwatch
 from touchstone.auditing.finding import Example, Finding, NotChecked, Report
 from touchstone.auditing.restore import untouched
 from touchstone.auditing.subject import TASKS, UNKNOWN, Subject
@@ -37,6 +37,7 @@ MODULES = (
     "order",
     "cache",
     "loop",
+    "loop_schedule",
     "loop_step",
     "loop_modes",
     "loop_data",
@@ -59,6 +60,7 @@ class Probe:
         budget: the smallest budget that includes it.
         look: the function. It takes a subject and returns a finding, or raises NotChecked.
         loops: True if it applies to observed loops only, False if it applies to anything but these, else None.
+        in_loops: the same question with another look, for observed loops.
     """
 
     id: str
@@ -68,6 +70,14 @@ class Probe:
     budget: Budget
     look: Look
     loops: bool | None = None
+    in_loops: Probe | None = None
+
+    def fitting(self, subject: Subject) -> Probe | None:
+        """Return the probe with the look that fits a subject, or None if the probe does not apply to it."""
+        looped = subject.trace is not None
+        if looped and self.in_loops is not None:
+            return self.in_loops
+        return self if self.loops in (None, looped) else None
 
 
 PROBES: dict[str, Probe] = {}
@@ -103,6 +113,28 @@ def probe(
     return add
 
 
+def in_loops(
+    id: str, *, tasks: Sequence[str] | None = None, budget: Budget | None = None
+) -> Callable[[AnyLook], AnyLook]:
+    """Give a probe that does not apply to observed loops a second look, which does.
+
+    Args:
+        id: the probe's id. Its module comes before that of the look in `MODULES`.
+        tasks: the tasks that the look applies to, if not those of the probe.
+        budget: the smallest budget that includes the look, if not that of the probe.
+    """
+
+    def add(look: AnyLook) -> AnyLook:
+        first = PROBES[id]
+        if first.loops is not False or first.in_loops is not None:
+            raise ValueError(f"{id} has a look for loops already")
+        second = replace(first, look=look, loops=True, tasks=tuple(tasks or first.tasks), budget=budget or first.budget)
+        PROBES[id] = replace(first, in_loops=second)
+        return look
+
+    return add
+
+
 def load_probes() -> dict[str, Probe]:
     """Import all modules of probes and return the table."""
     for module in MODULES:
@@ -110,8 +142,13 @@ def load_probes() -> dict[str, Probe]:
     return PROBES
 
 
-def chosen_probes(task: str, ids: Iterable[str] | None = None) -> list[Probe]:
+def chosen_probes(task: str, ids: Iterable[str] | None = None, *, subject: Subject | None = None) -> list[Probe]:
     """Return the probes that apply to a task, or those with the given ids.
+
+    Args:
+        task: the task.
+        ids: these probes, whatever they apply to.
+        subject: return the looks that fit this subject, and leave out probes without one.
 
     Raises:
         UnknownProbe: there is no such id.
@@ -126,7 +163,8 @@ def chosen_probes(task: str, ids: Iterable[str] | None = None) -> list[Probe]:
             hint = f"did you mean {close[0]}?" if close else "--list prints all probes"
             raise UnknownProbe(f"{unknown[0]} is not a probe: {hint}")
         return [table[each] for each in ids]
-    return [each for each in table.values() if task in each.tasks]
+    looks = table.values() if subject is None else filter(None, (each.fitting(subject) for each in table.values()))
+    return [each for each in looks if task in each.tasks]
 
 
 def run_probes(
@@ -148,19 +186,17 @@ def run_probes(
         seconds: another time limit than the budget's.
         progress: called before each probe with the probe, its index and the number of probes.
     """
-    probes = chosen_probes(subject.task, ids)
-    if ids is None:
-        probes = [each for each in probes if each.loops in (None, subject.trace is not None)]
+    probes = chosen_probes(subject.task, ids, subject=subject)
     limit = BUDGETS[budget] if seconds is None else seconds
     levels = list(BUDGETS)
-    started = time.monotonic()
+    watch = Stopwatch()
     findings = []
     for index, each in enumerate(probes):
         if progress:
             progress(each, index, len(probes))
         if ids is None and levels.index(each.budget) > levels.index(budget):
             finding = Finding(each.id, "not-checked", f"needs --budget {each.budget}")
-        elif ids is None and time.monotonic() - started > limit:
+        elif ids is None and watch.seconds > limit:
             finding = Finding(each.id, "not-checked", f"the {limit:.0f} s of the budget were used up: --budget deep")
         else:
             finding = run_probe(each, subject)
@@ -169,7 +205,8 @@ def run_probes(
 
 
 def run_probe(each: Probe, subject: Subject) -> Finding:
-    """Run one probe and return its finding. An error inside the probe or the user's code is `not-checked`."""
+    """Run the look of a probe that fits the subject. An error inside the probe or the user's code is `not-checked`."""
+    each = each.fitting(subject) or each
     with untouched(subject):
         try:
             finding = replace(each.look(subject), probe=each.id)

@@ -166,10 +166,10 @@ FAULTS = (
         seen="https://github.com/huggingface/accelerate/issues/2665",
     ),
     Fault(
-        id="optimizer-holds-only-the-head",
+        id="optimizer-without-the-head",
         script="ner_own_model_trainer",
-        says="The optimizer gets the head's parameters only, and nothing is frozen.",
-        edits=((OPTIMIZER, '        {"params": list(model.classifier.parameters()), "weight_decay": 0.01},\n'),),
+        says="The optimizer gets the encoder's parameters only: the head stays as it was initialised.",
+        edits=((OPTIMIZER, '        {"params": list(model.encoder.parameters()), "weight_decay": 0.01},\n'),),
         probes=("optimizer-holds-the-model",),
         cause=r"\d+ of \d+ trainable parameters are not in the optimizer",
         seen="https://discuss.pytorch.org/t/does-the-optimizer-update-parameters-not-passed-to-it/20413",

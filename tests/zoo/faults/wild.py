@@ -160,15 +160,15 @@ FAULTS = (
         script="ner_own_head",
         says="The optimizer gets the encoder and the last layer; the LSTM between them is left out.",
         edits=(('if not name.startswith("encoder.")', 'if name.startswith("out.")'),),
-        probes=(),
-        cause="",
+        probes=("optimizer-holds-the-model",),
+        cause=r"trainable parameters are not in the optimizer.*lstm\.",
     ),
     Fault(
         id="wild-schedule-counts-rows",
         script="ner_weighted_sampler",
         says="The schedule is planned for the number of rows instead of batches: the learning rate hardly falls.",
         edits=(("EPOCHS * len(train_loader))", "EPOCHS * len(train))"),),
-        probes=("loop-schedule",),
+        probes=("schedule-fits-the-run",),
         cause="planned for 400 steps but takes 26",
     ),
     Fault(
@@ -176,7 +176,7 @@ FAULTS = (
         script="summarization_bf16",
         says="Four micro-batches are added up without a division: gradients are four times too large.",
         edits=(('((batch["labels"] != -100).sum() / tokens * loss).backward()', "loss.backward()"),),
-        probes=("loop-accumulation-divided",),
+        probes=("accumulation-divided",),
         cause=r"accumulation \(4\) is not divided",
     ),
     Fault(
@@ -184,7 +184,7 @@ FAULTS = (
         script="ner_own_head",
         says="Gradients are never set to zero: every step has those of all steps before.",
         edits=(("            optimizer.zero_grad()\n", ""),),
-        probes=("loop-gradients-zeroed",),
+        probes=("gradients-zeroed",),
         cause="zero_grad",
     ),
     Fault(

@@ -154,6 +154,9 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
             clip.norm = _float(clip.norm)
     names = {id(parameter): name for name, parameter in inner.named_parameters()}
     gradients = {name for kept in recorder.kept.values() for name in kept.gradients or ()}
+    stepped = [facts.optimizer for facts in trace.optimizers]
+    others = [each for each in recorder.optimizers if not any(each is known for known in stepped)]
+    waiting = {names.get(id(each)) for other in others for group in other.param_groups for each in group["params"]}
     for facts in trace.optimizers:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
@@ -166,7 +169,9 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
-        facts.unmoved = [name for name in facts.missing if any(each.endswith(name) for each in gradients)]
+        facts.unmoved = [
+            name for name in facts.missing if name not in waiting and any(each.endswith(name) for each in gradients)
+        ]
         facts.decays = [float(group.get("weight_decay", 0.0)) for group in facts.optimizer.param_groups]
         facts.twice = [names[each] for each, times in held.items() if times > 1 and each in names]
     _read_loops(recorder)

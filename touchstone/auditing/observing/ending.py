@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from touchstone.auditing.clock import Stopwatch
 from touchstone.auditing.observing.observe import Replace, Undo
 from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import BUDGETS, Budget
@@ -23,8 +23,8 @@ FAST_STEPS = 2
 """Optimizer steps after which a script ends under `--budget fast`."""
 STEPS = 2
 """Optimizer steps that a pass over the training data takes at least before it is shortened."""
-BATCHES = 8
-"""Batches after which a training pass is shortened even if it has taken only one step."""
+BATCHES = {True: 64, False: 8}
+"""Batches after which a training pass is shortened even if it has taken only one step: more if there is time."""
 EVALUATION_BATCHES = 4
 LONGEST = {True: 64, False: 24}
 """Batches in a pass that is never shortened if there is time, for training and for evaluation."""
@@ -52,20 +52,20 @@ class Ending:
         self.done = False
         self.reason = ""
         self._budget = budget
-        self._began: float | None = None
-        self._passes: dict[int, float] = {}
+        self._watch: Stopwatch | None = None
+        self._passes: dict[int, Stopwatch] = {}
 
     def begin(self) -> None:
         """Note that training has begun: backward was called for the first time."""
-        if self._began is None:
-            self._began = time.monotonic()
+        if self._watch is None:
+            self._watch = Stopwatch()
 
     @property
     def began(self) -> bool:
-        return self._began is not None
+        return self._watch is not None
 
     def _seconds(self) -> float:
-        return 0.0 if self._began is None else time.monotonic() - self._began
+        return 0.0 if self._watch is None else self._watch.seconds
 
     def finish(self, reason: str) -> None:
         """End the script.
@@ -111,12 +111,12 @@ class Ending:
         """
         self.check()
         this = trace.passes[index]
-        now = time.monotonic()
-        began = self._passes.setdefault(index, now)
+        passed = self._passes.setdefault(index, Stopwatch()).seconds
         training = this.training or any(each.training for each in trace.passes if each.loader == this.loader)
         if training:
             steps = len(_since(trace, this.step))
-            if steps < (STEPS if this.batches < BATCHES else 1):
+            early = this.batches < BATCHES[passed < SECONDS[self._budget]]
+            if steps < (STEPS if early else 1):
                 return False
             if not trace.accumulate and trace.unstepped:
                 return False  # a plain loop may step at its last batch, so it ends only between two groups
@@ -127,9 +127,9 @@ class Ending:
             return False  # the script may read the data for another reason, such as a vocabulary
         if self._budget == "fast":
             return True
-        whole = (now - began) / max(this.batches, 1) * length if length else 0.0
+        whole = passed / max(this.batches, 1) * length if length else 0.0
         quick = length is not None and (length <= LONGEST[training] or self._budget == "deep")
-        return not quick or max(whole, now - began) > SECONDS[self._budget]
+        return not quick or max(whole, passed) > SECONDS[self._budget]
 
 
 def _since(trace: Trace, step: int) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -29,8 +29,9 @@ from touchstone.auditing.observing.calls import (
 from touchstone.auditing.observing.enclosing import Loop, loops_around
 from touchstone.auditing.observing.ending import Ending
 from touchstone.auditing.observing.frames import caller, user_frames
+from touchstone.auditing.observing.loaders import Loaders
 from touchstone.auditing.observing.observe import Replace, Undo
-from touchstone.auditing.observing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Pass, Trace, Update
+from touchstone.auditing.observing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Trace, Update
 
 if TYPE_CHECKING:
     import torch
@@ -88,8 +89,11 @@ class Recorder:
         loops: the loops around the first optimizer step, outermost first.
         tokenizers: the tokenizers that were called, with the number of calls, in order.
         made: the DataLoaders that were constructed.
+        optimizers: the optimizers that were constructed; some may not have taken a step yet.
         accelerator: the Accelerator, or None.
         active: nothing is recorded while it is False.
+        ending: decides when the script ends, or None.
+        passing: the index of the pass whose batch was handed out last (in `trace.passes`), or None.
     """
 
     def __init__(
@@ -100,10 +104,11 @@ class Recorder:
         self.kept: dict[int, Kept] = {}
         self.tokenizers: dict[int, tuple[Any, int]] = {}
         self.made: list[Any] = []
+        self.optimizers: list[Any] = []
         self.accelerator: Any = None
         self.active = True
         self._at_rest: Callable[[], None] | None = None
-        self._ending = ending
+        self.ending = ending
         self._on_step = on_step
         self._steps = steps
         self._group = _Group()
@@ -112,7 +117,7 @@ class Recorder:
         self._measuring = 0
         self._stepping = 0
         self._latest: nn.Module | None = None
-        self._passing: int | None = None
+        self.passing: int | None = None
         self._trained: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
         self._thread = threading.get_ident()
         self.loops: list[Loop] = []
@@ -130,7 +135,7 @@ class Recorder:
         """Stop recording, and forget everything, so that copies of weights and batches are freed."""
         self.active = False
         self.trace, self.calls, self.kept, self.made, self.tokenizers = Trace(), [], {}, [], {}
-        self._group, self._latest = _Group(), None
+        self.optimizers, self._group, self._latest = [], _Group(), None
 
     def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
         """Return what to do with a module as soon as it has been imported, by its name."""
@@ -156,12 +161,12 @@ class Recorder:
 
     def _watch_torch(self, torch: ModuleType, replace: Replace, undo: Undo) -> None:
         import torch.optim.lr_scheduler as schedulers
-        import torch.utils.data.dataloader as loading
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         replace(torch.nn.Module, "__call__", self._module_call)
         replace(torch.nn.functional, "cross_entropy", self._cross_entropy)
         replace(torch.autograd, "backward", self._backward)
+        replace(torch.optim.Optimizer, "__init__", self._make_optimizer)
         replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
         replace(torch.nn.Module, "zero_grad", self._zero_grad)
         for name in ("clip_grad_norm_", "clip_grad_value_"):
@@ -174,10 +179,7 @@ class Recorder:
         if scaler is not None:
             replace(scaler, "scale", self._scale)
             replace(scaler, "unscale_", self._unscale)
-        replace(loading.DataLoader, "__init__", self._make_loader)
-        replace(loading.DataLoader, "__iter__", self._iterate)
-        if hasattr(loading, "_BaseDataLoaderIter"):
-            replace(loading._BaseDataLoaderIter, "_next_index", self._next_index)
+        Loaders(self).watch(replace)
         undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
         undo.append(register_optimizer_step_post_hook(self._after_step).remove)
 
@@ -216,8 +218,8 @@ class Recorder:
                 rest()
             if self._inside is not None or not self.ready or not self._is_model(module):
                 return original(module, *arguments, **options)
-            if self._ending is not None:
-                self._ending.check()
+            if self.ending is not None:
+                self.ending.check()
             if self._generating > 2:  # one call of generate calls the encoder once, and the decoder for every token
                 return original(module, *arguments, **options)
             forward = self._before_forward(module, arguments, options)
@@ -250,7 +252,7 @@ class Recorder:
             training=module.training,
             grad=grad,
             generating=bool(self._generating),
-            passing=self._passing,
+            passing=self.passing,
             step=len(self.trace.updates),
             where=caller(),
         )
@@ -322,9 +324,9 @@ class Recorder:
         return backward
 
     def _note_backward(self, tensors: Any) -> None:
-        if self._ending is not None:
-            self._ending.begin()
-            self._ending.check()
+        if self.ending is not None:
+            self.ending.begin()
+            self.ending.check()
         group = self._group
         if not group.losses:
             group.leftover = [
@@ -334,8 +336,16 @@ class Recorder:
         value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
         group.losses.append(value.detach().clone() if value is not None and value.numel() == 1 else float("nan"))
         self.trace.unstepped += 1
-        if self._passing is not None:
-            self.trace.passes[self._passing].training = True
+        if self.passing is not None:
+            self.trace.passes[self.passing].training = True
+
+    def _make_optimizer(self, original: Any) -> Any:
+        def __init__(optimizer: Any, *arguments: Any, **options: Any) -> None:
+            original(optimizer, *arguments, **options)
+            if self.ready:
+                self.optimizers.append(optimizer)
+
+        return __init__
 
     def _zero_grad(self, original: Any) -> Any:
         def zero_grad(owner: Any, *arguments: Any, **options: Any) -> Any:
@@ -383,7 +393,7 @@ class Recorder:
 
     def _keeps(self) -> bool:
         """Weights and gradients of the coming step are kept."""
-        return self._ending is not None or len(self.trace.updates) < self._steps
+        return self.ending is not None or len(self.trace.updates) < self._steps
 
     def _gradients(self) -> dict[str, torch.Tensor]:
         if self._latest is None:
@@ -397,9 +407,9 @@ class Recorder:
     def _before_step(self, optimizer: Any, *_: Any) -> None:
         if not self.ready:
             return
-        if self._ending is not None:
-            self._ending.begin()
-            self._ending.check()
+        if self.ending is not None:
+            self.ending.begin()
+            self.ending.check()
         trace, group = self.trace, self._group
         known = [each.optimizer for each in trace.optimizers]
         if not any(each is optimizer for each in known):
@@ -418,9 +428,9 @@ class Recorder:
                 losses=group.losses,
                 leftover=group.leftover[place] if place < len(group.leftover) else None,
                 clips=group.clips,
-                rates=[float(each["lr"]) for each in optimizer.param_groups],
+                rates=[float("nan" if each["lr"] is None else each["lr"]) for each in optimizer.param_groups],
                 backwards_before_zero=group.lost,
-                passing=self._passing,
+                passing=self.passing,
                 optimizer=place,
                 scale=group.scale,
                 where=caller(),
@@ -432,7 +442,7 @@ class Recorder:
     def _keep(self, index: int, group: _Group) -> None:
         assert self._latest is not None
         before = index - 1
-        if before >= self._steps and self.trace.updates[before].passing == self._passing:
+        if before >= self._steps and self.trace.updates[before].passing == self.passing:
             self.kept.pop(before, None)  # only the last step of a pass is kept beside the first ones
             for place in self.trace.updates[before].forwards:
                 self.calls[place].pulls = {}
@@ -450,8 +460,8 @@ class Recorder:
     def _after_step(self, *_: Any) -> None:
         if not self.ready:
             return
-        if self._ending is not None:
-            self._ending.after_step(self.trace)
+        if self.ending is not None:
+            self.ending.after_step(self.trace)
         if self._on_step is not None:
             self._on_step()
 
@@ -473,42 +483,6 @@ class Recorder:
                 self._stepping -= 1
 
         return step
-
-    # Data
-
-    def _make_loader(self, original: Any) -> Any:
-        def __init__(loader: Any, *arguments: Any, **options: Any) -> None:
-            original(loader, *arguments, **options)
-            if self.ready:
-                self.made.append(loader)
-
-        return __init__
-
-    def _iterate(self, original: Any) -> Any:
-        def __iter__(loader: Any) -> Any:
-            kept = getattr(loader, "_iterator", None)
-            if kept is not None:  # persistent workers keep one iterator for all epochs
-                vars(kept)["touchstone_indices"] = []
-            iterator = original(loader)
-            if not self.ready:
-                return iterator
-            vars(iterator).setdefault("touchstone_indices", [])
-            loaders = self.trace.loaders
-            if not any(each is loader for each in loaders):
-                loaders.append(loader)
-            place = next(index for index, each in enumerate(loaders) if each is loader)
-            return _Batches(iterator, loader, self, place)
-
-        return __iter__
-
-    def _next_index(self, original: Any) -> Any:
-        def _next_index(iterator: Any) -> Any:
-            index = original(iterator)
-            if self.active and isinstance(index, (list, tuple)) and all(hasattr(each, "__index__") for each in index):
-                vars(iterator).setdefault("touchstone_indices", []).append([int(each) for each in index])
-            return index
-
-        return _next_index
 
     # Tokenizers and metrics
 
@@ -541,49 +515,6 @@ class Recorder:
             return called.result
 
         return metric
-
-
-class _Batches:
-    """The iterator of a DataLoader, which notes what it hands out and may end early."""
-
-    def __init__(self, iterator: Any, loader: Any, recorder: Recorder, place: int) -> None:
-        self._iterator = iterator
-        self._recorder = recorder
-        try:
-            self._length: int | None = len(loader)
-        except TypeError:
-            self._length = None
-        self._index = len(recorder.trace.passes)
-        recorder.trace.passes.append(
-            Pass(place, indices=vars(iterator)["touchstone_indices"], step=len(recorder.trace.updates))
-        )
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        recorder = self._recorder
-        if not recorder.ready:
-            return next(self._iterator)
-        this = recorder.trace.passes[self._index]
-        ending = recorder._ending
-        if ending is not None and ending.ends_pass(recorder.trace, self._index, self._length):
-            this.shortened = not this.ended
-            raise StopIteration
-        try:
-            batch = next(self._iterator)
-        except StopIteration:
-            this.ended = True
-            raise
-        recorder._passing = self._index
-        this.batches += 1
-        return batch
-
-    def __len__(self) -> int:
-        return len(self._iterator)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
 
 
 def _same(replacement: Any, _: Any) -> Any:

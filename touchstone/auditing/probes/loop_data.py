@@ -7,20 +7,15 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
 from touchstone.auditing.observing.trace import MetricCall
-from touchstone.auditing.probe import probe
-from touchstone.auditing.probes.loop import GROUP, short, trace_of
-from touchstone.auditing.subject import IGNORED, Subject, ints
+from touchstone.auditing.probe import in_loops
+from touchstone.auditing.probes.loop import short, trace_of
+from touchstone.auditing.subject import IGNORED, TASKS, UNKNOWN, Subject, ints
 
 FOUND = 0.9
 """Share of the metric's predictions that are gold labels if the two arguments are exchanged."""
 
 
-@probe(
-    "loop-metric-arguments",
-    group=GROUP,
-    says="The metric is given predictions as predictions and labels as references.",
-    loops=True,
-)
+@in_loops("half-wrong-scores-as-reference", tasks=(*TASKS, UNKNOWN))
 def metric_arguments(subject: Subject) -> Finding:
     """Look for the labels of the data in the metric's predictions."""
     trace = trace_of(subject)

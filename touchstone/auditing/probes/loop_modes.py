@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed
 from touchstone.auditing.observing.trace import Forward, Trace
-from touchstone.auditing.probe import probe
-from touchstone.auditing.probes.loop import GROUP, short, trace_of
+from touchstone.auditing.probe import in_loops
+from touchstone.auditing.probes.loop import short, trace_of
+from touchstone.auditing.probes.mode import random_in_evaluation
 from touchstone.auditing.subject import Subject
 
 
@@ -29,13 +30,7 @@ def _dropout(subject: Subject) -> float:
     return max((float(rate) for rate in rates if isinstance(rate, float)), default=0.0)
 
 
-@probe(
-    "loop-training-mode",
-    group=GROUP,
-    says="The model is in training mode in every training step, also after an evaluation.",
-    budget="fast",
-    loops=True,
-)
+@in_loops("dropout-on-in-training", budget="fast")
 def training_mode(subject: Subject) -> Finding:
     """Look for training steps with dropout switched off."""
     trace = trace_of(subject)
@@ -67,21 +62,19 @@ def training_mode(subject: Subject) -> Finding:
     )
 
 
-@probe(
-    "loop-evaluation-mode",
-    group=GROUP,
-    says="The model is in evaluation mode in evaluations.",
-    budget="fast",
-    loops=True,
-)
+@in_loops("dropout-off-in-evaluation", budget="fast")
 def evaluation_mode(subject: Subject) -> Finding:
     """Look for evaluations with dropout switched on."""
     trace = trace_of(subject)
     calls = list(_evaluation_calls(trace))
-    if not calls:
-        raise NotChecked("no evaluation was seen: --budget deep lets longer epochs end")
     rate = _dropout(subject)
     noisy = [call for call in calls if call.training]
+    if not noisy or rate == 0.0:
+        random = random_in_evaluation(subject)
+        if random is not None:
+            return random
+    if not calls:
+        raise NotChecked("no evaluation was seen: --budget deep lets longer epochs end")
     if not noisy:
         return passed(f"the model was in evaluation mode in {len(calls)} evaluation calls")
     if rate == 0.0:

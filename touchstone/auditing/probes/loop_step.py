@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Trace
-from touchstone.auditing.probe import probe
+from touchstone.auditing.probe import in_loops
+from touchstone.auditing.probes.loop import trace_of
 from touchstone.auditing.reading.loss import FITS, Reading, moved
 from touchstone.auditing.reading.steps import expected_shift, readings
 from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
 
-GROUP = "loss and step"
 UNIFORM = 1e-4
 """Share of the squared gradient that one common weight may leave unexplained."""
 CLOSE = 2e-2
@@ -77,12 +78,7 @@ def _where(subject: Subject) -> str:
     return ""
 
 
-@probe(
-    "loop-loss-of-the-labels",
-    group=GROUP,
-    says="In the observed steps each position learns its label, and positions without a label learn nothing.",
-    loops=True,
-)
+@in_loops("loss-is-the-mean-over-labels")
 def loss_of_the_labels(subject: Subject) -> Finding:
     """Read the target of every position off the gradient of the logits in the observed steps."""
     read = _read(subject)
@@ -136,12 +132,7 @@ def _shifted(shift: int, expected: int, where: str) -> Finding:
     )
 
 
-@probe(
-    "loop-accumulation-divided",
-    group=GROUP,
-    says="The loss of an observed step is a mean over its labels, however many micro-batches it has.",
-    loops=True,
-)
+@in_loops("accumulation-divided")
 def accumulation_divided(subject: Subject) -> Finding:
     """Compare the weight of a label in the observed steps with that of a mean."""
     read = _read(subject)
@@ -178,7 +169,7 @@ def accumulation_divided(subject: Subject) -> Finding:
             expected=1.0,
         )
     if _all_near(means, 1.0):
-        return _partial(known, announced) or _unequal(micros, parts)
+        return _unequal(micros, parts)
     if _all_near([each.weight * heads for each in micros], 1.0):
         return warn(
             f"the loss is a sum over labels, not a mean: {means[0]:.4g} times as large",
@@ -198,24 +189,6 @@ def _all_near(values: list[float], wanted: float) -> bool:
     return all(abs(value / wanted - 1) < CLOSE for value in values)
 
 
-def _partial(known: list[tuple[Step, list[_Micro]]], announced: int) -> Finding | None:
-    """Return a warning if a shorter step is divided by the number of micro-batches of a whole one."""
-    for _, micros in known:
-        parts = len(micros)
-        heads = len(micros[0].found)
-        if parts < announced and _all_near(
-            [each.weight * each.count * parts * heads for each in micros], parts / announced
-        ):
-            return warn(
-                f"the last step of an epoch has {parts} of {announced} micro-batches, but is divided by {announced}",
-                cause=f"its gradient is {parts / announced:.3g} of what it should be: divide by the number of "
-                "micro-batches in the step",
-                measured=parts / announced,
-                expected=1.0,
-            )
-    return None
-
-
 def _unequal(micros: list[_Micro], parts: int) -> Finding:
     counts = [each.count for each in micros]
     if parts == 1:
@@ -230,3 +203,52 @@ def _unequal(micros: list[_Micro], parts: int) -> Finding:
         measured=spread,
         expected=1.0,
     )
+
+
+@in_loops("last-partial-step")
+def last_group(subject: Subject) -> Finding:
+    """Look for batches at the end of an epoch that are trained on in the next epoch, never, or with less weight."""
+    trace = trace_of(subject)
+    sizes = Counter(len(update.losses) for update in trace.updates)
+    group = sizes.most_common(1)[0][0]
+    if group < 2:
+        return passed("every batch takes an optimizer step")
+    ended = [index for index, each in enumerate(trace.passes) if each.training and each.ended]
+    if not ended:
+        raise NotChecked("no epoch came to its end: --budget deep lets longer epochs end")
+    first = trace.passes[ended[0]]
+    in_pass = [update for update in trace.updates if update.passing == ended[0]]
+    rest = first.batches - sum(len(update.losses) for update in in_pass)
+    if rest <= 0:
+        return _partial(subject) or passed(f"all {first.batches} batches of an epoch reach a step of the same epoch")
+    following = next((update for update in trace.updates if update.passing not in (None, *ended[:1])), None)
+    carried = following is not None and len(following.losses) > group
+    fate = "are added to the first step of the next epoch" if carried else "reach no step of their epoch"
+    return warn(
+        f"the last {rest} of {first.batches} batches of an epoch {fate}",
+        cause=f"{first.batches} batches are no multiple of {group}: take a step at the last batch of an epoch too, "
+        "with its loss divided by the number of batches in the group",
+        measured=rest,
+        expected=0,
+    )
+
+
+def _partial(subject: Subject) -> Finding | None:
+    """Return a warning if a shorter step is divided by the number of micro-batches of a whole one."""
+    announced = subject.settings.accumulation or 1
+    try:
+        read = _read(subject)
+    except NotChecked:
+        return None
+    for _, micros in read:
+        parts, heads = len(micros), len(micros[0].found)
+        scales = [each.weight * each.count * parts * heads for each in micros]
+        if parts < announced and all(each.uniform for each in micros) and _all_near(scales, parts / announced):
+            return warn(
+                f"the last step of an epoch has {parts} of {announced} micro-batches, but is divided by {announced}",
+                cause=f"its gradient is {parts / announced:.3g} of what it should be: divide by the number of "
+                "micro-batches in the step",
+                measured=parts / announced,
+                expected=1.0,
+            )
+    return None

@@ -67,6 +67,7 @@ def _first_tensor(output: Any) -> Any:
     "dropout-on-in-training",
     group=GROUP,
     says="Dropout is on in a training step, also after an evaluation.",
+    loops=False,
 )
 def dropout_on_in_training(subject: Subject) -> Finding:
     """Run one training step on a copy that an evaluation left in evaluation mode, and look at its dropout modules."""
@@ -74,8 +75,6 @@ def dropout_on_in_training(subject: Subject) -> Finding:
 
     model = subject.need("model")
     rates = dropouts(model)
-    if subject.trace is not None:
-        raise NotChecked("in a loop, loop-training-mode looks at it")
     first, second = _outputs(subject, training=True)
     random = not torch.equal(first, second)
     if not rates and not random:
@@ -117,26 +116,14 @@ def dropout_on_in_training(subject: Subject) -> Finding:
     "dropout-off-in-evaluation",
     group=GROUP,
     says="Dropout is off in an evaluation.",
+    loops=False,
 )
 def dropout_off_in_evaluation(subject: Subject) -> Finding:
     """Run the model twice in evaluation mode, and look at the training flags of its modules in an evaluation."""
-    import torch
-
     rates = dropouts(subject.need("model"))
-    try:
-        first, second = _outputs(subject, training=False)
-    except NotChecked:
-        raise
-    except Exception as error:
-        raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
-    if not torch.equal(first, second) and float((first - second).abs().max()) > SAME * float(first.abs().max()):
-        return fail(
-            "two passes over one batch in evaluation mode differ",
-            cause="something random is on although model.eval() was called: pass training=self.training to "
-            "functional.dropout, or do not call train() in forward (transformers#33844 is of this kind)",
-            measured=float((first - second).abs().max()),
-            expected=0.0,
-        )
+    random = random_in_evaluation(subject)
+    if random is not None:
+        return random
     if subject.evaluate is None:
         return passed("two passes over one batch in evaluation mode are equal")
     record: EvaluationRecord = subject.evaluate(SMALL, quiet=False)
@@ -153,6 +140,27 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
     if not rates:
         return passed("the model has no dropout; two passes over one batch in evaluation mode are equal")
     return passed(f"{len(rates)} dropout modules are off in the evaluation")
+
+
+def random_in_evaluation(subject: Subject) -> Finding | None:
+    """Return a fault if two passes of a copy in evaluation mode over one batch differ."""
+    import torch
+
+    try:
+        first, second = _outputs(subject, training=False)
+    except NotChecked:
+        raise
+    except Exception as error:
+        raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
+    if torch.equal(first, second) or float((first - second).abs().max()) <= SAME * float(first.abs().max()):
+        return None
+    return fail(
+        "two passes over one batch in evaluation mode differ",
+        cause="something random is on although model.eval() was called: pass training=self.training to "
+        "functional.dropout, or do not call train() in forward (transformers#33844 is of this kind)",
+        measured=float((first - second).abs().max()),
+        expected=0.0,
+    )
 
 
 @probe(

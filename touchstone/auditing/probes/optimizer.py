@@ -30,6 +30,52 @@ def shown(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def left_out(model: nn.Module, missing: Sequence[str]) -> Finding:
+    """Return the finding about trainable parameters that no optimizer holds.
+
+    An optimizer of the head alone is a common way to freeze the base model. One that lacks another part is a mistake.
+    """
+    table = {name: each.numel() for name, each in model.named_parameters() if each.requires_grad}
+    share = sum(table.get(name, 0) for name in missing) / max(sum(table.values()), 1)
+    message = f"{len(missing)} of {len(table)} trainable parameters are not in the optimizer"
+    held = f"they hold {share:.0%} of the trainable numbers, get gradients and never change: {shown(missing)}"
+    if is_the_base(model, missing):
+        return warn(
+            f"{message}: the whole base model",
+            cause=f"{held}. If only the head is meant to learn, call requires_grad_(False) on the base model: its "
+            "gradients cost time, and enter the norm that is clipped",
+            measured=len(missing),
+            expected=0,
+        )
+    return fail(
+        message,
+        cause=f"{held}. Put them into a parameter group, or freeze them with requires_grad_(False) if that is meant",
+        measured=len(missing),
+        expected=0,
+    )
+
+
+def is_the_base(model: nn.Module, names: Sequence[str]) -> bool:
+    """Whether some trainable parameters are those of all pretrained models inside a model, and nothing else.
+
+    Parameters that the head shares with them, such as tied embeddings, may be among them or not.
+    """
+    from transformers import PreTrainedModel
+
+    bases: list[str] = []
+    for name, module in model.named_modules():
+        is_base = isinstance(module, PreTrainedModel) and module.base_model is module
+        if name and is_base and not any(name.startswith(base) for base in bases):
+            bases.append(f"{name}.")
+    places: dict[int, list[str]] = {}
+    for name, each in model.named_parameters(remove_duplicate=False):
+        if each.requires_grad:
+            places.setdefault(id(each), []).append(name)
+    whole = {each[0] for each in places.values() if all(name.startswith(tuple(bases)) for name in each)}
+    shared = {each[0] for each in places.values() if any(name.startswith(tuple(bases)) for name in each)}
+    return bool(whole) and whole <= set(names) <= shared
+
+
 def sizes(subject: Subject, names: Sequence[str]) -> float:
     """Return the share of the trainable numbers that some parameters hold."""
     table = {name: each.numel() for name, each in subject.need("model").named_parameters() if each.requires_grad}
@@ -77,14 +123,7 @@ def optimizer_holds_the_model(subject: Subject) -> Finding:
             expected=0,
         )
     if missing:
-        return fail(
-            f"{len(missing)} of {len(trainable)} trainable parameters are not in the optimizer",
-            cause=f"they hold {sizes(subject, missing):.0%} of the trainable numbers, get gradients and never change: "
-            f"{shown(missing)}. Put them into a parameter group, or freeze them with requires_grad_(False) if that is "
-            "meant",
-            measured=len(missing),
-            expected=0,
-        )
+        return left_out(model, missing)
     twice = [name for name, count in Counter(known).items() if count > 1]
     if twice:
         return fail(

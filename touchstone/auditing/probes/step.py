@@ -277,7 +277,7 @@ def label_smoothing_as_set(subject: Subject) -> Finding:
 @probe(
     "accumulation-divided",
     group="loss and step",
-    says="Rows give the same gradient as one batch and as micro-batches of one step.",
+    says="The gradient of a step is that of a mean, however many micro-batches the step has.",
     loops=False,
 )
 def accumulation_divided(subject: Subject) -> Finding:
@@ -395,7 +395,7 @@ def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
 @probe(
     "last-partial-step",
     group="loss and step",
-    says="The last step of an epoch, with fewer micro-batches, is divided by these.",
+    says="The micro-batches that are left at the end of an epoch take a step, which is divided by their number.",
     loops=False,
 )
 def last_partial_step(subject: Subject) -> Finding:
