@@ -69,7 +69,7 @@ FAULTS = (
         script="clm_packed",
         says="The loop never calls model.train(); from_pretrained returns a model in evaluation mode, without dropout.",
         edits=(("        model.train()\n", ""),),
-        probes=("loop-training-mode",),
+        probes=("dropout-on-in-training",),
         cause=r"model\.train\(\)",
     ),
     Fault(
