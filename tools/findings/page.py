@@ -53,6 +53,7 @@ ABOUT = {
     "evaluation-twice-equal": About("Two evaluations of one model differ"),
     "schedule-fits-the-run": About("The schedule does not fit the run"),
     "chunking-loses-nothing": About("Tokens are lost where texts are cut"),
+    "little-padding": About("Batches are mostly padding"),
     "micro-batches-weighted-by-labels": About("Tokens of small micro-batches count more"),
     "no-negative-id-decoded": About("The decoder would get -100"),
     "collator-keeps-its-rows": About("The collator changes its rows"),
