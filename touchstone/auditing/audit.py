@@ -43,8 +43,8 @@ def audit(
         names: label names by id.
         evaluate: the user's evaluation: `evaluate(model) -> dict`. It gets a copy of the model.
         task: the task, where the head does not tell.
-        budget: `fast` (batches and labels), `default` (forward and backward passes too) or `deep` (short trainings,
-            resume, two processes).
+        budget: `fast` (batches and labels), `default` (forward and backward passes too) or `deep` (also
+            stops and resumes a short training).
         probes: run only the probes with these ids.
         ignore: findings to show without counting them: the reason, by the probe's id.
 
