@@ -28,7 +28,13 @@ MODULES = (
     "transformers.models.marian.modeling_marian",
     "transformers.models.t5.modeling_t5",
     "touchstone.auditing.script",
+    "touchstone.auditing.adapters.loop",
+    "touchstone.auditing.adapters.trainer",
+    "touchstone.stages",
 )
 for _name in MODULES:
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(_name)
+
+with contextlib.suppress(ModuleNotFoundError):
+    importlib.import_module("touchstone.auditing.probe").load_probes()

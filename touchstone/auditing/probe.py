@@ -136,9 +136,13 @@ def in_loops(
 
 
 def load_probes() -> dict[str, Probe]:
-    """Import all modules of probes and return the table."""
-    for module in MODULES:
-        importlib.import_module(f"touchstone.auditing.probes.{module}")
+    """Import all modules of probes and return the table, in the order of `MODULES` and then that of a user's probes."""
+    names = [f"touchstone.auditing.probes.{module}" for module in MODULES]
+    for name in names:
+        importlib.import_module(name)
+    place = {name: index for index, name in enumerate(names)}
+    for each in sorted(PROBES.values(), key=lambda each: place.get(each.look.__module__, len(names))):
+        PROBES[each.id] = PROBES.pop(each.id)
     return PROBES
 
 
