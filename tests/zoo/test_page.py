@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -12,13 +13,19 @@ from tests.zoo import matrix, page, peers_page
 from tests.zoo.__main__ import main
 from tests.zoo.fault import all_faults, clean_scripts
 
+with_all_faults = pytest.mark.skipif(
+    version("transformers").startswith("4."), reason="the record has faults that exist only in transformers 5"
+)
 
+
+@with_all_faults
 def test_the_record_lists_exactly_the_faults_and_clean_scripts_that_exist() -> None:
     record = matrix.load()
     assert sorted(record["faults"]) == sorted(fault.id for fault in all_faults())
     assert sorted(record["clean"]) == [script.stem for script in clean_scripts()]
 
 
+@with_all_faults
 def test_the_page_is_written_from_the_record() -> None:
     assert page.page(matrix.load()) == page.PAGE.read_text(encoding="utf-8")
 
