@@ -141,8 +141,15 @@ def load_probes() -> dict[str, Probe]:
     for name in names:
         importlib.import_module(name)
     place = {name: index for index, name in enumerate(names)}
-    for each in sorted(PROBES.values(), key=lambda each: place.get(each.look.__module__, len(names))):
-        PROBES[each.id] = PROBES.pop(each.id)
+
+    def order(item: tuple[str, Probe]) -> tuple[int, int]:
+        look = item[1].look
+        own = look.__module__ in place
+        return (place[look.__module__], look.__code__.co_firstlineno) if own else (len(names), 0)
+
+    ordered = sorted(PROBES.items(), key=order)
+    PROBES.clear()
+    PROBES.update(ordered)
     return PROBES
 
 
