@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shutil
 import traceback
@@ -13,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.zoo.assets import write_assets
 from tests.zoo.fault import CLEAN
-from tests.zoo.run import PRELOAD
+from tests.zoo.run import forked, log_to, make_assets
 
 SCRIPTS = (
     "clm_accelerate",
@@ -39,15 +37,12 @@ TRAINERS = ("clm_trainer", "mlm_streaming", "ner_own_sampler", "qa_trainer", "tr
 
 @pytest.fixture(scope="module")
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_assets(tmp_path_factory.mktemp("assets"))
+    return make_assets(tmp_path_factory.mktemp("assets"))
 
 
 def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
     """Call a function in a forked process with `folder` as its working folder, and return what it returns."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_call, args=(job, str(folder), arguments))
-    process.start()
+    process = forked(_call, job, str(folder), arguments)
     process.join(300)
     assert (folder / "answer.json").exists(), (
         f"exit code {process.exitcode}: {(folder / 'log.txt').read_text()[-2000:]}"
@@ -59,9 +54,7 @@ def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
 
 def _call(job: Any, folder: str, arguments: tuple[Any, ...]) -> None:
     os.chdir(folder)
-    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    log_to("log.txt")
     try:
         answer = {"result": job(*arguments)}
     except BaseException:

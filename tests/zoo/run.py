@@ -88,7 +88,7 @@ def _audit(folder: str, name: str, arguments: tuple[str, ...], options: dict[str
 
     os.chdir(folder)
     datasets.config.HF_DATASETS_CACHE = Path(folder) / "cache"  # nothing is read from or left for another run
-    _log("log.txt")
+    log_to("log.txt")
     try:
         result = audit_script(Path(name), arguments, **options).to_dict()
     except BaseException:
@@ -98,11 +98,11 @@ def _audit(folder: str, name: str, arguments: tuple[str, ...], options: dict[str
 
 def _quietly(function: Callable[[Path], object], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _log(os.devnull)
+    log_to(os.devnull)
     function(folder)
 
 
-def _log(path: str) -> None:
+def log_to(path: str) -> None:
     """Send the output of this process to a file."""
     log = os.open(path, os.O_WRONLY | os.O_CREAT)
     sys.stdout.flush()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from touchstone.auditing.adapters.evaluated import Evaluator
     from touchstone.auditing.observing.trace import Trace
 
+Made = TypeVar("Made")
 Batch = dict[str, Any]
 """What the model receives: tensors by argument name, such as `input_ids`, `attention_mask` and `labels`."""
 Row = dict[str, Any]
@@ -303,6 +304,23 @@ class Subject:
     where: dict[str, str] = field(default_factory=dict)
     trace: Trace | None = None
     aligned: bool = False
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, key: str, make: Callable[[], Made]) -> Made:
+        """Return `make()`, made once per subject, so that probes share what is slow to compute.
+
+        Raises:
+            NotChecked: the first call raised it. The reason is kept too.
+        """
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except NotChecked as reason:
+                self._made[key] = reason
+        made = self._made[key]
+        if isinstance(made, NotChecked):
+            raise made
+        return cast("Made", made)
 
     def need(self, part: str) -> Any:
         """Return a part of the subject.

@@ -89,9 +89,7 @@ class TrainerAudit:
         from touchstone.auditing.adapters.trainer import subject_of
 
         trainer = self.make_trainer()
-        subject = subject_of(trainer, raw=self.raw, columns=self.columns, task=self.task)
-        subject.extra["make_trainer"] = self.make_trainer
-        return subject
+        return subject_of(trainer, raw=self.raw, columns=self.columns, task=self.task)
 
     @classmethod
     def teardown_class(cls) -> None:

@@ -18,7 +18,6 @@ from touchstone.auditing.reading.pairs import (
     outputs_of,
     place_of,
     rows_of_split,
-    shared,
     sourced_rows,
     text_columns,
     tokenizing,
@@ -47,7 +46,7 @@ def pairs_in(subject: Subject, split: Split) -> list[Pair]:
         # A loop may make labels itself, behind the collator.
         return observed_pairs(split) if split.observed and not labelled(pairs) else pairs
 
-    return shared(subject, f"pairs of {split.name}", make)
+    return subject.once(f"pairs of {split.name}", make)
 
 
 def labelled_pairs(subject: Subject) -> list[Pair]:

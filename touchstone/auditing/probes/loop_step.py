@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
@@ -51,22 +52,18 @@ def _read(subject: Subject) -> list[tuple[Step, list[_Micro]]]:
     Raises:
         NotChecked: the loss cannot be read.
     """
-    if "loop readings" not in subject.extra:
-        if not subject.steps:
-            raise NotChecked("no whole optimizer step was seen")
-        read = []
-        for step in subject.steps:
-            micros = []
-            for index, batch in enumerate(step.batches):
-                found = readings(subject, step, index)
-                first = next(iter(found.values()))
-                labels = tensor(batch.get("labels", batch.get("start_positions")))
-                shifted = moved(labels, first.shift) if labels.dim() == 2 else labels
-                micros.append(_Micro(found, int((shifted != IGNORED).sum())))
-            read.append((step, micros))
-        subject.extra["loop readings"] = read
-    found_all: list[tuple[Step, list[_Micro]]] = subject.extra["loop readings"]
-    return found_all
+    if not subject.steps:
+        raise NotChecked("no whole optimizer step was seen")
+    return subject.once("loop readings", lambda: [(step, list(_micros(subject, step))) for step in subject.steps])
+
+
+def _micros(subject: Subject, step: Step) -> Iterator[_Micro]:
+    for index, batch in enumerate(step.batches):
+        found = readings(subject, step, index)
+        first = next(iter(found.values()))
+        labels = tensor(batch.get("labels", batch.get("start_positions")))
+        shifted = moved(labels, first.shift) if labels.dim() == 2 else labels
+        yield _Micro(found, int((shifted != IGNORED).sum()))
 
 
 def _where(subject: Subject) -> str:

@@ -22,7 +22,6 @@ from touchstone.auditing.reading.pairs import (
     outputs_of,
     place_of,
     rows_of_split,
-    shared,
 )
 from touchstone.auditing.subject import IGNORED, Split, Subject, ints
 
@@ -94,7 +93,7 @@ class Draws:
 
 def draws_of(subject: Subject, split: Split) -> Draws:
     """Run the collator several times over the same rows of a split."""
-    return shared(subject, f"masked draws of {split.name}", lambda: _drawn(subject, split))
+    return subject.once(f"masked draws of {split.name}", lambda: _drawn(subject, split))
 
 
 def _drawn(subject: Subject, split: Split) -> Draws:

@@ -228,7 +228,12 @@ def every_parameter_learns(subject: Subject) -> Finding:
 
 
 def _exercise(subject: Subject) -> dict[str, Any]:
-    """Take a step on a copy, and a second one if parameters got no gradient; probes share the result.
+    """Return what `_exercised` finds. Probes share it."""
+    return subject.once("exercise", lambda: _exercised(subject))
+
+
+def _exercised(subject: Subject) -> dict[str, Any]:
+    """Take a step on a copy, and a second one if parameters got no gradient.
 
     Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step. The result
     names the parameters without a gradient, the tables that look up the input ids, and modules whose output records
@@ -236,9 +241,6 @@ def _exercise(subject: Subject) -> dict[str, Any]:
     """
     import torch
 
-    if "exercise" in subject.extra:
-        done: dict[str, Any] = subject.extra["exercise"]
-        return done
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
     if subject.step is None and subject.steps:
@@ -263,14 +265,13 @@ def _exercise(subject: Subject) -> dict[str, Any]:
                     if name in first:
                         each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
             learning |= {name for name, each in step([batch], model=model).gradients.items() if _any(each)}
-    subject.extra["exercise"] = {
+    return {
         "first": first,
         "trainable": trainable,
         "silent": [name for name in trainable if name not in learning],
         "tables": tables,
         "ungraded": ungraded,
     }
-    return _exercise(subject)
 
 
 def _any(gradient: Tensor) -> bool:

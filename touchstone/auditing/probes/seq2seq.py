@@ -14,7 +14,6 @@ from touchstone.auditing.reading.pairs import (
     outputs_of,
     place_of,
     rows_of_split,
-    shared,
     sourced_rows,
     text_columns,
 )
@@ -53,7 +52,7 @@ class Targets:
 
 def targets_of(subject: Subject, split: Split) -> Targets:
     """Return some rows of a split with their sources, labels and texts."""
-    return shared(subject, f"targets of {split.name}", lambda: _targets(subject, split))
+    return subject.once(f"targets of {split.name}", lambda: _targets(subject, split))
 
 
 def _targets(subject: Subject, split: Split) -> Targets:

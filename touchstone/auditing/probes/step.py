@@ -70,11 +70,12 @@ def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: 
 
 def _read(subject: Subject) -> tuple[Batch, dict[str, Reading], float]:
     """Return a batch, the reading of its loss, and the reported loss. Probes share them."""
-    if "loss reading" not in subject.extra:
+
+    def make() -> tuple[Batch, dict[str, Reading], float]:
         step = subject.need("step")([ragged_batch(subject)])
-        subject.extra["loss reading"] = (step.batches[0], readings(subject, step), step.losses[0])
-    found: tuple[Batch, dict[str, Reading], float] = subject.extra["loss reading"]
-    return found
+        return step.batches[0], readings(subject, step), step.losses[0]
+
+    return subject.once("loss reading", make)
 
 
 def _shift_fault(subject: Subject, batch: Batch, reading: Reading, where: str) -> Finding | None:

@@ -134,10 +134,7 @@ def heads(sentence: Sentence) -> Iterator[tuple[Any, int]]:
 
 def tagging(subject: Subject, part: str = "train") -> Tagging:
     """Return what the sentences of a split tell. The result is kept on the subject."""
-    kept: dict[str, Tagging] = subject.extra.setdefault("tagging", {})
-    if part not in kept:
-        kept[part] = Tagging(subject, read(subject, subject.need(part)))
-    return kept[part]
+    return subject.once(f"tagging of {part}", lambda: Tagging(subject, read(subject, subject.need(part))))
 
 
 def shown(subject: Subject, sentence: Sentence, marked: Sequence[int], part: str = "train") -> Example:

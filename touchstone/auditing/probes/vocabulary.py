@@ -10,7 +10,7 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.reading.pairs import outputs_of, place_of, rows_of_split, shared, text_columns, tokenizing
+from touchstone.auditing.reading.pairs import outputs_of, place_of, rows_of_split, text_columns, tokenizing
 from touchstone.auditing.subject import Batch, Row, Split, Subject, ints
 
 GROUP = "tokenizer and model"
@@ -34,7 +34,7 @@ def _rows(subject: Subject, split: Split) -> list[Row]:
             raise NotChecked(f"rows of the {split.name} data have no input_ids: they are tokenized in the collator")
         return rows
 
-    return shared(subject, f"rows of {split.name}", make)
+    return subject.once(f"rows of {split.name}", make)
 
 
 def _ids(subject: Subject, split: Split) -> list[list[int]]:
@@ -481,7 +481,7 @@ def _two_rows(subject: Subject) -> tuple[Batch, list[list[int]], str]:
             raise NotChecked("the collator does not make two rows of two rows")
         return _with_places({key: value for key, value in batch.items() if isinstance(value, torch.Tensor)})
 
-    return shared(subject, "two rows", make)
+    return subject.once("two rows", make)
 
 
 def _two_observed(split: Split) -> tuple[Batch, list[list[int]], str]:

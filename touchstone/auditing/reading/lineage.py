@@ -75,10 +75,7 @@ class Lineage:
 
 def lineages(subject: Subject, split: Split) -> Iterator[Lineage]:
     """Yield what is known about the sources of a split's rows, the surest first. Results are kept on the subject."""
-    kept: dict[str, list[Lineage]] = subject.extra.setdefault("lineages", {})
-    if split.name not in kept:
-        kept[split.name] = list(_find(subject, split))
-    yield from kept[split.name]
+    yield from subject.once(f"lineages of {split.name}", lambda: list(_find(subject, split)))
 
 
 def _find(subject: Subject, split: Split) -> Iterator[Lineage]:

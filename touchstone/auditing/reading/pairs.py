@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.lineage import lineages
 from touchstone.auditing.subject import IGNORED, Batch, MapCall, Row, Split, Subject, ints
 
-Made = TypeVar("Made")
 FALSE_ALARM = 5.5
 """Standard deviations of a bound. A normal variable passes 5.5 of them, on either side, with probability 4e-8; the
 binomial's heavier tail stays below 1e-6 for the thousands of tokens that are drawn."""
@@ -35,15 +34,6 @@ class Pair:
     real: list[int]
     original: list[int] | None
     row: Row | None = None
-
-
-def shared(subject: Subject, key: str, make: Callable[[], Made]) -> Made:
-    """Return `make()`, made once per subject, so that probes share what is slow to compute."""
-    kept: dict[str, Any] = subject.extra.setdefault("shared", {})
-    if key not in kept:
-        kept[key] = make()
-    made: Made = kept[key]
-    return made
 
 
 def rows_of_split(split: Split, count: int) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.loss import SHIFTS, Reading, read_loss
-from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Step, Subject, as_batch, tensor
+from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Batch, Split, Step, Subject, tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,19 +45,19 @@ def single_rows(subject: Subject) -> list[tuple[Any, Batch]]:
     Raises:
         NotChecked: none of the first rows has a label.
     """
-    if "single rows" not in subject.extra:
-        train = subject.need("train")
-        made = [(row, collated(train, [row])) for row in first_rows(train)]
-        if made and not any(name in made[0][1] for name in ("labels", "start_positions")):
-            raise NotChecked("batches have no labels")
-        found = [each for each in made if label_count(each[1])]
-        # Two labels at least: a sum and a mean are the same for one.
-        wide = [each for each in found if label_count(each[1]) > 1 or "start_positions" in each[1]]
-        subject.extra["single rows"] = sorted(wide or found, key=lambda each: length(each[1]))
-    rows: list[tuple[Any, Batch]] = subject.extra["single rows"]
-    if not rows:
+    return subject.once("single rows", lambda: _single_rows(subject.need("train")))
+
+
+def _single_rows(train: Split) -> list[tuple[Any, Batch]]:
+    made = [(row, collated(train, [row])) for row in first_rows(train)]
+    if made and not any(name in made[0][1] for name in ("labels", "start_positions")):
+        raise NotChecked("batches have no labels")
+    found = [each for each in made if label_count(each[1])]
+    if not found:
         raise NotChecked(f"none of the first {ROWS_SEEN} training rows has a label")
-    return rows
+    # Two labels at least: a sum and a mean are the same for one.
+    wide = [each for each in found if label_count(each[1]) > 1 or "start_positions" in each[1]]
+    return sorted(wide or found, key=lambda each: length(each[1]))
 
 
 def first_rows(split: Split) -> list[Any]:
@@ -80,11 +80,7 @@ def first_rows(split: Split) -> list[Any]:
 
 def collated(split: Split, rows: Sequence[Any]) -> Batch:
     """Return a batch of some rows of a data set, whatever type a row has."""
-    if isinstance(rows[0], Mapping):
-        return split.batch([split._kept(row) for row in rows])
-    if split.collate is None:
-        raise NotChecked(f"there is no collator for the {split.name} data: pass collator=")
-    return as_batch(split.collate(copy.deepcopy(list(rows))))
+    return split.batch([split._kept(row) if isinstance(row, Mapping) else row for row in rows])
 
 
 def ragged_batch(subject: Subject) -> Batch:

@@ -113,16 +113,7 @@ def read_windows(subject: Subject, split: Split) -> Windows:
     Raises:
         NotChecked: questions and answers were not found, or do not become the tokens of the rows.
     """
-    kept: dict[str, Windows | NotChecked] = subject.extra.setdefault("windows", {})
-    if split.name not in kept:
-        try:
-            kept[split.name] = _read(subject, split)
-        except NotChecked as reason:
-            kept[split.name] = reason
-    found = kept[split.name]
-    if isinstance(found, NotChecked):
-        raise found
-    return found
+    return subject.once(f"windows of {split.name}", lambda: _read(subject, split))
 
 
 def _read(subject: Subject, split: Split) -> Windows:

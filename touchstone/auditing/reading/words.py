@@ -67,16 +67,7 @@ def read(subject: Subject, split: Split) -> Reading:
     Raises:
         NotChecked: words and tags were not found, or do not become the tokens of the rows.
     """
-    kept: dict[str, Reading | NotChecked] = subject.extra.setdefault("readings", {})
-    if split.name not in kept:
-        try:
-            kept[split.name] = _read(subject, split)
-        except NotChecked as reason:
-            kept[split.name] = reason
-    found = kept[split.name]
-    if isinstance(found, NotChecked):
-        raise found
-    return found
+    return subject.once(f"sentences of {split.name}", lambda: _read(subject, split))
 
 
 def _read(subject: Subject, split: Split) -> Reading:
