@@ -13,7 +13,7 @@ from touchstone.auditing.reading.words import Reading, Sentence, read
 from touchstone.auditing.subject import IGNORED, Subject
 
 TASK = ("token-classification",)
-OPENS, INSIDE = "BSU", "IELM"
+OPENS, INSIDE, CLOSES = "BSU", "IELM", "ELSU"
 TELLS = 0.9
 """A cause is named if it explains this share of the wrong labels."""
 MOST = 0.8
@@ -53,7 +53,7 @@ def entities(names: Sequence[str]) -> set[tuple[str, int, int]]:
     before = ("O", "")
     for place, name in enumerate([*names, "O"]):
         prefix, kind = split_name(name) or ("I", name)
-        goes_on = prefix in INSIDE and kind == before[1] and before[0] not in "ELSU" and start is not None
+        goes_on = prefix in INSIDE and kind == before[1] and before[0] not in CLOSES and start is not None
         if start is not None and not goes_on:
             found.add((before[1], start, place - 1))
             start = None
@@ -106,11 +106,21 @@ class Tagging:
         return self.names.index(text) if text is not None and self.names is not None and text in self.names else None
 
     def label_name(self, label: int) -> str | None:
-        """Return a label's name: that of the only tag it stands for, or else the model's."""
+        """Return a label's name: that of the only tag it stands for, or else the model's.
+
+        Where tags were converted, as I-PER of IOB2 to L-PER of BILOU, the model's name is the one that the label means.
+        """
         texts = {self.text(tag) for tag, each in self.meant.items() if each == label}
-        if len(texts) == 1:
-            return texts.pop()
-        return self.names[label] if self.names is not None and 0 <= label < len(self.names) else None
+        own = self.names[label] if self.names is not None and 0 <= label < len(self.names) else None
+        if len(texts) != 1:
+            return own
+        text = texts.pop()
+        return own if self.converted and own is not None and text is not None and own[1:] == text[1:] else text
+
+    @property
+    def converted(self) -> bool:
+        """The model's names have a prefix that no tag has, so that the tags are spelled in another scheme."""
+        return bool(_prefixes(self.names or ()) - _prefixes([self.text(tag) for tag in self.usual]))
 
     @property
     def common(self) -> int | None:
@@ -357,13 +367,12 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
     kinds: dict[str, list[tuple[Sentence, int]]] = defaultdict(list)
     for sentence in found.sentences:
         for tokens in sentence.tokens_of_word().values():
-            first = sentence.labels[tokens[0]]
-            for token in tokens[1:]:
-                kinds[_kind(found, first, sentence.labels[token])].append((sentence, token))
+            for at, token in enumerate(tokens[1:], 1):
+                kinds[_kind(found, [sentence.labels[each] for each in tokens[: at + 1]])].append((sentence, token))
     counts = {kind: len(places) for kind, places in kinds.items()}
     if not counts:
         return passed("no word of the rows looked at has several tokens")
-    bad = next((kind for kind in (COPIED, CUT) if counts.get(kind)), None)
+    bad = next((kind for kind in (COPIED, CUT, CLOSED) if counts.get(kind)), None)
     if bad is None:
         return _special_convention(found, kinds) or _convention(counts)
     sentence, token = kinds[bad][0]
@@ -377,23 +386,33 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
     if bad == COPIED:
         message = f"{counts[bad]} of {total} tokens that continue a word are labelled B-: the labels hold {entity}"
         change = "a token labelled B- opens a new entity: turn B- into I- behind a word's first token, or give it -100"
+    elif bad == CLOSED:
+        name = found.label_name(sentence.labels[token]) or ""
+        message = (
+            f"{counts[bad]} of {total} tokens that continue a word are labelled {name[:2]} behind the entity's end"
+        )
+        message += f": the labels hold {entity}"
+        change = f"an entity ends once: label only the last token of its last word {name[:2]}, those before it I-"
     else:
         message = f"{counts[bad]} of {total} tokens that continue a word of an entity are labelled O: {entity}"
         change = "the entity ends inside its word: label later tokens I-, or -100"
     cause = f"{change}{place(found.reading)}"
     if counts.get(CONTINUED):
         return fail(message, cause=f"{cause} ({counts[CONTINUED]} others after a B- are labelled I-)", **parts)
+    if bad == CLOSED:
+        return warn(message, cause=f"{cause}; right if each token has its word's tag on purpose", **parts)
     if counts_entities(subject):
         return fail(message, cause=f"{cause}; the metric counts whole entities over all labelled tokens", **parts)
     return warn(message, cause=f"{cause}; harmless only if the metric reads first tokens alone", **parts)
 
 
 UNLABELLED, CONTINUED, INNER, OUTSIDE = "unlabelled", "continued", "inner", "outside"
-COPIED, CUT, OTHER = "copied", "cut", "other"
+COPIED, CUT, CLOSED, OTHER = "copied", "cut", "closed", "other"
 
 
-def _kind(found: Tagging, first: int, later: int) -> str:
-    """Tell how the label of a later token of a word relates to that of the first."""
+def _kind(found: Tagging, labels: Sequence[int]) -> str:
+    """Tell how the last of the labels of a word's tokens relates to those before it."""
+    first, later = labels[0], labels[-1]
     if later == IGNORED:
         return UNLABELLED
     if first == IGNORED:
@@ -409,6 +428,9 @@ def _kind(found: Tagging, first: int, later: int) -> str:
         return COPIED if first == later else OTHER
     if name[1] != opening[1]:
         return OTHER
+    before = split_name(found.label_name(labels[-2]) or "")
+    if before is not None and before[0] in CLOSES:
+        return CLOSED if name[0] in CLOSES else OTHER
     return CONTINUED if opening[0] in OPENS else INNER
 
 
@@ -528,12 +550,11 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
     wrong = {text: names[label] for text, label in texts.items() if 0 <= label < len(names) and names[label] != text}
     # A tag that is merged into another one has no name of its own in the model, or shares its label with the other.
     # Tags that were converted to another scheme keep their type: I-PER of IOB2 is often L-PER of BILOU.
-    converted = bool(_prefixes(names) - _prefixes([found.text(tag) for tag in found.usual]))
     swapped = {
         text: name
         for text, name in wrong.items()
         if text in names
-        and not (converted and str(text)[1:] == name[1:])
+        and not (found.converted and str(text)[1:] == name[1:])
         and sum(label == texts[text] for label in texts.values()) == 1
         and name in {*wrong, *names}
     }
