@@ -21,6 +21,7 @@ MODULES = (
     "masks",
     "collators",
     "tags",
+    "words",
     "masked",
     "causal",
     "seq2seq",

@@ -158,6 +158,17 @@ def _not_misaligned(subject: Subject) -> None:
         raise NotChecked("the labels are not those of the words: see labels-follow-tags")
 
 
+def _not_misplaced(subject: Subject) -> None:
+    """Leave it to another probe if all labels stand at wrong places, those of padding among them."""
+    if subject.task != "masked-lm":
+        _not_misaligned(subject)
+        return
+    from touchstone.auditing.probes.masked import labels_elsewhere
+
+    if labels_elsewhere(subject):
+        raise NotChecked("labels stand at tokens that were not chosen: see masks-labelled and masks-hide-tokens")
+
+
 def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> bool:
     """Tell whether the model's loss depends on the labels at some positions. If it cannot be run, it does."""
     import torch
@@ -210,6 +221,7 @@ def padding_unlabelled(subject: Subject) -> Finding:
             first = batch, hits
     if first is None:
         return passed(f"{seen} padding tokens have no label" if seen else "the rows looked at have no padding")
+    _not_misplaced(subject)
     ids, labels, places = wrong[0]
     found = sorted({labels[place] for place in places})
     message = (

@@ -41,6 +41,7 @@ RATE_NAMES = (
     "mask_rate",
     "mask_ratio",
 )
+WORD_SWITCHES = ("whole_word_mask", "whole_word_masking", "whole_word", "whole_words", "wwm")
 USUAL = (0.05, 0.60)
 """Masking rates that are used in practice: BERT's 15%, up to 40% (Wettig et al. 2023) and a little more."""
 EVERYWHERE = 0.95
@@ -62,12 +63,21 @@ class Draws:
     mask: int | None
 
     def pairs(self) -> list[Pair]:
-        """Return the rows of all passes."""
-        return [pair for each in self.passes for pair in each]
+        """Return the rows of all passes, or of the first one where the others repeat it."""
+        return [pair for each in self.passes[: 1 if self._repeated else None] for pair in each]
+
+    @cached_property
+    def _repeated(self) -> bool:
+        """The second pass has the same masks as the first, so that it tells nothing new."""
+        return len(self.passes) > 1 and all(
+            one.ids == two.ids and one.labels == two.labels
+            for one, two in zip(self.passes[0], self.passes[1], strict=True)
+        )
 
     def original(self, pair: Pair, place: int) -> int:
-        """Return the token at a place before it was masked."""
-        if pair.original is not None and place < len(pair.original):
+        """Return the token at a place before it was masked, also where the row was masked before the collator."""
+        known = pair.original is not None and place < len(pair.original)
+        if known and pair.original is not None and pair.original[place] != self.mask:
             return pair.original[place]
         return pair.labels[place] if pair.labels[place] != IGNORED else pair.ids[place]
 
@@ -174,6 +184,8 @@ def masks_labelled(subject: Subject) -> Finding:
     draws, split = _training(subject)
     pairs = draws.pairs()
     if draws.labelled_share == 0:
+        if any(each != IGNORED for pair in pairs for each in pair.labels):
+            raise NotChecked("labels stand only where attention_mask is 0: see mask-marks-padding")
         return fail(
             "no token of the training batches has a label",
             cause="nothing is masked, so there is nothing to learn: use DataCollatorForLanguageModeling(tokenizer, "
@@ -238,6 +250,8 @@ def masks_labelled(subject: Subject) -> Finding:
 
 def _already_masked(draws: Draws, wrong: list[tuple[Pair, list[int]]]) -> bool:
     """Say whether the rows were masked before the collator got them, so that their ids are not the originals."""
+    if all(IGNORED in ints((pair.row or {}).get("labels", ())) for pair, _ in wrong):
+        return True
     before = [pair.original[place] for pair, off in wrong for place in off if pair.original is not None]
     return sum(each == draws.mask for each in before) > 0.5 * len(before)
 
@@ -280,6 +294,14 @@ def masks_hide_tokens(subject: Subject) -> Finding:
             )
         raise NotChecked("every token has a label, so labels do not tell which tokens are masked: see masks-labelled")
     if counts["kept"] == total:
+        inverted = _inverted(draws)
+        if inverted:
+            return fail(
+                f"{inverted} masked tokens have no label, and all {total} tokens with a label stand unmasked",
+                cause=f"the loss is over the tokens that were not chosen: set labels to -100 there instead{where}",
+                measured=measured,
+                example=_shown(subject, draws),
+            )
         return fail(
             f"all {total} tokens with a label stand unmasked in the model's input",
             cause=f"the model sees each token that it must predict: replace the chosen tokens in input_ids{where}",
@@ -320,6 +342,21 @@ def masks_hide_tokens(subject: Subject) -> Finding:
             example=_shown(subject, draws),
         )
     return passed(f"of {total} chosen tokens: {text}, as declared", measured=measured, expected=expected)
+
+
+def _inverted(draws: Draws) -> int:
+    """Return the number of masked tokens, if none of them has a label."""
+    masked = [pair.labels[place] for pair in draws.pairs() for place in pair.real if pair.ids[place] == draws.mask]
+    return len(masked) if all(label == IGNORED for label in masked) else 0
+
+
+def labels_elsewhere(subject: Subject) -> bool:
+    """Say whether labels stand at all tokens, or at those that were not chosen."""
+    try:
+        draws, _ = _training(subject)
+    except NotChecked:
+        return False
+    return draws.everywhere or bool(_inverted(draws))
 
 
 def _shown(subject: Subject, draws: Draws) -> Example:
@@ -453,7 +490,9 @@ def mask_special_tokens(subject: Subject) -> Finding:
             seen += 1
             masked = pair.ids[place] == draws.mask
             replaced += masked
-            if masked if draws.everywhere else (pair.labels[place] != IGNORED or masked):
+            # A label of another token than the one it stands at is misplaced: masks-labelled judges it.
+            own = pair.labels[place] == original or place not in real
+            if masked if draws.everywhere else masked or (own and pair.labels[place] != IGNORED):
                 chosen += 1
                 padding += place not in real
                 kinds["padding" if place not in real else _token(subject, original)] += 1
@@ -461,6 +500,10 @@ def mask_special_tokens(subject: Subject) -> Finding:
                     found = pair, [place]
     if not chosen or found is None:
         return passed(f"none of {seen} special and padding tokens is chosen", measured=0)
+    if chosen == padding and not replaced:
+        raise NotChecked("padding has labels, but is never masked: see padding-unlabelled")
+    if _inverted(draws):
+        raise NotChecked("labels stand at the tokens that were not chosen: see masks-hide-tokens")
     names = ", ".join(f"{name} {count} times" for name, count in kinds.most_common(4))
     where = place_of(split.collate)
     return fail(
@@ -522,8 +565,8 @@ def mask_whole_words(subject: Subject) -> Finding:
 def _means_words(collator: Any) -> bool:
     """Say whether a collator's name or settings promise whole words."""
     said = name_of(collator).lower().replace("_", "")
-    promised = bool(getattr(collator, "whole_word_mask", False)) or "wholeword" in said or "wwm" in said
-    return promised or named_value(collator, ["wwm_probability"]) is not None
+    promised = any(getattr(collator, name, False) is True for name in WORD_SWITCHES)
+    return promised or "wholeword" in said or "wwm" in said or named_value(collator, ["wwm_probability"]) is not None
 
 
 def _words(subject: Subject, draws: Draws, pair: Pair) -> list[list[int]]:

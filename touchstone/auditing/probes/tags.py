@@ -345,9 +345,37 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
             lambda sentence, token, word, first=first: at(sentence.tags, token - first)  # type: ignore[misc]
         )
     guesses[
+        "the tags are laid on the tokens by the words of another row: call word_ids(batch_index=i) with the row's own"
+        " index in its batch"
+    ] = _laid_by_the_first_row(found)
+    guesses[
         "a word without a token shifts the labels of the words behind it: count words by word_ids(), not by tokens"
     ] = skipping
     return guesses
+
+
+def _laid_by_the_first_row(found: Tagging) -> Guess:
+    """Return the guess that tags were laid on tokens by the word ids of the first row of a batch."""
+    lineage, tokenizer = found.reading.lineage, found.subject.need("tokenizer")
+    layouts: dict[int, list[int | None]] = {}
+
+    def layout(number: int) -> list[int | None]:
+        row = lineage.sources(number)
+        pair = found.reading.pair(row) if row else None
+        try:
+            return list(tokenizer(pair[0], is_split_into_words=True).word_ids()) if pair else []
+        except ValueError:  # a slow tokenizer
+            return []
+
+    def guess(sentence: Sentence, token: int, word: int) -> Any:
+        number = sentence.origin.number
+        first = number - number % lineage.batch if lineage.batch else 0
+        if first not in layouts:
+            layouts[first] = layout(first)
+        other = layouts[first][token] if token < len(layouts[first]) else None
+        return sentence.tags[other] if other is not None and other < len(sentence.tags) else None
+
+    return guess
 
 
 # Tokens that continue a word ------------------------------------------------------------------------------------------
@@ -558,7 +586,7 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
         and sum(label == texts[text] for label in texts.values()) == 1
         and name in {*wrong, *names}
     }
-    if len(swapped) >= 2:
+    if len(swapped) >= 2 or "O" in swapped:
         shown_pairs = ", ".join(f"{text} is called {name}" for text, name in list(swapped.items())[:4])
         return fail(
             f"{len(swapped)} of {len(texts)} tags have another name in the model: {shown_pairs}",
@@ -570,13 +598,38 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
         return warn(f"label2id and id2label of the model disagree: {twisted}", cause="make both from one list of names")
     wrong = {text: name for text, name in wrong.items() if str(text)[1:] != name[1:]}  # another scheme's spelling
     if wrong and not {*texts, "O"} & {*names} - {"O"}:
-        return passed(f"the {len(set(texts.values()))} labels are other classes than the {len(texts)} tags")
+        return _renamed(texts, wrong)
     if wrong:
         some = ", ".join(f"{text} as {name}" for text, name in list(wrong.items())[:4])
         return warn(
             f"{len(wrong)} tags have a label of another name: {some}", cause="right if they were merged on purpose"
         )
     return passed(f"the names of {len(texts)} tags are those of the model")
+
+
+def _renamed(texts: Mapping[str | None, int], wrong: Mapping[str | None, str]) -> Finding:
+    """Judge names of which none is a tag of the data: other classes, other words for the same, or another data set."""
+    tags = {text: (split_name(str(text)), split_name(name)) for text, name in wrong.items()}
+    paired = [
+        (text, a, b) for text, (a, b) in tags.items() if a is not None and b is not None and "O" not in (a[0], b[0])
+    ]
+    one_to_one = len(set(texts.values())) == len(texts)
+    if not one_to_one or len(paired) < len(wrong):
+        return passed(f"the {len(set(texts.values()))} labels are other classes than the {len(texts)} tags")
+    turned = [text for text, a, b in paired if (a[0] in OPENS) != (b[0] in OPENS)]
+    some = ", ".join(f"{text} as {wrong[text]}" for text in (turned or list(wrong))[:4])
+    message = f"the model has other names than the data: {some}"
+    if 2 <= len(turned) < len(paired):
+        return fail(
+            message,
+            cause="some tags that open an entity are called I-, or the other way round: id2label is that of another "
+            "data set; make it from the names of these tags",
+            measured=len(turned),
+            expected=0,
+        )
+    if all(a[1].lower()[:3] == b[1].lower()[:3] for _, a, b in paired):
+        return passed(f"the names of {len(paired)} tags are spelt in another way in the model")
+    return warn(message, cause="id2label may be that of another data set; right if the types were renamed on purpose")
 
 
 def _prefixes(names: Sequence[str | None]) -> set[str]:

@@ -131,7 +131,7 @@ def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return name, float(value)
     known: dict[str, Any] = {}
-    plain = function
+    plain = inspect.unwrap(function)
     while isinstance(plain, partial):
         known.update(plain.keywords)
         plain = plain.func
@@ -151,6 +151,7 @@ def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None
 
 def name_of(function: Any) -> str:
     """Return the name of a function or of an object's class."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
@@ -158,6 +159,7 @@ def name_of(function: Any) -> str:
 
 def place_of(function: Any) -> str:
     """Return `file:line` of a function or of a class of the user's code, or ""."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func
     target = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function)
