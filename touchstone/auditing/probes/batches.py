@@ -163,7 +163,7 @@ def _not_misplaced(subject: Subject) -> None:
     if subject.task != "masked-lm":
         _not_misaligned(subject)
         return
-    from touchstone.auditing.probes.masked import labels_elsewhere
+    from touchstone.auditing.reading.draws import labels_elsewhere
 
     if labels_elsewhere(subject):
         raise NotChecked("labels stand at tokens that were not chosen: see masks-labelled and masks-hide-tokens")

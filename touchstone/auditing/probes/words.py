@@ -7,7 +7,9 @@ from typing import Any
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.probes.tags import NOTABLE, Tagging, labels_follow_tags, place, shown, tagging
+from touchstone.auditing.probes.scheme import NOTABLE
+from touchstone.auditing.probes.tags import need_aligned
+from touchstone.auditing.reading.tags import Tagging, place, shown, tagging
 from touchstone.auditing.reading.words import Sentence
 from touchstone.auditing.subject import IGNORED, Subject
 
@@ -40,8 +42,7 @@ KINDS: dict[str, Kind] = {
 def words_labelled(subject: Subject) -> Finding:
     """Look for words of entities none of whose tokens has a label, though their tag has one elsewhere."""
     found = tagging(subject)
-    if labels_follow_tags(subject).outcome == "fail":
-        raise NotChecked("the labels are not those of the words: see labels-follow-tags")
+    need_aligned(subject)
     words = [
         (sentence, word, tokens) for sentence in found.sentences for word, tokens in _entity_words(found, sentence)
     ]
