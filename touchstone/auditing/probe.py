@@ -30,6 +30,7 @@ MODULES = (
     "documents",
     "completion",
     "targets",
+    "pairing",
     "sources",
     "answers",
     "vocabulary",

@@ -300,6 +300,31 @@ def _in_batch(found: Windows, window: Window, right: tuple[int, int]) -> bool:
     return moved > 0 and (window.start + moved, window.end + moved) == right
 
 
+def _in_question(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    """Tell whether the labelled tokens are text, and no text of the context."""
+    places = range(window.start, window.end + 1)
+    return all(
+        0 <= place < len(window.ids) and window.offsets[0][place] is None and place not in window.special
+        for place in places
+    )
+
+
+def _words(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    """Tell whether the labels count the words before the answer, in the context alone or behind [CLS]."""
+    for begin, end in window.answers:
+        first = len(window.context[:begin].split())
+        last = first + len(window.context[begin:end].split()) - 1
+        if (window.start, window.end) in ((first, last), (first, last + 1), (first + 1, last + 1)):
+            return True
+    return False
+
+
+def _length(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    return window.start == right[0] and any(
+        window.end - window.start in (end - begin, end - begin - 1) for begin, end in window.answers
+    )
+
+
 def _other(found: Windows, window: Window, right: tuple[int, int]) -> bool:
     """Tell whether the span is that of another example's answer, read in this window."""
     number, place, together = window.origin.number, window.origin.place, found.lineage.batch
@@ -319,6 +344,10 @@ _CAUSES = {
     "the end is one token before the answer's last one: compare with its end character, which is not included": _early,
     "the start is one token off: compare each token's first character with the answer's": _start_off,
     "the labels are characters of the context, not tokens of the row: find the tokens by offset_mapping": _characters,
+    "the labels lie in the question, whose offsets count from 0 like those of the context: look only at tokens whose "
+    "sequence id is that of the context": _in_question,
+    "the end is the start plus the number of characters of the answer: find its token by offset_mapping": _length,
+    "the labels count words, not tokens of the row: find the tokens by offset_mapping": _words,
     "the labels count tokens from the start of the context: add the tokens before it": _in_context,
     "the labels were not moved by the padding at the left: pad before labels are made, or add its length": _in_batch,
     "the labels are those of another example's answer: find a window's example by overflow_to_sample_mapping": _other,

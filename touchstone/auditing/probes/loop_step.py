@@ -102,6 +102,14 @@ def loss_of_the_labels(subject: Subject) -> Finding:
 
 
 def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: str) -> Finding:
+    if subject.task == "question-answering" and target == 0:
+        return warn(
+            "negative positions are learned as position 0",
+            cause="the heads of transformers clamp them: right if position 0 stands for no answer, as [CLS] does where "
+            "rows are padded on the right",
+            measured=reading.stray,
+            expected=0.0,
+        )
     name = subject.label_text(target) if subject.task == "token-classification" else subject.token_texts([target])[0]
     return fail(
         f"positions whose label is -100 are learned as label {target} ({name})",
