@@ -114,7 +114,8 @@ def padding_moves_no_logit(subject: Subject) -> Finding:
         if "attention_mask" not in batch:
             raise NotChecked("batches have no attention_mask, so it is not known what is padding")
         raise NotChecked("no row is padded: rows have one length")
-    if len({each for place, each in enumerate(ints(batch["input_ids"][0])) if place not in own}) > 1:
+    hidden = {each for place, each in enumerate(ints(batch["input_ids"][0])) if place not in own}
+    if len(hidden) > 1 or own != list(range(own[0], own[-1] + 1)):
         raise NotChecked("the mask hides tokens that are no padding: see mask-marks-padding")
     padded = _logits_by_token(model, {key: value[:1] for key, value in _inputs(batch, both).items()}, both)
     alone: Batch = {}
