@@ -52,7 +52,7 @@ FAULTS = (
         edits=(
             (
                 'word_ids = feature.pop("word_ids")',
-                'word_ids = [a if b is not None else None for a, b in zip(features[0]["word_ids"], feature.pop("word_ids"))]',
+                'word_ids = [a if b else b for a, b in zip(features[0]["word_ids"], feature.pop("word_ids"))]',
             ),
         ),
         probes=("mask-whole-words",),

@@ -86,7 +86,7 @@ FAULTS = (
         edits=(
             (
                 "id2label=dict(enumerate(names)), label2id=label2id,",
-                'id2label=dict(enumerate("B-group B-person B-product I-group I-person I-product O B-work I-work".split())),',
+                'id2label=dict(enumerate("O B-group I-group B-person I-person B-work I-work B-law I-law".split())),',
             ),
         ),
         probes=("label-names-are-the-data-names",),
