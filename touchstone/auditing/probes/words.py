@@ -68,7 +68,10 @@ def _entity_words(found: Tagging, sentence: Sentence) -> list[tuple[int, list[in
     """Return the words with the tag of an entity. The last word of a row may be cut, and does not count."""
     words = sentence.tokens_of_word()
     last = max(words, default=None)
-    tags = {tag for tag, label in found.meant.items() if label != found.common}
+    outside = {tag for tag in found.meant if found.text(tag) == "O"}
+    if not outside:  # tags without names
+        outside = {tag for tag, label in found.meant.items() if label == found.common}
+    tags = found.meant.keys() - outside
     return [(word, tokens) for word, tokens in words.items() if word != last and sentence.tags[word] in tags]
 
 
