@@ -78,3 +78,17 @@ def test_the_record_of_peers_names_only_scripts_that_exist() -> None:
 def peers_record() -> dict[str, Any]:
     record: dict[str, Any] = json.loads(peers_page.RECORD.read_text(encoding="utf-8"))
     return record
+
+
+def test_a_fault_that_only_a_warning_shows_is_listed_with_its_probe() -> None:
+    fault = next(each for each in all_faults() if each.warns)
+    entry = {"task": "causal-lm", "style": "plain loop", "fail": [], "pass": 9, "not-checked": 3, "seconds": 2.0}
+    record = {
+        "versions": {},
+        "faults": {fault.id: {**entry, "warn": list(fault.warns), "cause_named": True}},
+        "clean": {fault.script: {**entry, "warn": []}},
+    }
+    written = page.page(record)
+    assert f"| `{fault.warns[0]}` warns | yes |" in written
+    assert page.totals(record)["warned"] == 1
+    assert page.totals(record)["explained"] == 0

@@ -34,6 +34,7 @@ MODULES = (
     "sources",
     "answers",
     "vocabulary",
+    "padding_token",
     "checkpoint",
     "rows",
     "step",

@@ -7,6 +7,7 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.probes.batches import batches_of
 from touchstone.auditing.reading.ids import splits_of, token_ids
 from touchstone.auditing.subject import Subject
 
@@ -44,6 +45,7 @@ def ids_in_table(subject: Subject) -> Finding:
             seen += len(ids)
             largest = max(largest, max(ids, default=-1))
             beyond.update(each for each in ids if not 0 <= each < size)
+    beyond.update(_padded_beyond(subject, size, set(beyond)))
     tokenizer = subject.tokenizer
     if beyond:
         names = ", ".join(
@@ -69,6 +71,15 @@ def ids_in_table(subject: Subject) -> Finding:
     return passed(
         f"the largest of {seen} ids is {largest}, and the table has {size} rows", measured=largest, expected=size
     )
+
+
+def _padded_beyond(subject: Subject, size: int, known: set[int]) -> list[int]:
+    """Return the ids beyond the table that only batches hold, such as an added padding token."""
+    try:
+        found = [each for batch in batches_of(subject.need("train")) for each in batch["input_ids"].flatten().tolist()]
+    except NotChecked:
+        return []
+    return [each for each in found if not 0 <= each < size and each not in known]
 
 
 @probe(
