@@ -27,10 +27,11 @@ SCRIPTS = (
     "ner_plain",
     "ner_trainer",
     "qa_trainer",
+    "summarization_frames",
     "summarization_trainer",
     "translation_generate",
 )
-"""Clean scripts of the zoo: all six tasks, two loops, a stream, rows tokenized when they are read, random samplers."""
+"""Clean scripts of the zoo: all six tasks, loops, a stream, rows tokenized when they are read, random samplers."""
 TRAINERS = ("clm_trainer", "mlm_streaming", "ner_own_sampler", "qa_trainer", "translation_generate")
 """Those whose training is compared with and without an audit."""
 

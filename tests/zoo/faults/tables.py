@@ -33,6 +33,27 @@ FAULTS = (
         cause="mask is inverted",
     ),
     Fault(
+        id="spans-of-the-row-before",
+        script="ner_char_spans",
+        says="A row has the entities of the row before it.",
+        edits=(
+            (
+                'for first, last, kind in record["entities"]:',
+                'for first, last, kind in self.records[index - 1]["entities"]:',
+            ),
+        ),
+        probes=("labels-follow-tags",),
+        cause="labels do not follow the tags",
+    ),
+    Fault(
+        id="spans-counted-from-one",
+        script="ner_char_spans",
+        says="The tool counts characters from 1, and the script from 0.",
+        edits=(("if start >= first and end <= last:", "if start > first and end <= last + 1:"),),
+        probes=("labels-follow-tags",),
+        cause="labels do not follow the tags",
+    ),
+    Fault(
         id="tensors-labels-everywhere",
         script="mlm_tensors",
         says="Labels are a copy of all ids, padding included.",

@@ -103,7 +103,11 @@ def _inputs(batch: Batch, encoder_decoder: bool) -> Batch:
     says="The logits of a row's own tokens are the same with and without padding.",
 )
 def padding_moves_no_logit(subject: Subject) -> Finding:
-    """Run the model on a padded row, and on the same row without its padding."""
+    """Run the model on a padded row, and on the same row without its padding.
+
+    Padding on the left that moves positions is a warning. The loss is that of other positions than in generation, where
+    transformers numbers them from the first token; but many train GPT-2 so, and a model learns from any positions.
+    """
     batch, places, side = _two_rows(subject)
     model = subject.quiet_model
     both = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
