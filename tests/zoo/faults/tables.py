@@ -50,8 +50,8 @@ FAULTS = (
         script="ner_char_spans",
         says="The tool counts characters from 1, and the script from 0.",
         edits=(("if start >= first and end <= last:", "if start > first and end <= last + 1:"),),
-        probes=("labels-follow-tags",),
-        cause="labels do not follow the tags",
+        probes=("subwords-open-no-entity",),
+        cause="counted from 0",
     ),
     Fault(
         id="tensors-labels-everywhere",

@@ -9,11 +9,13 @@ from typing import Any
 from touchstone.auditing.finding import Finding, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.tags import need_aligned
-from touchstone.auditing.reading.tags import CLOSES, OPENS, Tagging, entities, place, shown, split_name, tagging
+from touchstone.auditing.reading.tags import CLOSES, INSIDE, OPENS, Tagging, entities, place, shown, split_name, tagging
 from touchstone.auditing.reading.words import Sentence
 from touchstone.auditing.subject import IGNORED, Subject
 
 TASK = ("token-classification",)
+SOME, MOST = 5, 0.8
+"""First tokens labelled O are a fault if there are so many, and in this share of the words that open an entity."""
 
 
 @probe(
@@ -35,6 +37,16 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
     counts = {kind: len(places) for kind, places in kinds.items()}
     if not counts:
         return passed("no word of the rows looked at has several tokens")
+    if late := _late(found):
+        sentence, token = late[0]
+        return fail(
+            f"in {len(late)} words that open an entity the first token is labelled O, and the next one inside it",
+            cause="the entity begins inside its word: label the first token, too; where entities are given by "
+            f"characters, look whether they are counted from 0{place(found.reading)}",
+            measured=len(late),
+            expected=0,
+            example=shown(subject, sentence, [each for other, each in late if other is sentence]),
+        )
     bad = next((kind for kind in (COPIED, CUT, CLOSED) if counts.get(kind)), None)
     if bad is None:
         return _special_convention(found, kinds) or _convention(counts)
@@ -95,6 +107,22 @@ def _kind(found: Tagging, labels: Sequence[int]) -> str:
     if before is not None and before[0] in CLOSES:
         return CLOSED if name[0] in CLOSES else OTHER
     return CONTINUED if opening[0] in OPENS else INNER
+
+
+def _late(found: Tagging) -> list[tuple[Sentence, int]]:
+    """Return the first tokens that are O although their word opens an entity, if that is so in most split words."""
+    late: list[tuple[Sentence, int]] = []
+    total = 0
+    for sentence in found.sentences:
+        for word, tokens in sentence.tokens_of_word().items():
+            tag = split_name(found.text(sentence.tags[word]) or "")
+            if tag is None or tag[0] not in OPENS or len(tokens) < 2:
+                continue
+            total += 1
+            first, second = (split_name(found.label_name(sentence.labels[token]) or "") for token in tokens[:2])
+            if first == ("O", "") and second is not None and second[0] in INSIDE:
+                late.append((sentence, tokens[0]))
+    return late if len(late) >= SOME and len(late) > MOST * total else []
 
 
 def _special_convention(found: Tagging, kinds: Mapping[str, Sequence[tuple[Sentence, int]]]) -> Finding | None:
