@@ -126,7 +126,7 @@ FAULTS = (
         edits=(("    labels = np.where(labels != -100, labels, tokenizer.pad_token_id)\n", ""),),
         probes=("no-negative-id-decoded",),
         cause="OverflowError.*-100",
-        seen="https://github.com/huggingface/transformers/issues/22634",
+        seen="https://github.com/huggingface/transformers/pull/10046",
     ),
     Fault(
         id="decode-predictions-with-minus-100",
@@ -166,7 +166,6 @@ FAULTS = (
         ),
         probes=("generate-sees-no-label",),
         cause="continues the reference",
-        seen="https://github.com/huggingface/transformers/issues/26474",
     ),
     Fault(
         id="loop-evaluation-drops-last-batch",
