@@ -41,7 +41,7 @@ FAULTS = (
             ("precision_score(true_labels, true_predictions)", "precision_score(true_predictions, true_labels)"),
             ("recall_score(true_labels, true_predictions)", "recall_score(true_predictions, true_labels)"),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="exchanged.*course#641",
         seen="https://github.com/huggingface/course/issues/641",
     ),
@@ -200,7 +200,7 @@ FAULTS = (
                 "        [label_names[guess] for guess, label in zip(guesses, row) if label != -100]",
             ),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="label_names of the metric has .* for label",
     ),
 )

@@ -139,7 +139,7 @@ FAULTS = (
                 "sacrebleu.corpus_bleu(all_references, [all_predictions])",
             ),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="exchanged",
     ),
     Fault(
@@ -250,7 +250,7 @@ FAULTS = (
                 "true_predictions, true_labels = postprocess(predictions_gathered",
             ),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="exchanged",
         seen="https://github.com/huggingface/course/issues/641",
     ),

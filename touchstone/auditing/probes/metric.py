@@ -172,13 +172,13 @@ def _unmoved(subject: Subject, values: Mapping[str, float]) -> dict[str, float]:
 
 
 @probe(
-    "half-wrong-scores-as-reference",
+    "metric-arguments-in-order",
     group=GROUP,
-    says="Predictions that miss entities lose recall and keep precision: they are not exchanged with the labels.",
+    says="The metric takes predictions for predictions and labels for labels, and reads both by the model's names.",
     tasks=("token-classification",),
     loops=False,
 )
-def half_wrong_scores_as_reference(subject: Subject) -> Finding:
+def metric_arguments_in_order(subject: Subject) -> Finding:
     """Leave out every second entity: precision stays 1, recall and F1 are those of the reference."""
     import torch
 
