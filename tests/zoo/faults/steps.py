@@ -307,6 +307,7 @@ FAULTS = (
         ),
         probes=("tied-weights-stay-tied",),
         cause="two tensors, though the configuration ties them",
+        seen="https://github.com/NVIDIA-NeMo/Automodel/pull/2511",
     ),
 )
 

@@ -18,7 +18,6 @@ FAULTS = (
         edits=(('label = "I-" + label[2:]', "pass"),),
         probes=("subwords-open-no-entity",),
         cause="labelled B-.* entities where the words have",
-        seen="https://github.com/huggingface/transformers/pull/14055",
     ),
     Fault(
         id="ner-entity-ends-inside-its-word",
