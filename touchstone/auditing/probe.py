@@ -39,6 +39,7 @@ MODULES = (
     "rows",
     "step",
     "optimizer",
+    "optimizer_settings",
     "schedule",
     "mode",
     "evaluation",

@@ -25,7 +25,18 @@ MARK = re.compile(r"[<\[{|].*[>\]}|]|.*pad.*", re.IGNORECASE)
     budget="fast",
 )
 def padding_is_no_text(subject: Subject) -> Finding:
-    """Look for the padding token between the tokens of the texts, and for what becomes of its labels."""
+    """Look for the padding token between the tokens of the texts, and for what becomes of its labels.
+
+    Fault: Texts hold the padding token, and collators give it the label -100 there, too. The model never learns to
+    write it.
+
+    Causes: A model without a padding token was given an ordinary one, such as "!" or the token with the id 0.
+
+    Remedy: Add one: `tokenizer.add_special_tokens({"pad_token": "<|pad|>"})`, then
+    `model.resize_token_embeddings(len(tokenizer))`.
+
+    Warning: Texts hold the padding token, and it has its labels. Code that looks for padding by its id goes wrong.
+    """
     tokenizer = subject.need("tokenizer")
     pad = getattr(tokenizer, "pad_token_id", None)
     if pad is None:

@@ -31,7 +31,16 @@ MOST = 0.8
     budget="fast",
 )
 def target_of_its_source(subject: Subject) -> Finding:
-    """Look up the labels of rows among the tokenized targets of all source rows."""
+    """Look up the labels of rows among the tokenized targets of all source rows.
+
+    Fault: The labels of most rows are the target of another row. The loss falls all the same, because the model learns
+    to write likely targets.
+
+    Causes: Sources and targets were sorted, filtered or shuffled apart. Or the index into one of both lists is off by
+    one.
+
+    Remedy: Keep both in one row, and reorder rows: `dataset.shuffle()`, `df.sample()`, `zip(sources, targets)`.
+    """
     train = subject.need("train")
     for lineage in lineages(subject, train):
         origins = lineage.origins[:ROWS]
