@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,7 +75,8 @@ class NamedBatches:
 
     @cached_property
     def _parts(self) -> dict[str, Part]:
-        batch = self.__wrapped__([self._dataset[index] for index in self._indices])
+        # Copies, because a collator may change its rows, and they may be those that the script keeps.
+        batch = self.__wrapped__([copy.deepcopy(self._dataset[index]) for index in self._indices])
         if not isinstance(batch, (Mapping, list, tuple)):
             return {}
         pairs = list(batch.items()) if isinstance(batch, Mapping) else list(enumerate(batch))

@@ -10,6 +10,7 @@ from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.lineage import IDS, Lineage, lineages, tokens_of
 from touchstone.auditing.reading.pairs import flat, text_columns
 from touchstone.auditing.reading.targets import body_of
+from touchstone.auditing.reading.words import find
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Row, Subject, ints
 
 ROWS = 48
@@ -53,7 +54,13 @@ def target_of_its_source(subject: Subject) -> Finding:
             raise NotChecked("the batches have no labels")
         heads = [_head(subject, [each for each in ints(row["labels"]) if each != IGNORED]) for row in rows]
         long = [(head, each.number) for head, each in zip(heads, origins, strict=True) if len(head) >= SHORT]
+        sources = [ints(row[IDS]) for row in rows]
         for column in columns:
+            # Where labels and sources are made of one column, as in dialogues, those of another row are meant.
+            own = subject.need("tokenizer")([str(texts[each.number][column]) for each in origins])["input_ids"]
+            held = [_held(_head(subject, ints(each)), source) for each, source in zip(own, sources, strict=True)]
+            if sum(held) * 2 > len(held):
+                continue
             finding = _judge(subject, column, texts, long)
             if finding is not None:
                 return finding
@@ -70,6 +77,11 @@ def _texts(lineage: Lineage) -> dict[int, Row]:
             break
         found[number] = row
     return {number: flat(row) for number, row in found.items() if isinstance(row, Mapping)}
+
+
+def _held(head: Sequence[int], source: Sequence[int]) -> bool:
+    """Tell whether a source holds the beginning of a text. Its first token may have merged with what stands before."""
+    return len(head) > 1 and find(head[1:], source) is not None
 
 
 def _head(subject: Subject, ids: Sequence[int]) -> tuple[int, ...]:
