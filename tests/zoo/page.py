@@ -120,7 +120,7 @@ def needless_probes(faults: list[Fault]) -> list[str]:
     """Return the ids of the probes that no fault names."""
     from touchstone.auditing.probe import load_probes
 
-    needed = {probe for fault in faults for probe in fault.probes}
+    needed = {probe for fault in faults for probe in (*fault.probes, *fault.warns)}
     return [each for each in load_probes() if each not in needed]
 
 

@@ -33,7 +33,11 @@ def test_the_page_is_written_from_the_record() -> None:
 def test_no_probe_of_the_zoo_is_unknown() -> None:
     from touchstone.auditing.probe import load_probes
 
-    assert {probe for fault in all_faults() for probe in fault.probes} <= set(load_probes())
+    assert {probe for fault in all_faults() for probe in (*fault.probes, *fault.warns)} <= set(load_probes())
+
+
+def test_every_fault_is_found_or_at_least_warned_of() -> None:
+    assert [fault.id for fault in all_faults() if not fault.probes and not fault.warns] == []
 
 
 def test_faults_have_unique_ids_and_every_edit_applies_once() -> None:
