@@ -54,6 +54,14 @@ FAULTS = (
         cause="counted from 0",
     ),
     Fault(
+        id="tensors-end-behind-the-answer",
+        script="qa_tensors",
+        says="The end label is the token behind the answer.",
+        edits=(("(answer[0], answer[-1]) if", "(answer[0], answer[-1] + 1) if"),),
+        probes=("spans-hold-the-answer",),
+        cause="end is the token after the answer",
+    ),
+    Fault(
         id="tensors-labels-everywhere",
         script="mlm_tensors",
         says="Labels are a copy of all ids, padding included.",
