@@ -14,8 +14,10 @@ from touchstone.auditing.reading.words import find
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Row, Subject, ints
 
 ROWS = 48
-SOURCES = 1000
+SOURCES = 500
 """Source rows among which the rows that labels belong to are looked for."""
+LETTERS = 300
+"""Characters of each text that are tokenized: more than enough for its first tokens."""
 HEAD = 12
 """Tokens by which targets are told apart, so that truncated ones are found too."""
 SHORT = 3
@@ -57,7 +59,7 @@ def target_of_its_source(subject: Subject) -> Finding:
         sources = [ints(row[IDS]) for row in rows]
         for column in columns:
             # Where labels and sources are made of one column, as in dialogues, those of another row are meant.
-            own = subject.need("tokenizer")([str(texts[each.number][column]) for each in origins])["input_ids"]
+            own = subject.need("tokenizer")([texts[each.number][column][:LETTERS] for each in origins])["input_ids"]
             held = [_held(_head(subject, ints(each)), source) for each, source in zip(own, sources, strict=True)]
             if sum(held) * 2 > len(held):
                 continue
@@ -94,7 +96,7 @@ def _judge(
     """Return a finding if most labels are texts of a column, of their own row or of another."""
     tokenizer = subject.need("tokenizer")
     numbers = list(texts)
-    said = [str(texts[number][column]) for number in numbers]
+    said = [texts[number][column][:LETTERS] for number in numbers]
     try:
         ids = tokenizer(text_target=said)["input_ids"]
     except (TypeError, ValueError):
