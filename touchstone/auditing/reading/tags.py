@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from touchstone.auditing.finding import Example
@@ -114,7 +115,7 @@ class Tagging:
         text = texts.pop()
         return own if self.converted and own is not None and text is not None and own[1:] == text[1:] else text
 
-    @property
+    @cached_property
     def converted(self) -> bool:
         """The model's names have a prefix that no tag has, so that the tags are spelled in another scheme."""
         return bool(prefixes(self.names or ()) - prefixes([self.text(tag) for tag in self.usual]))
