@@ -85,11 +85,25 @@ FAULTS = (
         edits=(
             (
                 "id2label=dict(enumerate(names)), label2id=label2id,",
-                'id2label=dict(enumerate("O B-group I-group B-person I-person B-work I-work B-law I-law".split())),',
+                'id2label=dict(enumerate("O B-group B-person B-work B-law I-group I-person I-work I-law".split())),',
             ),
         ),
         probes=("label-names-are-the-data-names",),
-        cause="id2label is",
+        cause="called I-, or the other way round",
+    ),
+    Fault(
+        id="ner-types-of-another-data-set",
+        script="ner_trainer",
+        says="id2label has the types of another data set, in the same order of B- and I-.",
+        edits=(
+            (
+                "id2label=dict(enumerate(names)), label2id=label2id,",
+                'id2label=dict(enumerate("O B-group I-group B-person I-person B-work I-work B-law I-law".split())),',
+            ),
+        ),
+        probes=(),
+        warns=("label-names-are-the-data-names",),
+        cause="id2label may be that of another data set",
     ),
     Fault(
         id="ner-words-of-several-tokens-unlabelled",
