@@ -89,8 +89,8 @@ FAULTS = (
         script="translation_buckets",
         says="The sampler's range ends one too early: the last row is never trained on.",
         edits=(("order = list(range(len(self.lengths)))", "order = list(range(len(self.lengths) - 1))"),),
-        probes=(),
-        cause="",
+        probes=("every-row-trained-once",),
+        cause="the last row is in none of .* epochs.*LengthBucketSampler",
     ),
     Fault(
         id="wild-best-checkpoint-is-the-worst",
