@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import traceback
@@ -22,10 +23,12 @@ SCRIPTS = (
     "mlm_streaming",
     "mlm_trainer",
     "mlm_whole_word",
+    "mlm_workers",
     "ner_on_the_fly",
     "ner_own_sampler",
     "ner_plain",
     "ner_trainer",
+    "ner_workers",
     "qa_trainer",
     "summarization_trainer",
     "translation_generate",
@@ -54,6 +57,7 @@ def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
 
 def _call(job: Any, folder: str, arguments: tuple[Any, ...]) -> None:
     os.chdir(folder)
+    multiprocessing.set_start_method("fork", force=True)
     log_to("log.txt")
     try:
         answer = {"result": job(*arguments)}

@@ -35,6 +35,7 @@ MODULES = (
     "generation",
     "leaks",
     "order",
+    "workers",
     "cache",
     "loop",
     "loop_schedule",

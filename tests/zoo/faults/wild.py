@@ -224,8 +224,8 @@ FAULTS = (
         script="clm_iterable_workers",
         says="Every worker reads all lines: with two workers every block is trained on twice.",
         edits=(("if i % of == number:", "if True:"),),
-        probes=(),
-        cause="",
+        probes=("workers-split-the-stream",),
+        cause="first 48 rows of two workers are the same.*ConstantLengthDataset",
         seen="https://pytorch.org/docs/stable/data.html#torch.utils.data.IterableDataset",
     ),
     Fault(

@@ -59,7 +59,10 @@ def subject_of(
         steps=observed_steps(recorder, called),
         trace=trace,
         order=order_of(trace),
-        extra={"evaluation_order": lambda: evaluation_order(trace)},
+        extra={
+            "evaluation_order": lambda: evaluation_order(trace),
+            "training_loader": lambda: _training_loader(recorder),
+        },
         aligned=any(each.aligned for each in trace.forwards),
     )
 

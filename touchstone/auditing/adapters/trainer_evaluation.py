@@ -51,6 +51,7 @@ def add_evaluation(subject: Subject, trainer: Any) -> None:
             subject.extra["resume"] = lambda: resumed(subject, trainer)
         else:
             subject.extra["stream"] = lambda epoch: stream_of(trainer, epoch)
+        subject.extra["training_loader"] = lambda: training_loader(trainer)
         subject.extra["training_modules"] = lambda: training_modules(subject, trainer)
 
 
@@ -392,6 +393,15 @@ def _set_data_seed(accelerator: Any, seed: int) -> None:
 def _by_length(arguments: Any) -> bool:
     grouped = getattr(arguments, "group_by_length", False)
     return bool(grouped) or getattr(arguments, "train_sampling_strategy", "") == "group_by_length"
+
+
+def training_loader(trainer: Any) -> Any:
+    """Return the training loader with its workers, as `train()` makes it."""
+    with sandbox(trainer, trainer.model) as trial:
+        for name in QUIET_ARGUMENTS:
+            if name.startswith("dataloader_") and hasattr(trial.args, name):
+                setattr(trial.args, name, getattr(trainer.args, name))
+        return trial.get_train_dataloader()
 
 
 def stream_of(trainer: Any, epoch: int) -> tuple[list[str], bool]:
