@@ -19,6 +19,7 @@ from tests.zoo.run import forked, log_to, make_assets
 SCRIPTS = (
     "clm_accelerate",
     "clm_sft_completion",
+    "clm_stream_loop",
     "clm_trainer",
     "mlm_streaming",
     "mlm_trainer",
@@ -28,12 +29,11 @@ SCRIPTS = (
     "ner_own_sampler",
     "ner_plain",
     "ner_trainer",
-    "ner_workers",
     "qa_trainer",
     "summarization_trainer",
     "translation_generate",
 )
-"""Clean scripts of the zoo: all six tasks, two loops, a stream, rows tokenized when they are read, random samplers."""
+"""Clean scripts of the zoo: all six tasks, loops, streams, workers, rows tokenized when read, random samplers."""
 TRAINERS = ("clm_trainer", "mlm_streaming", "ner_own_sampler", "qa_trainer", "translation_generate")
 """Those whose training is compared with and without an audit."""
 

@@ -26,7 +26,13 @@ SINGLETONS = ("AcceleratorState", "PartialState", "GradientState")
 @contextmanager
 def untouched(subject: Subject) -> Iterator[None]:
     """Restore everything of a subject and of the process when the block ends, however it ends."""
-    undo = [*_globals(), *_model(subject.model), *_tokenizer(subject.tokenizer), *_collators(subject), *_generators(subject)]
+    undo = [
+        *_globals(),
+        *_model(subject.model),
+        *_tokenizer(subject.tokenizer),
+        *_collators(subject),
+        *_generators(subject),
+    ]
     trainer = subject.extra.get("trainer")
     if trainer is not None:
         undo += [*_trainer(trainer)]

@@ -11,7 +11,6 @@ FAULTS = (
         probes=("workers-draw-differently",),
         cause=r"worker_init_fn gives .* same seed in each worker.*\(.*:\d+\)",
         seen="https://pytorch.org/docs/stable/notes/faq.html#my-data-loader-workers-return-identical-random-numbers",
-        budget="deep",
     ),
     Fault(
         id="workers-copy-a-generator",
@@ -27,7 +26,6 @@ FAULTS = (
         probes=("workers-draw-differently",),
         cause="numpy.random.Generator.* made before the workers started",
         seen="https://github.com/pytorch/pytorch/issues/5059",
-        budget="deep",
     ),
     Fault(
         id="workers-make-the-same-generator",
@@ -35,8 +33,7 @@ FAULTS = (
         says="Each worker makes its generator from the same seed.",
         edits=(("np.random.default_rng(torch.initial_seed())", "np.random.default_rng(42)"),),
         probes=("workers-draw-differently",),
-        cause="same state",
-        budget="deep",
+        cause="from the same seed",
     ),
     Fault(
         id="workers-share-all-texts",

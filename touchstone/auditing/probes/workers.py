@@ -96,7 +96,6 @@ def _line(kind: type) -> str:
     "workers-draw-differently",
     group=GROUP,
     says="The worker processes of the loader draw random numbers of their own.",
-    budget="deep",
 )
 def workers_draw_differently(subject: Subject) -> Finding:
     """Let two workers make batches of the same rows again and again, and compare their batches."""
@@ -127,16 +126,21 @@ def workers_draw_differently(subject: Subject) -> Finding:
         return fail(
             message,
             cause=f"{what} gives the global generators the same seed in each worker, so {loader.num_workers} batches "
-            "in a row have the same random numbers, in every epoch: seed from torch.initial_seed(), which differs by "
+            "in a row have the same random numbers: seed from torch.initial_seed(), which differs by "
             f"worker and epoch, or leave it out, as torch seeds random, numpy and itself in each worker{where}",
         )
     (one, other), _ = fingerprints(loader, DRAWS + 1, batches=batches, stir=seed_held(loader))
     if one[1:] != other[1:]:
+        what = (
+            f"the data set or the collator holds a random generator ({held}) that was made before the workers started, "
+            f"so each of the {loader.num_workers} workers has a copy in the same state"
+            if held
+            else f"each of the {loader.num_workers} workers makes a random generator from the same seed"
+        )
         return fail(
             message,
-            cause=f"the data set or the collator holds a random generator ({held}) that was made before the workers "
-            f"started, so each of the {loader.num_workers} workers has a copy in the same state: make it in the worker "
-            "on first use, seeded with torch.initial_seed(), or draw from the global generators",
+            cause=f"{what}: make it in the worker on first use, seeded with torch.initial_seed(), which differs by "
+            "worker and epoch, or draw from the global generators",
         )
     return passed("batches of the same rows change in the same way in two workers, without random numbers")
 
@@ -163,7 +167,9 @@ def _is_proof(draws: Sequence[str]) -> bool:
 
 
 def _name(generator: Any) -> str:
-    return f"{type(generator).__module__}.{type(generator).__name__}".replace("torch._C", "torch").replace("._generator", "")
+    return f"{type(generator).__module__}.{type(generator).__name__}".replace("torch._C", "torch").replace(
+        "._generator", ""
+    )
 
 
 def _where(function: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +20,9 @@ SEED = 101
 def ends_left_out(subject: Subject, total: int) -> tuple[list[int], int] | None:
     """Return the first or last row, or both, if a shuffling sampler never draws them and nothing explains why.
 
-    Nothing is returned if the rows that are drawn fill whole batches (the rest is dropped by hand), if the sampler
-    holds the drawn rows as a list (the user has chosen them), or if a row that is left out is odd: it cannot be read,
-    is shorter or longer than all others, has no label, or equals another row.
+    Nothing is returned if the rows that are drawn fill whole batches or the sampler rounds their number (the rest is
+    dropped by hand), if the sampler holds the drawn rows as a list (the user has chosen them), or if a row that is
+    left out is odd: it cannot be read, is shorter or longer than all others, has no label, or equals another row.
 
     Returns:
         the rows, and the number of epochs that were drawn, or None.
@@ -35,7 +37,8 @@ def ends_left_out(subject: Subject, total: int) -> tuple[list[int], int] | None:
         return None
     if not missing or not missing <= {0, total - 1} or (total - len(missing)) % train.batch_size == 0:
         return None
-    if _holds(getattr(subject.order, "sampler", None), set(orders[0]), total):
+    sampler = getattr(subject.order, "sampler", None)
+    if _rounds(sampler) or _holds(sampler, set(orders[0]), total):
         return None
     if any(_is_odd(train.dataset, index, total, missing) for index in missing):
         return None
@@ -43,15 +46,27 @@ def ends_left_out(subject: Subject, total: int) -> tuple[list[int], int] | None:
 
 
 def _holds(sampler: Any, drawn: set[int], total: int) -> bool:
-    """Return whether an attribute of a sampler, or of one inside it, lists the rows that are drawn."""
+    """Return whether an attribute of a sampler lists the rows that are drawn."""
     for value in vars(sampler).values() if hasattr(sampler, "__dict__") else ():
         try:
             known = value.tolist() if hasattr(value, "tolist") else value
-            if isinstance(known, (list, tuple, set, frozenset, range)) and len(drawn) <= len(known) <= total:
-                if set(known) == drawn or (len(known) == total and sum(map(bool, known)) == len(drawn)):
-                    return True
+            listed = isinstance(known, (list, tuple, set, frozenset, range)) and len(drawn) <= len(known) <= total
+            if listed and (set(known) == drawn or (len(known) == total and sum(map(bool, known)) == len(drawn))):
+                return True
         except TypeError:
             continue
+    return False
+
+
+def _rounds(sampler: Any) -> bool:
+    """Return whether the code that draws rows rounds their number, so as to drop what makes no whole group."""
+    for name in ("__init__", "__iter__"):
+        try:
+            code = inspect.getsource(getattr(type(sampler), name))
+        except (OSError, TypeError):
+            return True
+        if re.search(r"//|%|drop_last|divmod|floor", re.sub(r"#.*", "", code)):
+            return True
     return False
 
 
