@@ -285,7 +285,7 @@ class Subject:
         train: the training data.
         evaluation: the evaluation data, or None.
         names: label names by id, or None.
-        maps: the observed calls of `Dataset.map`, in order.
+        maps: the observed calls of `Dataset.map`, in order. Those on streams go to `streamed`.
         raw: the rows that the training rows were made of, index by index, if the user passed them.
         raw_columns: the columns of `raw` that matter, such as ("tokens", "ner_tags").
         settings: known settings.
@@ -326,6 +326,11 @@ class Subject:
     trace: Trace | None = None
     aligned: bool = False
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.streamed: list[MapCall] = [each for each in self.maps if not hasattr(each.source, "__len__")]
+        """The observed calls of `IterableDataset.map`, whose rows cannot be read by index."""
+        self.maps = [each for each in self.maps if hasattr(each.source, "__len__")]
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:
         """Return `make()`, made once per subject, so that probes share what is slow to compute.
