@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import time
@@ -69,20 +70,22 @@ def held(subject: Subject, split: Split) -> tuple[Subject, Split]:
 def _views(subject: Subject, split: Split) -> tuple[Subject, Split]:
     known: dict[int, Held] = {}
 
-    def rows_of(stream: Any, count: int = HELD) -> Any:
-        if not is_stream(stream):
-            return stream
+    def held_rows(stream: Any) -> Held:
         if id(stream) not in known:
-            known[id(stream)] = hold(stream, count)
+            known[id(stream)] = hold(stream)
         return known[id(stream)]
 
-    still = replace(split, dataset=rows_of(split.dataset))
-    calls: list[MapCall] = []
+    still = replace(split, dataset=held_rows(split.dataset))
+    sources: list[tuple[MapCall, Held]] = []
     for call in subject.streamed:
-        try:
-            calls.append(replace(call, source=rows_of(call.source), result=rows_of(call.result, 1)))
-        except NotChecked:
-            continue
+        with contextlib.suppress(NotChecked):
+            sources.append((call, held_rows(call.source)))
+    calls = []
+    for call, source in sources:
+        # Only a function of single rows keeps the number of each row, so that later sources can be joined to its own.
+        kept = None if call.batched else known.get(id(call.result))
+        with contextlib.suppress(NotChecked):
+            calls.append(replace(call, source=source, result=hold(call.result, 1) if kept is None else kept))
     view = copy.copy(subject)
     view.maps, view._made = [*subject.maps, *calls], {}
     return view, still
