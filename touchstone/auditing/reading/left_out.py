@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from touchstone.auditing.observing.frames import is_user_code
 from touchstone.auditing.subject import IGNORED, Subject
 
 CHANCE = 1e-6
@@ -59,15 +60,19 @@ def _holds(sampler: Any, drawn: set[int], total: int) -> bool:
 
 
 def _rounds(sampler: Any) -> bool:
-    """Return whether the code that draws rows rounds their number, so as to drop what makes no whole group."""
-    for name in ("__init__", "__iter__"):
-        try:
-            code = inspect.getsource(getattr(type(sampler), name))
-        except (OSError, TypeError):
-            return True
-        if re.search(r"//|%|drop_last|divmod|floor", re.sub(r"#.*", "", code)):
-            return True
-    return False
+    """Return whether the code that draws rows rounds their number, so as to drop what makes no whole group.
+
+    A sampler whose code cannot be read, or that is a library's, may do so.
+    """
+    kind = type(sampler)
+    try:
+        path = inspect.getsourcefile(kind)
+        methods = [each for each in (getattr(kind, "__init__", None), kind.__iter__) if inspect.isfunction(each)]
+        codes = [inspect.getsource(each) for each in methods]
+    except (OSError, TypeError):
+        return True
+    rounding = any(re.search(r"//|%|drop_last|divmod|floor", re.sub(r"#.*", "", code)) for code in codes)
+    return rounding or path is None or not is_user_code(path)
 
 
 def _is_odd(dataset: Any, index: int, total: int, missing: set[int]) -> bool:

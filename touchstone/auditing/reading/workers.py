@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import multiprocessing
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -48,7 +49,8 @@ def fingerprints(
     """
     import torch
 
-    if "fork" not in multiprocessing.get_all_start_methods():
+    # On macOS, a forked process may crash in the system's own libraries.
+    if "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         raise NotChecked("worker processes cannot be forked on this system, so the loader's workers are not run")
     collate = loader.collate_fn if batches is not None else None
     options: dict[str, Any] = {"batch_size": None} if batches is None else {"batch_sampler": batches}
