@@ -177,8 +177,24 @@ def shuffled(info: Any, size: int = 30) -> list[int]:
         (lambda info: itertools.repeat(7), "not-checked"),
         (lambda info: range(30) if info is None or info.id == 0 else (), "pass"),
         (shuffled, "warn"),
+        (lambda info: itertools.islice(range(300), info.id if info else 0, None, 3 if info else 1), "fail"),
+        (lambda info: range(180) if info and info.id else range(120 if info else 0, 300), "fail"),
+        (lambda info: range(140 * info.id, 140 * info.id + 140) if info else range(299), "warn"),
+        (lambda info: (number + 100 * (info.id if info else 3) for number in range(30)), "pass"),
     ],
-    ids=["all", "endless", "split", "random", "equal rows", "one worker", "shuffled by worker"],
+    ids=[
+        "all",
+        "endless",
+        "split",
+        "random",
+        "equal rows",
+        "one worker",
+        "shuffled by worker",
+        "a third lost",
+        "shares overlap",
+        "a rest is dropped",
+        "other rows than one process",
+    ],
 )
 def test_a_stream_is_judged_by_the_rows_of_its_workers(order: Any, outcome: str) -> None:
     assert judged(loader(Stream(order)), "workers-split-the-stream").outcome == outcome

@@ -225,7 +225,7 @@ FAULTS = (
         says="Every worker reads all lines: with two workers every block is trained on twice.",
         edits=(("if i % of == number:", "if True:"),),
         probes=("workers-split-the-stream",),
-        cause="first 48 rows of two workers are the same.*ConstantLengthDataset",
+        cause="rows of 2 workers are the same.*ConstantLengthDataset",
         seen="https://pytorch.org/docs/stable/data.html#torch.utils.data.IterableDataset",
     ),
     Fault(

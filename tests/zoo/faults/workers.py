@@ -50,4 +50,27 @@ FAULTS = (
         cause="each worker has a copy of the stream",
         seen="https://pytorch.org/docs/stable/data.html#torch.utils.data.IterableDataset",
     ),
+    Fault(
+        id="workers-split-twice",
+        script="translation_stream_workers",
+        says="Each worker reads its half of the file, and of this every second row: half of the rows is never read.",
+        edits=(
+            ("        for row in self.rows[first:last]:\n", "        for row in self.rows[first:last:step]:\n"),
+            (
+                "        first, last = self.part()\n",
+                "        first, last = self.part()\n        info = get_worker_info()\n"
+                "        step = info.num_workers if info else 1\n",
+            ),
+        ),
+        probes=("workers-split-the-stream",),
+        cause="the shares do not add up.*Pairs",
+    ),
+    Fault(
+        id="workers-overlap",
+        script="translation_stream_workers",
+        says="The start of a worker's part is not moved by its number: both workers read the first half.",
+        edits=(("first = self.start + info.id * size", "first = self.start"),),
+        probes=("workers-split-the-stream",),
+        cause="each worker has a copy of the stream",
+    ),
 )

@@ -10,11 +10,16 @@ from typing import Any
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.order import GROUP
-from touchstone.auditing.reading.workers import fingerprints, held_generators, seed_globals, seed_held
+from touchstone.auditing.reading.streams import hold
+from touchstone.auditing.reading.workers import fingerprint, fingerprints, held_generators, seed_globals, seed_held
 from touchstone.auditing.subject import Subject
 
-STREAMED = 48
-"""Rows of a stream that each worker reads."""
+STREAMED = 1000
+"""Rows of a stream that a worker reads at most."""
+REST = 16
+"""Rows of each worker that may be the rest of a group, which is dropped or filled on purpose."""
+MOST = 8
+"""Workers that are run at most."""
 DRAWS = 20
 """Batches of the same rows that each worker makes."""
 ROWS = 4
@@ -45,10 +50,10 @@ def _is_stream(dataset: Any) -> bool:
 @probe(
     "workers-split-the-stream",
     group=GROUP,
-    says="The worker processes of a stream read different rows.",
+    says="The worker processes of a stream share its rows.",
 )
 def workers_split_the_stream(subject: Subject) -> Finding:
-    """Run two workers of a stream, and compare the rows that they read."""
+    """Run the workers of a stream, and compare their rows with each other and with those of one process."""
     loader = loader_of(subject)
     dataset = loader.dataset
     if not _is_stream(dataset):
@@ -57,32 +62,54 @@ def workers_split_the_stream(subject: Subject) -> Finding:
         return passed(f"the stream is read by one process (num_workers={loader.num_workers})")
     if type(dataset).__module__.startswith("datasets."):
         return passed("streams of datasets give each worker shards of its own")
-    (first, second), ended = fingerprints(loader, STREAMED)
-    count = min(len(first), len(second))
-    if count == 0:
-        return passed("one worker reads all rows of the stream, another none")
-    if len(set(first)) * 10 < len(first) * 9 or count < 4:
-        raise NotChecked(f"two workers read {len(first)} and {len(second)} rows, too few or too alike to compare")
-    workers = loader.num_workers
+    workers = min(loader.num_workers, MOST)
+    read, ended = fingerprints(loader, STREAMED, workers=workers)
+    parts = [rows for rows in read if rows]
+    if len(parts) < 2:
+        return passed("one worker reads all rows of the stream")
+    count = min(map(len, parts))
+    if count < 4 or any(len(set(rows)) * 10 < len(rows) * 9 for rows in parts):
+        raise NotChecked(f"{len(parts)} workers read {count} rows or more, too few or too alike to compare")
     where = _line(type(dataset))
     cure = (
         "split the data in __iter__ by torch.utils.data.get_worker_info(), such as "
         "itertools.islice(rows, info.id, None, info.num_workers), or set num_workers to 0"
     )
-    if first[:count] == second[:count]:
+    alike = Counter(tuple(rows[:count]) for rows in parts).most_common(1)[0][1]
+    if alike > 1:
         return fail(
-            f"{workers} workers read the same rows of the stream: every row is trained on {workers} times",
-            cause=f"each worker has a copy of the stream, and the first {count} rows of two workers are the same, "
+            f"{alike} workers read the same rows of the stream: every row is trained on {alike} times",
+            cause=f"each worker has a copy of the stream, and the first {count} rows of {alike} workers are the same, "
             f"in the same order: {cure}{where}",
-            measured=count,
-            expected=0,
+            measured=alike,
+            expected=1,
         )
-    if ended and Counter(first) == Counter(second):
+    if ended and all(Counter(rows) == Counter(parts[0]) for rows in parts):
         return warn(
-            f"{workers} workers read the same {len(first)} rows of the stream, in other orders",
-            cause=f"every row comes {workers} times in an epoch: {cure}{where}",
+            f"{len(parts)} workers read the same {len(parts[0])} rows of the stream, in other orders",
+            cause=f"every row comes {len(parts)} times in an epoch: {cure}{where}",
         )
-    return passed(f"the first {count} rows that two workers read of the stream differ")
+    if ended and loader.num_workers <= MOST and (finding := _shares(dataset, parts, where)) is not None:
+        return finding
+    return passed(f"the first {count} rows that {len(parts)} workers read of the stream differ")
+
+
+def _shares(dataset: Any, parts: Sequence[Sequence[str]], where: str) -> Finding | None:
+    """Judge whether workers share the rows that one process reads, or return None if their rows are others."""
+    held = hold(dataset, STREAMED * len(parts))
+    whole, shared = Counter(map(fingerprint, held)), Counter(each for rows in parts for each in rows)
+    if len(held) >= STREAMED * len(parts) or not shared.keys() <= whole.keys():
+        return None  # texts are joined in each worker, rows are random, or one process was not ready in time
+    lost, again = (whole - shared).total(), (shared - whole).total()
+    total = whole.total()
+    if not lost and not again:
+        return passed(f"{len(parts)} workers share the {total} rows of the stream")
+    told = [f"{lost} are read by none"] * bool(lost) + [f"{again} are read again"] * bool(again)
+    message = f"of {total} rows of the stream, {' and '.join(told)} of {len(parts)} workers"
+    cause = f"rows are split by worker, and the shares do not add up: give worker i rows i, i + n, i + 2n ...{where}"
+    if max(lost, again) <= max(REST * len(parts), 0.1 * total):
+        return warn(message, cause=f"{cause}. Perhaps each worker drops a rest or repeats rows to fill a group")
+    return fail(message, cause=cause, measured={"lost": lost, "again": again}, expected={"lost": 0, "again": 0})
 
 
 def _line(kind: type) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import multiprocessing
 import random
 import sys
@@ -22,7 +21,8 @@ WAIT = 20
 """Seconds that a batch may take."""
 SECONDS = 20
 """Seconds that all batches may take."""
-WORKERS = 2
+STREAMED = 5
+"""Seconds after which a stream is read no further."""
 Fingerprints = list[list[str]]
 """What each worker handed out, in order."""
 
@@ -31,15 +31,18 @@ def fingerprints(
     loader: Any,
     count: int,
     *,
+    workers: int = 2,
     batches: list[list[int]] | None = None,
     seed: int = 0,
     stir: Callable[[int], None] | None = None,
 ) -> tuple[Fingerprints, bool]:
-    """Run two workers of a loader, and return what each of them hands out, and whether both came to their end.
+    """Run some workers of a loader, and return what each of them hands out, and whether all came to their end.
 
     Args:
         loader: a DataLoader. It is not iterated, and its generator is not drawn from.
-        count: the number of batches, or of rows of a stream, that each worker hands out at most.
+        count: the number of batches that each worker hands out. A stream is left when one of them has read as many
+            rows.
+        workers: the number of workers.
         batches: the rows of each batch; None for a stream, which is read row by row.
         seed: the base of the workers' seeds.
         stir: called in each worker after its first batch, with the worker's number.
@@ -57,21 +60,26 @@ def fingerprints(
     copied: Any = torch.utils.data.DataLoader(
         loader.dataset,
         collate_fn=_Marked(collate, stir),
-        num_workers=WORKERS,
+        num_workers=workers,
         worker_init_fn=loader.worker_init_fn,
         multiprocessing_context="fork",
         generator=torch.Generator().manual_seed(seed),
         timeout=WAIT,
         **options,
     )
-    found: Fingerprints = [[] for _ in range(WORKERS)]
+    found: Fingerprints = [[] for _ in range(workers)]
+    limit = STREAMED if batches is None else SECONDS
+    ended = True
     with _reading(copied) as given:
         started = time.monotonic()
-        for worker, mark in itertools.islice(given, count * WORKERS):
+        for worker, mark in given:
             found[worker].append(mark)
-            if time.monotonic() - started > SECONDS:
-                raise NotChecked(f"the loader's workers did not hand out {count} batches in {SECONDS} s")
-        ended = sum(map(len, found)) < count * WORKERS
+            late = time.monotonic() - started > limit
+            if late or (batches is None and len(found[worker]) >= count):
+                ended = False
+                break
+    if not ended and batches is not None:
+        raise NotChecked(f"the loader's workers did not hand out {count} batches in {SECONDS} s")
     return found, ended
 
 
