@@ -53,7 +53,20 @@ def _is_stream(dataset: Any) -> bool:
     says="The worker processes of a stream share its rows.",
 )
 def workers_split_the_stream(subject: Subject) -> Finding:
-    """Run the workers of a stream, and compare their rows with each other and with those of one process."""
+    """Run the workers of a stream, and compare their rows with each other and with those of one process.
+
+    Fault: Several workers read the same rows, so that each is trained on several times in an epoch. Or many rows are
+    read by no worker, or by two.
+
+    Causes: Each worker has a copy of the stream, and `__iter__` does not ask which worker it runs in. Or the stream is
+    split twice, in `worker_init_fn` and in `__iter__`.
+
+    Remedy: Split the rows by `torch.utils.data.get_worker_info()`, such as `itertools.islice(rows, info.id, None,
+    info.num_workers)`, or set `num_workers` to 0. Streams of datasets are split by themselves.
+
+    Warning: Workers read the same rows in other orders, or a few rows are left out or repeated, which may be the rest
+    of a group.
+    """
     loader = loader_of(subject)
     dataset = loader.dataset
     if not _is_stream(dataset):
@@ -125,7 +138,18 @@ def _line(kind: type) -> str:
     says="The worker processes of the loader draw random numbers of their own.",
 )
 def workers_draw_differently(subject: Subject) -> Finding:
-    """Let two workers make batches of the same rows again and again, and compare their batches."""
+    """Let two workers make batches of the same rows again and again, and compare their batches.
+
+    Fault: Workers draw the same random numbers, so that masks, crops or dropped words repeat in every few batches.
+
+    Causes: `worker_init_fn` seeds all workers alike. Or the data set or the collator holds a generator that was made
+    before the workers started, and each of them has a copy.
+
+    Remedy: Leave `worker_init_fn` out, as torch seeds random, numpy and itself in each worker. Make a generator of your
+    own in the worker on first use, seeded with `torch.initial_seed()`.
+
+    Warning: Workers draw other numbers than each other, but the same in every epoch.
+    """
     loader = loader_of(subject)
     dataset = loader.dataset
     if loader.num_workers < 1:
