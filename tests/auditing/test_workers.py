@@ -99,6 +99,14 @@ def test_a_generator_that_all_workers_copy_is_named(make: Any) -> None:
     assert type(generator).__name__ in found.cause
 
 
+SHARED = random.Random(5)
+
+
+def test_a_generator_in_a_global_variable_is_named() -> None:
+    found = judged(loader(Rows(lambda: [SHARED.random() < 0.5 for _ in range(WIDTH)])), "workers-draw-differently")
+    assert (found.outcome, "global variable" in found.cause) == ("fail", True)
+
+
 def test_a_generator_that_is_seeded_for_each_row_draws_nothing_new() -> None:
     rows = Rows(lambda: np.random.default_rng(3).random(WIDTH) < 0.5)
     assert judged(loader(rows), "workers-draw-differently").outcome == "pass"

@@ -5,13 +5,21 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.order import GROUP
 from touchstone.auditing.reading.streams import hold
-from touchstone.auditing.reading.workers import fingerprint, fingerprints, held_generators, seed_globals, seed_held
+from touchstone.auditing.reading.workers import (
+    fingerprint,
+    fingerprints,
+    global_generators,
+    held_generators,
+    seed_found,
+    seed_globals,
+)
 from touchstone.auditing.subject import Subject
 
 STREAMED = 1000
@@ -168,7 +176,6 @@ def workers_draw_differently(subject: Subject) -> Finding:
     if not _is_proof(first[1:]):
         raise NotChecked("batches of the same rows are too alike to tell whether two workers draw the same numbers")
     message = f"two workers make the same {DRAWS} random batches of the same rows"
-    held = ", ".join(sorted({_name(each) for each in held_generators(loader)}))
     (one, other), _ = fingerprints(loader, DRAWS + 1, batches=batches, stir=seed_globals)
     if one[1:] != other[1:]:
         init = loader.worker_init_fn
@@ -180,18 +187,25 @@ def workers_draw_differently(subject: Subject) -> Finding:
             "in a row have the same random numbers: seed from torch.initial_seed(), which differs by "
             f"worker and epoch, or leave it out, as torch seeds random, numpy and itself in each worker{where}",
         )
-    (one, other), _ = fingerprints(loader, DRAWS + 1, batches=batches, stir=seed_held(loader))
-    if one[1:] != other[1:]:
-        what = (
-            f"the data set or the collator holds a random generator ({held}) that was made before the workers started, "
-            f"so each of the {loader.num_workers} workers has a copy in the same state"
-            if held
+    copied = (
+        ("the data set or the collator holds a random generator", partial(held_generators, loader)),
+        ("the script draws from a random generator in a global variable", global_generators),
+    )
+    for what, find in copied:
+        (one, other), _ = fingerprints(loader, DRAWS + 1, batches=batches, stir=seed_found(find))
+        if one[1:] == other[1:]:
+            continue
+        names = ", ".join(sorted({_name(each) for each in find()}))
+        cause = (
+            f"{what} ({names}) that was made before the workers started, so each of the {loader.num_workers} workers "
+            "has a copy in the same state"
+            if names
             else f"each of the {loader.num_workers} workers makes a random generator from the same seed"
         )
         return fail(
             message,
-            cause=f"{what}: make it in the worker on first use, seeded with torch.initial_seed(), which differs by "
-            "worker and epoch, or draw from the global generators",
+            cause=f"{cause}: make it in the worker on first use, seeded with torch.initial_seed(), which differs by "
+            "worker and epoch, or draw from the global generators of torch, numpy or random",
         )
     return passed("batches of the same rows change in the same way in two workers, without random numbers")
 

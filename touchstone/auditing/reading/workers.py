@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import multiprocessing
 import random
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from touchstone.auditing.finding import NotChecked
+from touchstone.auditing.observing.frames import is_user_code
 
 WAIT = 20
 """Seconds that a batch may take."""
@@ -159,38 +161,41 @@ def seed_globals(worker: int) -> None:
     torch.manual_seed(1009 + worker)
 
 
-def seed_held(loader: Any) -> Callable[[int], None]:
-    """Return what gives the random generators that a data set and a collator hold a seed of the worker's own."""
+def seed_found(find: Callable[[], list[Any]]) -> Callable[[int], None]:
+    """Return what gives the random generators that are found in a worker a seed of the worker's own."""
 
     def seed(worker: int) -> None:
-        for generator in held_generators(loader):
+        for generator in find():
             _seed(generator, 1009 + worker)
 
     return seed
 
 
 def held_generators(loader: Any) -> list[Any]:
-    """Return the random generators that a loader's data set and collator hold, or use as global variables."""
+    """Return the random generators that a loader's data set and collator hold."""
     from touchstone.auditing.restore import _found as generators_in
 
-    roots: list[Any] = [loader.dataset, loader.collate_fn]
-    functions = [
-        loader.collate_fn,
-        *(
-            getattr(type(part), name, None)
-            for part in (loader.dataset, loader.collate_fn)
-            for name in ("__getitem__", "__getitems__", "__call__")
-        ),
-    ]
-    for each in functions:
-        roots += [getattr(each, name, None) for name in ("__self__", "func", "args", "keywords")]
-        code, names = getattr(each, "__code__", None), getattr(each, "__globals__", {})
-        roots += [names[name] for name in getattr(code, "co_names", ()) if _is_generator(names.get(name))]
-    return generators_in([each for each in roots if each is not None])
+    collate = loader.collate_fn
+    roots: list[Any] = [loader.dataset, collate]
+    roots += [getattr(collate, name, None) for name in ("__self__", "func", "args", "keywords")]
+    return generators_in([each for each in roots if each is not None and not inspect.ismodule(each)])
+
+
+def global_generators() -> list[Any]:
+    """Return the random generators that are global variables of the user's modules."""
+    found = []
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path and is_user_code(path):
+            found += [value for value in list(vars(module).values()) if _is_generator(value)]
+    return found
 
 
 def _is_generator(value: Any) -> bool:
-    return hasattr(value, "bit_generator") or type(value).__name__ in ("Random", "Generator", "RandomState")
+    import numpy as np
+    import torch
+
+    return isinstance(value, (random.Random, np.random.Generator, np.random.RandomState, torch.Generator))
 
 
 def _seed(generator: Any, seed: int) -> None:
