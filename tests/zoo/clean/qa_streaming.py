@@ -67,7 +67,7 @@ def preprocess_training_examples(examples):
 
 
 windows = questions.shuffle(buffer_size=40, seed=11).map(
-    preprocess_training_examples, batched=True, batch_size=16, remove_columns=questions.column_names
+    preprocess_training_examples, batched=True, batch_size=16, remove_columns=["question", "context", "answers"]
 )
 loader = DataLoader(windows, batch_size=8, collate_fn=default_data_collator)
 model = AutoModelForQuestionAnswering.from_pretrained(model_checkpoint)

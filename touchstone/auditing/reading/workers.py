@@ -99,8 +99,14 @@ def _reading(loader: Any) -> Iterator[Iterator[tuple[int, str]]]:
         raise NotChecked(f"the loader's workers failed ({type(error).__name__}: {text})") from error
     finally:
         stop = getattr(iterator, "_shutdown_workers", None)
+        processes = list(getattr(iterator, "_workers", ()))
         if stop is not None:
             stop()
+        for process in processes:  # one that hangs is asked to end, and may not have ended yet
+            process.join(1)
+            if process.is_alive():
+                process.kill()
+                process.join()
         del iterator  # in other versions, the workers stop when the iterator is gone
 
 
