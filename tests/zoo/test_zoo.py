@@ -16,7 +16,7 @@ import pytest
 
 from tests.zoo.fault import Fault, all_faults, clean_scripts
 from tests.zoo.matrix import failed_probes, style_of
-from tests.zoo.run import audit_text, make_assets
+from tests.zoo.run import audit_text
 from touchstone.auditing.probe import INTERNAL
 
 Entry = TypeVar("Entry")
@@ -38,14 +38,9 @@ def name_and_style(script: Path) -> Hashable:
     return script.stem.split("_")[0], style_of(script.read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="session")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_assets(tmp_path_factory.mktemp("zoo"))
-
-
 @pytest.mark.parametrize("fault", chosen(all_faults(), lambda fault: fault.probes), ids=lambda fault: fault.id)
-def test_a_faulty_script_fails_in_a_probe_that_names_its_cause(fault: Fault, assets: Path) -> None:
-    report = audit_text(fault.text(), assets, budget=fault.budget)
+def test_a_faulty_script_fails_in_a_probe_that_names_its_cause(fault: Fault, zoo_assets: Path) -> None:
+    report = audit_text(fault.text(), zoo_assets, budget=fault.budget)
     assert "error" not in report, report["error"]
     failed = failed_probes(report)
     assert set(failed) == set(fault.probes), "\n".join(f"{probe}: {text}" for probe, text in failed.items())
@@ -54,8 +49,8 @@ def test_a_faulty_script_fails_in_a_probe_that_names_its_cause(fault: Fault, ass
 
 
 @pytest.mark.parametrize("script", chosen(clean_scripts(), name_and_style), ids=lambda script: script.stem)
-def test_no_clean_script_has_a_fail(script: Path, assets: Path) -> None:
-    report = audit_text(script.read_text(encoding="utf-8"), assets)
+def test_no_clean_script_has_a_fail(script: Path, zoo_assets: Path) -> None:
+    report = audit_text(script.read_text(encoding="utf-8"), zoo_assets)
     assert "error" not in report, report["error"]
     assert failed_probes(report) == {}
     assert [each for each in report["findings"] if INTERNAL in each["message"]] == []
