@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading import activated
 from touchstone.auditing.reading.loss import FITS, SILENT, Reading
 from touchstone.auditing.reading.steps import (
     expected_shift,
@@ -15,7 +16,7 @@ from touchstone.auditing.reading.steps import (
     rows_and_positions,
     single_rows,
 )
-from touchstone.auditing.subject import IGNORED, Batch, Subject, tensor
+from touchstone.auditing.subject import IGNORED, Batch, Step, Stepper, Subject, tensor
 
 COPIES = 3
 """Micro-batches that are compared with one batch: three, so that 1/3, 1 and 3 are far apart."""
@@ -34,8 +35,14 @@ ISSUE = "transformers#47688"
 )
 def loss_is_the_mean_over_labels(subject: Subject) -> Finding:
     """Read the weight and the target of every position off the gradient of the logits."""
-    batch, found, reported = _read(subject)
     where = f" ({subject.where['loss']})" if "loss" in subject.where else ""
+    judged = _of_binary_labels(subject, where)
+    if judged is not None:
+        return judged
+    batch, found, reported = _read(subject)
+    wrong = activated.named([each.applied for each in found.values()], reported, where)
+    if wrong is not None:
+        return wrong
     first = next(iter(found.values()))
     if any(each.stray_uniform for each in found.values()):
         raise NotChecked("label smoothing reaches positions without a label: see label-smoothing-as-set")
@@ -68,14 +75,26 @@ def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: 
     )
 
 
+def _stepped(subject: Subject) -> Step:
+    """Return a step on one batch of a few rows. Probes share it."""
+    stepper: Stepper = subject.need("step")
+    return subject.once("one step", lambda: stepper([ragged_batch(subject)]))
+
+
+def _of_binary_labels(subject: Subject, where: str) -> Finding | None:
+    """Return the finding about a loss whose labels are one number per output, or None."""
+    step = _stepped(subject)
+    pull = step.pulls[0].get("logits") if step.pulls else None
+    labels = tensor(step.batches[0].get("labels", 0))
+    if pull is None or pull.gradient is None or not labels.is_floating_point() or labels.shape != pull.logits.shape:
+        return None
+    return activated.binary(pull.logits, pull.gradient, labels.to(pull.logits.device), step.losses[0], where)
+
+
 def _read(subject: Subject) -> tuple[Batch, dict[str, Reading], float]:
     """Return a batch, the reading of its loss, and the reported loss. Probes share them."""
-
-    def make() -> tuple[Batch, dict[str, Reading], float]:
-        step = subject.need("step")([ragged_batch(subject)])
-        return step.batches[0], readings(subject, step), step.losses[0]
-
-    return subject.once("loss reading", make)
+    step = _stepped(subject)
+    return step.batches[0], subject.once("loss reading", lambda: readings(subject, step)), step.losses[0]
 
 
 def _shift_fault(subject: Subject, batch: Batch, reading: Reading, where: str) -> Finding | None:
