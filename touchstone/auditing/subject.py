@@ -227,6 +227,7 @@ class Step:
             a graph to the parameters that `parameters` names.
         parameters: the parameters that `logits` depends on, by name.
         last: it is the last, shorter step of an epoch.
+        reported: the loss of each micro-batch as the code reports it. Empty if it is not known.
         pulls: the logits of each micro-batch and their gradients, by the name of the output (`logits`, or
             `start_logits` and `end_logits`). Empty if they were not recorded.
     """
@@ -237,6 +238,7 @@ class Step:
     logits: Callable[[int], Any]
     parameters: dict[str, Tensor]
     last: bool = False
+    reported: list[float] = field(default_factory=list)
     pulls: list[dict[str, Pull]] = field(default_factory=list)
 
 

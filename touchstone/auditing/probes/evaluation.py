@@ -102,6 +102,7 @@ def _lost_on_the_way(subject: Subject) -> Finding | None:
     "evaluation-loss-by-token",
     group=GROUP,
     says="The evaluation loss is the mean over labelled tokens, whatever the batch size.",
+    loops=False,
 )
 def evaluation_loss_by_token(subject: Subject) -> Finding:
     """Compare the reported loss at two batch sizes with the mean over all labelled tokens."""
@@ -240,6 +241,7 @@ def _token_losses(subject: Subject, record: EvaluationRecord) -> _TokenLosses:
     "perplexity-of-mean-loss",
     group=GROUP,
     says="A reported perplexity is the exponential of the mean loss.",
+    loops=False,
 )
 def perplexity_of_mean_loss(subject: Subject) -> Finding:
     """Compare a metric called perplexity with the exponential of the loss of the same evaluation."""
