@@ -42,6 +42,7 @@ def test_the_precision_of_a_number_is_half_a_unit_of_its_last_digit() -> None:
 
 EVALUATE = """
 dev = torch.randint(20, (11, 6))
+dev[8:] = 1
 dev_labels = dev % 3
 dev_labels[:8, 2:] = -100
 dev_loader = DataLoader(TensorDataset(dev, dev_labels), batch_size=4)

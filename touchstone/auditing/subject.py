@@ -454,12 +454,15 @@ def tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
+def unadapted(model: Any) -> Any:
+    """Return the model that PEFT has put its adapters into, or the model itself."""
+    base = getattr(model, "get_base_model", None)
+    return base() if callable(base) else model
+
+
 def task_of(model: Any) -> str:
     """Return the task of a head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
-    name = type(model).__name__
-    base = getattr(model, "get_base_model", None)  # PEFT
-    if callable(base):
-        name = type(base()).__name__
+    name = type(unadapted(model)).__name__
     if name.endswith("ForTokenClassification"):
         return "token-classification"
     if name.endswith("ForQuestionAnswering"):

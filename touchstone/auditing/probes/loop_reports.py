@@ -29,7 +29,7 @@ PERPLEXITY = re.compile(r"ppl|perplexity", re.IGNORECASE)
 TRAINING = re.compile(r"train", re.IGNORECASE)
 EVALUATION = re.compile(r"val|dev|test", re.IGNORECASE)
 SUM = re.compile(r"total|sum", re.IGNORECASE)
-SMALL = 1e-4
+SMALL = 1e-3
 """Relative differences of two ways below this are no reason to warn."""
 SURE = 1e-4
 """A number with fewer digits may agree by chance with a way that gives about the same."""

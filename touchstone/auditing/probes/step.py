@@ -16,7 +16,7 @@ from touchstone.auditing.reading.steps import (
     rows_and_positions,
     single_rows,
 )
-from touchstone.auditing.subject import IGNORED, Batch, Step, Stepper, Subject, tensor
+from touchstone.auditing.subject import IGNORED, Batch, Step, Stepper, Subject, tensor, unadapted
 
 COPIES = 3
 """Micro-batches that are compared with one batch: three, so that 1/3, 1 and 3 are far apart."""
@@ -181,7 +181,9 @@ def _divisor(subject: Subject, batch: Batch, found: dict[str, Reading], divisor:
             unshifted = int((tensor(batch["labels"]) != IGNORED).sum())
             cause = "the labels are counted before the shift: the first label of a row is never a target"
             if "loss" not in subject.where:
-                cause += f". It is so in transformers for {type(subject.model).__name__}, whose loss_type is None"
+                cause += (
+                    f". It is so in transformers for {type(unadapted(subject.model)).__name__}, whose loss_type is None"
+                )
             candidates.append((unshifted, "the loss is divided by the unshifted labels", "warn", cause))
         if reading.count < rows * positions - rows * ahead:
             everything = (
@@ -344,11 +346,13 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
         return (
             f"{own or 'The loss'} divides by the number of micro-batches, and so does the loop around it: divide once"
         )
-    head = type(subject.model).__name__
+    base = unadapted(subject.model)
+    head = type(base).__name__
     library = subject.extra.get("library step")
     if library is None:
         return "Divide the loss of each micro-batch by their number, or the sum over the step by its labels"
-    setting = "set `model.accepts_loss_kwargs = False` before the Trainer is made"
+    model = "model" if base is subject.model else "model.get_base_model()"
+    setting = f"set `{model}.accepts_loss_kwargs = False` before the Trainer is made"
     if own is None and subject.settings.label_smoothing:
         return (
             f"The Trainer leaves the division to the model, because {head}.forward takes **kwargs, but the label "
