@@ -18,6 +18,7 @@ from torch.nn.functional import (
     nll_loss,
 )
 
+from touchstone.auditing.reading import activated
 from touchstone.auditing.reading.activated import binary, named
 from touchstone.auditing.reading.loss import FITS, Reading, read_loss
 
@@ -148,6 +149,23 @@ def test_cross_entropy_of_a_model_that_returns_probabilities_is_a_fault() -> Non
     finding = judged(read(cross_entropy, head=lambda z: z.softmax(-1)))
     assert finding is not None
     assert "cross_entropy(softmax(logits))" in finding.cause
+
+
+@pytest.mark.parametrize(("loss", "found"), [(lambda z, y: cross_entropy(z.softmax(-1), y), True), (focal, False)])
+def test_a_large_vocabulary_hides_the_other_classes_but_not_the_weights(loss: Loss, found: bool) -> None:
+    reading, value = read(loss, classes=20_000)
+    assert (named([reading.applied], value) is not None) == found
+    assert (named([reading.applied], None) is not None) == found
+
+
+def test_the_reading_does_not_depend_on_how_many_positions_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = read(lambda z, y: cross_entropy(z.softmax(-1), y))
+    monkeypatch.setattr(activated, "CHUNK", 20)
+    parts, _ = read(lambda z, y: cross_entropy(z.softmax(-1), y))
+    assert whole.applied is not None
+    assert parts.applied is not None
+    assert parts.applied.kind == whole.applied.kind == "softmax"
+    assert parts.applied.loss == pytest.approx(whole.applied.loss)
 
 
 def test_a_loss_of_another_value_is_not_accused() -> None:

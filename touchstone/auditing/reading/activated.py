@@ -9,7 +9,7 @@ losses follow none of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,8 @@ from touchstone.auditing.subject import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Pattern = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 Kind = Literal["softmax", "sigmoid", "nothing", "softmax, no logarithm"]
 FITS = 1e-7
@@ -28,6 +30,8 @@ NORMAL = 1e-5
 """Probabilities whose sum is 1 within this are probabilities."""
 SPARE = 3
 """Numbers that a pattern must explain beyond those that are fitted to it."""
+CHUNK = 500_000
+"""Logits that are looked at at a time."""
 FEW = 20
 """Fewer outputs than these may lie between 0 and 1 by chance."""
 
@@ -84,47 +88,84 @@ def _form(outputs: Tensor) -> str:
     return ""
 
 
-def applied(logits: Tensor, gradient: Tensor, targets: Tensor) -> Applied | None:
+def applied(logits: Tensor, gradient: Tensor, targets: Tensor, squared: Tensor, *, even: bool) -> Applied | None:
     """Return the activation that explains the gradient of some logits, or None.
 
     Args:
         logits: rows by positions by classes.
         gradient: the gradient of the loss with respect to them.
         targets: the label of each position, -100 where there is none.
+        squared: the squared length of each position's gradient.
+        even: the gradient has the direction of cross-entropy too, as most have if there are two classes or very many.
+            Then labels of one class must have the same weight, as cross-entropy does not give them.
     """
     known = targets != IGNORED
-    z, g, y = logits[known].double(), gradient[known].double(), targets[known]
-    inside, total = float((g * g).sum()), float(gradient.double().pow(2).sum())
-    if not inside or total > inside * (1 + 1e-6) or int(y.max()) >= z.shape[-1]:
+    classes = int(logits.shape[-1])
+    if not bool(known.any()) or int(targets[known].max()) >= classes:
         return None
+    inside, outside = float(squared[known].sum()), float(squared[~known].sum())
+    if not inside or outside > 1e-6 * inside:
+        return None
+    import torch
+
+    places = torch.split(known.nonzero(), max(1, CHUNK // classes))
+
+    def parts() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for place in places:
+            row, position = place[:, 0], place[:, 1]
+            yield logits[row, position], gradient[row, position], targets[row, position]
+
     for kind, pattern in _PATTERNS.items():
-        direction, losses = pattern(z, y)
-        length = (direction * direction).sum(-1)
-        along = (g * direction).sum(-1)
-        left = float(((g * g).sum(-1) - along * along / length.clamp(min=1e-300)).clamp(min=0).sum())
-        weights = along / length.clamp(min=1e-300)
-        if left > FITS * inside or bool((weights < 0).any()):
+        found = _fitted(pattern, parts(), inside)
+        if found is None:
             continue
-        alike = z.shape[-1] == 2 or kind == "softmax, no logarithm"  # only weights differ from those of cross-entropy
-        if alike and not _even(weights, y, length):
-            continue
-        return Applied(kind, float((weights * losses).sum()), int(z.shape[-1]))
+        weights, stiffness, loss = found
+        if not even or _even(weights, targets[known], stiffness):
+            return Applied(kind, loss, classes)
     return None
 
 
-def _even(weights: Tensor, labels: Tensor, stiffness: Tensor) -> bool:
-    """Whether positions with the same label have the same weight, and there are enough of them to tell."""
+def _fitted(
+    pattern: Pattern, parts: Iterable[tuple[Tensor, Tensor, Tensor]], inside: float
+) -> tuple[Tensor, Tensor, float] | None:
+    """Return the weight of each position, how well it is known, and the loss; None if the pattern does not fit.
+
+    Args:
+        pattern: what pulls the logits, and the loss of each position.
+        parts: logits, gradients and labels of some positions at a time, because vocabularies are large.
+        inside: the squared gradient at all of them.
+    """
     import torch
 
-    kinds = torch.unique(labels)
-    if len(labels) < len(kinds) + SPARE:
-        return False
-    for kind in kinds:
-        own, stiff = weights[labels == kind], stiffness[labels == kind]
+    left, loss, weights, stiffness = 0.0, 0.0, [], []
+    for logits, gradient, labels in parts:
+        g = gradient.double()
+        direction, losses = pattern(logits.double(), labels)
+        length = (direction * direction).sum(-1).clamp(min=1e-300)
+        along = (g * direction).sum(-1)
+        weight = along / length
+        left += float(((g * g).sum(-1) - along * weight).clamp(min=0).sum())
+        if left > FITS * inside or bool((weight < 0).any()):
+            return None
+        loss += float((weight * losses).sum())
+        weights.append(weight)
+        stiffness.append(length)
+    return torch.cat(weights), torch.cat(stiffness), loss
+
+
+def _even(weights: Tensor, labels: Tensor, stiffness: Tensor) -> bool:
+    """Whether all positions have the same weight, or those with the same label, and there are enough to tell."""
+    import torch
+
+    def same(chosen: Tensor) -> bool:
+        own, stiff = weights[chosen], stiffness[chosen]
         mean = (own * stiff).sum() / stiff.sum()
-        if float((stiff * (own - mean) ** 2).sum()) > FITS * float((stiff * own * own).sum()):
-            return False
-    return True
+        return float((stiff * (own - mean) ** 2).sum()) <= FITS * float((stiff * own * own).sum())
+
+    if len(labels) > SPARE and same(torch.ones_like(labels, dtype=torch.bool)):
+        return True
+    kinds = torch.unique(labels)
+    return len(labels) >= len(kinds) + SPARE and all(same(labels == kind) for kind in kinds)
 
 
 def _again(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +203,7 @@ def _of_no_logarithm(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return own * (one + p), -own.squeeze(-1)
 
 
-_PATTERNS: dict[Kind, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+_PATTERNS: dict[Kind, Pattern] = {
     "softmax": _of_softmax,
     "sigmoid": _of_sigmoid,
     "nothing": _of_nothing,

@@ -115,7 +115,9 @@ def read_loss(
     if best.stray > SILENT:
         sums.look_at_strays(best)
     if best.misfit > FITS or best.common_weight()[1] > FITS:
-        tried = (applied(logits, gradient, moved(labels, shift)) for shift in shifts)
+        even = best.misfit <= FITS
+        likely = dict.fromkeys((best.shift, *shifts[:2]))
+        tried = (applied(logits, gradient, moved(labels, shift), sums.gg, even=even) for shift in likely)
         best.applied = next((each for each in tried if each is not None), None)
     return best
 
