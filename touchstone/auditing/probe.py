@@ -37,6 +37,7 @@ MODULES = (
     "step",
     "training_loss",
     "optimizer",
+    "optimizer_settings",
     "schedule",
     "mode",
     "evaluation",

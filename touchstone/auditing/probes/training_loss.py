@@ -22,7 +22,21 @@ CLOSE = 1e-3
     loops=False,
 )
 def training_loss_as_trained(subject: Subject) -> Finding:
-    """Compare the loss that one step reports with the sum of the values on which it calls backward."""
+    """Compare the loss that one step reports with the sum of the values on which it calls backward.
+
+    Fault: The training loss in the log is a multiple of the loss that is trained on. The curve has the right form, but
+    cannot be compared with an evaluation loss, another run, or the same run with other micro-batches.
+
+    Causes: The loss is divided by the number of micro-batches before it is added up for the report, or is added up
+    over micro-batches and divided by the number of steps. A training_step of your own returns another value than the
+    one that it calls backward on.
+
+    Remedy: Report the mean of the losses of micro-batches, before they are divided. In a Trainer, return the value
+    that backward is called on, detached.
+
+    Warning: Only a part of the loss is reported. Fine if that is meant. In a loop: the number is wrong as far as its
+    few digits tell.
+    """
     stepper: Stepper = subject.need("step")
     accumulation = subject.settings.accumulation or 1
     parts = COPIES if accumulation > 1 else 1
