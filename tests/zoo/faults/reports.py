@@ -80,6 +80,25 @@ FAULTS = (
         cause=r"the mean of the exponentials of the batches' losses",
     ),
     Fault(
+        id="loop-averages-perplexities-of-rows",
+        script="mlm_accelerate",
+        says="The perplexity is the mean of the exponentials of the repeated losses.",
+        edits=(("math.exp(torch.mean(losses))", "torch.mean(torch.exp(losses)).item()"),),
+        probes=("perplexity-of-mean-loss",),
+        cause=r"the mean of the exponentials of the batches' losses",
+    ),
+    Fault(
+        id="loop-reports-perplexity-of-a-sum",
+        script="mlm_accelerate",
+        says="The losses are added up and never divided before exp.",
+        edits=(
+            ("loss.repeat(batch_size)", "loss.reshape(1)"),
+            ("math.exp(torch.mean(losses))", "math.exp(torch.sum(losses))"),
+        ),
+        probes=("perplexity-of-mean-loss",),
+        cause=r"exp of the sum of the means of \d+ batches",
+    ),
+    Fault(
         id="loop-counts-the-last-batch-as-full",
         script="summarization_bf16",
         says="Each mean is multiplied by the batch size, also that of the last batch, which is smaller.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Reported, Trace
@@ -36,6 +37,8 @@ SURE = 1e-4
 LIKELY = 5e-4
 FAR = 1.5
 """A number that is off by this factor is sure with fewer digits."""
+FAR_OFF = 10.0
+"""A relative effect from which a factor is easier to read than a percentage."""
 
 
 def _evaluations(subject: Subject, *, perplexity: bool) -> Iterator[tuple[Reported, list[BatchLoss], bool]]:
@@ -128,7 +131,8 @@ def _ways(name: str, losses: Sequence[BatchLoss], whole: bool) -> Iterator[Way]:
 def _judged(reported: Reported, way: Way, right: float) -> Finding:
     effect = reported.value / right - 1
     message = f"`{reported.name}` is {reported.value:.4g}; from the mean over labels it is {right:.4g}"
-    cause = f"at {short(reported.where)} it is {way.says} (off by {effect:+.2%}): {way.remedy}"
+    size = f"off by {effect:+.2%}" if abs(effect) < FAR_OFF else f"{reported.value / right:.3g} times as large"
+    cause = f"at {short(reported.where)} it is {way.says} ({size}): {way.remedy}"
     figures = {"measured": reported.value, "expected": right}
     if way.is_mean:
         if abs(effect) < SMALL:
@@ -147,10 +151,13 @@ def reported_perplexity(subject: Subject) -> Finding:
     for reported, losses, whole in _evaluations(subject, perplexity=True):
         right = _exp(by_token(losses))
         ways = [
-            Way(
-                sum(_exp(each.mean) for each in losses) / len(losses),
-                "the mean of the exponentials of the batches' losses",
-                "take the exponential of the mean",
+            *(
+                Way(
+                    mean_by([replace(each, mean=_exp(each.mean)) for each in losses], weights),
+                    "the mean of the exponentials of the batches' losses",
+                    "take the exponential of the mean",
+                )
+                for weights in ([1] * len(losses), [each.rows for each in losses])
             ),
             Way(2 ** by_token(losses), "2 to the power of a loss in nats", "use exp"),
             *(Way(_exp(way.value), f"exp of {way.says}", way.remedy) for way in _ways(reported.name, losses, whole)),
