@@ -7,20 +7,20 @@ STEP = """class MaskedTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None):
         model.train()
         inputs = self._prepare_inputs(inputs)
-        loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
-        self.accelerator.backward(loss)
-        return loss.detach() / self.args.gradient_accumulation_steps
+        loss = self.compute_loss(model, inputs)
+        self.accelerator.backward(loss / self.current_gradient_accumulation_steps)
+        return loss.detach()
 
 """
 
 FAULTS = (
     Fault(
-        id="training-loss-logged-too-small",
+        id="training-loss-logged-too-large",
         script="mlm_accumulation_trainer",
-        says="A training_step of older transformers divides the loss that it returns, which is a mean already.",
+        says="A training_step of its own divides the loss for backward, and returns it undivided.",
         edits=((TRAINER, STEP),),
         probes=("training-loss-as-trained",),
-        cause=r"logged is 8\.0 times too small.*training_step\(\) at .*:\d+",
+        cause=r"logged is 8\.0 times too large.*training_step\(\) at .*:\d+",
     ),
     Fault(
         id="loop-reports-a-divided-loss",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NUDGE = 0.05
 """Standard deviation of the numbers that zeros are replaced by, about that of fresh weights."""
+ROUNDING = 1e-5
+"""Gradients smaller than this part of the largest may be rounding, such as those of a key's bias, which are 0."""
 
 
 def stuck_at_zero(model: nn.Module, silent: Sequence[str], gradients: Callable[[], Mapping[str, Tensor]]) -> list[str]:
@@ -38,8 +40,9 @@ def stuck_at_zero(model: nn.Module, silent: Sequence[str], gradients: Callable[[
         if not moved:
             break
         with _nudged([table[name] for name in moved]):
-            found = gradients()
-        moved = [name for name in moved if name in found and bool(found[name].any())]
+            found = {name: float(each.detach().float().norm()) for name, each in gradients().items()}
+        floor = ROUNDING * max(found.values(), default=0.0)
+        moved = [name for name in moved if found.get(name, 0.0) > floor]
     return moved
 
 
