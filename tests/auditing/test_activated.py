@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ from torch.nn.functional import (
     multilabel_soft_margin_loss,
     nll_loss,
 )
+from transformers import BertForQuestionAnswering, Trainer, default_data_collator
 
+from tests.auditing.test_step import bert, look, trainer_of
+from touchstone.auditing.adapters.trainer import subject_of
 from touchstone.auditing.reading import activated
 from touchstone.auditing.reading.activated import binary, named
 from touchstone.auditing.reading.loss import FITS, Reading, read_loss
@@ -218,3 +222,21 @@ def test_a_sigmoid_before_binary_cross_entropy_with_logits_is_a_fault(weights: t
 
 def test_a_sigmoid_at_the_end_of_the_model_is_a_warning() -> None:
     assert read_binary(binary_cross_entropy_with_logits, head=torch.sigmoid).outcome == "warn"
+
+
+class SoftmaxTwice(Trainer):
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+        places = inputs.pop("start_positions"), inputs.pop("end_positions")
+        outputs = model(**inputs)
+        pairs = zip((outputs.start_logits, outputs.end_logits), places, strict=True)
+        return sum(cross_entropy(logits.softmax(-1), place) for logits, place in pairs) / 2
+
+
+def test_both_ends_of_an_answer_are_read(tmp_path: Path) -> None:
+    ids = torch.randint(1, 50, (8, 9), generator=torch.Generator().manual_seed(4)).tolist()
+    data = [{"input_ids": row, "start_positions": 1 + i % 4, "end_positions": 5 + i % 3} for i, row in enumerate(ids)]
+    trainer = trainer_of(tmp_path, bert(BertForQuestionAnswering), SoftmaxTwice, data)
+    trainer.data_collator = default_data_collator
+    finding = look(subject_of(trainer), "loss-is-the-mean-over-labels")
+    assert finding.outcome == "fail"
+    assert "with 9 classes" in finding.cause

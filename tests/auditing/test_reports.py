@@ -119,6 +119,17 @@ def test_a_perplexity_is_judged_by_the_losses_of_the_batches(line: str, outcome:
     assert judged(tmp_path, "perplexity-of-mean-loss", f"import math; {line}").outcome == outcome
 
 
+def test_a_log_record_that_cannot_be_formatted_stops_no_script(tmp_path: Path) -> None:
+    logger = "import logging; log = logging.getLogger('own'); log.propagate = False; log.warning('%d', 'loss')"
+    line = f"{logger}; print('val loss', evaluate())"
+    assert judged(tmp_path, "evaluation-loss-by-token", line).outcome == "pass"
+
+
+def test_a_logged_loss_is_judged(tmp_path: Path) -> None:
+    line = "import logging; logging.warning('epoch %d val_loss %.6f', 0, evaluate())"
+    assert judged(tmp_path, "evaluation-loss-by-token", line).outcome == "pass"
+
+
 LOOP = "        loss.backward()\n"
 
 

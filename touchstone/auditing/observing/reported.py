@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -59,7 +60,8 @@ class Reports:
     def _handle(self, original: Any) -> Any:
         def handle(logger: Any, record: Any) -> Any:
             if self._recorder.ready:
-                self._note(record.getMessage())
+                with contextlib.suppress(Exception):  # logging reports arguments that do not fit by itself
+                    self._note(record.getMessage())
             return original(logger, record)
 
         return handle
