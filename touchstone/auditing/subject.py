@@ -227,6 +227,7 @@ class Step:
             a graph to the parameters that `parameters` names.
         parameters: the parameters that `logits` depends on, by name.
         last: it is the last, shorter step of an epoch.
+        reported: the loss of each micro-batch as the code reports it. Empty if it is not known.
         pulls: the logits of each micro-batch and their gradients, by the name of the output (`logits`, or
             `start_logits` and `end_logits`). Empty if they were not recorded.
     """
@@ -237,6 +238,7 @@ class Step:
     logits: Callable[[int], Any]
     parameters: dict[str, Tensor]
     last: bool = False
+    reported: list[float] = field(default_factory=list)
     pulls: list[dict[str, Pull]] = field(default_factory=list)
 
 
@@ -457,12 +459,15 @@ def tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
+def unadapted(model: Any) -> Any:
+    """Return the model that PEFT has put its adapters into, or the model itself."""
+    base = getattr(model, "get_base_model", None)
+    return base() if callable(base) else model
+
+
 def task_of(model: Any) -> str:
     """Return the task of a head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
-    name = type(model).__name__
-    base = getattr(model, "get_base_model", None)  # PEFT
-    if callable(base):
-        name = type(base()).__name__
+    name = type(unadapted(model)).__name__
     if name.endswith("ForTokenClassification"):
         return "token-classification"
     if name.endswith("ForQuestionAnswering"):

@@ -80,8 +80,8 @@ FAULTS = (
             ("outputs.logits.view(-1, len(LABELS))", "outputs.logits.softmax(dim=-1).view(-1, len(LABELS))"),
             ("nn.CrossEntropyLoss(weight=self.class_weights.to(outputs.logits.device))", "nn.CrossEntropyLoss()"),
         ),
-        probes=(),
-        cause="",
+        probes=("loss-is-the-mean-over-labels",),
+        cause=r"cross_entropy\(softmax\(logits\)\).*cannot fall below log\(1 \+ 8/e\)",
         seen="https://discuss.pytorch.org/t/do-i-have-to-use-softmax-before-cross-entropy-loss/12911",
     ),
     Fault(
@@ -137,8 +137,8 @@ FAULTS = (
             ("torch.empty(fan_in, rank)", "torch.zeros(fan_in, rank)"),
             ("        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))\n", ""),
         ),
-        probes=(),
-        cause="",
+        probes=("every-parameter-learns",),
+        cause="zero",
     ),
     Fault(
         id="wild-optimizer-of-another-model",
