@@ -39,6 +39,7 @@ MODULES = (
     "loop",
     "loop_schedule",
     "loop_step",
+    "loop_targets",
     "loop_modes",
     "loop_data",
 )

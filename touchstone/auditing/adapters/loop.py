@@ -15,6 +15,7 @@ from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.observing.calls import logits_of, loss_of, unwrapped
 from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.observing.trace import Forward, LossCall, Trace
+from touchstone.auditing.reading.places import targets_of
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Subject, task_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def subject_of(
         steps=observed_steps(recorder, called),
         trace=trace,
         order=order_of(trace),
-        extra={"evaluation_order": lambda: evaluation_order(trace)},
+        extra={"evaluation_order": lambda: evaluation_order(trace), "calls": recorder.calls},
         aligned=any(each.aligned for each in trace.forwards),
     )
 
@@ -142,8 +143,10 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     new = {old: index for index, old in enumerate(places)}
     trace.forwards = [trace.forwards[index] for index in places]
     recorder.calls = [recorder.calls[index] for index in places]
-    for forward in trace.forwards:
+    for forward, call in zip(trace.forwards, recorder.calls, strict=True):
         forward.loss = _float(forward.loss)
+        if len(forward.losses) == len(call.pulls) == 1:
+            forward.targets = targets_of(next(iter(call.pulls.values())).logits, forward.losses[0])
         if forward.batch:
             forward.batch, forward.aligned = plain_batch(forward)
     for update in trace.updates:

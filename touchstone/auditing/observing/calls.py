@@ -31,6 +31,7 @@ class Call:
         modes: the training flags of the module and its parts.
         autocast: the device type and dtype of autocast around it, or None.
         pulls: its logits and their gradients, of the first rows, where the step is kept.
+        storages: the addresses of its logits, by which a loss finds its call.
     """
 
     module: nn.Module
@@ -40,6 +41,7 @@ class Call:
     modes: tuple[bool, ...] = ()
     autocast: tuple[str, Any] | None = None
     pulls: dict[str, Pull] = field(default_factory=dict)
+    storages: frozenset[int] = frozenset()
 
 
 def unwrapped(module: Any) -> Any:
@@ -100,6 +102,34 @@ def logits_of(output: Any) -> dict[str, Any]:
         parts = list(output) if isinstance(output, (tuple, list)) else [output]
     tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
     return {"logits": max(tensors, key=lambda each: each.ndim)} if tensors else {}
+
+
+def storage_of(tensor: Any) -> int:
+    return int(tensor.untyped_storage().data_ptr())
+
+
+def storages(output: Any) -> frozenset[int]:
+    """Return the addresses of the logits of an output. Views, such as the logits of all positions but one, share it."""
+    return frozenset(storage_of(each) for each in logits_of(output).values())
+
+
+_VIEWS = ("View", "Reshape", "Transpose", "Permute", "Squeeze", "Slice", "Clone", "Alias", "Select", "T", "ToCopy")
+
+
+def squashed(logits: Any) -> str:
+    """Return `softmax`, `log-softmax` or `sigmoid` if a tensor was made by it, whatever its shape became, or ""."""
+    node = logits.grad_fn
+    for _ in range(12):
+        if node is None:
+            return ""
+        name = node.name().removesuffix("Backward0").removesuffix("Backward1").removeprefix("Unsafe")
+        found = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}.get(name)
+        if found is not None:
+            return found
+        if not name.startswith(_VIEWS) or not node.next_functions:
+            return ""
+        node = node.next_functions[0][0]
+    return ""
 
 
 def watch_logits(output: Any) -> dict[str, Pull]:

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.observing.calls import (
+    LOGITS_KEPT,
     Call,
     autocast,
     copied,
@@ -24,6 +25,9 @@ from touchstone.auditing.observing.calls import (
     named,
     norm,
     predictions_and_references,
+    squashed,
+    storage_of,
+    storages,
     watch_logits,
 )
 from touchstone.auditing.observing.enclosing import Loop, loops_around
@@ -164,7 +168,8 @@ class Recorder:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         replace(torch.nn.Module, "__call__", self._module_call)
-        replace(torch.nn.functional, "cross_entropy", self._cross_entropy)
+        for name in ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits"):
+            replace(torch.nn.functional, name, partial(self._loss_call, name=name))
         replace(torch.autograd, "backward", self._backward)
         replace(torch.optim.Optimizer, "__init__", self._make_optimizer)
         replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
@@ -228,6 +233,7 @@ class Recorder:
                 output = original(module, *arguments, **options)
             finally:
                 self._inside = None
+            self.calls[-1].storages = storages(output)
             if forward.grad and self._keeps():
                 self.calls[-1].pulls = watch_logits(output)
             loss = loss_of(output)  # a tensor until loop.py reads it
@@ -286,32 +292,47 @@ class Recorder:
 
         return generate
 
-    def _cross_entropy(self, original: Any) -> Any:
+    def _loss_call(self, original: Any, name: str) -> Any:
         signature = inspect.signature(original)
 
-        def cross_entropy(*arguments: Any, **options: Any) -> Any:
+        def loss(*arguments: Any, **options: Any) -> Any:
             if self.ready and not self._generating:
-                self._note_loss(signature.bind(*arguments, **options).arguments)
+                self._note_loss(signature.bind(*arguments, **options).arguments, name)
             return original(*arguments, **options)
 
-        return cross_entropy
+        return loss
 
-    def _note_loss(self, given: Mapping[str, Any]) -> None:
-        forward = self._inside or (self.trace.forwards[-1] if self.trace.forwards else None)
+    def _note_loss(self, given: Mapping[str, Any], name: str) -> None:
+        forward = self._inside or self._scored(given["input"])
         if forward is None or len(forward.losses) >= 4 or not forward.batch:
             return
+        logits = given["input"]
+        kept = logits.requires_grad and self._keeps() and logits.numel() <= LOGITS_KEPT
         forward.losses.append(
             LossCall(
                 target=copied(given["target"]),
                 inside=self._inside is not None,
-                shape=tuple(given["input"].shape),
+                shape=tuple(logits.shape),
                 ignore_index=given.get("ignore_index", -100),
                 reduction=given.get("reduction", "mean"),
                 label_smoothing=given.get("label_smoothing", 0.0),
                 weighted=given.get("weight") is not None,
                 where=caller(),
+                function=name,
+                given=copied(logits) if kept else None,
+                squashed=squashed(logits),
             )
         )
+
+    def _scored(self, logits: Any) -> Forward | None:
+        """Return the call of a model whose output a loss is given: a teacher may have been called after the student."""
+        recent = list(zip(self.trace.forwards[-8:], self.calls[-8:], strict=True))[::-1]
+        storage = storage_of(logits)
+        for forward, call in recent:
+            if storage in call.storages:
+                return forward
+        fitting = [forward for forward, _ in recent if forward.grad or not logits.requires_grad]
+        return next(iter(fitting), None)
 
     # Backward, clipping, steps
 

@@ -15,7 +15,7 @@ from touchstone.auditing.subject import Batch
 
 @dataclass
 class LossCall:
-    """One call of `cross_entropy`, by the model or by the script.
+    """One call of a loss on logits, such as `cross_entropy`, by the model or by the script.
 
     Args:
         target: the target ids, as passed.
@@ -26,6 +26,9 @@ class LossCall:
         label_smoothing: as passed.
         weighted: class weights were passed.
         where: `file:line` of the call in the user's code.
+        function: the name of the loss in `torch.nn.functional`.
+        given: the logits as passed, where the step is kept, or None.
+        squashed: the logits were made by `softmax`, `log-softmax` or `sigmoid`, else "".
     """
 
     target: Any
@@ -36,6 +39,9 @@ class LossCall:
     label_smoothing: float = 0.0
     weighted: bool = False
     where: str = ""
+    function: str = "cross_entropy"
+    given: Any = None
+    squashed: str = ""
 
 
 @dataclass
@@ -51,7 +57,8 @@ class Forward:
         passing: the index of the pass over a loader that gave the batch (in `Trace.passes`), or None.
         step: the number of optimizer steps taken before.
         aligned: label i belongs to logits i even though the model predicts next tokens (shifted outside the model).
-        losses: calls of `cross_entropy` within it, or on its output.
+        losses: calls of losses on logits within it, or on its output.
+        targets: the targets of its only loss at the places of its logits, -100 where none was scored, or None.
         loss: the loss that the model returned, or None.
         where: `file:line` of the call in the user's code.
     """
@@ -64,6 +71,7 @@ class Forward:
     step: int = 0
     aligned: bool = False
     losses: list[LossCall] = field(default_factory=list)
+    targets: Any = None
     loss: float | None = None
     where: str = ""
 

@@ -1,0 +1,314 @@
+"""Probes of training loops with models of one's own: what the loss is given, and where its targets stand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.observing.calls import Call, logits_of
+from touchstone.auditing.observing.trace import Forward, LossCall
+from touchstone.auditing.probe import probe
+from touchstone.auditing.probes.loop import short, trace_of
+from touchstone.auditing.reading.places import Shift, padded, padding_id, shift_of
+from touchstone.auditing.subject import IGNORED, UNKNOWN, Subject, quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MOVED = 1e-4
+"""A logit that changes by less of their spread is moved by rounding."""
+SEEDS = 3
+"""Random states under which an argument is changed: teacher forcing may be drawn by chance."""
+PULLED = 1e-6
+"""Share of the squared gradient at padding that is more than rounding."""
+
+
+# What the loss is given
+
+
+@probe(
+    "loss-gets-logits",
+    group="loss and step",
+    says="Cross-entropy is given logits, not probabilities.",
+    budget="fast",
+    loops=True,
+)
+def loss_gets_logits(subject: Subject) -> Finding:
+    """Look at how the input of each loss was made: by softmax, log-softmax or sigmoid, or by none of them."""
+    calls = [call for forward in trace_of(subject).forwards if forward.grad for call in forward.losses]
+    if not calls:
+        raise NotChecked("no call of cross_entropy, nll_loss or binary_cross_entropy_with_logits was seen")
+    for call in calls:
+        found = _squashed_twice(call)
+        if found is not None:
+            return found
+    return passed(f"{calls[0].function} is given what it expects")
+
+
+def _squashed_twice(call: LossCall) -> Finding | None:
+    where = short(call.where)
+    if call.function == "cross_entropy" and call.squashed == "softmax" and not call.target.is_floating_point():
+        classes = call.shape[1]
+        return fail(
+            "the loss applies a softmax to probabilities: softmax twice",
+            cause=f"cross_entropy at {where} is given the output of a softmax and has one of its own, so the loss of a "
+            f"right and sure answer is still {_best_loss(classes):.3g} and gradients are small: give it the logits",
+            measured="softmax",
+            expected="logits",
+        )
+    if call.function == "nll_loss" and call.squashed == "softmax":
+        return fail(
+            "nll_loss is given probabilities, not their logarithms",
+            cause=f"nll_loss at {where} is given the output of a softmax: the loss is -p instead of -log p. Use "
+            "log_softmax, or cross_entropy with the logits",
+            measured="softmax",
+            expected="log-softmax",
+        )
+    if call.function == "nll_loss" and not call.squashed and call.given is not None and call.given.dim() == 2:
+        total = call.given.float().logsumexp(-1)
+        if bool((total.abs() > 0.1).any()) and bool((call.given > 0).any()):
+            return fail(
+                "nll_loss is given logits, not logarithms of probabilities",
+                cause=f"the input of nll_loss at {where} reaches {float(call.given.max()):.3g}, and its exponentials "
+                "do not sum to 1: the loss has no lower bound. Use cross_entropy, or log_softmax before",
+                measured=float(call.given.max()),
+                expected=0.0,
+            )
+    if call.function == "binary_cross_entropy_with_logits" and call.squashed == "sigmoid":
+        return fail(
+            "the loss applies a sigmoid to probabilities: sigmoid twice",
+            cause=f"binary_cross_entropy_with_logits at {where} is given the output of a sigmoid and has one of its "
+            "own: give it the logits",
+            measured="sigmoid",
+            expected="logits",
+        )
+    return None
+
+
+def _best_loss(classes: int) -> float:
+    """Return the cross-entropy of a one-hot distribution that is taken for logits."""
+    import math
+
+    return math.log(math.e + classes - 1) - 1
+
+
+# Targets among the inputs
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An argument of a call that has the places of its logits.
+
+    Args:
+        call: the call, to repeat it.
+        forward: the same call as a trace has it.
+        name: the argument's name.
+        ids: its value.
+        shift: how the targets are moved against it, or None.
+    """
+
+    call: Call
+    forward: Forward
+    name: str
+    ids: Tensor
+    shift: Shift | None
+
+
+def _is_ids(value: Any) -> bool:
+    return getattr(value, "ndim", 0) == 2 and not value.is_floating_point() and str(value.dtype) != "torch.bool"
+
+
+def _seen(subject: Subject) -> Iterator[_Seen]:
+    """Yield the arguments of observed calls whose shape is that of the targets."""
+    calls: list[Call] = subject.extra["calls"]
+    for forward, call in zip(trace_of(subject).forwards, calls, strict=True):
+        if forward.targets is None or not forward.grad:
+            continue
+        for name, ids in forward.batch.items():
+            if name != "labels" and _is_ids(ids):
+                if forward.targets.dim() == 1 and forward.targets.numel() == ids.numel():
+                    yield _Seen(call, forward, name, ids, shift_of(ids, forward.targets.view(ids.shape)))
+                elif ids.shape == forward.targets.shape:
+                    yield _Seen(call, forward, name, ids, shift_of(ids, forward.targets))
+
+
+@probe(
+    "targets-not-seen",
+    group="loss and step",
+    says="The logits at a place do not depend on the token that they must predict.",
+    tasks=(UNKNOWN,),
+    loops=True,
+)
+def targets_not_seen(subject: Subject) -> Finding:
+    """Where targets are the ids of an argument, change one place of it, and look which logits move."""
+    found = [each for each in _seen(subject) if each.shift is not None]
+    if not found:
+        raise NotChecked("no argument of the model holds the targets of its loss")
+    seen = found[0]
+    assert seen.shift is not None
+    moved = _moved(subject, seen)
+    inputs = [value for value in seen.forward.batch.values() if _is_ids(value)]
+    where = short(seen.forward.losses[0].where)
+    by, name = seen.shift.by, seen.name
+    if by == 0 and moved[0] and not moved[-1]:
+        return fail(
+            "every place must predict the token that it is given",
+            cause=f"the targets at {where} equal {name}, and the logits at a place depend on {name} at the same place: "
+            f"give the model {name} without its last token, and score it against {name} without its first",
+            measured=0,
+            expected=1,
+        )
+    if by == 1 and moved[-1] and len(inputs) > 1:
+        return fail(
+            "the model sees the token that it must predict",
+            cause=f"the targets at {where} are {name}, one place later, and the logits at a place depend on {name} at "
+            f"the next place: hide later tokens by a causal mask (True or -inf above the diagonal)",
+            measured="the next token is seen",
+            expected="hidden",
+        )
+    if by == 2 and not moved[-1] and len(seen.forward.losses) == 1:
+        return fail(
+            "every place must predict the token after the next",
+            cause=f"the targets at {where} are {name}, two places later, and the logits do not depend on the token "
+            "between: it is shifted twice. Shift once",
+            measured=2,
+            expected=1,
+        )
+    return passed(f"the targets are {name}, moved by {by}, and the logits do not depend on them")
+
+
+def _moved(subject: Subject, seen: _Seen) -> dict[int, bool]:
+    """Change the id at a place, and return whether the logits there (0) and at the place before (-1) change."""
+    import torch
+
+    assert seen.shift is not None
+    axis = seen.shift.axis
+    place = seen.ids.shape[axis] // 3 + 1
+    ids = seen.ids.clone()
+    column = ids.select(axis, place)
+    known = seen.ids.unique()
+    column.copy_(known[(torch.searchsorted(known, column) + 1) % len(known)])
+    model = subject.once("quiet call", lambda: quiet(seen.call.module))
+    changed = {0: False, -1: False}
+    for seed in range(SEEDS):
+        before, after = (_logits(model, seen, value, seed) for value in (seen.ids, ids))
+        if before is None or after is None or before.shape != after.shape:
+            raise NotChecked("the model returns other logits when it is called again")
+        size = float((before - before.mean()).abs().max()) or 1.0
+        for step in changed:
+            one, other = (each.select(axis, place + step) for each in (before, after))
+            changed[step] |= float((one - other).abs().max()) > MOVED * size
+    return changed
+
+
+def _logits(model: nn.Module, seen: _Seen, ids: Tensor, seed: int) -> Tensor | None:
+    """Call the model again with another value of one argument, and return logits in the shape of the ids."""
+    import torch
+
+    arguments = [ids if _same(each, seen.ids) else each for each in seen.call.arguments]
+    options = {key: ids if _same(each, seen.ids) else each for key, each in seen.call.options.items()}
+    random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        with torch.no_grad():
+            output = model(*arguments, **options)
+    except Exception as error:
+        raise NotChecked(f"the model cannot be called again as it was: {type(error).__name__}: {error}") from error
+    found = list(logits_of(output).values())
+    return found[0].float().reshape(*ids.shape, found[0].shape[-1]) if len(found) == 1 else None
+
+
+def _same(value: Any, ids: Tensor) -> bool:
+    return value is ids
+
+
+# Padding
+
+
+@probe(
+    "padding-not-learned",
+    group="loss and step",
+    says="A loss of a model of one's own leaves padding out.",
+    tasks=("token-classification", UNKNOWN),
+    loops=True,
+)
+def padding_not_learned(subject: Subject) -> Finding:
+    """Find padding by the ids that rows end in, and look for a gradient of the logits there."""
+    if subject.tokenizer is not None and subject.task != UNKNOWN:
+        raise NotChecked("padding-unlabelled looks at it, by the tokenizer's padding token")
+    found = list(_seen(subject))
+    if not found:
+        raise NotChecked("no argument of the model has one id for each target")
+    for name in dict.fromkeys(each.name for each in found):
+        same = [each for each in found if each.name == name]
+        pad = padding_id([each.forward.batch[name] for each in same])
+        if pad is not None:
+            return _judged(subject, same, *pad)
+    raise NotChecked("no batch of the model's ids is padded")
+
+
+def _judged(subject: Subject, found: list[_Seen], pad: int, axis: int) -> Finding:
+    import torch
+
+    learned = count = places = 0
+    share = 0.0
+    labels: list[int] = []
+    real: set[int] = set()
+    for each in found:
+        pull = next(iter(each.call.pulls.values()))
+        if pull.gradient is None or pull.gradient.shape[:-1] != each.forward.targets.shape:
+            continue
+        hidden = padded(each.ids, pad, axis).reshape(pull.gradient.shape[:-1])
+        strength = pull.gradient.double().pow(2).sum(-1)
+        total = float(strength.sum())
+        if not total:
+            continue
+        count += 1
+        places += int(hidden.sum())
+        share += float(strength[hidden].sum()) / total
+        pulled = hidden & (strength > PULLED * total / max(int(hidden.sum()), 1)) & (each.forward.targets != IGNORED)
+        learned += int(pulled.sum())
+        labels += each.forward.targets[pulled].tolist()
+        text = (each.ids.reshape(hidden.shape) != pad) & (each.forward.targets != IGNORED)
+        real |= set(torch.unique(each.forward.targets[text]).tolist())
+    if not count or not places:
+        raise NotChecked("the gradient of the logits was not seen at padding")
+    share /= count
+    if not learned or share < PULLED:
+        return passed(f"no gradient comes from {places} padded places")
+    label = max(set(labels), key=labels.count)
+    name = found[0].name
+    where = short(found[0].forward.losses[0].where)
+    counted = f"{learned} of {places} padded places of {name} (id {pad}) are learned, with target {label}"
+    figures: dict[str, Any] = {"measured": learned, "expected": 0}
+    remedy = f"pad targets with -100, or pass ignore_index to the loss ({where})"
+    cause = f"{share:.1%} of the squared gradient of the logits comes from padding"
+    if label in real:
+        cause += f", and {label} is a class that real tokens have too, so it is learned too often"
+        return fail(counted, cause=f"{cause}: {remedy}", **figures)
+    if _declared(found, pad, axis):
+        cause += f", although the model is told elsewhere that {pad} is padding"
+        return fail(counted, cause=f"{cause}: {remedy}", **figures)
+    return warn(counted, cause=f"{cause}: {remedy}. Nothing is wrong if padding is a token to be learned", **figures)
+
+
+def _declared(found: list[_Seen], pad: int, axis: int) -> bool:
+    """Tell whether the code says that an id is padding: by `padding_idx`, by a mask, or by lengths."""
+    import torch
+
+    seen = found[0]
+    if any(isinstance(each, torch.nn.Embedding) and each.padding_idx == pad for each in seen.call.module.modules()):
+        return True
+    text = seen.ids != pad
+    for value in [*seen.call.arguments, *seen.call.options.values()]:
+        if not isinstance(value, torch.Tensor) or value is seen.ids:
+            continue
+        if value.dim() == 1 and torch.equal(value.long(), text.sum(axis)):
+            return True
+        for mask in (text, ~text):
+            if any(value.shape == one.shape and torch.equal(value.bool(), one) for one in (mask, mask.t())):
+                return True
+    return False
