@@ -58,6 +58,7 @@ class Forward:
         step: the number of optimizer steps taken before.
         aligned: label i belongs to logits i even though the model predicts next tokens (shifted outside the model).
         losses: calls of losses on logits within it, or on its output.
+        regressions: calls of losses on real numbers, such as `mse_loss`.
         targets: the targets of its only loss at the places of its logits, -100 where none was scored, or None.
         loss: the loss that the model returned, or None.
         where: `file:line` of the call in the user's code.
@@ -71,6 +72,7 @@ class Forward:
     step: int = 0
     aligned: bool = False
     losses: list[LossCall] = field(default_factory=list)
+    regressions: list[LossCall] = field(default_factory=list)
     targets: Any = None
     loss: float | None = None
     where: str = ""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.observing.calls import logits_of
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.batches import batches_of, example_of, lists, padding, padding_or_none
 from touchstone.auditing.subject import IGNORED, TASKS, Subject
@@ -141,21 +141,13 @@ def _moves(subject: Subject) -> bool:
         try:
             with torch.no_grad():
                 outputs = [subject.quiet_model(**each) for each in (one, {**one, "attention_mask": right})]
-            pairs = [_logits(output) for output in outputs]
+            pairs = [next(iter(logits_of(output).values())) for output in outputs]
         except Exception:
             return True
         if pairs[0].shape[1] != right.shape[1]:  # a decoder's output: its every position sees the source
             real = list(range(pairs[0].shape[1]))
         return bool((pairs[0][:, real] - pairs[1][:, real]).abs().max() > 0)
     return True
-
-
-def _logits(output: Any) -> Any:
-    for name in ("logits", "start_logits"):
-        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if found is not None:
-            return found
-    return output[-1]
 
 
 @probe(
