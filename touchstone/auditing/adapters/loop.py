@@ -15,7 +15,7 @@ from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.observing.calls import logits_of, loss_of, unwrapped
 from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.observing.trace import Forward, LossCall, Trace
-from touchstone.auditing.reading.places import targets_of
+from touchstone.auditing.reading.places import learned_targets, targets_of
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Subject, task_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ def subject_of(
         steps=observed_steps(recorder, called),
         trace=trace,
         order=order_of(trace),
-        extra={"evaluation_order": lambda: evaluation_order(trace), "calls": recorder.calls},
+        extra={
+            "evaluation_order": lambda: evaluation_order(trace),
+            "calls": recorder.calls,
+            "announced_accumulation": getattr(recorder.accelerator, "gradient_accumulation_steps", None),
+        },
         aligned=any(each.aligned for each in trace.forwards),
     )
 
@@ -138,6 +142,7 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     """Turn what was recorded into plain values: only calls of the model, named batches, floats."""
     trace = recorder.trace
     inner = unwrapped(main)
+    modules = {id(call.module): call.module for call in recorder.calls}
     everywhere = {id(each) for call in recorder.calls for each in call.module.parameters()}
     places = [index for index, call in enumerate(recorder.calls) if unwrapped(call.module) is inner]
     new = {old: index for index, old in enumerate(places)}
@@ -145,8 +150,12 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     recorder.calls = [recorder.calls[index] for index in places]
     for forward, call in zip(trace.forwards, recorder.calls, strict=True):
         forward.loss = _float(forward.loss)
-        if len(forward.losses) == len(call.pulls) == 1:
-            forward.targets = targets_of(next(iter(call.pulls.values())).logits, forward.losses[0])
+        if len(call.pulls) == 1:
+            pull = next(iter(call.pulls.values()))
+            if len(forward.losses) == 1:
+                forward.targets = targets_of(pull.logits, forward.losses[0])
+            elif not forward.losses and pull.gradient is not None:
+                forward.targets = learned_targets(pull.logits, pull.gradient)
         if forward.batch:
             forward.batch, forward.aligned = plain_batch(forward)
     for update in trace.updates:
@@ -160,6 +169,21 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     stepped = [facts.optimizer for facts in trace.optimizers]
     others = [each for each in recorder.optimizers if not any(each is known for known in stepped)]
     waiting = {names.get(id(each)) for other in others for group in other.param_groups for each in group["params"]}
+    trace.waiting = [
+        type(other).__name__
+        for other in others
+        if any(each.grad is not None for group in other.param_groups for each in group["params"])
+    ]
+    owned = {
+        id(each) for optimizer in (*stepped, *others) for group in optimizer.param_groups for each in group["params"]
+    }
+    owned |= set(names)
+    trace.orphans = [
+        type(module).__name__
+        for module in modules.values()
+        if (own := [each for each in module.parameters() if each.grad is not None])
+        and not any(id(each) in owned for each in own)
+    ]
     for facts in trace.optimizers:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
@@ -169,6 +193,8 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
             for group in facts.optimizer.param_groups
             for each in group["params"]
         )
+        parameters = [each for group in facts.optimizer.param_groups for each in group["params"]]
+        facts.others = sum(id(each) not in names and each in facts.optimizer.state for each in parameters)
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
@@ -338,7 +364,18 @@ def _evaluation(recorder: Recorder) -> Split | None:
             calls = [each for each in quiet if each.passing is not None and trace.passes[each.passing].loader in places]
             return _split("evaluation", loader, calls)
     loose = trace.evaluation_forwards()
-    return _split("evaluation", None, loose) if loose else None
+    return _split("evaluation", None, loose) if loose else _generated(trace)
+
+
+def _generated(trace: Trace) -> Split | None:
+    """Return what `generate` was given as evaluation data of which nothing else is known."""
+    batches = [{"input_ids": given.get("input_ids", given.get("inputs")), **given} for given in trace.generations]
+    observed = [
+        {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
+        for batch in batches
+        if _is_ids(batch["input_ids"])
+    ][:OBSERVED]
+    return Split("evaluation", _NoRows(), None, len(observed[0]["input_ids"]), observed=observed) if observed else None
 
 
 def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
@@ -434,6 +471,8 @@ def planned_steps(trace: Trace) -> tuple[int | None, int | None]:
             if "num_training_steps" in options:
                 warmup = options.get("num_warmup_steps")
                 return int(options["num_training_steps"]), None if warmup is None else int(warmup)
+        if getattr(schedule, "end_factor", None) == 0 and isinstance(getattr(schedule, "total_iters", None), int):
+            return int(schedule.total_iters), None  # LinearLR down to 0
         for name in ("total_steps", "T_max"):
             if isinstance(getattr(schedule, name, None), int) and getattr(schedule, name) > 0:
                 return int(getattr(schedule, name)), None

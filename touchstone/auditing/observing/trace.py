@@ -59,7 +59,8 @@ class Forward:
         aligned: label i belongs to logits i even though the model predicts next tokens (shifted outside the model).
         losses: calls of losses on logits within it, or on its output.
         regressions: calls of losses on real numbers, such as `mse_loss`.
-        targets: the targets of its only loss at the places of its logits, -100 where none was scored, or None.
+        targets: the targets at the places of its logits, -100 where none was scored: of its only loss, or read off the
+            gradient of its logits. None if they are not known.
         loss: the loss that the model returned, or None.
         where: `file:line` of the call in the user's code.
     """
@@ -114,6 +115,7 @@ class Update:
         optimizer: the index of the optimizer (in `Trace.optimizers`).
         scale: the factor of the GradScaler, 1 without one. `losses` do not have it.
         where: `file:line` of the call in the user's code.
+        called_after_backward: the model was called, with gradients, between the last backward call and the step.
     """
 
     forwards: list[int]
@@ -127,6 +129,7 @@ class Update:
     optimizer: int = 0
     scale: float = 1.0
     where: str = ""
+    called_after_backward: bool = False
 
 
 @dataclass
@@ -160,6 +163,8 @@ class OptimizerFacts:
         optimizer: the optimizer itself. Probes must not change it.
         missing: names of the model's trainable parameters that it does not hold.
         foreign: the number of its parameters that belong to no module that the script called, and had no gradient.
+        others: the number of its parameters that belong to other modules than the trained one, and had a gradient.
+        fed: one of its parameters had a gradient when it took a step.
         groups: per parameter group, the names of the model's parameters.
         decays: per parameter group, the weight decay.
         twice: names of parameters that it holds more than once.
@@ -169,6 +174,8 @@ class OptimizerFacts:
     optimizer: Any
     missing: list[str] = field(default_factory=list)
     foreign: int = 0
+    others: int = 0
+    fed: bool = False
     groups: list[list[str]] = field(default_factory=list)
     decays: list[float] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
@@ -214,7 +221,9 @@ class Trace:
         epochs: the length of the loop around the passes over the training loader, or None if unknown.
         max_steps: the length of the loop around the optimizer steps if no loader is used, or None if unknown.
         breaks: a loop around the optimizer step contains `break` or `return`, so that it may end early.
+        orphans: classes of other modules that were called, and whose parameters get gradients but are in no optimizer.
         unstepped: backward calls since the last optimizer step when the observation ended.
+        waiting: names of the classes of optimizers that were made of trained parameters and never took a step.
         ended: why the observation ended.
     """
 
@@ -231,7 +240,9 @@ class Trace:
     epochs: int | None = None
     max_steps: int | None = None
     breaks: bool = False
+    orphans: list[str] = field(default_factory=list)
     unstepped: int = 0
+    waiting: list[str] = field(default_factory=list)
     ended: str = ""
 
     def training_passes(self) -> Sequence[Pass]:

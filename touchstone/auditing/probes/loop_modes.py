@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed
+from touchstone.auditing.observing.calls import copied, unwrapped
 from touchstone.auditing.observing.trace import Forward, Trace
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import short, trace_of
-from touchstone.auditing.probes.mode import dropout_off_in_evaluation, dropout_on_in_training, random_in_evaluation
+from touchstone.auditing.probes.mode import differ, dropout_off_in_evaluation, dropout_on_in_training, first_tensor
 from touchstone.auditing.subject import Subject
 
 
@@ -53,13 +55,22 @@ def training_mode(subject: Subject) -> Finding:
             measured=len(quiet),
             expected=0,
         )
+    first = next(index for index, each in enumerate(trace.forwards) if each is quiet[0])
+    evaluated = any(not each.grad for each in trace.forwards[:first])
+    why = "an evaluation called model.eval()" if evaluated else "from_pretrained returns a model in evaluation mode"
     return fail(
         "the model is trained in evaluation mode",
-        cause=f"dropout ({rate:g}) is off at {where}; from_pretrained returns a model in evaluation mode: "
-        "call model.train() before the loop",
+        cause=f"dropout ({rate:g}) is off at {where}; {why}: call model.train() before the loop"
+        + _other_models(subject),
         measured=len(quiet),
         expected=0,
     )
+
+
+def _other_models(subject: Subject) -> str:
+    """Return a remark if the optimizer trains other models too, of which one may be meant to stay."""
+    foreign = any(facts.others for facts in trace_of(subject).optimizers)
+    return ". The optimizer trains several models: leave one out of it that is a teacher or a reference" * foreign
 
 
 @in_loops(dropout_off_in_evaluation, budget="fast")
@@ -70,7 +81,7 @@ def evaluation_mode(subject: Subject) -> Finding:
     rate = _dropout(subject)
     noisy = [call for call in calls if call.training]
     if not noisy or rate == 0.0:
-        random = random_in_evaluation(subject)
+        random = _random(subject)
         if random is not None:
             return random
     if not calls:
@@ -87,6 +98,24 @@ def evaluation_mode(subject: Subject) -> Finding:
         measured=len(noisy),
         expected=0,
     )
+
+
+def _random(subject: Subject) -> Finding | None:
+    """Repeat a call of the evaluation as it was, twice, on a copy, and return a fault if the two differ."""
+    import torch
+
+    evaluated = list(_evaluation_calls(trace_of(subject)))
+    for forward, call in zip(trace_of(subject).forwards, subject.extra["calls"], strict=True):
+        if forward.generating or not forward.batch or not any(each is forward for each in evaluated):
+            continue
+        try:
+            model = copy_of(unwrapped(call.module)).eval()
+            with torch.no_grad():
+                first, second = (first_tensor(model(*copied(call.arguments), **copied(call.options))) for _ in range(2))
+        except Exception:
+            return None  # the call needs what is gone, such as a state or a cache
+        return differ(first, second) if first.shape == second.shape else None
+    return None
 
 
 def _evaluation_calls(trace: Trace) -> Iterator[Forward]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.calls import Call, logits_of
+from touchstone.auditing.observing.losses import REGRESSIONS
 from touchstone.auditing.observing.trace import Forward, LossCall
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.loop import short, trace_of
@@ -30,22 +34,43 @@ PULLED = 1e-6
 
 
 @probe(
-    "loss-gets-logits",
+    "loss-inputs-fit",
     group="loss and step",
-    says="Cross-entropy is given logits, not probabilities.",
+    says="A loss on logits is not given probabilities, and predictions have the shape of their targets.",
     budget="fast",
     loops=True,
 )
-def loss_gets_logits(subject: Subject) -> Finding:
+def loss_inputs_fit(subject: Subject) -> Finding:
     """Look at how the input of each loss was made: by softmax, log-softmax or sigmoid, or by none of them."""
-    calls = [call for forward in trace_of(subject).forwards if forward.grad for call in forward.losses]
+    forwards = [forward for forward in trace_of(subject).forwards if forward.grad]
+    calls = [call for forward in forwards for call in (*forward.losses, *forward.regressions)]
     if not calls:
-        raise NotChecked("no call of cross_entropy, nll_loss or binary_cross_entropy_with_logits was seen")
+        raise NotChecked("no call of a loss of torch.nn.functional was seen")
     for call in calls:
-        found = _squashed_twice(call)
+        found = _spread(call) if call.function in REGRESSIONS else _squashed_twice(call)
         if found is not None:
             return found
     return passed(f"{calls[0].function} is given what it expects")
+
+
+def _spread(call: LossCall) -> Finding | None:
+    """Return a fault if predictions and targets of a regression have other shapes, so that each meets each."""
+    shape, target = call.shape, tuple(call.target.shape)
+    if shape == target or math.prod(shape) < 2 or math.prod(target) < 2:
+        return None
+    try:
+        both = np.broadcast_shapes(shape, target)
+    except ValueError:
+        return None  # the script fails by itself
+    if math.prod(both) <= max(math.prod(shape), math.prod(target)):
+        return None
+    return fail(
+        f"predictions of shape {shape} are compared with targets of shape {target}",
+        cause=f"{call.function} at {short(call.where)} spreads both to {both}, so that every prediction is compared "
+        "with the targets of all rows, and the model learns their mean: bring both to one shape (squeeze(-1))",
+        measured=math.prod(both),
+        expected=max(math.prod(shape), math.prod(target)),
+    )
 
 
 def _squashed_twice(call: LossCall) -> Finding | None:
@@ -90,8 +115,6 @@ def _squashed_twice(call: LossCall) -> Finding | None:
 
 def _best_loss(classes: int) -> float:
     """Return the cross-entropy of a one-hot distribution that is taken for logits."""
-    import math
-
     return math.log(math.e + classes - 1) - 1
 
 
@@ -117,15 +140,20 @@ class _Seen:
     shift: Shift | None
 
 
+def _where(seen: _Seen) -> str:
+    return short(seen.forward.losses[0].where if seen.forward.losses else seen.forward.where)
+
+
 def _is_ids(value: Any) -> bool:
-    return getattr(value, "ndim", 0) == 2 and not value.is_floating_point() and str(value.dtype) != "torch.bool"
+    """Tell whether a value is a table of ids, and no mask."""
+    return getattr(value, "ndim", 0) == 2 and not value.is_floating_point() and len(set(value.flatten().tolist())) > 2
 
 
 def _seen(subject: Subject) -> Iterator[_Seen]:
     """Yield the arguments of observed calls whose shape is that of the targets."""
     calls: list[Call] = subject.extra["calls"]
     for forward, call in zip(trace_of(subject).forwards, calls, strict=True):
-        if forward.targets is None or not forward.grad:
+        if forward.targets is None or not forward.grad or len(call.pulls) != 1:
             continue
         for name, ids in forward.batch.items():
             if name != "labels" and _is_ids(ids):
@@ -139,11 +167,13 @@ def _seen(subject: Subject) -> Iterator[_Seen]:
     "targets-not-seen",
     group="loss and step",
     says="The logits at a place do not depend on the token that they must predict.",
-    tasks=(UNKNOWN,),
+    tasks=("causal-lm", UNKNOWN),
     loops=True,
 )
 def targets_not_seen(subject: Subject) -> Finding:
     """Where targets are the ids of an argument, change one place of it, and look which logits move."""
+    if subject.task != UNKNOWN and any(each.losses for each in trace_of(subject).forwards):
+        raise NotChecked("the loss is given labels: labels-shifted-once and logits-see-no-future look at them")
     found = [each for each in _seen(subject) if each.shift is not None]
     if not found:
         raise NotChecked("no argument of the model holds the targets of its loss")
@@ -151,7 +181,7 @@ def targets_not_seen(subject: Subject) -> Finding:
     assert seen.shift is not None
     moved = _moved(subject, seen)
     inputs = [value for value in seen.forward.batch.values() if _is_ids(value)]
-    where = short(seen.forward.losses[0].where)
+    where = _where(seen)
     by, name = seen.shift.by, seen.name
     if by == 0 and moved[0] and not moved[-1]:
         return fail(
@@ -169,7 +199,7 @@ def targets_not_seen(subject: Subject) -> Finding:
             measured="the next token is seen",
             expected="hidden",
         )
-    if by == 2 and not moved[-1] and len(seen.forward.losses) == 1:
+    if by == 2 and not moved[-1] and len(seen.forward.losses) < 2:
         return fail(
             "every place must predict the token after the next",
             cause=f"the targets at {where} are {name}, two places later, and the logits do not depend on the token "
@@ -189,7 +219,7 @@ def _moved(subject: Subject, seen: _Seen) -> dict[int, bool]:
     place = seen.ids.shape[axis] // 3 + 1
     ids = seen.ids.clone()
     column = ids.select(axis, place)
-    known = seen.ids.unique()
+    known = torch.tensor(sorted(set(seen.ids.flatten().tolist())), dtype=seen.ids.dtype, device=seen.ids.device)
     column.copy_(known[(torch.searchsorted(known, column) + 1) % len(known)])
     model = subject.once("quiet call", lambda: quiet(seen.call.module))
     changed = {0: False, -1: False}
@@ -232,13 +262,12 @@ def _same(value: Any, ids: Tensor) -> bool:
     "padding-not-learned",
     group="loss and step",
     says="A loss of a model of one's own leaves padding out.",
-    tasks=("token-classification", UNKNOWN),
     loops=True,
 )
 def padding_not_learned(subject: Subject) -> Finding:
     """Find padding by the ids that rows end in, and look for a gradient of the logits there."""
-    if subject.tokenizer is not None and subject.task != UNKNOWN:
-        raise NotChecked("padding-unlabelled looks at it, by the tokenizer's padding token")
+    if subject.tokenizer is not None and any("labels" in each.batch for each in trace_of(subject).forwards):
+        raise NotChecked("the batches have labels: padding-unlabelled and label-padding-ignored look at them")
     found = list(_seen(subject))
     if not found:
         raise NotChecked("no argument of the model has one id for each target")
@@ -251,7 +280,6 @@ def padding_not_learned(subject: Subject) -> Finding:
 
 
 def _judged(subject: Subject, found: list[_Seen], pad: int, axis: int) -> Finding:
-    import torch
 
     learned = count = places = 0
     share = 0.0
@@ -273,26 +301,50 @@ def _judged(subject: Subject, found: list[_Seen], pad: int, axis: int) -> Findin
         learned += int(pulled.sum())
         labels += each.forward.targets[pulled].tolist()
         text = (each.ids.reshape(hidden.shape) != pad) & (each.forward.targets != IGNORED)
-        real |= set(torch.unique(each.forward.targets[text]).tolist())
+        real |= set(each.forward.targets[text].tolist())
     if not count or not places:
         raise NotChecked("the gradient of the logits was not seen at padding")
     share /= count
+    other = _other_order(found, pad, axis)
+    if other is not None:
+        return other
     if not learned or share < PULLED:
         return passed(f"no gradient comes from {places} padded places")
     label = max(set(labels), key=labels.count)
     name = found[0].name
-    where = short(found[0].forward.losses[0].where)
+    where = _where(found[0])
     counted = f"{learned} of {places} padded places of {name} (id {pad}) are learned, with target {label}"
     figures: dict[str, Any] = {"measured": learned, "expected": 0}
     remedy = f"pad targets with -100, or pass ignore_index to the loss ({where})"
     cause = f"{share:.1%} of the squared gradient of the logits comes from padding"
-    if label in real:
+    if label in real and found[0].shift is None:
         cause += f", and {label} is a class that real tokens have too, so it is learned too often"
         return fail(counted, cause=f"{cause}: {remedy}", **figures)
     if _declared(found, pad, axis):
         cause += f", although the model is told elsewhere that {pad} is padding"
         return fail(counted, cause=f"{cause}: {remedy}", **figures)
     return warn(counted, cause=f"{cause}: {remedy}. Nothing is wrong if padding is a token to be learned", **figures)
+
+
+def _other_order(found: list[_Seen], pad: int, axis: int) -> Finding | None:
+    """Return a fault if unlabelled places are those of padding once targets are laid out along the other axis."""
+    import torch
+
+    seen = found[0]
+    text = seen.ids != pad
+    targets = seen.forward.targets.reshape(seen.ids.shape)
+    turned = targets.reshape(targets.shape[::-1]).t()
+    known, instead = (each != IGNORED for each in (targets, turned))
+    if torch.equal(known, text) or not torch.equal(instead, text):
+        return None
+    where = _where(seen)
+    return fail(
+        "targets are flattened in another order than the logits",
+        cause=f"{int((known != text).sum())} places have a target at padding or none at a token ({where}); laid out "
+        f"along the other axis, targets fit {seen.name} exactly: transpose neither of the two, or both",
+        measured=int((known != text).sum()),
+        expected=0,
+    )
 
 
 def _declared(found: list[_Seen], pad: int, axis: int) -> bool:

@@ -46,13 +46,13 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
     try:
         with torch.no_grad():
-            found = [_first_tensor(model(**batch)) for _ in range(2)]
+            found = [first_tensor(model(**batch)) for _ in range(2)]
     except TypeError as error:
         raise NotChecked(f"the model does not take the batch as it is ({error}): the loss calls it") from error
     return found[0], found[1]
 
 
-def _first_tensor(output: Any) -> Any:
+def first_tensor(output: Any) -> Any:
     logits = getattr(output, "logits", None)
     if logits is not None:
         return logits
@@ -144,20 +144,26 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
 
 def random_in_evaluation(subject: Subject) -> Finding | None:
     """Return a fault if two passes of a copy in evaluation mode over one batch differ."""
-    import torch
-
     try:
         first, second = _outputs(subject, training=False)
     except NotChecked:
         raise
     except Exception as error:
         raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
+    return differ(first, second)
+
+
+def differ(first: Any, second: Any) -> Finding | None:
+    """Return a fault if two outputs of a model in evaluation mode, for the same inputs, are not equal."""
+    import torch
+
     if torch.equal(first, second) or float((first - second).abs().max()) <= SAME * float(first.abs().max()):
         return None
     return fail(
         "two passes over one batch in evaluation mode differ",
         cause="something random is on although model.eval() was called: pass training=self.training to "
-        "functional.dropout, or do not call train() in forward (transformers#33844 is of this kind)",
+        "functional.dropout, do not call train() in forward (transformers#33844 is of this kind), and draw nothing, "
+        "such as teacher forcing, in an evaluation",
         measured=float((first - second).abs().max()),
         expected=0.0,
     )

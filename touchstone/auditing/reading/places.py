@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from touchstone.auditing.reading.loss import FITS
 from touchstone.auditing.subject import IGNORED
 
 if TYPE_CHECKING:
@@ -78,6 +79,34 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one.float().log_softmax(-1), other.float(), atol=1e-5)
 
 
+def learned_targets(logits: Tensor, gradient: Tensor) -> Tensor | None:
+    """Return the targets that a gradient pulls logits to, -100 where there is none, or None if it is no cross-entropy.
+
+    The gradient of a cross-entropy, however it is computed, is `softmax(logits) - onehot(target)` times a weight.
+
+    >>> import torch
+    >>> logits = torch.randn(2, 5, requires_grad=True)
+    >>> (-logits.log_softmax(-1)[0, 3]).backward()
+    >>> learned_targets(logits.detach(), logits.grad)
+    tensor([   3, -100])
+    """
+    import torch
+
+    if logits.shape != gradient.shape or logits.dim() not in (2, 3) or logits.shape[-1] < 3:
+        return None
+    found, left, total = [], 0.0, 0.0
+    for z, g in zip(logits, gradient, strict=True):
+        g = g.double()
+        target = g.argmin(-1)
+        pull = z.double().softmax(-1)
+        pull.scatter_add_(-1, target.unsqueeze(-1), torch.full_like(pull[..., :1], -1.0))
+        weight = ((g * pull).sum(-1) / pull.pow(2).sum(-1).clamp_min(1e-12)).clamp_min(0.0)
+        left += float((g - weight.unsqueeze(-1) * pull).pow(2).sum())
+        total += float(g.pow(2).sum())
+        found.append(target.masked_fill(weight == 0, IGNORED))
+    return torch.stack(found) if total and left <= FITS * total else None
+
+
 @dataclass(frozen=True)
 class Shift:
     """The targets are the ids of an argument, moved along an axis.
@@ -109,7 +138,7 @@ def shift_of(ids: Tensor, targets: Tensor) -> Shift | None:
             wanted = targets.narrow(axis, 0, size - by)
             there = ids.narrow(axis, by, size - by)
             known = wanted != IGNORED
-            if int(known.sum()) < ENOUGH or len(wanted[known].unique()) < 4:
+            if int(known.sum()) < ENOUGH or len(set(wanted[known].tolist())) < 4:
                 continue
             if float((wanted == there)[known].float().mean()) >= SAME:
                 return Shift(axis, by)
