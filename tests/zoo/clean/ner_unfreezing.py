@@ -21,7 +21,7 @@ def encode(row):
     return {**enc, "labels": y}
 
 
-data = {s: [encode(json.loads(l)) for l in open(f"sentences.{s}.jsonl")] for s in ("train", "validation")}
+data = {s: [encode(json.loads(line)) for line in open(f"sentences.{s}.jsonl")] for s in ("train", "validation")}
 collate = DataCollatorForTokenClassification(tokenizer)
 train_dl = DataLoader(data["train"], batch_size=16, shuffle=True, collate_fn=collate)
 valid_dl = DataLoader(data["validation"], batch_size=16, collate_fn=collate)

@@ -174,10 +174,8 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
         for other in others
         if any(each.grad is not None for group in other.param_groups for each in group["params"])
     ]
-    owned = {
-        id(each) for optimizer in (*stepped, *others) for group in optimizer.param_groups for each in group["params"]
-    }
-    owned |= set(names)
+    groups = [group for optimizer in (*stepped, *others) for group in optimizer.param_groups]
+    owned = {id(each) for group in groups for each in group["params"]} | set(names)
     trace.orphans = [
         type(module).__name__
         for module in modules.values()
@@ -331,9 +329,10 @@ def _task(forwards: Sequence[Forward], model: nn.Module) -> str:
         call = forward.losses[0]
         if call.shape[1 if len(call.shape) == 3 else -1] < max(tables, default=0) // 2:
             return "token-classification" if call.target.numel() == labels.numel() else UNKNOWN
-        if call.target.numel() < labels.numel() or bool((labels == ids).float().mean() > 0.99):
+        if call.target.numel() < labels.numel():
             return "causal-lm"
-        if float((labels == IGNORED).float().mean()) > 0.5:
+        known = labels != IGNORED
+        if float(known.float().mean()) < 0.5 < float((labels != ids)[known].float().mean()):
             return "masked-lm"
     return UNKNOWN
 

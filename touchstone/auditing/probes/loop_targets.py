@@ -16,6 +16,7 @@ from touchstone.auditing.observing.losses import REGRESSIONS
 from touchstone.auditing.observing.trace import Forward, LossCall
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.loop import short, trace_of
+from touchstone.auditing.probes.shift import labels_shifted_once
 from touchstone.auditing.reading.places import Shift, padded, padding_id, shift_of
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Subject, quiet
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 MOVED = 1e-4
 """A logit that changes by less of their spread is moved by rounding."""
+TRIALS = 3
+"""Ids that are changed, one at a time."""
 SEEDS = 3
-"""Random states under which an argument is changed: teacher forcing may be drawn by chance."""
+"""Random states under which an id is changed: teacher forcing may be drawn by chance."""
 PULLED = 1e-6
 """Share of the squared gradient at padding that is more than rounding."""
 
@@ -172,66 +175,111 @@ def _seen(subject: Subject) -> Iterator[_Seen]:
 )
 def targets_not_seen(subject: Subject) -> Finding:
     """Where targets are the ids of an argument, change one place of it, and look which logits move."""
-    if subject.task != UNKNOWN and any(each.losses for each in trace_of(subject).forwards):
-        raise NotChecked("the loss is given labels: labels-shifted-once and logits-see-no-future look at them")
-    found = [each for each in _seen(subject) if each.shift is not None]
+    if _is_judged(subject):
+        raise NotChecked("labels-shifted-once looks at it")
+    looked = list(_seen(subject))
+    found = [each for each in looked if each.shift is not None]
     if not found:
+        turned = next((each for each in looked if shift_of(each.ids, _turned(each)) is not None), None)
+        if turned is not None:
+            return _other_order(turned, "the targets are the next ids of the same sequence")
         raise NotChecked("no argument of the model holds the targets of its loss")
     seen = found[0]
     assert seen.shift is not None
-    moved = _moved(subject, seen)
-    inputs = [value for value in seen.forward.batch.values() if _is_ids(value)]
-    where = _where(seen)
-    by, name = seen.shift.by, seen.name
-    if by == 0 and moved[0] and not moved[-1]:
+    by, name, where = seen.shift.by, seen.name, _where(seen)
+    moved = _moved(subject, seen, by)
+    several = sum(_is_ids(value) for value in seen.forward.batch.values()) > 1
+    if by < 1 and moved.target and not moved.before:
         return fail(
-            "every place must predict the token that it is given",
-            cause=f"the targets at {where} equal {name}, and the logits at a place depend on {name} at the same place: "
-            f"give the model {name} without its last token, and score it against {name} without its first",
-            measured=0,
+            "every place must predict a token that it is given",
+            cause=f"the targets at {where} are {name}{_PLACES[by]}, and the logits at a place depend on the token that "
+            f"is their target: give the model {name} without its last token, and score it against {name} without its "
+            "first",
+            measured=by,
             expected=1,
         )
-    if by == 1 and moved[-1] and len(inputs) > 1:
+    if by == 1 and moved.target and several:
         return fail(
             "the model sees the token that it must predict",
-            cause=f"the targets at {where} are {name}, one place later, and the logits at a place depend on {name} at "
-            f"the next place: hide later tokens by a causal mask (True or -inf above the diagonal)",
+            cause=f"the targets at {where} are {name}{_PLACES[by]}, and the logits at a place depend on {name} at the "
+            "next place: hide later tokens by a causal mask (True or -inf above the diagonal)",
             measured="the next token is seen",
             expected="hidden",
         )
-    if by == 2 and not moved[-1] and len(seen.forward.losses) < 2:
+    if by == 2 and moved.after and not moved.between and len(seen.forward.losses) < 2:
         return fail(
             "every place must predict the token after the next",
-            cause=f"the targets at {where} are {name}, two places later, and the logits do not depend on the token "
-            "between: it is shifted twice. Shift once",
+            cause=f"the targets at {where} are {name}{_PLACES[by]}, and the logits do not depend on the token between: "
+            "it is shifted twice. Shift once",
             measured=2,
             expected=1,
         )
-    return passed(f"the targets are {name}, moved by {by}, and the logits do not depend on them")
+    return passed(f"the targets are {name}{_PLACES[by]}, and the logits do not depend on them")
 
 
-def _moved(subject: Subject, seen: _Seen) -> dict[int, bool]:
-    """Change the id at a place, and return whether the logits there (0) and at the place before (-1) change."""
-    import torch
+_PLACES = {-1: ", one place before", 0: ", at the same place", 1: ", one place later", 2: ", two places later"}
 
+
+def _is_judged(subject: Subject) -> bool:
+    try:
+        labels_shifted_once(subject)
+    except NotChecked:
+        return False
+    return True
+
+
+@dataclass
+class _Moved:
+    """Which logits change when one id changes.
+
+    Args:
+        target: those whose target the id is.
+        before: some before these.
+        between: those at the place before the id.
+        after: those at the place of the id, or later ones.
+    """
+
+    target: bool = False
+    before: bool = False
+    between: bool = False
+    after: bool = False
+
+
+def _moved(subject: Subject, seen: _Seen, by: int) -> _Moved:
+    """Change one id and look which logits change, for some ids and random states.
+
+    Raises:
+        NotChecked: it cannot be told along which axis the logits depend on the ids.
+    """
     assert seen.shift is not None
-    axis = seen.shift.axis
-    place = seen.ids.shape[axis] // 3 + 1
-    ids = seen.ids.clone()
-    column = ids.select(axis, place)
-    known = torch.tensor(sorted(set(seen.ids.flatten().tolist())), dtype=seen.ids.dtype, device=seen.ids.device)
-    column.copy_(known[(torch.searchsorted(known, column) + 1) % len(known)])
     model = subject.once("quiet call", lambda: quiet(seen.call.module))
-    changed = {0: False, -1: False}
-    for seed in range(SEEDS):
-        before, after = (_logits(model, seen, value, seed) for value in (seen.ids, ids))
-        if before is None or after is None or before.shape != after.shape:
-            raise NotChecked("the model returns other logits when it is called again")
-        size = float((before - before.mean()).abs().max()) or 1.0
-        for step in changed:
-            one, other = (each.select(axis, place + step) for each in (before, after))
-            changed[step] |= float((one - other).abs().max()) > MOVED * size
-    return changed
+    known = sorted(set(seen.ids.flatten().tolist()))
+    found = _Moved()
+    axes: set[int] = set()
+    for trial in range(TRIALS):
+        place = [min(size // 3 + trial, size - 1) for size in seen.ids.shape]
+        ids = seen.ids.clone()
+        ids[place[0], place[1]] = known[(known.index(int(ids[place[0], place[1]])) + 1) % len(known)]
+        for seed in range(SEEDS):
+            before, after = (_logits(model, seen, value, seed) for value in (seen.ids, ids))
+            if before is None or after is None or before.shape != after.shape:
+                raise NotChecked("the model returns other logits when it is called again")
+            size = float((before - before.mean()).abs().max()) or 1.0
+            changed = (before - after).abs().amax(-1) > MOVED * size
+            lines = [changed.select(1 - axis, place[1 - axis]) for axis in (0, 1)]
+            axes |= {axis for axis, line in enumerate(lines) if int(line.sum()) > int(bool(changed[tuple(place)]))}
+            axis = seen.shift.axis if by else next(iter(axes), 1)
+            line, at = lines[axis], place[axis]
+            goal = at - by
+            if not 0 <= goal < len(line):
+                continue
+            found.target |= bool(line[goal])
+            found.before |= bool(line[:goal].any())
+            found.between |= bool(line[max(at - 1, 0)])
+            found.after |= bool(line[at:].any())
+    if axes != {seen.shift.axis} if by else len(axes) != 1:
+        raise NotChecked("along which axis the logits depend on earlier ids cannot be told")
+    return found
 
 
 def _logits(model: nn.Module, seen: _Seen, ids: Tensor, seed: int) -> Tensor | None:
@@ -305,9 +353,9 @@ def _judged(subject: Subject, found: list[_Seen], pad: int, axis: int) -> Findin
     if not count or not places:
         raise NotChecked("the gradient of the logits was not seen at padding")
     share /= count
-    other = _other_order(found, pad, axis)
-    if other is not None:
-        return other
+    text = found[0].ids != pad
+    if bool(((_targets(found[0]) != IGNORED) != text).any()) and bool(((_turned(found[0]) != IGNORED) == text).all()):
+        return _other_order(found[0], f"targets and {found[0].name} end at the same places")
     if not learned or share < PULLED:
         return passed(f"no gradient comes from {places} padded places")
     label = max(set(labels), key=labels.count)
@@ -326,23 +374,24 @@ def _judged(subject: Subject, found: list[_Seen], pad: int, axis: int) -> Findin
     return warn(counted, cause=f"{cause}: {remedy}. Nothing is wrong if padding is a token to be learned", **figures)
 
 
-def _other_order(found: list[_Seen], pad: int, axis: int) -> Finding | None:
-    """Return a fault if unlabelled places are those of padding once targets are laid out along the other axis."""
-    import torch
+def _targets(seen: _Seen) -> Tensor:
+    """Return the targets in the shape of the ids."""
+    targets: Tensor = seen.forward.targets.reshape(seen.ids.shape)
+    return targets
 
-    seen = found[0]
-    text = seen.ids != pad
-    targets = seen.forward.targets.reshape(seen.ids.shape)
-    turned = targets.reshape(targets.shape[::-1]).t()
-    known, instead = (each != IGNORED for each in (targets, turned))
-    if torch.equal(known, text) or not torch.equal(instead, text):
-        return None
-    where = _where(seen)
+
+def _turned(seen: _Seen) -> Tensor:
+    """Return the targets as if they had been flattened along the other axis."""
+    return _targets(seen).reshape(seen.ids.shape[::-1]).t()
+
+
+def _other_order(seen: _Seen, proof: str) -> Finding:
+    changed = int((_targets(seen) != _turned(seen)).sum())
     return fail(
         "targets are flattened in another order than the logits",
-        cause=f"{int((known != text).sum())} places have a target at padding or none at a token ({where}); laid out "
-        f"along the other axis, targets fit {seen.name} exactly: transpose neither of the two, or both",
-        measured=int((known != text).sum()),
+        cause=f"{changed} places are scored against the target of another row or time ({_where(seen)}). Laid out along "
+        f"the other axis, {proof}: transpose neither logits nor targets, or both",
+        measured=changed,
         expected=0,
     )
 
@@ -354,13 +403,15 @@ def _declared(found: list[_Seen], pad: int, axis: int) -> bool:
     seen = found[0]
     if any(isinstance(each, torch.nn.Embedding) and each.padding_idx == pad for each in seen.call.module.modules()):
         return True
-    text = seen.ids != pad
+    text, hidden = seen.ids != pad, padded(seen.ids, pad, axis)
     for value in [*seen.call.arguments, *seen.call.options.values()]:
         if not isinstance(value, torch.Tensor) or value is seen.ids:
             continue
         if value.dim() == 1 and torch.equal(value.long(), text.sum(axis)):
             return True
-        for mask in (text, ~text):
-            if any(value.shape == one.shape and torch.equal(value.bool(), one) for one in (mask, mask.t())):
-                return True
+        for mask in (value, value.t()) if value.dim() == 2 else ():
+            if mask.shape == text.shape:
+                at_text, at_padding = mask.bool()[text], mask.bool()[hidden]
+                if bool((at_text == at_text[0]).all() and (at_padding != at_text[0]).all()):
+                    return True
     return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.next_tokens import batch_of_one, data_shift, labelled_pairs
@@ -72,6 +74,9 @@ def _observed_shift(subject: Subject) -> Finding:
         at = call.where or forward.where
         if distance == 1:
             return passed("the loss is given the next token at each place", measured=1)
+        moved, allowed, _ = _future_moves(subject)
+        if distance == 0 and moved > allowed:
+            raise NotChecked("targets are the inputs and logits see later tokens, as in an autoencoder")
         return _wrong_shift(
             distance,
             f"the targets of cross_entropy are the tokens {'at' if distance == 0 else f'{distance} places after'} the "
@@ -206,6 +211,14 @@ def _future_moves(subject: Subject) -> tuple[float, float, int]:
     return moved, 1e-4 * (float(before.std()) or 1.0), half
 
 
+def _reads_whole_rows(model: Any) -> bool:
+    """Tell whether a model has recurrent parts of one direction only: another part encodes rows, as in a VAE."""
+    from torch import nn
+
+    recurrent = [each for each in model.modules() if isinstance(each, nn.RNNBase)]
+    return bool(recurrent) and not any(each.bidirectional for each in recurrent)
+
+
 @probe(
     "logits-see-no-future",
     group=GROUP,
@@ -218,6 +231,8 @@ def logits_see_no_future(subject: Subject) -> Finding:
     if moved <= allowed:
         return passed(f"the logits of {half} tokens stay when the {half} tokens after them change", measured=moved)
     model = subject.quiet_model
+    if subject.trace is not None and _reads_whole_rows(model):
+        raise NotChecked("logits depend on the whole row by design: its recurrent parts read one way only")
     config = getattr(model, "config", None)
     cause = "attention is not causal, so the model copies the token that it must predict, and the loss says nothing"
     if getattr(config, "is_decoder", None) is False:

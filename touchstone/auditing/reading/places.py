@@ -25,7 +25,7 @@ ENOUGH = 20
 """Fewer targets than these prove no shift."""
 RUNS = 3
 """Sequences that end in a run of one id, so that it counts as padding."""
-SHIFTS = (1, 0, 2)
+SHIFTS = (1, 0, 2, -1)
 
 
 def targets_of(logits: Tensor, call: LossCall) -> Tensor | None:
@@ -112,7 +112,7 @@ class Shift:
     """The targets are the ids of an argument, moved along an axis.
 
     Args:
-        axis: the axis of time.
+        axis: the axis of time; any if they are not moved.
         by: the target at place p is the id at p + `by`.
     """
 
@@ -132,11 +132,11 @@ def shift_of(ids: Tensor, targets: Tensor) -> Shift | None:
         return None
     for by in SHIFTS:
         for axis in (1, 0):
-            size = ids.shape[axis]
-            if size <= by + 1:
+            size = ids.shape[axis] - abs(by)
+            if size < 2:
                 continue
-            wanted = targets.narrow(axis, 0, size - by)
-            there = ids.narrow(axis, by, size - by)
+            wanted = targets.narrow(axis, max(-by, 0), size)
+            there = ids.narrow(axis, max(by, 0), size)
             known = wanted != IGNORED
             if int(known.sum()) < ENOUGH or len(set(wanted[known].tolist())) < 4:
                 continue
