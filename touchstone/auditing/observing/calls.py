@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,7 @@ class Call:
         modes: the training flags of the module and its parts.
         autocast: the device type and dtype of autocast around it, or None.
         pulls: its logits and their gradients, of the first rows, where the step is kept.
-        storages: the addresses of its logits, by which a loss finds its call.
+        outputs: references to its logits, by which a loss finds its call.
     """
 
     module: nn.Module
@@ -41,7 +42,7 @@ class Call:
     modes: tuple[bool, ...] = ()
     autocast: tuple[str, Any] | None = None
     pulls: dict[str, Pull] = field(default_factory=dict)
-    storages: frozenset[int] = frozenset()
+    outputs: tuple[weakref.ref[Any], ...] = ()
 
 
 def unwrapped(module: Any) -> Any:
@@ -104,13 +105,15 @@ def logits_of(output: Any) -> dict[str, Any]:
     return {"logits": max(tensors, key=lambda each: each.ndim)} if tensors else {}
 
 
-def storage_of(tensor: Any) -> int:
-    return int(tensor.untyped_storage().data_ptr())
+def references(output: Any) -> tuple[weakref.ref[Any], ...]:
+    """Return references to the logits of an output, which do not keep them alive."""
+    return tuple(weakref.ref(each) for each in logits_of(output).values())
 
 
-def storages(output: Any) -> frozenset[int]:
-    """Return the addresses of the logits of an output. Views, such as the logits of all positions but one, share it."""
-    return frozenset(storage_of(each) for each in logits_of(output).values())
+def is_part(tensor: Any, outputs: tuple[weakref.ref[Any], ...]) -> bool:
+    """Tell whether a tensor is one of some logits, or a view of one. The memory of logits that are gone is reused."""
+    address = tensor.untyped_storage().data_ptr()
+    return any(each is not None and each.untyped_storage().data_ptr() == address for each in (one() for one in outputs))
 
 
 _VIEWS = ("View", "Reshape", "Transpose", "Permute", "Squeeze", "Slice", "Clone", "Alias", "Select", "T", "ToCopy")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.observing.calls import LOGITS_KEPT, copied, squashed, storage_of
+from touchstone.auditing.observing.calls import LOGITS_KEPT, copied, is_part, squashed
 from touchstone.auditing.observing.frames import caller
 from touchstone.auditing.observing.observe import Replace
 from touchstone.auditing.observing.trace import Forward, LossCall
@@ -74,8 +74,7 @@ class Losses:
         """Return the call of a model whose output a loss is given: a teacher may have been called after the student."""
         forwards, calls = self._recorder.trace.forwards[-RECENT:], self._recorder.calls[-RECENT:]
         recent = list(zip(forwards, calls, strict=True))[::-1]
-        storage = storage_of(logits)
         for forward, call in recent:
-            if storage in call.storages:
+            if is_part(logits, call.outputs):
                 return forward
         return next((forward for forward, _ in recent if forward.grad or not logits.requires_grad), None)

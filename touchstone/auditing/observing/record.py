@@ -19,7 +19,7 @@ from touchstone.auditing.observing.calls import (
     generator_states,
     loss_of,
     named,
-    storages,
+    references,
     watch_logits,
 )
 from touchstone.auditing.observing.enclosing import Loop
@@ -169,7 +169,7 @@ class Recorder:
                 output = original(module, *arguments, **options)
             finally:
                 self.inside = None
-            self.calls[-1].storages = storages(output)
+            self.calls[-1].outputs = references(output)
             if forward.grad and self.keeps:
                 self.calls[-1].pulls = watch_logits(output)
             loss = loss_of(output)  # a tensor until loop.py reads it

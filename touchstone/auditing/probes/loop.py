@@ -219,15 +219,6 @@ def optimizer_parameters(subject: Subject) -> Finding:
     foreign = sum(facts.foreign for facts in trace.optimizers)
     unmoved = set(trace.optimizers[0].unmoved).intersection(*(facts.unmoved for facts in trace.optimizers[1:]))
     names = [name for name in trace.optimizers[0].unmoved if name in unmoved]
-    zeroed = any(update.backwards_before_zero for update in trace.updates)
-    if not zeroed and not any(facts.fed for facts in trace.optimizers):
-        where = short(trace.updates[0].where)
-        return fail(
-            "no parameter of the optimizer ever receives a gradient: its steps change nothing",
-            cause=f"the optimizer that steps at {where} holds other parameters than those that backward reaches, such "
-            "as those of a copy, of a reference, or of a model that was replaced: make it of the trained model's",
-            measured=0,
-        )
     if foreign and names:
         which = "none of the parameters" if not any(trace.optimizers[0].groups) else f"not {shown(names)}"
         return fail(
@@ -236,6 +227,15 @@ def optimizer_parameters(subject: Subject) -> Finding:
             "make the optimizer after the model was copied, resized or moved, from the parameters of that model",
             measured=len(names),
             expected=0,
+        )
+    zeroed = any(update.backwards_before_zero for update in trace.updates)
+    if not zeroed and not any(facts.fed for facts in trace.optimizers):
+        where = short(trace.updates[0].where)
+        return fail(
+            "no parameter of the optimizer ever receives a gradient: its steps change nothing",
+            cause=f"the optimizer that steps at {where} holds other parameters than those that backward reaches, such "
+            "as those of a copy, of a reference, or of a model that was replaced: make it of the trained model's",
+            measured=0,
         )
     if names:
         return left_out(subject.need("model"), names)

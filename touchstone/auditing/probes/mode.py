@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from touchstone.auditing.adapters.evaluated import EvaluationRecord
@@ -56,7 +57,9 @@ def first_tensor(output: Any) -> Any:
     logits = getattr(output, "logits", None)
     if logits is not None:
         return logits
-    values = output.values() if hasattr(output, "values") else output if isinstance(output, (tuple, list)) else [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    values = output if isinstance(output, (tuple, list)) else [output]
     tensors = [value for value in values if hasattr(value, "dim")]
     if not tensors:
         raise NotChecked(f"the model returns {type(output).__name__}, without a tensor")
