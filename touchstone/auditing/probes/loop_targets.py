@@ -44,7 +44,18 @@ PULLED = 1e-6
     loops=True,
 )
 def loss_inputs_fit(subject: Subject) -> Finding:
-    """Look at how the input of each loss was made: by softmax, log-softmax or sigmoid, or by none of them."""
+    """Look at how the input of each loss was made: by softmax, log-softmax or sigmoid, or by none of them.
+
+    Fault: A softmax or a sigmoid stands before a loss that has one of its own, nll_loss is given no logarithms, or
+    predictions and targets of a regression have shapes that spread over each other. The loss falls all the same, to the
+    wrong place.
+
+    Causes: The model ends in a softmax as for inference, NLLLoss and CrossEntropyLoss are mixed up, or a head returns
+    `(rows, 1)` for targets of the shape `(rows,)`.
+
+    Remedy: Give `cross_entropy` and `binary_cross_entropy_with_logits` the logits, `nll_loss` the output of
+    `log_softmax`, and squeeze predictions to the shape of their targets.
+    """
     forwards = [forward for forward in trace_of(subject).forwards if forward.grad]
     calls = [call for forward in forwards for call in (*forward.losses, *forward.regressions)]
     if not calls:
@@ -174,7 +185,16 @@ def _seen(subject: Subject) -> Iterator[_Seen]:
     loops=True,
 )
 def targets_not_seen(subject: Subject) -> Finding:
-    """Where targets are the ids of an argument, change one place of it, and look which logits move."""
+    """Where targets are the ids of an argument, change one id of it, and look which logits move.
+
+    Fault: The logits at a place depend on the token that they must predict, or on no token after the one before it, or
+    targets are flattened along another axis than the logits. The model learns to copy, or to predict something else.
+
+    Causes: Input and target of a decoder are not moved against each other, the causal mask is missing, teacher forcing
+    hands out the next word, or one of two tensors was transposed.
+
+    Remedy: Give the decoder `target[:-1]` and score it against `target[1:]`, with a causal mask, and flatten both alike.
+    """
     if _is_judged(subject):
         raise NotChecked("labels-shifted-once looks at it")
     looked = list(_seen(subject))
@@ -313,7 +333,18 @@ def _same(value: Any, ids: Tensor) -> bool:
     loops=True,
 )
 def padding_not_learned(subject: Subject) -> Finding:
-    """Find padding by the ids that rows end in, and look for a gradient of the logits there."""
+    """Find padding by the ids that rows end in, and look for a gradient of the logits there.
+
+    Fault: The loss has a gradient at padding, although the code says that it is padding, or the target there is a class
+    that real tokens have too. Padding takes the place of what is to be learned.
+
+    Causes: `ignore_index` is missing or is another id than the one that pads targets, a loss mask covers padding, or
+    targets are flattened in another order than the logits.
+
+    Remedy: Pad targets with -100, or pass the padding id as `ignore_index`, or multiply the loss by the mask.
+
+    Warning: The loss has a gradient at what seems to be padding, and nothing in the code says that it is.
+    """
     if subject.tokenizer is not None and any("labels" in each.batch for each in trace_of(subject).forwards):
         raise NotChecked("the batches have labels: padding-unlabelled and label-padding-ignored look at them")
     found = list(_seen(subject))
