@@ -127,7 +127,8 @@ def gradients_kept(subject: Subject) -> Finding:
     Fault: Gradients are zeroed between backward and the step. The step then trains on nothing, or on the last
     micro-batch only.
 
-    Causes: `zero_grad()` stands between `backward()` and `step()`, or runs in every micro-step under accumulation.
+    Causes: `zero_grad()` stands between `backward()` and `step()`, or runs in every micro-step under accumulation, or
+    `step()` comes before `backward()`.
 
     Remedy: Call `optimizer.zero_grad()` only after `optimizer.step()`.
 

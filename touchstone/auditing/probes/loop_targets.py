@@ -193,7 +193,7 @@ def targets_not_seen(subject: Subject) -> Finding:
     Causes: Input and target of a decoder are not moved against each other, the causal mask is missing, teacher forcing
     hands out the next word, or one of two tensors was transposed.
 
-    Remedy: Give the decoder `target[:-1]` and score it against `target[1:]`, with a causal mask, and flatten both alike.
+    Remedy: Give the decoder `target[:-1]`, score it against `target[1:]`, use a causal mask, and flatten both alike.
     """
     if _is_judged(subject):
         raise NotChecked("labels-shifted-once looks at it")
