@@ -120,8 +120,8 @@ FAULTS = (
         script="translation_teacher_forcing",
         says="The evaluation draws between the reference and the model's own words too.",
         edits=(("model(src, trg, 0)", "model(src, trg)"),),
-        probes=("dropout-off-in-evaluation",),
-        cause="teacher forcing",
+        probes=(),
+        cause="",
     ),
     Fault(
         id="word-lstm-nll-of-probabilities",

@@ -248,9 +248,12 @@ class Steps:
             gradients = None
         self._recorder.kept[index] = Kept(weights, gradients)
 
-    def _after_step(self, *_: Any) -> None:
+    def _after_step(self, optimizer: Any, *_: Any) -> None:
         if not self._recorder.ready:
             return
+        for facts in self._recorder.trace.optimizers:
+            if facts.optimizer is optimizer:  # a closure calls backward within the step
+                facts.fed |= any(each.grad is not None for part in optimizer.param_groups for each in part["params"])
         if self._recorder.ending is not None:
             self._recorder.ending.after_step(self._recorder.trace)
         if self._on_step is not None:

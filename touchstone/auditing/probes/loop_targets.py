@@ -70,7 +70,7 @@ def loss_inputs_fit(subject: Subject) -> Finding:
 def _spread(call: LossCall) -> Finding | None:
     """Return a fault if predictions and targets of a regression have other shapes, so that each meets each."""
     shape, target = call.shape, tuple(call.target.shape)
-    if shape == target or math.prod(shape) < 2 or math.prod(target) < 2:
+    if shape == target or math.prod(shape) < 2 or math.prod(target) < 2 or call.reduction == "none":
         return None
     try:
         both = np.broadcast_shapes(shape, target)
@@ -204,11 +204,11 @@ def targets_not_seen(subject: Subject) -> Finding:
         if turned is not None:
             return _other_order(turned, "the targets are the next ids of the same sequence")
         raise NotChecked("no argument of the model holds the targets of its loss")
-    seen = found[0]
+    seen = next(each for each in reversed(found) if each.forward is found[0].forward)  # a decoder's ids come last
     assert seen.shift is not None
     by, name, where = seen.shift.by, seen.name, _where(seen)
     moved = _moved(subject, seen, by)
-    several = sum(_is_ids(value) for value in seen.forward.batch.values()) > 1
+    decoded = next(key for key, value in seen.forward.batch.items() if _is_ids(value)) != name
     if by < 1 and moved.target and not moved.before:
         return fail(
             "every place must predict a token that it is given",
@@ -218,7 +218,7 @@ def targets_not_seen(subject: Subject) -> Finding:
             measured=by,
             expected=1,
         )
-    if by == 1 and moved.target and several:
+    if by == 1 and moved.target and decoded:  # an encoder, which comes first, may see everything
         return fail(
             "the model sees the token that it must predict",
             cause=f"the targets at {where} are {name}{_PLACES[by]}, and the logits at a place depend on {name} at the "
@@ -276,8 +276,7 @@ def _moved(subject: Subject, seen: _Seen, by: int) -> _Moved:
     known = sorted(set(seen.ids.flatten().tolist()))
     found = _Moved()
     axes: set[int] = set()
-    for trial in range(TRIALS):
-        place = [min(size // 3 + trial, size - 1) for size in seen.ids.shape]
+    for place in _places(seen, by):
         ids = seen.ids.clone()
         ids[place[0], place[1]] = known[(known.index(int(ids[place[0], place[1]])) + 1) % len(known)]
         for seed in range(SEEDS):
@@ -300,6 +299,18 @@ def _moved(subject: Subject, seen: _Seen, by: int) -> _Moved:
     if axes != {seen.shift.axis} if by else len(axes) != 1:
         raise NotChecked("along which axis the logits depend on earlier ids cannot be told")
     return found
+
+
+def _places(seen: _Seen, by: int) -> Iterator[list[int]]:
+    """Yield some places of ids that are targets: where a prompt is no target, its tokens may see each other."""
+    assert seen.shift is not None
+    targets = _targets(seen)
+    scored = (targets != IGNORED).nonzero().tolist()
+    for trial in range(1, TRIALS + 1):
+        place = scored[len(scored) * trial // (TRIALS + 1)]
+        place[seen.shift.axis] += by
+        if place[seen.shift.axis] in range(targets.shape[seen.shift.axis]):
+            yield place
 
 
 def _logits(model: nn.Module, seen: _Seen, ids: Tensor, seed: int) -> Tensor | None:

@@ -142,6 +142,9 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
 
     Remedy: Call `model.eval()` before the evaluation and `model.train()` after it. Pass `training=self.training` to
     functional dropout.
+
+    Warning: An evaluation of a loop draws something that is no dropout, such as teacher forcing or a sample. Its scores
+    differ by chance.
     """
     rates = dropouts(subject.need("model"))
     random = random_in_evaluation(subject)
@@ -185,8 +188,7 @@ def differ(first: Any, second: Any) -> Finding | None:
     return fail(
         "two passes over one batch in evaluation mode differ",
         cause="something random is on although model.eval() was called: pass training=self.training to "
-        "functional.dropout, do not call train() in forward (transformers#33844 is of this kind), and draw nothing, "
-        "such as teacher forcing, in an evaluation",
+        "functional.dropout, or do not call train() in forward (transformers#33844 is of this kind)",
         measured=float((first - second).abs().max()),
         expected=0.0,
     )
