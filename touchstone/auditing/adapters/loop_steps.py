@@ -30,7 +30,8 @@ def observed_steps(recorder: Recorder, model: nn.Module) -> list[Step]:
         update = trace.updates[index]
         forwards = [trace.forwards[each] for each in update.forwards]
         whole = len(forwards) == len(update.losses) and all(forward.batch for forward in forwards)
-        if whole and forwards and kept.gradients is not None:
+        summed = not update.backwards_before_zero and not _same_inputs(forwards)  # else SAM, or adversarial training
+        if whole and forwards and summed and kept.gradients is not None:
             steps.append(_step(recorder, model, update, kept, last=_is_last(trace, index)))
     return steps
 
@@ -61,6 +62,14 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
         last=last,
         pulls=[{name: _unscaled(pull, update.scale) for name, pull in call.pulls.items()} for call in calls],
     )
+
+
+def _same_inputs(forwards: Sequence[Forward]) -> bool:
+    """Tell whether several calls of a model had the same inputs."""
+    import torch
+
+    first, *others = ([value for value in each.batch.values() if isinstance(value, torch.Tensor)] for each in forwards)
+    return bool(others) and all(len(each) == len(first) and all(map(torch.equal, each, first)) for each in others)
 
 
 def _labelled(forward: Forward) -> Batch:
