@@ -43,13 +43,9 @@ def loss_of(model, inputs, tags, count):
 
 
 model = Multi()
-base = torch.optim.SGD(
-    [
-        {"params": model.encoder.parameters(), "lr": 1e-3},
-        {"params": [*model.tags.parameters(), *model.count.parameters(), model.weights], "lr": 1e-2},
-    ],
-    momentum=0.9,
-)
+heads = [*model.tags.parameters(), *model.count.parameters(), model.weights]
+groups = [{"params": model.encoder.parameters(), "lr": 1e-3}, {"params": heads, "lr": 1e-2}]
+base = torch.optim.SGD(groups, momentum=0.9)
 loader = DataLoader(rows, batch_size=16, shuffle=True, collate_fn=collate)
 for epoch in range(2):
     model.train()

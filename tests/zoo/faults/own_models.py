@@ -246,4 +246,28 @@ FAULTS = (
         probes=(),
         cause="",
     ),
+    Fault(
+        id="gan-generator-never-steps",
+        script="vectors_gan",
+        says="The generator's optimizer never takes a step.",
+        edits=(("        optG.step()\n", ""),),
+        probes=(),
+        cause="",
+    ),
+    Fault(
+        id="gan-discriminator-never-zeroed",
+        script="vectors_gan",
+        says="The discriminator keeps the gradients of the generator's loss.",
+        edits=(("        netD.zero_grad()\n", ""),),
+        probes=("gradients-zeroed",),
+        cause="zero_grad",
+    ),
+    Fault(
+        id="autoencoder-learns-padding",
+        script="sentences_autoencoder",
+        says="The loss ignores no padding.",
+        edits=(("x.flatten(), ignore_index=0)", "x.flatten())"),),
+        probes=("padding-not-learned",),
+        cause="told elsewhere",
+    ),
 )

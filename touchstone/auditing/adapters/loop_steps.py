@@ -68,8 +68,10 @@ def _same_inputs(forwards: Sequence[Forward]) -> bool:
     """Tell whether several calls of a model had the same inputs."""
     import torch
 
-    first, *others = ([value for value in each.batch.values() if isinstance(value, torch.Tensor)] for each in forwards)
-    return bool(others) and all(len(each) == len(first) and all(map(torch.equal, each, first)) for each in others)
+    inputs = [[value for value in each.batch.values() if isinstance(value, torch.Tensor)] for each in forwards]
+    return len(inputs) > 1 and all(
+        len(each) == len(inputs[0]) and all(map(torch.equal, each, inputs[0])) for each in inputs[1:]
+    )
 
 
 def _labelled(forward: Forward) -> Batch:
