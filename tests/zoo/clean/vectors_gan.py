@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 torch.manual_seed(4)
 tok = AutoTokenizer.from_pretrained("tiny-bert")
 bert = AutoModel.from_pretrained("tiny-bert").eval()
-texts = [" ".join(json.loads(l)["words"]) for l in open("sentences.train.jsonl")]
+texts = [" ".join(json.loads(line)["words"]) for line in open("sentences.train.jsonl")]
 with torch.no_grad():
     enc = tok(texts, padding=True, truncation=True, return_tensors="pt")
     vectors = bert(**enc).last_hidden_state[:, 0]
