@@ -35,6 +35,7 @@ MODULES = (
     "checkpoint",
     "rows",
     "step",
+    "training_loss",
     "optimizer",
     "optimizer_settings",
     "schedule",
@@ -44,6 +45,7 @@ MODULES = (
     "generation",
     "leaks",
     "order",
+    "workers",
     "cache",
     "loop",
     "loop_schedule",
@@ -51,6 +53,7 @@ MODULES = (
     "loop_targets",
     "loop_modes",
     "loop_data",
+    "loop_reports",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
 Look = Callable[[Subject], Finding]

@@ -64,6 +64,7 @@ def subject_of(
             "evaluation_order": lambda: evaluation_order(trace),
             "calls": recorder.calls,
             "announced_accumulation": getattr(recorder.accelerator, "gradient_accumulation_steps", None),
+            "training_loader": lambda: _training_loader(recorder),
         },
         aligned=any(each.aligned for each in trace.forwards),
     )
@@ -156,8 +157,12 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
                 forward.targets = targets_of(pull.logits, forward.losses[0])
             elif not forward.losses and pull.gradient is not None:
                 forward.targets = learned_targets(pull.logits, pull.gradient)
+        for loss in forward.losses:
+            loss.value = _float(loss.value)
         if forward.batch:
             forward.batch, forward.aligned = plain_batch(forward)
+    for reported in trace.reported:
+        reported.forwards = sum(place < reported.forwards for place in places)
     for update in trace.updates:
         update.forwards = [new[each] for each in update.forwards if each in new]
         update.losses = [(_float(each) or 0.0) / update.scale for each in update.losses]

@@ -15,7 +15,8 @@ from touchstone.auditing.observing.trace import Forward, LossCall
 if TYPE_CHECKING:
     from touchstone.auditing.observing.record import Recorder
 
-LOSSES = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits")
+LOSSES = ("cross_entropy", "nll_loss")
+BINARY = "binary_cross_entropy_with_logits"
 REGRESSIONS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 RECENT = 8
 """Calls of models among which the one that a loss scores is looked for."""
@@ -31,28 +32,32 @@ class Losses:
 
     def watch(self, functional: Any, replace: Replace) -> None:
         """Put the hooks into `torch.nn.functional`."""
-        for name in (*LOSSES, *REGRESSIONS):
+        for name in (*LOSSES, BINARY, *REGRESSIONS):
             replace(functional, name, partial(self._call, name=name))
 
     def _call(self, original: Any, name: str) -> Any:
         signature = inspect.signature(original)
 
         def loss(*arguments: Any, **options: Any) -> Any:
+            noted = None
             if self._recorder.notes_losses:
-                self._note(signature.bind(*arguments, **options).arguments, name)
-            return original(*arguments, **options)
+                noted = self._note(signature.bind(*arguments, **options).arguments, name)
+            result = original(*arguments, **options)
+            if noted is not None and result.numel() == 1:
+                noted.value = result.detach()  # a tensor until loop.py reads it
+            return result
 
         return loss
 
-    def _note(self, given: Mapping[str, Any], name: str) -> None:
+    def _note(self, given: Mapping[str, Any], name: str) -> LossCall | None:
         logits = given["input"]
         inside = self._recorder.inside
         forward = inside or self._scored(logits)
         if forward is None or not forward.batch:
-            return
-        calls = forward.regressions if name in REGRESSIONS else forward.losses
+            return None
+        calls = forward.losses if name in LOSSES else forward.other_losses
         if len(calls) >= CALLS:
-            return
+            return None
         kept = name in LOSSES and logits.requires_grad and self._recorder.keeps and logits.numel() <= LOGITS_KEPT
         calls.append(
             LossCall(
@@ -69,6 +74,7 @@ class Losses:
                 squashed=squashed(logits),
             )
         )
+        return calls[-1]
 
     def _scored(self, logits: Any) -> Forward | None:
         """Return the call of a model whose output a loss is given: a teacher may have been called after the student."""

@@ -29,6 +29,7 @@ from touchstone.auditing.observing.loaders import Loaders
 from touchstone.auditing.observing.losses import Losses
 from touchstone.auditing.observing.metrics import Metrics
 from touchstone.auditing.observing.observe import Replace, Undo
+from touchstone.auditing.observing.reported import Reports
 from touchstone.auditing.observing.steps import Kept, Steps
 from touchstone.auditing.observing.trace import Forward, Trace
 
@@ -76,6 +77,7 @@ class Recorder:
         self._at_rest: Callable[[], None] | None = None
         self.ending = ending
         self._steps = Steps(self, steps, on_step)
+        self._reports = Reports(self)
         self.inside: Forward | None = None
         self._generating = 0
         self.passing: int | None = None
@@ -126,6 +128,7 @@ class Recorder:
             "transformers.generation.utils": lambda module: replace(module.GenerationMixin, "generate", self._generate),
             "accelerate.accelerator": lambda module: self._watch_accelerate(module, replace),
             **Metrics(self).patches(replace),
+            **self._reports.patches(replace),
         }
 
     def _watch_accelerate(self, module: ModuleType, replace: Replace) -> None:
@@ -147,6 +150,7 @@ class Recorder:
 
         replace(module.Accelerator, "accumulate", accumulate)
         replace(module.Accelerator, "prepare", prepare)
+        replace(module.Accelerator, "log", self._reports.log)
 
     # Calls of the model
 

@@ -15,7 +15,7 @@ from touchstone.auditing.subject import Batch
 
 @dataclass
 class LossCall:
-    """One call of a loss on logits, such as `cross_entropy`, by the model or by the script.
+    """One call of `cross_entropy` or `nll_loss`, by the model or by the script.
 
     Args:
         target: the target ids, as passed.
@@ -29,6 +29,7 @@ class LossCall:
         function: the name of the loss in `torch.nn.functional`.
         given: the logits as passed, where the step is kept, or None.
         squashed: the logits were made by `softmax`, `log-softmax` or `sigmoid`, else "".
+        value: what it returned, or None if that is one number per label.
     """
 
     target: Any
@@ -42,6 +43,7 @@ class LossCall:
     function: str = "cross_entropy"
     given: Any = None
     squashed: str = ""
+    value: float | None = None
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Forward:
         step: the number of optimizer steps taken before.
         aligned: label i belongs to logits i even though the model predicts next tokens (shifted outside the model).
         losses: calls of losses on logits within it, or on its output.
-        regressions: calls of losses on real numbers, such as `mse_loss`.
+        other_losses: calls of other losses, such as `mse_loss`.
         targets: the targets at the places of its logits, -100 where none was scored: of its only loss, or read off the
             gradient of its logits. None if they are not known.
         loss: the loss that the model returned, or None.
@@ -73,7 +75,7 @@ class Forward:
     step: int = 0
     aligned: bool = False
     losses: list[LossCall] = field(default_factory=list)
-    regressions: list[LossCall] = field(default_factory=list)
+    other_losses: list[LossCall] = field(default_factory=list)
     targets: Any = None
     loss: float | None = None
     where: str = ""
@@ -204,6 +206,25 @@ class MetricCall:
 
 
 @dataclass
+class Reported:
+    """A loss or a perplexity that the script printed or logged.
+
+    Args:
+        name: how the script calls it, such as `val loss`.
+        value: the number.
+        tolerance: half a unit of its last digit.
+        forwards: the number of calls of the model before (of those in `Trace.forwards`).
+        where: `file:line` in the user's code.
+    """
+
+    name: str
+    value: float
+    tolerance: float
+    forwards: int
+    where: str = ""
+
+
+@dataclass
 class Trace:
     """Everything that was observed of a training loop.
 
@@ -217,6 +238,7 @@ class Trace:
         early_scheduler_steps: calls of the schedule's `step` before the first optimizer step.
         metrics: calls of metrics, in order.
         generations: what `generate` was given, in order.
+        reported: the losses and perplexities that the script printed or logged, in order.
         accumulate: `accelerator.accumulate` was used.
         epochs: the length of the loop around the passes over the training loader, or None if unknown.
         max_steps: the length of the loop around the optimizer steps if no loader is used, or None if unknown.
@@ -236,6 +258,7 @@ class Trace:
     early_scheduler_steps: int = 0
     metrics: list[MetricCall] = field(default_factory=list)
     generations: list[Mapping[str, Any]] = field(default_factory=list)
+    reported: list[Reported] = field(default_factory=list)
     accumulate: bool = False
     epochs: int | None = None
     max_steps: int | None = None

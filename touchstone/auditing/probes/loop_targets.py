@@ -57,7 +57,7 @@ def loss_inputs_fit(subject: Subject) -> Finding:
     `log_softmax`, and squeeze predictions to the shape of their targets.
     """
     forwards = [forward for forward in trace_of(subject).forwards if forward.grad]
-    calls = [call for forward in forwards for call in (*forward.losses, *forward.regressions)]
+    calls = [call for forward in forwards for call in (*forward.losses, *forward.other_losses)]
     if not calls:
         raise NotChecked("no call of a loss of torch.nn.functional was seen")
     for call in calls:
