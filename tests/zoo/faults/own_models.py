@@ -45,8 +45,8 @@ FAULTS = (
                 "return torch.softmax(self.fc(self.dropout(out)), dim=-1)",
             ),
         ),
-        probes=("loss-inputs-fit",),
-        cause="softmax twice",
+        probes=("loss-is-the-mean-over-labels", "loss-inputs-fit"),
+        cause="softmax",
         seen="https://discuss.pytorch.org/t/do-i-have-to-use-softmax-before-cross-entropy-loss/12911",
     ),
     Fault(
