@@ -53,6 +53,7 @@ MODULES = (
     "loop",
     "loop_schedule",
     "loop_step",
+    "loop_targets",
     "loop_modes",
     "loop_data",
     "loop_reports",

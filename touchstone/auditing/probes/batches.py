@@ -382,6 +382,10 @@ def _classes(subject: Subject) -> int:
     """Return the number of the head's classes: the last dimension of its logits for one short row."""
     import torch
 
+    if subject.trace is not None:
+        shapes = [call.shape for each in subject.trace.forwards for call in each.losses if len(call.shape) > 1]
+        if shapes:
+            return int(shapes[0][1])
     model = subject.need("model")
     accepted = inspect.signature(model.forward).parameters
     batch = batches_of(subject.need("train"))[0]
@@ -398,7 +402,10 @@ def _classes(subject: Subject) -> int:
             output = subject.quiet_model(**inputs)
         classes = int((output["logits"] if isinstance(output, Mapping) else output[0]).shape[-1])
     except Exception as error:
-        raise NotChecked(f"the number of classes is not known: the model raises {type(error).__name__}") from error
+        raise NotChecked(
+            f"the number of classes is not known: no loss of torch.nn.functional was seen, and the model cannot be "
+            f"called on one row ({type(error).__name__})"
+        ) from error
     if classes < 2:
         raise NotChecked("the head has one output: it is a regression")
     return classes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold, scores
 from touchstone.auditing.reading.scored import SMALL, padding_id, plain, shifts
-from touchstone.auditing.subject import Row, Split, Subject, ints
+from touchstone.auditing.subject import Split, Subject, ints
 
 GROUP = "evaluation"
 EVALUATED = 2000
@@ -34,7 +35,7 @@ SHOWN = 3
     budget="fast",
 )
 def no_training_example_in_evaluation(subject: Subject) -> Finding:
-    """Compare the ids of evaluation and training rows, special tokens left out.
+    """Compare the ids of evaluation and training rows, special tokens left out, or whole rows if they hold no ids.
 
     Fault: More than 1% of the evaluation rows are training rows too, and the training rows do not repeat each other
     that much. The score is too good.
@@ -56,9 +57,9 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
     until = time.monotonic() + SECONDS
     held = [key for key in _keys(evaluation, EVALUATED, special, until - SECONDS / 2) if key]
     wanted = set(held)
-    counts: Counter[tuple[int, ...]] = Counter()
+    counts: Counter[tuple[Any, ...]] = Counter()
     trained = 0
-    repeated: Counter[tuple[int, ...]] = Counter()
+    repeated: Counter[tuple[Any, ...]] = Counter()
     for key in _keys(train, TRAINED, special, until):
         trained += 1
         repeated[key] += 1
@@ -72,7 +73,7 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
     looked = f"{len(held)} evaluation rows and {trained} training rows"
     if not found:
         return passed(f"no row is in both, of {looked}")
-    cells = [(subject.tokenizer.decode(list(key))[:200] if subject.tokenizer else str(key[:50]),) for key in found]
+    cells = [(_text(subject, key),) for key in found]
     example = Example(("text",), cells[:SHOWN], caption="evaluation rows that are training rows too")
     message = f"{len(found)} of {len(held)} evaluation rows ({share:.1%}) are training rows too"
     figures: dict[str, Any] = {"measured": share, "expected": 0, "example": example}
@@ -86,7 +87,13 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
     return warn(message, cause=f"{natural:.1%} of the training rows repeat as well: short texts recur", **figures)
 
 
-def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> Iterator[tuple[int, ...]]:
+def _text(subject: Subject, key: tuple[Any, ...]) -> str:
+    if subject.tokenizer is not None and all(isinstance(each, int) for each in key):
+        return str(subject.tokenizer.decode(list(key)))[:200]
+    return str(key[0] if len(key) == 1 else key[:50])[:200]
+
+
+def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> Iterator[tuple[Any, ...]]:
     """Yield the ids of up to `limit` rows without special tokens, until a time."""
     dataset = split.dataset
     if not hasattr(dataset, "__len__"):
@@ -107,16 +114,36 @@ def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> It
         if quick:
             many: Sequence[Any] = plain_rows[start:stop]["input_ids"]
         else:
-            yield from (_key(split, row, special) for row in split.rows(stop - start, start=start))
+            yield from (_key(split, dataset[index], special) for index in range(start, stop))
             continue
         for ids in many:
             yield tuple(each for each in ints(ids) if each not in special)
 
 
-def _key(split: Split, row: Row, special: frozenset[int]) -> tuple[int, ...]:
-    if "input_ids" not in row:
-        raise NotChecked(f"rows of the {split.name} data have no input_ids: they are made by the collator")
-    return tuple(each for each in ints(row["input_ids"]) if each not in special)
+def _key(split: Split, row: Any, special: frozenset[int]) -> tuple[Any, ...]:
+    """Return what a row is compared by: its ids, or all that it holds if it has none."""
+    if isinstance(row, Mapping) and "input_ids" in row:
+        return tuple(each for each in ints(row["input_ids"]) if each not in special)
+    return (_content(split, row),)
+
+
+def _content(split: Split, value: Any) -> Any:
+    """Return a value that may be a nested one as one that can be compared.
+
+    Raises:
+        NotChecked: it holds objects that are no texts, numbers, lists or tensors.
+    """
+    if value is None or isinstance(value, (str, bytes, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(key), _content(split, each)) for key, each in value.items()))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _content(split, vars(value))
+    if hasattr(value, "tolist"):
+        return str(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return tuple(_content(split, each) for each in value)
+    raise NotChecked(f"rows of the {split.name} data hold {type(value).__name__}, which cannot be compared")
 
 
 @probe(

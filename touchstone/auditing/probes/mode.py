@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from touchstone.auditing.adapters.evaluated import EvaluationRecord
@@ -46,17 +47,19 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
     try:
         with torch.no_grad():
-            found = [_first_tensor(model(**batch)) for _ in range(2)]
+            found = [first_tensor(model(**batch)) for _ in range(2)]
     except TypeError as error:
         raise NotChecked(f"the model does not take the batch as it is ({error}): the loss calls it") from error
     return found[0], found[1]
 
 
-def _first_tensor(output: Any) -> Any:
+def first_tensor(output: Any) -> Any:
     logits = getattr(output, "logits", None)
     if logits is not None:
         return logits
-    values = output.values() if hasattr(output, "values") else output if isinstance(output, (tuple, list)) else [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    values = output if isinstance(output, (tuple, list)) else [output]
     tensors = [value for value in values if hasattr(value, "dim")]
     if not tensors:
         raise NotChecked(f"the model returns {type(output).__name__}, without a tensor")
@@ -139,6 +142,9 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
 
     Remedy: Call `model.eval()` before the evaluation and `model.train()` after it. Pass `training=self.training` to
     functional dropout.
+
+    Warning: An evaluation of a loop draws something that is no dropout, such as teacher forcing or a sample. Its scores
+    differ by chance.
     """
     rates = dropouts(subject.need("model"))
     random = random_in_evaluation(subject)
@@ -164,14 +170,19 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
 
 def random_in_evaluation(subject: Subject) -> Finding | None:
     """Return a fault if two passes of a copy in evaluation mode over one batch differ."""
-    import torch
-
     try:
         first, second = _outputs(subject, training=False)
     except NotChecked:
         raise
     except Exception as error:
         raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
+    return differ(first, second)
+
+
+def differ(first: Any, second: Any) -> Finding | None:
+    """Return a fault if two outputs of a model in evaluation mode, for the same inputs, are not equal."""
+    import torch
+
     if torch.equal(first, second) or float((first - second).abs().max()) <= SAME * float(first.abs().max()):
         return None
     return fail(

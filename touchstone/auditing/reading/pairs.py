@@ -254,8 +254,11 @@ def outputs_of(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             output = model(**given) if _named_as_usual(model, given) else model(*_positional(model, given))
     except Exception as error:
-        text = str(error).splitlines()[0] if str(error) else ""
-        raise NotChecked(f"the model cannot run on a batch of its own data ({type(error).__name__}: {text})") from error
+        text = str(error).splitlines()[0][:80] if str(error) else ""
+        raise NotChecked(
+            f"the model cannot be called with another batch, because its arguments have names of their own "
+            f"({type(error).__name__}: {text}): call them input_ids, attention_mask and labels"
+        ) from error
     if hasattr(output, "items"):
         return dict(output.items())
     if isinstance(output, torch.Tensor):
