@@ -121,7 +121,8 @@ FAULTS = (
         says="The evaluation draws between the reference and the model's own words too.",
         edits=(("model(src, trg, 0)", "model(src, trg)"),),
         probes=(),
-        cause="",
+        warns=("dropout-off-in-evaluation",),
+        cause="something is drawn in the evaluation",
     ),
     Fault(
         id="word-lstm-nll-of-probabilities",
@@ -244,7 +245,8 @@ FAULTS = (
         says="The encoder's optimizer is made and never takes a step.",
         edits=(("        encoder_optimizer.step()\n", ""),),
         probes=(),
-        cause="",
+        warns=("optimizer-holds-the-model",),
+        cause="took no step",
     ),
     Fault(
         id="gan-generator-never-steps",
@@ -252,7 +254,8 @@ FAULTS = (
         says="The generator's optimizer never takes a step.",
         edits=(("        optG.step()\n", ""),),
         probes=(),
-        cause="",
+        warns=("optimizer-holds-the-model",),
+        cause="took no step",
     ),
     Fault(
         id="gan-discriminator-never-zeroed",
