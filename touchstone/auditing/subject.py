@@ -137,22 +137,29 @@ class Split:
         Raises:
             NotChecked: the data cannot be indexed, or its rows are not dicts.
         """
+        return [self._need_dict(row) for row in self.items(count, start=start)]
+
+    def items(self, count: int, *, start: int = 0) -> list[Any]:
+        """Return the same rows as `rows`, whatever type they have, such as tuples for a collator of one's own."""
         if hasattr(self.dataset, "__len__"):
-            rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
-        else:
-            return list(islice(self.stream(), start, start + count))
-        return [self._kept(row) for row in rows]
+            return [self._kept(self.dataset[index]) for index in range(start, min(start + count, len(self)))]
+        return list(islice(map(self._kept, copy.deepcopy(self.dataset)), start, start + count))
 
     def stream(self) -> Iterator[Row]:
         """Yield the rows of a stream as the collator receives them, read from a copy of it."""
-        yield from map(self._kept, copy.deepcopy(self.dataset))
+        yield from map(self._need_dict, map(self._kept, copy.deepcopy(self.dataset)))
 
-    def _kept(self, row: Any) -> Row:
+    def _kept(self, row: Any) -> Any:
         if not isinstance(row, Mapping):
-            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
+            return row
         return {key: value for key, value in row.items() if self.columns is None or key in self.columns}
 
-    def batch(self, rows: Sequence[Row] | None = None) -> Batch:
+    def _need_dict(self, row: Any) -> Row:
+        if not isinstance(row, Mapping):
+            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
+        return dict(row)
+
+    def batch(self, rows: Sequence[Any] | None = None) -> Batch:
         """Return the rows as a batch (by default the first observed batch, or the first `batch_size` rows).
 
         Rows are copied before the collator gets them.
@@ -161,7 +168,7 @@ class Split:
             return self.observed[0]
         if self.collate is None:
             raise NotChecked(f"there is no collator for the {self.name} data: pass collator=")
-        given = self.rows(self.batch_size) if rows is None else rows
+        given = self.items(self.batch_size) if rows is None else rows
         return as_batch(self.collate([copy.deepcopy(row) for row in given]))  # each alone: a row may be given twice
 
     def batches(self, count: int) -> list[Batch]:
@@ -169,7 +176,7 @@ class Split:
         found = self.observed[:count]
         if not found:
             for start in range(0, count * self.batch_size, self.batch_size):
-                rows = self.rows(self.batch_size, start=start)
+                rows = self.items(self.batch_size, start=start)
                 if rows:
                     found.append(self.batch(rows))
         return found
@@ -422,6 +429,16 @@ def rows_of(table: Mapping[str, Sequence[Any]]) -> list[Row]:
 def ints(values: Any) -> list[int]:
     """Return a row of ids as a list of ints, whether it is a list, an array or a tensor."""
     return [int(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
+
+
+def flat(values: Any) -> list[int]:
+    """Return all ids of a row as one list, also where it has several texts, as in multiple choice.
+
+    >>> flat([[1, 2], [3]]), flat([1, 2])
+    ([1, 2, 3], [1, 2])
+    """
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return [inner for each in values for inner in flat(each)] if isinstance(values, (list, tuple)) else [int(values)]
 
 
 def tensor(values: Any) -> torch.Tensor:

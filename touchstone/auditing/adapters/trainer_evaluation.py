@@ -105,13 +105,24 @@ def chosen(dataset: Any, rows: Sequence[int] | None, count: int) -> Any:
     if not hasattr(dataset, "__len__"):
         if rows is None and hasattr(dataset, "take"):
             return dataset.take(count)
-        raise NotChecked("the evaluation data is a stream: single rows cannot be chosen")
+        return _first(dataset, range(count) if rows is None else rows)
     picked = list(range(min(count, len(dataset)))) if rows is None else [int(row) for row in rows]
     if hasattr(dataset, "select") and hasattr(dataset, "column_names"):
         return dataset.select(picked)
     import torch
 
     return torch.utils.data.Subset(dataset, picked)
+
+
+def _first(stream: Any, rows: Sequence[int]) -> Any:
+    """Return some rows of a stream, read from a copy of it."""
+    import torch
+
+    try:
+        found = list(itertools.islice(copy.deepcopy(stream), max(rows, default=0) + 1))
+    except Exception as error:
+        raise NotChecked(f"the evaluation data is a stream that cannot be copied: {error}") from error
+    return torch.utils.data.Subset(found, [row for row in rows if row < len(found)])  # type: ignore[arg-type]
 
 
 class TrainerEvaluation:
@@ -432,7 +443,7 @@ def training_modules(subject: Subject, trainer: Any) -> dict[str, bool]:
 
         module.register_forward_pre_hook(note)
     assert subject.train is not None
-    batch = subject.train.batch(subject.train.rows(2))
+    batch = subject.train.batch(subject.train.items(2))
     with sandbox(trainer, model) as trial:
         trial.current_gradient_accumulation_steps = 1
         inputs = trial._prepare_inputs(batch) if hasattr(trial, "_prepare_inputs") else batch

@@ -29,7 +29,7 @@ def batches_of(split: Split) -> list[Batch]:
         except NotChecked:
             count = size * BATCHES  # a stream: its first rows
         starts = sorted({min(count - 1, count * step // BATCHES) for step in range(BATCHES)}) if count else []
-        found = [split.batch(rows) for start in starts if (rows := split.rows(size, start=start))]
+        found = [split.batch(rows) for start in starts if (rows := split.items(size, start=start))]
     found = [each for each in found if len(getattr(each.get("input_ids"), "shape", ())) == 2]
     if not found:
         raise NotChecked("batches have no input_ids of the shape (rows, tokens)")

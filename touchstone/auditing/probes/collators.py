@@ -88,7 +88,7 @@ def _plain_rows(split: Split) -> list[Any]:
     if split.columns is None and hasattr(split.dataset, "__len__"):
         count = min(len(split), count)
         return [split.dataset[index] for index in range(count)]
-    return list(split.rows(count))
+    return split.items(count)
 
 
 def _changed(before: Any, after: Any) -> Iterator[str]:
