@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.auditing.samples import NAMES, SENTENCES, all_tokens, first_tokens, look, tagged
-from touchstone.auditing.probes.tags import entities
+from touchstone.auditing.reading.tags import entities
 
 
 def test_entities_are_read_in_every_scheme() -> None:

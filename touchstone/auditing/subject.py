@@ -137,29 +137,43 @@ class Split:
         Raises:
             NotChecked: the data cannot be indexed, or its rows are not dicts.
         """
-        return [self._need_dict(row) for row in self.items(count, start=start)]
+        return [self._named(row) for row in self.items(count, start=start)]
 
     def items(self, count: int, *, start: int = 0) -> list[Any]:
-        """Return the same rows as `rows`, whatever type they have, such as tuples for a collator of one's own."""
+        """Return the same as `rows`, but of any type, such as tuples.
+
+        Raises:
+            NotChecked: the data cannot be indexed.
+        """
         if hasattr(self.dataset, "__len__"):
-            return [self._kept(self.dataset[index]) for index in range(start, min(start + count, len(self)))]
-        return list(islice(map(self._kept, copy.deepcopy(self.dataset)), start, start + count))
+            return [self.kept(self.dataset[index]) for index in range(start, min(start + count, len(self)))]
+        return [self.kept(row) for row in islice(self._copied(), start, start + count)]
 
     def stream(self) -> Iterator[Row]:
         """Yield the rows of a stream as the collator receives them, read from a copy of it."""
-        yield from map(self._need_dict, map(self._kept, copy.deepcopy(self.dataset)))
+        for row in self._copied():
+            yield self._named(self.kept(row))
 
-    def _kept(self, row: Any) -> Any:
+    def kept(self, row: Any) -> Any:
+        """Return a row of the data set without the columns that are dropped before the collator."""
         if not isinstance(row, Mapping):
             return row
         return {key: value for key, value in row.items() if self.columns is None or key in self.columns}
 
-    def _need_dict(self, row: Any) -> Row:
-        if not isinstance(row, Mapping):
-            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
-        return dict(row)
+    def _copied(self) -> Any:
+        try:
+            return copy.deepcopy(self.dataset)
+        except Exception as error:
+            raise NotChecked(
+                f"the {self.name} data is a stream that cannot be read without a trace: {error}"
+            ) from error
 
-    def batch(self, rows: Sequence[Any] | None = None) -> Batch:
+    def _named(self, row: Any) -> Row:
+        if not isinstance(row, dict):
+            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
+        return row
+
+    def batch(self, rows: Sequence[Row] | None = None) -> Batch:
         """Return the rows as a batch (by default the first observed batch, or the first `batch_size` rows).
 
         Rows are copied before the collator gets them.

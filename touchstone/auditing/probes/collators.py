@@ -49,7 +49,7 @@ def collator_keeps_its_rows(subject: Subject) -> Finding:
     train = subject.need("train")
     if train.collate is None:
         raise NotChecked("there is no collator: pass collator=")
-    rows = copy.deepcopy(_plain_rows(train))
+    rows = copy.deepcopy(_some(train))
     given = copy.deepcopy(rows)
     with _seeded(0):
         train.collate(given)
@@ -82,13 +82,8 @@ def _plain(batch: Any) -> Any:
     return dict(batch) if isinstance(batch, Mapping) else batch
 
 
-def _plain_rows(split: Split) -> list[Any]:
-    """Return rows as the collator receives them, dicts or not."""
-    count = max(2, min(split.batch_size, 8))
-    if split.columns is None and hasattr(split.dataset, "__len__"):
-        count = min(len(split), count)
-        return [split.dataset[index] for index in range(count)]
-    return split.items(count)
+def _some(train: Split) -> list[Any]:
+    return train.items(max(2, min(train.batch_size, 8)))
 
 
 def _changed(before: Any, after: Any) -> Iterator[str]:
@@ -124,7 +119,7 @@ def collator_repeats_itself(subject: Subject) -> Finding:
     train = subject.need("train")
     if train.collate is None:
         raise NotChecked("there is no collator: pass collator=")
-    rows = copy.deepcopy(_plain_rows(train))
+    rows = copy.deepcopy(_some(train))
     made = []
     for seed in (0, 0, 1):
         with _seeded(seed):

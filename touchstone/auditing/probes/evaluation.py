@@ -12,12 +12,7 @@ from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold, scores
-from touchstone.auditing.reading.scored import (
-    SMALL,
-    first_rows,
-    raised_at,
-    shifts,
-)
+from touchstone.auditing.reading.scored import SMALL, first_rows, raised_at, shifts
 from touchstone.auditing.subject import IGNORED, Subject
 
 if TYPE_CHECKING:

@@ -10,11 +10,7 @@ from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold
-from touchstone.auditing.reading.scored import (
-    SMALL,
-    raised_at,
-    where,
-)
+from touchstone.auditing.reading.scored import SMALL, raised_at, where
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Subject, ints
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.probe import in_loops, probe
-from touchstone.auditing.probes.optimizer import left_out, shown
+from touchstone.auditing.probes.optimizer import left_out, optimizer_holds_the_model, shown
 from touchstone.auditing.subject import IGNORED, Step, Subject
 
 NOISE = 1e-6
@@ -200,7 +200,7 @@ def clipping(subject: Subject) -> Finding:
 # Optimizer
 
 
-@in_loops("optimizer-holds-the-model", budget="fast")
+@in_loops(optimizer_holds_the_model, budget="fast")
 def optimizer_parameters(subject: Subject) -> Finding:
     """Look for an optimizer made of other parameters than those of the model that is called."""
     trace = trace_of(subject)

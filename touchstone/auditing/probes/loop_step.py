@@ -10,6 +10,7 @@ from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import trace_of
+from touchstone.auditing.probes.step import accumulation_divided, last_partial_step, loss_is_the_mean_over_labels
 from touchstone.auditing.reading.loss import FITS, Reading, moved
 from touchstone.auditing.reading.steps import expected_shift, readings
 from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
@@ -75,7 +76,7 @@ def _where(subject: Subject) -> str:
     return ""
 
 
-@in_loops("loss-is-the-mean-over-labels")
+@in_loops(loss_is_the_mean_over_labels)
 def loss_of_the_labels(subject: Subject) -> Finding:
     """Read the target of every position off the gradient of the logits in the observed steps."""
     read = _read(subject)
@@ -129,8 +130,8 @@ def _shifted(shift: int, expected: int, where: str) -> Finding:
     )
 
 
-@in_loops("accumulation-divided")
-def accumulation_divided(subject: Subject) -> Finding:
+@in_loops(accumulation_divided)
+def accumulation(subject: Subject) -> Finding:
     """Compare the weight of a label in the observed steps with that of a mean."""
     read = _read(subject)
     announced = subject.settings.accumulation or 1
@@ -202,7 +203,7 @@ def _unequal(micros: list[_Micro], parts: int) -> Finding:
     )
 
 
-@in_loops("last-partial-step")
+@in_loops(last_partial_step)
 def last_group(subject: Subject) -> Finding:
     """Look for batches at the end of an epoch that are trained on in the next epoch, never, or with less weight."""
     trace = trace_of(subject)

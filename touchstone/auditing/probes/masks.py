@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.observing.calls import logits_of
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.batches import batches_of, example_of, lists, padding, padding_or_none
 from touchstone.auditing.subject import IGNORED, TASKS, Subject
@@ -144,21 +144,13 @@ def _moves(subject: Subject) -> bool | None:
         try:
             with torch.no_grad():
                 outputs = [subject.quiet_model(**each) for each in (one, {**one, "attention_mask": right})]
-            first, second = [_logits(output) for output in outputs]
+            first, second = [next(iter(logits_of(output).values())) for output in outputs]
             if first.dim() > 1 and first.shape[1] == right.shape[1]:  # else classes, or a decoder that sees the source
                 first, second = first[:, real], second[:, real]
             return bool((first - second).abs().max() > MOVED * first.abs().max())
         except Exception:
             return None
     return None
-
-
-def _logits(output: Any) -> Any:
-    for name in ("logits", "start_logits"):
-        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if found is not None:
-            return found
-    return output[-1]
 
 
 @probe(

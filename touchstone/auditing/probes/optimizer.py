@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.adapters.trainer_step import logits_of
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.schedule import chooses_its_rate
@@ -347,7 +347,7 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
 def _would_tie(model: Any) -> bool:
     """Whether `tie_weights`, which loading calls, makes one tensor of input and output embeddings, in a copy."""
     try:
-        copied = copy.deepcopy(model)
+        copied: Any = copy_of(model)
         copied.tie_weights()
         return copied.get_input_embeddings().weight is copied.get_output_embeddings().weight
     except Exception:

@@ -221,7 +221,7 @@ def sourced_rows(subject: Subject, split: Split, count: int) -> tuple[list[Row],
         origins = lineage.origins[:count]
         sources = [flat(each.source) for each in origins if isinstance(each.source, Mapping)]
         if len(origins) >= 4 and len(sources) == len(origins) and text_columns(sources):
-            return [split._kept(each.row) for each in origins], sources, lineage.where
+            return [split.kept(each.row) for each in origins], sources, lineage.where
     return None
 
 
