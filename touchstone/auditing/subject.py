@@ -445,14 +445,16 @@ def ints(values: Any) -> list[int]:
     return [int(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
 
 
-def flat(values: Any) -> list[int]:
+def flat_ids(values: Any) -> list[int]:
     """Return all ids of a row as one list, also where it has several texts, as in multiple choice.
 
-    >>> flat([[1, 2], [3]]), flat([1, 2])
+    >>> flat_ids([[1, 2], [3]]), flat_ids([1, 2])
     ([1, 2, 3], [1, 2])
     """
     values = values.tolist() if hasattr(values, "tolist") else values
-    return [inner for each in values for inner in flat(each)] if isinstance(values, (list, tuple)) else [int(values)]
+    return (
+        [inner for each in values for inner in flat_ids(each)] if isinstance(values, (list, tuple)) else [int(values)]
+    )
 
 
 def tensor(values: Any) -> torch.Tensor:

@@ -13,7 +13,7 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold, scores
 from touchstone.auditing.reading.scored import SMALL, padding_id, plain, shifts
-from touchstone.auditing.subject import Split, Subject, flat
+from touchstone.auditing.subject import Split, Subject, flat_ids
 
 GROUP = "evaluation"
 EVALUATED = 2000
@@ -138,7 +138,7 @@ def _key(split: Split, row: Any, special: frozenset[int]) -> Key:
 
 
 def _plain_key(ids: Any, special: frozenset[int]) -> tuple[int, ...]:
-    return tuple(each for each in flat(ids) if each not in special)
+    return tuple(each for each in flat_ids(ids) if each not in special)
 
 
 def _texts(part: Any) -> Iterator[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.reading.ids import splits_of, token_ids
-from touchstone.auditing.subject import Subject
+from touchstone.auditing.reading.ids import batch_ids, splits_of, token_ids
+from touchstone.auditing.subject import Split, Subject
 
 GROUP = "tokenizer and model"
 
@@ -40,7 +40,7 @@ def ids_in_table(subject: Subject) -> Finding:
         raise NotChecked("the model's table of embeddings is not known (get_input_embeddings)")
     largest, beyond, seen = -1, Counter[int](), 0
     for split in splits_of(subject):
-        for ids in token_ids(subject, split):
+        for ids in [*token_ids(subject, split), *_in_batches(split)]:
             seen += len(ids)
             largest = max(largest, max(ids, default=-1))
             beyond.update(each for each in ids if not 0 <= each < size)
@@ -69,6 +69,14 @@ def ids_in_table(subject: Subject) -> Finding:
     return passed(
         f"the largest of {seen} ids is {largest}, and the table has {size} rows", measured=largest, expected=size
     )
+
+
+def _in_batches(split: Split) -> list[list[int]]:
+    """Return the ids that the model is given, with padding and what the collator adds, or nothing."""
+    try:
+        return batch_ids(split, padded=True)
+    except NotChecked:
+        return []
 
 
 @probe(

@@ -20,7 +20,13 @@ HEIGHT = 20.0
 
 
 def first(outputs: Any) -> Any:
-    """Return the logits or ids of some outputs."""
+    """Return the logits or ids of some outputs.
+
+    Raises:
+        NotChecked: there are none.
+    """
+    if isinstance(outputs, (tuple, list)) and not outputs:
+        raise NotChecked("the evaluation rows have no labels, or nothing is predicted")
     return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
 
 
