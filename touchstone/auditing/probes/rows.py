@@ -202,7 +202,11 @@ def rows_independent(subject: Subject) -> Finding:
     after = _logits(model, {**inputs, "input_ids": other}, both)
     moved = float((before[0] - after[0]).abs().max())
     scale = float(before.std()) or 1.0
-    # One batch of one shape: the same kernels give the same bits, but for reductions over the whole batch.
+    # One batch of one shape: the same kernels give the same bits, but for reductions over the whole batch. A batch of
+    # another shape moves float32 logits by about 1e-6 of their scale.
+    apart = float((before[0] - single[0]).abs().max())
+    if apart > 1e-2 * scale:
+        moved = max(moved, apart)
     if moved <= 1e-4 * scale:
         return passed(f"the logits of a row move by {moved:.1e} when the other row changes", measured=moved)
     _need_steady(model, inputs, both)
