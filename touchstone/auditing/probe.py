@@ -36,6 +36,7 @@ MODULES = (
     "rows",
     "step",
     "optimizer",
+    "optimizer_settings",
     "schedule",
     "mode",
     "evaluation",

@@ -42,7 +42,6 @@ FAULTS = (
         ),
         probes=("spans-hold-the-answer",),
         cause="characters",
-        seen="https://github.com/huggingface/transformers/pull/250",
     ),
     Fault(
         id="qa-search-runs-past-the-context",

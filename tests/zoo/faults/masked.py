@@ -60,7 +60,6 @@ FAULTS = (
         edits=((COLLATOR, "data_collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False)"),),
         probes=("masks-hide-tokens",),
         cause="mlm=False",
-        seen="https://discuss.huggingface.co/t/bertforsequenceclassification-mlm/10180",
     ),
     Fault(
         id="mlm-mask-token-of-another-model",
@@ -85,7 +84,7 @@ FAULTS = (
         edits=(own("labels[~chosen] = -100\n    input_ids[chosen] = tokenizer.mask_token_id", special=""),),
         probes=("mask-special-tokens",),
         cause=r"\[CLS\]|\[SEP\]",
-        seen="https://github.com/huggingface/transformers/issues/7061",
+        seen="https://github.com/huggingface/transformers/issues/1395",
     ),
     Fault(
         id="mlm-padding-masked",

@@ -18,7 +18,6 @@ FAULTS = (
         edits=(('label = "I-" + label[2:]', "pass"),),
         probes=("subwords-open-no-entity",),
         cause="labelled B-.* entities where the words have",
-        seen="https://github.com/huggingface/transformers/pull/14055",
     ),
     Fault(
         id="ner-entity-ends-inside-its-word",
@@ -84,7 +83,7 @@ FAULTS = (
         script="ner_trainer",
         says="id2label is made from names in another order than the ids of the labels.",
         edits=(("id2label=dict(enumerate(names))", "id2label=dict(enumerate(sorted(names)))"),),
-        probes=("label-names-are-the-data-names", "half-wrong-scores-as-reference"),
+        probes=("label-names-are-the-data-names", "metric-arguments-in-order"),
         cause="another order|use one list for the data",
         seen="https://github.com/huggingface/transformers/issues/14230",
     ),

@@ -13,7 +13,7 @@ FAULTS = (
         ),
         probes=("ids-in-table",),
         cause="resize_token_embeddings",
-        seen="https://github.com/huggingface/transformers/issues/1730",
+        seen="https://github.com/huggingface/transformers/issues/1062",
     ),
     Fault(
         id="rows-longer-than-positions",

@@ -153,7 +153,6 @@ FAULTS = (
         ),
         probes=("optimizer-holds-the-model",),
         cause="optimizer",
-        seen="https://github.com/huggingface/transformers/issues/14146",
     ),
     Fault(
         id="wild-layer-not-optimized",

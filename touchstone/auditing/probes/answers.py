@@ -43,6 +43,18 @@ def spans_are_in_order(subject: Subject) -> Finding:
     """Look at labelled starts and ends alone: their order, and whether special tokens lie between them.
 
     Spans across special tokens are judged here only if their answers are not known.
+
+    Fault: Labelled answers end before they start, or go across special tokens into the question. The loss trains start
+    and end on places that no answer has.
+
+    Causes: The search for the first or last token of the answer runs past the end of the context. Or start and end are
+    exchanged, or counted from another place.
+
+    Remedy: Stop the search at the last token of the context, which `sequence_ids()` tells, and check `start <= end`
+    when labels are made.
+
+    Warning: One label lies inside the row and the other outside. The loss ignores one and trains the other: give both
+    to the null place.
     """
     special = special_ids(subject.need("tokenizer"))
     reversed_, crossing, half = [], [], []
@@ -146,7 +158,17 @@ def _bad(subject: Subject, message: str, cause: str, wrong: list[tuple[list[int]
     budget="fast",
 )
 def null_place_is_seen(subject: Subject) -> Finding:
-    """Look at which tokens spans of one token point to: special tokens stand for no answer, padding must not."""
+    """Look at which tokens spans of one token point to: special tokens stand for no answer, padding must not.
+
+    Fault: Rows without an answer point to padding, which the model cannot see.
+
+    Causes: The null place is written as index 0, and rows are padded on the left.
+
+    Remedy: Use the place of the [CLS] token: `ids.index(tokenizer.cls_token_id)`, taken after padding.
+
+    Warning: Rows without an answer point to different tokens. The score of no answer is read from one place, so use
+    the same one in every row.
+    """
     special = special_ids(subject.need("tokenizer"))
     places: Counter[str] = Counter()
     wrong = []
@@ -220,7 +242,17 @@ def _disordered(window: Window) -> bool:
     budget="fast",
 )
 def spans_hold_the_answer(subject: Subject) -> Finding:
-    """Compare labelled tokens with the answer's characters, by the offsets of the context tokenized anew."""
+    """Compare labelled tokens with the answer's characters, by the offsets of the context tokenized anew.
+
+    Fault: The labelled tokens are not the answer. The model learns to point elsewhere.
+
+    Causes: The end is exclusive where the head expects the last token. Or labels are characters, count from the start
+    of the context, were not moved by padding at the left, or belong to another example because the windows' example is
+    not looked up.
+
+    Remedy: Find tokens by `offset_mapping`, take the example by `overflow_to_sample_mapping[i]`, and print
+    `tokenizer.decode(ids[start : end + 1])` beside the answer. The finding names what explains most rows.
+    """
     found = windows_of(subject)
     held = [each for each in found.windows if _holds(each)]
     if not held:
@@ -330,7 +362,15 @@ _CAUSES = {
     budget="fast",
 )
 def cut_answers_have_no_span(subject: Subject) -> Finding:
-    """Look at the labels of windows that do not hold an answer, or only a part of it."""
+    """Look at the labels of windows that do not hold an answer, or only a part of it.
+
+    Fault: Windows that hold no answer, or a part of it, are labelled with a span. The model learns fragments as
+    answers.
+
+    Causes: Characters outside the window are clipped to its ends instead of being treated as no answer.
+
+    Remedy: Label such windows with the null place for start and end, or leave them out.
+    """
     found = windows_of(subject)
     without = [
         each
@@ -364,7 +404,13 @@ def cut_answers_have_no_span(subject: Subject) -> Finding:
     budget="fast",
 )
 def answers_lie_in_a_window(subject: Subject) -> Finding:
-    """Count the answers that no window of their question holds."""
+    """Count the answers that no window of their question holds.
+
+    Warning: More than 1% of the answers are whole in no window. Their questions are trained as having no answer.
+
+    Remedy: Raise `stride` to at least the length of the longest answer, raise `max_length`, or cut contexts into
+    windows with `return_overflowing_tokens=True`.
+    """
     found = windows_of(subject)
     groups: dict[int, list[Window]] = {}
     for window in found.windows:

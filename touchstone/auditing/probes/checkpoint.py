@@ -57,7 +57,20 @@ def _sample_texts(subject: Subject) -> list[str]:
     budget="fast",
 )
 def ids_as_in_tokenizer_file(subject: Subject) -> Finding:
-    """Encode texts with the tokenizer and with its file, and compare ids."""
+    """Encode texts with the tokenizer and with its file, and compare ids.
+
+    Fault: The tokenizer that transformers built gives other ids than the file it was loaded from. The model was
+    trained with those of the file.
+
+    Causes: The class of the tokenizer builds its own normalizer or pre-tokenizer instead of that of tokenizer.json
+    (transformers#44254, transformers#45488).
+
+    Remedy: Load it plainly: `PreTrainedTokenizerFast(tokenizer_file='tokenizer.json', ...)`, or use the version of
+    transformers that wrote the file.
+
+    Warning: The ids differ because the tokenizer was changed after loading, such as by add_prefix_space. Fine if the
+    model learns with it from now on.
+    """
     tokenizer = subject.need("tokenizer")
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise NotChecked("the tokenizer has no tokenizer.json: it is written in Python")
@@ -134,7 +147,15 @@ def _set_by_user(tokenizer: Any, path: Path) -> bool:
     budget="fast",
 )
 def tokenizer_of_the_model(subject: Subject) -> Finding:
-    """Compare the tokenizer's vocabulary with that of the checkpoint whose embeddings the model holds."""
+    """Compare the tokenizer's vocabulary with that of the checkpoint whose embeddings the model holds.
+
+    Fault: The model holds the embeddings of one checkpoint, and the tokenizer is that of another. Each id picks the
+    embedding of a different token.
+
+    Causes: Two names are used for tokenizer and model, such as a cased and an uncased one.
+
+    Remedy: Load both by one name: `AutoTokenizer.from_pretrained(name)` and `from_pretrained(name)` of the model.
+    """
     tokenizer = subject.need("tokenizer")
     model = subject.need("model")
     name = str(getattr(getattr(model, "config", None), "_name_or_path", "") or "")
@@ -203,7 +224,19 @@ def _holds_embeddings(model: Any, name: str) -> bool:
     budget="fast",
 )
 def special_ids_agree(subject: Subject) -> Finding:
-    """Compare the ids of padding, beginning and end among the three."""
+    """Compare the ids of padding, beginning and end among the three.
+
+    Fault: The model takes an ordinary token for padding. The embedding of that token gets no gradient and never
+    trains.
+
+    Causes: config.pad_token_id is the default of the architecture, and the tokenizer was trained anew with other ids.
+
+    Remedy: Make the model from the tokenizer's ids: `config.pad_token_id = tokenizer.pad_token_id` before the model is
+    made.
+
+    Warning: Tokenizer, config and generation_config name different ids for padding, beginning or end. Recent Trainers
+    align them; elsewhere generation pads, begins or stops at another token than the data.
+    """
     tokenizer = subject.need("tokenizer")
     model = subject.need("model")
     config, generation = getattr(model, "config", None), getattr(model, "generation_config", None)

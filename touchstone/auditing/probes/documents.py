@@ -21,7 +21,20 @@ DOCUMENTS = 64
     budget="fast",
 )
 def end_of_text_supervised(subject: Subject) -> Finding:
-    """Look for the labels of real end-of-text tokens, also where the same token pads."""
+    """Look for the labels of real end-of-text tokens, also where the same token pads.
+
+    Fault: The end of a text never has a label. The model is never taught to stop, and generates up to the maximal
+    length.
+
+    Causes: The padding token is the end-of-text token (`tokenizer.pad_token = tokenizer.eos_token`), and labels are
+    set to -100 at every padding id, the real end included (transformers#23530).
+
+    Remedy: Give the tokenizer a padding token of its own, `tokenizer.add_special_tokens({'pad_token': '<pad>'})`, and
+    resize the embeddings. Or set labels to -100 where attention_mask is 0.
+
+    Warning: No row holds an end of text, or only some ends have a label. Append `tokenizer.eos_token` to each text
+    before it is tokenized.
+    """
     tokenizer = subject.need("tokenizer")
     end = getattr(tokenizer, "eos_token_id", None)
     if end is None:
@@ -127,7 +140,20 @@ def joins_rows(call: MapCall) -> bool:
     budget="fast",
 )
 def documents_separated(subject: Subject) -> Finding:
-    """Look for special tokens at the borders of documents that are joined, and for texts that see their neighbours."""
+    """Look for special tokens at the borders of documents that are joined, and for texts that see their neighbours.
+
+    Fault: Position ids begin anew in each text of a packed row, but attention still reaches the texts before. The
+    model reads unrelated texts as its context.
+
+    Causes: Rows are packed for attention that reads position_ids (FlashAttention), and the model runs with another
+    implementation, which needs a mask.
+
+    Remedy: Use an attention implementation that keeps packed texts apart, or pass a block-diagonal mask. Otherwise
+    number positions through the row.
+
+    Warning: Documents are joined without an end of text between them. The model learns that one goes on in the next:
+    append `tokenizer.eos_token` to each document before joining.
+    """
     leak = _packed_leak(subject)
     if leak is not None:
         return leak
@@ -218,7 +244,20 @@ def _packed_leak(subject: Subject) -> Finding | None:
     budget="fast",
 )
 def chunking_loses_nothing(subject: Subject) -> Finding:
-    """Count the tokens that go into the function that makes chunks, and those that come out."""
+    """Count the tokens that go into the function that makes chunks, and those that come out.
+
+    Fault: Whole chunks of tokens are lost where documents are joined and cut. That is more than the remainder at the
+    end, which is usually dropped.
+
+    Causes: The loop that cuts stops one chunk early, steps too far, or the batch of map is smaller than one chunk, so
+    that no row comes out at all.
+
+    Remedy: Cut with `for start in range(0, total, size)`, where `total = len(ids) // size * size`, and use a large
+    batch_size in map.
+
+    Warning: More than 10% of the tokens are lost, because texts are truncated or remainders of short batches are
+    dropped. Raise max_length, or join documents before cutting.
+    """
     call = chunking(subject)
     if call is None:
         return _tokenizing_loss(subject)

@@ -48,7 +48,19 @@ WHOLE = 0.9
     budget="fast",
 )
 def mask_rate(subject: Subject) -> Finding:
-    """Compare the share of chosen tokens with the declared rate, within what chance allows at 1e-6."""
+    """Compare the share of chosen tokens with the declared rate, within what chance allows at 1e-6.
+
+    Fault: The share of chosen tokens differs from the rate that the collator declares, by more than chance allows.
+
+    Causes: The rate is applied twice, or to all places before some are taken back. In whole-word masking, it is
+    applied to tokens where words are chosen.
+
+    Remedy: Draw once for each token that may be chosen: `torch.bernoulli(torch.full(shape, rate))`, with probability 0
+    at special tokens and padding.
+
+    Warning: The collator declares no rate, and the one that is measured is below 5% or above 60%. Look for a factor of
+    ten.
+    """
     draws, split = training_draws(subject)
     told_by_labels(draws)
     unknown = getattr(subject.tokenizer, "unk_token_id", None)
@@ -111,7 +123,16 @@ def mask_rate(subject: Subject) -> Finding:
     budget="fast",
 )
 def mask_special_tokens(subject: Subject) -> Finding:
-    """Look for labels and masks at special tokens and at padding."""
+    """Look for labels and masks at special tokens and at padding.
+
+    Fault: Tokens that mark borders, or padding, are chosen for masking. The model learns to predict [SEP] and padding
+    instead of text.
+
+    Causes: A collator of your own draws over all places of the row. Or padding is added before the choice.
+
+    Remedy: Set the probability to 0 where `tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)` is
+    1; that covers padding as well.
+    """
     draws, split = training_draws(subject)
     if draws.labelled_share == 0:
         raise NotChecked("no token has a label: see masks-labelled")
@@ -155,7 +176,17 @@ def mask_special_tokens(subject: Subject) -> Finding:
     budget="fast",
 )
 def mask_whole_words(subject: Subject) -> Finding:
-    """Count words of several pieces of which only some are chosen."""
+    """Count words of several pieces of which only some are chosen.
+
+    Fault: The collator's name or settings promise whole words, but pieces of a word are chosen apart. The visible
+    piece gives the rest away.
+
+    Causes: The words are grouped by the row's word ids, but these belong to another row, or were cut differently when
+    rows were joined into chunks.
+
+    Remedy: Keep `word_ids` as a column through the chunking, and choose words first, then all of their tokens. Make
+    word ids of joined rows differ from each other.
+    """
     draws, split = training_draws(subject)
     told_by_labels(draws)
     whole = part = 0
@@ -244,7 +275,13 @@ def _starts(tokens: list[str]) -> list[bool]:
     budget="fast",
 )
 def training_masks_differ(subject: Subject) -> Finding:
-    """Compare the masks of two passes over the same training rows."""
+    """Compare the masks of two passes over the same training rows.
+
+    Warning: Every pass over the data shows the same masks (static masking). The model sees fewer different ones, and
+    overfits sooner in a run of many epochs.
+
+    Remedy: Mask in the collator instead of in map, and do not seed a generator within the collator.
+    """
     draws, split = training_draws(subject)
     same, total = _same(draws)
     if not total:
@@ -290,7 +327,20 @@ def _same(draws: Draws) -> tuple[int, int]:
     tasks=TASKS,
 )
 def evaluation_masks_same(subject: Subject) -> Finding:
-    """Compare the masks of two passes over the evaluation rows, and measure what they do to the loss."""
+    """Compare the masks of two passes over the evaluation rows, and measure what they do to the loss.
+
+    Fault: No token of the evaluation batches is masked, so the model sees what it is scored on. The loss and the
+    perplexity say nothing.
+
+    Causes: The evaluation has a collator without masking, such as `default_data_collator`, on rows that were not
+    masked beforehand.
+
+    Remedy: Mask the evaluation data once, with map and a fixed seed, and evaluate with `default_data_collator` on
+    that.
+
+    Warning: Each evaluation draws other masks, as every stock Trainer does. The losses of two checkpoints then differ
+    by chance; the finding shows by how much for a few rows.
+    """
     split = subject.need("evaluation")
     draws = draws_of(subject, split)
     hidden = sum(replacements(draws)[0][key] for key in ("mask", "other"))

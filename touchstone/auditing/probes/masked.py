@@ -31,7 +31,17 @@ GROUP = "masked language modelling"
     budget="fast",
 )
 def masks_labelled(subject: Subject) -> Finding:
-    """Compare labels with the tokens before the collator, and look for labels at tokens that were not chosen."""
+    """Compare labels with the tokens before the collator, and look for labels at tokens that were not chosen.
+
+    Fault: Labels are not those of masked language modelling: no token has one, every token has one, or the label is
+    not the token that was there. With labels everywhere, the model mostly learns to copy.
+
+    Causes: A collator of your own masks before it copies the labels, or never sets the labels of the other tokens to
+    -100. Or the result of masking is computed and not assigned.
+
+    Remedy: In this order: `labels = input_ids.clone()`, choose the places, `labels[~chosen] = -100`, and only then
+    replace tokens in input_ids. `DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)` does all of it.
+    """
     draws, split = training_draws(subject)
     pairs = draws.pairs()
     if draws.labelled_share == 0:
@@ -111,7 +121,20 @@ def _already_masked(draws: Draws, wrong: list[tuple[Pair, list[int]]]) -> bool:
     budget="fast",
 )
 def masks_hide_tokens(subject: Subject) -> Finding:
-    """Count how chosen tokens look in the model's input: mask token, another token, or unchanged."""
+    """Count how chosen tokens look in the model's input: mask token, another token, or unchanged.
+
+    Fault: The model sees the tokens that it must predict, or the share of masked, random and unchanged tokens is not
+    the declared one. A model that sees the answer learns to copy it, with a loss near 0.
+
+    Causes: `DataCollatorForLanguageModeling` is made with mlm=False. Or labels are set and the tokens are not
+    replaced, or they are replaced by another token than the tokenizer's mask.
+
+    Remedy: Use `DataCollatorForLanguageModeling(tokenizer, mlm=True)`, or replace the chosen tokens by
+    `tokenizer.mask_token_id`.
+
+    Warning: The collator declares no shares, and they are neither BERT's (80% masked, 10% random, 10% unchanged) nor
+    all masked. Fine if it is meant.
+    """
     draws, split = training_draws(subject)
     if draws.labelled_share == 0:
         raise NotChecked("no token has a label: see masks-labelled")

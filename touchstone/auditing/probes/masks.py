@@ -24,7 +24,20 @@ MOVED = 1e-5
     budget="fast",
 )
 def mask_marks_padding(subject: Subject) -> Finding:
-    """Compare the attention mask with the padding tokens."""
+    """Compare the attention mask with the padding tokens.
+
+    Fault: Real tokens attend to padding, or are hidden from the model. What the model computes for a row then depends
+    on the other rows of its batch.
+
+    Causes: A collator of your own pads the mask with 1 or the padding id, pads it on another side than the ids, or
+    leaves it out. Some models then assume that every token is real.
+
+    Remedy: Use `tokenizer.pad(rows, return_tensors='pt')`, which pads ids and mask together. Otherwise pad
+    `attention_mask` with 0, on the side of the ids.
+
+    Warning: The mask is not that of the padding, but nothing proves harm: a causal model does not see padding at the
+    right, a model may make a mask of its own, and rows may be padded with another id than the tokenizer's.
+    """
     padded = attended = hidden = tokens = 0
     shown: Example | None = None
     missing = False
@@ -160,7 +173,14 @@ def _moves(subject: Subject) -> bool | None:
     budget="fast",
 )
 def little_padding(subject: Subject) -> Finding:
-    """Count padded and supervised positions, and rows that fill the longest length."""
+    """Count padded and supervised positions, and rows that fill the longest length.
+
+    Warning: More than half of the positions of the batches looked at are padding. The results are right, but most of
+    the time and memory is spent on nothing.
+
+    Remedy: Pad to the longest row of each batch: leave `padding='max_length'` out of the tokenizer call, and let
+    `DataCollatorWithPadding` or its relatives pad. If rows differ much in length, group rows of like lengths.
+    """
     tokens = padded = labelled = 0
     widths: set[int] = set()
     full = rows = 0

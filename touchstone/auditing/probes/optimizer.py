@@ -1,4 +1,4 @@
-"""Probes of the optimizer: what is trained, decay groups, learning rate, tied weights."""
+"""Probes of the optimizer: what is trained, what is frozen, and tied weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from touchstone.auditing.adapters.trainer_step import logits_of
 from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.reading.schedule import chooses_its_rate
 from touchstone.auditing.reading.steps import ragged_batch
 from touchstone.auditing.subject import Batch, Subject, quiet
 
@@ -89,7 +88,20 @@ def sizes(subject: Subject, names: Sequence[str]) -> float:
     loops=False,
 )
 def optimizer_holds_the_model(subject: Subject) -> Finding:
-    """Compare the optimizer's parameters with the model's, by identity."""
+    """Compare the optimizer's parameters with the model's, by identity.
+
+    Fault: Some trainable parameters never change, because the optimizer does not hold them. Or it holds those of
+    another model, holds some twice, or everything is frozen.
+
+    Causes: The optimizer is made before the model is copied, resized or replaced. Or it gets the parameters of one
+    part only, or the groups overlap.
+
+    Remedy: Make the optimizer last, from the model that is trained: `AdamW(model.parameters(), lr=...)`. Freeze parts
+    by `requires_grad_(False)`.
+
+    Warning: The whole base model is missing from the optimizer. That freezes it, but its gradients still cost time and
+    enter the norm that is clipped.
+    """
     model = subject.need("model")
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
     everything = sum(1 for _ in model.parameters())
@@ -145,7 +157,15 @@ def optimizer_holds_the_model(subject: Subject) -> Finding:
     says="What the code freezes is frozen, and a step does not change it.",
 )
 def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
-    """Look for attributes that freeze nothing, and for frozen parameters that get a gradient in a step."""
+    """Look for attributes that freeze nothing, and for frozen parameters that get a gradient in a step.
+
+    Fault: What the code means to freeze still trains.
+
+    Causes: `module.requires_grad = False` is set on a module, or the attribute of a parameter is misspelt, such as
+    require_grad. Both only create an attribute. Or something unfreezes parameters in training.
+
+    Remedy: Call `module.requires_grad_(False)`, with the underscore.
+    """
     model = subject.need("model")
     without_effect = [
         (f"{name or 'model'}.{attribute}", len(params))
@@ -189,7 +209,18 @@ def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
     says="Every trainable parameter that takes part in the forward pass gets a gradient.",
 )
 def every_parameter_learns(subject: Subject) -> Finding:
-    """Take one or two steps on a copy, and look for parameters without a gradient."""
+    """Take one or two steps on a copy, and look for parameters without a gradient.
+
+    Fault: The loss is cut off from a part of the model, from the embeddings on. That part never learns although it is
+    trainable.
+
+    Causes: The encoder runs under `torch.no_grad()`, or its output is detached, read by `.data`, or sent through
+    numpy.
+
+    Remedy: Remove the no_grad or detach. If the part is meant to be frozen, say so with `requires_grad_(False)`.
+
+    Warning: Some parameters take no part in the loss, such as an unused head. Fine if they are not meant to be used.
+    """
     done = _exercise(subject)
     silent: list[str] = done["silent"]
     trainable: list[str] = done["trainable"]
@@ -315,7 +346,15 @@ def _watched(model: nn.Module, batch: Batch) -> Iterator[tuple[set[str], set[str
     budget="fast",
 )
 def tied_weights_stay_tied(subject: Subject) -> Finding:
-    """Compare input and output embeddings by identity."""
+    """Compare input and output embeddings by identity.
+
+    Fault: The configuration ties input and output embeddings, but they are two tensors. They train apart, and loading
+    the saved model overwrites one by the other.
+
+    Causes: The output layer or the embeddings were replaced by a new module after the model was made.
+
+    Remedy: Call `model.tie_weights()` after the replacement, or set `model.config.tie_word_embeddings = False`.
+    """
     model = subject.need("model")
     config = getattr(model, "config", None)
     config = getattr(config, "get_text_config", lambda **_: config)()
@@ -352,94 +391,3 @@ def _would_tie(model: Any) -> bool:
         return copied.get_input_embeddings().weight is copied.get_output_embeddings().weight
     except Exception:
         return False
-
-
-@probe(
-    "decay-groups",
-    group=GROUP,
-    says="Weight decay acts on matrices, not on biases and norms.",
-    loops=False,
-)
-def decay_groups(subject: Subject) -> Finding:
-    """Look at the weight decay of biases and norms, which have one dimension, and of matrices."""
-    copied = subject.quiet_model
-    optimizer, _ = subject.need("optimizer")(copied)
-    names = {id(each): (name, each.dim()) for name, each in copied.named_parameters() if each.requires_grad}
-    decay = {
-        names[id(each)]: float(group.get("weight_decay") or 0.0)
-        for group in optimizer.param_groups
-        for each in group["params"]
-        if id(each) in names
-    }
-    if not any(decay.values()):
-        return passed("there is no weight decay")
-    vectors = [name for (name, dims), size in decay.items() if size and dims < 2]
-    matrices = [name for (name, dims), size in decay.items() if size and dims > 1]
-    spared = [name for (name, dims), size in decay.items() if not size and dims > 1]
-    if vectors and spared and not matrices:
-        return fail(
-            "weight decay acts on biases and norms only, and on no matrix",
-            cause=f"the two parameter groups are exchanged: {shown(vectors)} are decayed, {shown(spared)} are not",
-            measured=len(vectors),
-            expected=0,
-        )
-    if vectors:
-        return warn(
-            f"{len(vectors)} biases and norm weights are decayed",
-            cause=f"weight decay pulls them to 0, which is usually not wanted: {shown(vectors)}. Put them into a group "
-            "with weight_decay=0; a list of names to spare has to match the names of this model",
-            measured=len(vectors),
-            expected=0,
-        )
-    return passed(f"weight decay acts on {len(matrices)} matrices, and on no bias or norm")
-
-
-@probe(
-    "optimizer-as-set",
-    group=GROUP,
-    says="The optimizer and the schedule are those that the settings and the code ask for.",
-    loops=False,
-)
-def optimizer_as_set(subject: Subject) -> Finding:
-    """Compare the optimizer's learning rate and decay with the settings, and look for code that is never called."""
-    never = subject.extra.get("never called")
-    if never:
-        return fail(
-            f"{never} is never called",
-            cause="transformers 5 calls create_optimizer() and create_scheduler() one by one, so that the Trainer's "
-            "default optimizer and schedule are used: override these two instead",
-            measured=never,
-        )
-    optimizer, _ = subject.need("optimizer")(subject.quiet_model)
-    if chooses_its_rate(optimizer):
-        return passed(f"{type(optimizer).__name__} chooses its own learning rate")
-    rates = sorted({float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups})
-    decays = sorted({float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups})
-    chosen: dict[str, Any] = subject.extra.get("chosen settings", {})
-    given: list[str] = subject.extra.get("given", [])
-    ignored = []
-    if "optimizer" in given:
-        ignored += [
-            f"{name} {chosen[name]:g} (the optimizer has {', '.join(f'{each:g}' for each in values)})"
-            for name, values in (("learning_rate", rates), ("weight_decay", decays))
-            if name in chosen and all(abs(each - chosen[name]) > 1e-9 for each in values)
-        ]
-    if "lr_scheduler" in given:
-        ignored += [
-            f"{name} {chosen[name]}" for name in ("warmup_steps", "warmup_ratio", "lr_scheduler_type") if name in chosen
-        ]
-    if ignored:
-        return warn(
-            f"settings without effect: {'; '.join(ignored)}",
-            cause=f"{' and '.join(given)} passed to the Trainer replace what the arguments say: set the values there",
-        )
-    if "adam" in type(optimizer).__name__.lower() and rates[-1] > 1e-2:
-        return warn(
-            f"the learning rate is {rates[-1]:g}",
-            cause=f"{type(optimizer).__name__} usually diverges above 0.01; is an exponent missing?",
-            measured=rates[-1],
-        )
-    return passed(
-        f"{type(optimizer).__name__}: learning rate {', '.join(f'{each:g}' for each in rates)}, "
-        f"weight decay {', '.join(f'{each:g}' for each in decays)}"
-    )

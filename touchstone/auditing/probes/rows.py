@@ -107,7 +107,20 @@ def _inputs(batch: Batch, encoder_decoder: bool) -> Batch:
     says="The logits of a row's own tokens are the same with and without padding.",
 )
 def padding_moves_no_logit(subject: Subject) -> Finding:
-    """Run the model on a padded row, and on the same row without its padding."""
+    """Run the model on a padded row, and on the same row without its padding.
+
+    Fault: The logits of a row's own tokens change with padding. What a row gives depends on the longest row of its
+    batch.
+
+    Causes: A model of your own ignores attention_mask, pools over padding, or numbers positions through it.
+
+    Remedy: Pass the mask to every attention and pooling, and number positions from the first real token: `position_ids
+    = (mask.cumsum(-1) - 1).clamp(min=0)`.
+
+    Warning: Rows are padded on the left without position_ids, so their tokens get other positions. Pad on the right
+    for training, or pass position_ids. Or padding is pooled, but every batch has one width, so results agree as long as
+    nobody pads otherwise.
+    """
     batch, places, side = _two_rows(subject)
     model = subject.quiet_model
     both = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
@@ -183,7 +196,16 @@ def _always_as_wide(subject: Subject, width: int) -> bool:
     says="The rows of a batch do not move each other's logits.",
 )
 def rows_independent(subject: Subject) -> Finding:
-    """Change one row of a batch and compare the logits of the other."""
+    """Change one row of a batch and compare the logits of the other.
+
+    Fault: One row of a batch changes the logits of another. Scores then depend on which rows share a batch.
+
+    Causes: A `view` or `reshape` mixes the dimensions of batch and tokens, or a mean, a softmax or a normalization
+    runs over the batch.
+
+    Remedy: Look for `view`, `transpose`, `mean(0)` and `BatchNorm` in the model's forward; use `permute` before
+    `reshape`.
+    """
     import torch
 
     batch, _, _ = _two_rows(subject)
@@ -227,7 +249,13 @@ def rows_independent(subject: Subject) -> Finding:
     budget="fast",
 )
 def token_types_given(subject: Subject) -> Finding:
-    """Look for token types in batches of pairs, where tokenizer and model use them."""
+    """Look for token types in batches of pairs, where tokenizer and model use them.
+
+    Warning: The model was trained to tell question and context apart by token types, and the batches have none. All
+    tokens count as the first text, which usually costs accuracy.
+
+    Remedy: Keep token_type_ids: do not list them in `remove_columns`, and return them from the collator.
+    """
     tokenizer, model = subject.need("tokenizer"), subject.need("model")
     kinds = getattr(getattr(model, "config", None), "type_vocab_size", 0) or 0
     if kinds < 2 or "token_type_ids" not in getattr(tokenizer, "model_input_names", ()):

@@ -24,7 +24,20 @@ NOTABLE = 0.01
     budget="fast",
 )
 def label_names_are_the_data_names(subject: Subject) -> Finding:
-    """Compare `config.id2label` with the names of the tags that have each label."""
+    """Compare `config.id2label` with the names of the tags that have each label.
+
+    Fault: The model calls tags by each other's names. Training is not touched, but every report by name, and every
+    later user of the checkpoint, gets the wrong names.
+
+    Causes: id2label is made from a sorted or rewritten list of names, while ids come from the data. Or a checkpoint
+    that was trained on the same tags in another order is loaded.
+
+    Remedy: Make both from the data's own list: `names = dataset.features['ner_tags'].feature.names`, and
+    `id2label=dict(enumerate(names))`.
+
+    Warning: The model has no names (LABEL_0), or id2label and label2id disagree, or tags were merged under other
+    names.
+    """
     if subject.names is None:
         raise NotChecked("the model has no label names: set config.id2label")
     twisted = _twisted_config(subject)
@@ -98,7 +111,14 @@ def _twisted_config(subject: Subject) -> str:
     budget="fast",
 )
 def tags_form_a_scheme(subject: Subject) -> Finding:
-    """Look for names that are no tags, and for tags that continue an entity which none opened."""
+    """Look for names that are no tags, and for tags that continue an entity which none opened.
+
+    Warning: Some names are no tags, such as the digit 0 for the letter O, or entities go on that none opened. Metrics
+    of entities take unknown names for entities, and a strict metric drops entities that are not opened.
+
+    Remedy: Spell tags as O, B-TYPE and I-TYPE. Convert IOB1 to IOB2 before you train, or tell the metric the scheme:
+    `seqeval` takes `mode='strict', scheme=IOB2`.
+    """
     found = tagging(subject)
     texts = {found.text(tag) for sentence in found.sentences for tag in sentence.tags} - {None}
     if not texts and has_names(subject):
@@ -145,7 +165,14 @@ def tags_form_a_scheme(subject: Subject) -> Finding:
     budget="fast",
 )
 def entities_survive_truncation(subject: Subject) -> Finding:
-    """Count the entities whose words have no token in any row."""
+    """Count the entities whose words have no token in any row.
+
+    Warning: More than 1% of the entities are in words that truncation cuts off. They are neither learned nor, in the
+    evaluation data, missed by the metric.
+
+    Remedy: Raise `max_length`, or keep the rest of long rows: `return_overflowing_tokens=True, stride=...`, with the
+    labels aligned for each window.
+    """
     found = tagging(subject)
     need_aligned(subject)
     sources: dict[int, tuple[Sentence, set[int]]] = {}

@@ -21,7 +21,17 @@ CHOICES = 6
     tasks=(*TASKS, UNKNOWN),
 )
 def labels_shifted_once(subject: Subject) -> Finding:
-    """Find by changing one label which logits it is scored with, and where its token stands in the input."""
+    """Find by changing one label which logits it is scored with, and where its token stands in the input.
+
+    Fault: The logits at a token are scored against the same token, or against one after the next. In the first case
+    the model learns to copy what it reads; in the second it learns to skip a token. The loss falls in both.
+
+    Causes: Labels are shifted in the data, and the model of transformers shifts them once more. Or a loss of your own
+    does not shift at all.
+
+    Remedy: With models of transformers, give `labels = input_ids` and do not shift. In a loss of your own, score
+    `logits[:, :-1]` against `labels[:, 1:]`. See transformers#44642.
+    """
     if subject.task == UNKNOWN and (subject.trace is None or _future_moves(subject)[0] > _future_moves(subject)[1]):
         raise NotChecked("the model is no causal language model, as far as can be told: --task causal-lm if it is")
     if subject.trace is not None:
@@ -213,7 +223,17 @@ def _future_moves(subject: Subject) -> tuple[float, float, int]:
     tasks=TASKS,
 )
 def logits_see_no_future(subject: Subject) -> Finding:
-    """Change the last tokens of a row and compare the logits before them."""
+    """Change the last tokens of a row and compare the logits before them.
+
+    Fault: The logits at a token change when later tokens change. The model sees the token that it must predict, so its
+    loss is far too good.
+
+    Causes: An encoder is used as a causal model without `is_decoder=True`, or a custom mask replaces the causal one.
+    Some models lost their causal mask in transformers 5.9 (transformers#48745).
+
+    Remedy: Load the model with `is_decoder=True`, update transformers, or combine your mask with a lower triangle:
+    `mask & torch.ones(n, n).tril().bool()`.
+    """
     moved, allowed, half = _future_moves(subject)
     if moved <= allowed:
         return passed(f"the logits of {half} tokens stay when the {half} tokens after them change", measured=moved)

@@ -27,7 +27,19 @@ TARGET_NAMES = {"target", "tgt", "output", "summary", "highlights", "headline", 
     budget="fast",
 )
 def source_without_target(subject: Subject) -> Finding:
-    """Look for the target's text in what the encoder receives, where the raw source does not hold it."""
+    """Look for the target's text in what the encoder receives, where the raw source does not hold it.
+
+    Fault: The encoder is given the text that the decoder must produce. The model learns to copy, and has nothing to
+    copy later.
+
+    Causes: Prompt and answer are joined into one source, as for a causal model. Or the same column is tokenized as
+    source and as target.
+
+    Remedy: Make sources of the source column only, and labels of the target column.
+
+    Warning: Sources hold their targets, but so do the raw data, or the raw data are not known. Extractive summaries
+    look like this.
+    """
     targets = targets_of(subject, subject.need("train"))
     held = seen = 0
     shown = ""
@@ -109,7 +121,18 @@ def _squeezed(text: str) -> str:
     tasks=(*SEQ2SEQ, "causal-lm"),
 )
 def label_padding_ignored(subject: Subject) -> Finding:
-    """Look for padding tokens at the end of labels, and see whether the loss depends on them."""
+    """Look for padding tokens at the end of labels, and see whether the loss depends on them.
+
+    Fault: Padding tokens have a label and the loss counts them. Learning to predict padding takes the place of
+    learning the text, and the loss looks better than it is.
+
+    Causes: Targets are padded in map with padding='max_length', and the padding keeps its id as label.
+
+    Remedy: Set them to -100: `[id if id != tokenizer.pad_token_id else -100 for id in ids]`, or do not pad in map and
+    use `DataCollatorForSeq2Seq`.
+
+    Warning: Padding has labels, and the loss cannot be computed to see whether it ignores them.
+    """
     import torch
 
     tokenizer = subject.need("tokenizer")
@@ -160,7 +183,17 @@ def label_padding_ignored(subject: Subject) -> Finding:
     budget="fast",
 )
 def source_prefix_same(subject: Subject) -> Finding:
-    """Compare the tokens that all training sources begin with, with those of the evaluation."""
+    """Compare the tokens that all training sources begin with, with those of the evaluation.
+
+    Fault: All training sources begin with a prefix, such as 'summarize: ', and no evaluation source does. The scores
+    are those of a task that was not trained.
+
+    Causes: Training and evaluation data are prepared by two functions, or the prefix is added in one call of map only.
+
+    Remedy: Prepare both with the same function.
+
+    Warning: Some sources lack the prefix that the others have.
+    """
     train = [row.source for row in targets_of(subject, subject.need("train")).rows]
     if len(train) < 8:
         raise NotChecked("too few rows to tell a prefix")
@@ -207,7 +240,13 @@ def _common(rows: Sequence[list[int]]) -> list[int]:
     budget="fast",
 )
 def source_and_target_in_order(subject: Subject) -> Finding:
-    """Compare the names of the columns that sources and labels are made of."""
+    """Compare the names of the columns that sources and labels are made of.
+
+    Warning: Labels are made of a column whose name says that it is the source, such as 'document', and sources of one
+    whose name says that it is the target, such as 'summary'.
+
+    Remedy: Look at one row of the raw data and exchange the two columns if the names are right.
+    """
     targets = targets_of(subject, subject.need("train"))
     column = target_column(subject, targets)
     others = [name for name in targets.texts[0] if name != column.name]

@@ -33,7 +33,21 @@ ISSUE = "transformers#47688"
     loops=False,
 )
 def loss_is_the_mean_over_labels(subject: Subject) -> Finding:
-    """Read the weight and the target of every position off the gradient of the logits."""
+    """Read the weight and the target of every position off the gradient of the logits.
+
+    Fault: The loss is not the mean over the labelled tokens: positions with the label -100 are learned, targets are
+    shifted, the sign is wrong, or the sum is divided by the wrong number. Gradients are then scaled by the batch's
+    form, and the learning rate means something else.
+
+    Causes: A loss of your own uses reduction='sum', divides by all positions with padding, replaces -100 by an id, or
+    shifts labels that are not to be shifted.
+
+    Remedy: Let the model compute the loss, or use `cross_entropy(logits.flatten(0, 1), labels.flatten(),
+    ignore_index=-100)`. Under accumulation, use reduction='sum' and divide by `num_items_in_batch`.
+
+    Warning: The loss has weights or parts that may be meant, such as class weights, a mean over rows or a CRF, or it
+    is divided by the unshifted labels as in GPT-2. The finding gives the size.
+    """
     batch, found, reported = _read(subject)
     where = f" ({subject.where['loss']})" if "loss" in subject.where else ""
     first = next(iter(found.values()))
@@ -232,7 +246,18 @@ def _weighted(subject: Subject, found: dict[str, Reading], where: str) -> Findin
     loops=False,
 )
 def label_smoothing_as_set(subject: Subject) -> Finding:
-    """Read the smoothing off the gradient of the logits."""
+    """Read the smoothing off the gradient of the logits.
+
+    Fault: Smoothing reaches positions without a label, so that padding pulls the model to the uniform distribution. Or
+    label_smoothing_factor is set and the loss has none.
+
+    Causes: The smoothing term of a loss of your own is not masked. Or an overridden compute_loss replaces the one in
+    which the Trainer smooths.
+
+    Remedy: Use `cross_entropy(..., label_smoothing=0.1, ignore_index=-100)`, which masks both terms.
+
+    Warning: The smoothing that is measured is not the one that is set: the loss is smoothed twice or elsewhere.
+    """
     wanted = subject.settings.label_smoothing
     _, found, _ = _read(subject)
     where = f" ({subject.where['loss']})" if "loss" in subject.where else ""
@@ -282,7 +307,22 @@ def label_smoothing_as_set(subject: Subject) -> Finding:
     loops=False,
 )
 def accumulation_divided(subject: Subject) -> Finding:
-    """Compare one batch of equal rows with as many micro-batches of one row. No loss function is assumed."""
+    """Compare one batch of equal rows with as many micro-batches of one row. No loss function is assumed.
+
+    Fault: Gradients are as many times too large, or too small, as there are micro-batches in a step. Clipping and the
+    learning rate act as if they were set otherwise.
+
+    Causes: Too large: nobody divides. A loss of your own, or a head of transformers, ignores num_items_in_batch, while
+    the Trainer leaves the division to it (transformers#47688). In a plain loop, `loss / n` is missing. Too small: your
+    code divides, and so does `accelerator.backward` or the Trainer.
+
+    Remedy: In compute_loss, divide the sum by `num_items_in_batch`. Or set `model.accepts_loss_kwargs = False` before
+    the Trainer is made; it then divides itself. In a plain loop, call `(loss / n).backward()`; with Accelerate, do not
+    divide.
+
+    Warning: The gradient depends on how a step is cut, but in no simple ratio, or the number of micro-batches is not
+    known. In loops, the loss may also be a sum or be scaled on purpose.
+    """
     step = subject.need("step")
     row = single_rows(subject)[0][1]
     one = step([repeated(row, COPIES)]).gradients
@@ -359,7 +399,15 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
     loops=False,
 )
 def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
-    """Step on two micro-batches with few and many labels, and read the weight of each."""
+    """Step on two micro-batches with few and many labels, and read the weight of each.
+
+    Warning: A step is the mean of its micro-batches' means. A token in a micro-batch with few labels counts more than
+    one with many, so the result depends on how the step is cut. The finding says by how much; for rows of like lengths
+    it is harmless.
+
+    Remedy: Divide the sum over the step by its number of labels. In `compute_loss(self, model, inputs, return_outputs,
+    num_items_in_batch)`, use reduction='sum' and divide by num_items_in_batch.
+    """
     accumulation = subject.settings.accumulation
     if accumulation == 1:
         return passed("a step is one batch")
@@ -400,7 +448,19 @@ def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
     loops=False,
 )
 def last_partial_step(subject: Subject) -> Finding:
-    """Step on one micro-batch where the settings announce more."""
+    """Step on one micro-batch where the settings announce more.
+
+    Fault: The last step of an epoch has fewer micro-batches than the others, and is divided by the full number. Its
+    gradient is too small.
+
+    Causes: A loss divides by args.gradient_accumulation_steps, which is constant.
+
+    Remedy: Divide by `self.current_gradient_accumulation_steps`, or by num_items_in_batch.
+
+    Warning: In a loop, the last batches of an epoch take no step of their own: they are added to the next epoch's
+    first step, are lost, or are divided by the full number. Step at the last batch too: `if (i + 1) % n == 0 or i + 1
+    == len(loader)`.
+    """
     accumulation = subject.settings.accumulation
     if accumulation is None:
         raise NotChecked("the number of micro-batches in a step is not known")

@@ -24,7 +24,20 @@ TASK = ("token-classification",)
     budget="fast",
 )
 def subwords_open_no_entity(subject: Subject) -> Finding:
-    """Find out how later tokens of words are labelled, and whether that cuts entities into pieces."""
+    """Find out how later tokens of words are labelled, and whether that cuts entities into pieces.
+
+    Fault: Later tokens of a split word are labelled B-, so that one entity becomes several, or O, so that it ends
+    inside its word. Scores of entities are then wrong.
+
+    Causes: The tag of a word is copied to all of its tokens without turning B- into I-. Or later tokens get 0 instead
+    of -100.
+
+    Remedy: Give later tokens -100, or the I- tag of the same type. The course has it as: an odd label, which is B-, is
+    raised by one.
+
+    Warning: The labels of later tokens follow no known scheme, or some words have them and others do not. It is
+    harmless only if the metric reads first tokens alone.
+    """
     found = tagging(subject)
     need_aligned(subject)
     kinds: dict[str, list[tuple[Sentence, int]]] = defaultdict(list)

@@ -21,7 +21,20 @@ GROUP = "translation and summarization"
     tasks=SEQ2SEQ,
 )
 def decoder_input_shifted(subject: Subject) -> Finding:
-    """Run the model on a batch, catch what its decoder receives, and compare it with the labels."""
+    """Run the model on a batch, catch what its decoder receives, and compare it with the labels.
+
+    Fault: The decoder is given the token that it must predict, or other tokens than the ones before. Or its first
+    token in training is not the one that generation starts with.
+
+    Causes: A collator sets `decoder_input_ids = labels`. Or it shifts them by hand, with another start token than the
+    model's decoder_start_token_id.
+
+    Remedy: Leave decoder_input_ids out: models of transformers make them from labels. With
+    `DataCollatorForSeq2Seq(tokenizer, model=model)` they come from the model.
+
+    Warning: Some decoder inputs are replaced, which is right only for noise on purpose. Or training starts with the
+    beginning of text or with differing tokens, and generation with another one.
+    """
     train = subject.need("train")
     batch = first_batch(train, 4)
     if "labels" not in batch:
@@ -144,7 +157,20 @@ def _generation_start(subject: Subject) -> int | None:
     budget="fast",
 )
 def target_ends(subject: Subject) -> Finding:
-    """Look at the last label of each row."""
+    """Look at the last label of each row.
+
+    Fault: No target ends with the end token. The model never learns to stop, and its outputs run on until the maximal
+    length.
+
+    Causes: Targets are tokenized with add_special_tokens=False, or the last id is cut off. Or the padding token is the
+    end token, and -100 is set at all of them.
+
+    Remedy: Tokenize with `tokenizer(text_target=targets, truncation=True)`, which keeps the end token after
+    truncation, and set -100 by the attention mask.
+
+    Warning: Some targets have no end token. Usually they have the greatest length and were cut after the tokenizer;
+    let the tokenizer cut them.
+    """
     ends = end_ids(subject)
     if not ends:
         raise NotChecked("neither tokenizer nor configuration names an end token")
@@ -200,7 +226,15 @@ def target_ends(subject: Subject) -> Finding:
     budget="fast",
 )
 def target_tokenized_as_target(subject: Subject) -> Finding:
-    """Compare labels with both ways of tokenizing their text, where the tokenizer has two."""
+    """Compare labels with both ways of tokenizing their text, where the tokenizer has two.
+
+    Fault: Targets went through the source side of a tokenizer with two languages. Words become unknown or odd pieces,
+    and the model learns these.
+
+    Causes: The target is passed as the first argument, `tokenizer(targets)`, as if it were a source.
+
+    Remedy: Pass it by name: `tokenizer(sources, text_target=targets)`.
+    """
     targets = targets_of(subject, subject.need("train"))
     column = target_column(subject, targets)
     differ = [index for index, (a, b) in enumerate(zip(column.full, column.plain, strict=True)) if a != b]
@@ -243,7 +277,19 @@ def target_tokenized_as_target(subject: Subject) -> Finding:
     budget="fast",
 )
 def target_whole(subject: Subject) -> Finding:
-    """Compare the length of labels with that of the whole tokenized target."""
+    """Compare the length of labels with that of the whole tokenized target.
+
+    Fault: Every target is cut to the length of its own source, or lacks its first token.
+
+    Causes: Labels are padded or sliced to the shape of input_ids. Or labels are moved by one place before the model,
+    which moves them itself.
+
+    Remedy: Give targets a maximal length of their own, `tokenizer(text_target=targets, max_length=128,
+    truncation=True)`, and pass the whole target as labels.
+
+    Warning: More than 10% of the targets are cut to a maximal length. The model learns to end, or to break off, too
+    early: raise the limit.
+    """
     targets = targets_of(subject, subject.need("train"))
     column = target_column(subject, targets)
     cut: list[int] = []

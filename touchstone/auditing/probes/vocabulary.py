@@ -34,7 +34,18 @@ def _table(model: Any) -> int | None:
     budget="fast",
 )
 def ids_in_table(subject: Subject) -> Finding:
-    """Compare the largest token id, and the tokenizer's size, with the table of embeddings."""
+    """Compare the largest token id, and the tokenizer's size, with the table of embeddings.
+
+    Fault: Some token ids have no row in the model's embeddings. The first batch with one raises an IndexError, or a
+    device-side assert on a GPU.
+
+    Causes: Tokens were added to the tokenizer after the model was made. Or tokenizer and model come from different
+    checkpoints.
+
+    Remedy: After the last token is added: `model.resize_token_embeddings(len(tokenizer))`.
+
+    Warning: The tokenizer has more tokens than the model has embeddings, but the rows looked at use none of them.
+    """
     size = _table(subject.need("model"))
     if size is None:
         raise NotChecked("the model's table of embeddings is not known (get_input_embeddings)")
@@ -86,7 +97,15 @@ def _in_batches(split: Split) -> list[list[int]]:
     budget="fast",
 )
 def positions_in_table(subject: Subject) -> Finding:
-    """Compare the longest row with the tables of positions."""
+    """Compare the longest row with the tables of positions.
+
+    Fault: A row is longer than the model's table of positions, so the model cannot run on it.
+
+    Causes: Tokenization does not truncate, or its max_length is larger than the model's.
+
+    Remedy: `tokenizer(texts, truncation=True, max_length=model.config.max_position_embeddings)`; RoBERTa's real limit
+    is two less. Or split long texts.
+    """
     from torch import nn
 
     model = subject.need("model")
@@ -121,7 +140,18 @@ def positions_in_table(subject: Subject) -> Finding:
     budget="fast",
 )
 def unknown_tokens(subject: Subject) -> Finding:
-    """Count unknown tokens."""
+    """Count unknown tokens.
+
+    Fault: More than half of the tokens are unknown. The model sees hardly anything of the texts.
+
+    Causes: The tokenizer is made for another script or another form of text, or case and accents are treated
+    differently.
+
+    Remedy: Look at `tokenizer.tokenize(text)` of some texts, and choose a tokenizer whose vocabulary covers them.
+
+    Warning: Between 5% and 50% of the tokens are unknown. Look at case, script, special characters and
+    pre-tokenization.
+    """
     tokenizer = subject.need("tokenizer")
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is None:
