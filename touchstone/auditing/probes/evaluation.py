@@ -32,8 +32,8 @@ def evaluation_runs(subject: Subject) -> Finding:
     """Run the user's evaluation once, so that an error does not wait for the end of the first epoch.
 
     Warning: The evaluation raises an error on a few rows. In training it would do so after the first epoch. An
-    evaluation that needs all rows, such as a metric over classes that do not occur in a few, is no fault. Or it runs and
-    reports no loss, because the Trainer takes an argument such as `label_mask` for a label that no batch has.
+    evaluation that needs all rows, such as a metric over classes that do not occur in a few, is no fault. Or it runs
+    and reports no loss, because the Trainer takes an argument such as `label_mask` for a label that no batch has.
 
     Remedy: Read the line that the finding names, and run the evaluation on a few rows before you train:
     `trainer.evaluate()`.

@@ -99,8 +99,8 @@ def gold_scores_best(subject: Subject) -> Finding:
     as right ones. No model can then be judged by this metric.
 
     Causes: Predictions and labels are moved by one place, decoded in two ways, or passed through different clean-ups.
-    A softmax stands before the threshold of labels that do not exclude each other, or predictions of the shape (rows, 1)
-    are subtracted from labels of the shape (rows,). If wrong ones score best, labels are compared with labels.
+    Labels that do not exclude each other go through a softmax, or predictions of the shape (rows, 1) are subtracted
+    from labels of the shape (rows,). If wrong ones score best, labels are compared with labels.
 
     Remedy: Call compute_metrics by hand with one-hot logits of the labels, and follow both through it. For a causal
     model, score `predictions[:, :-1]` against `labels[:, 1:]`.
