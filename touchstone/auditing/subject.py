@@ -464,21 +464,27 @@ def tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
+UNMASKED = ("GPT", "Electra")
+"""Models whose pretraining is not that of masked tokens: ELECTRA's finds tokens that were replaced."""
+
+
 def task_of(model: Any) -> str:
-    """Return the task of a head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
-    name = type(model).__name__
+    """Return the task of a head or of the library's head it inherits from, or `unknown`.
+
+    Encoder-decoders count as translation: the head does not tell.
+    """
     base = getattr(model, "get_base_model", None)  # PEFT
-    if callable(base):
-        name = type(base()).__name__
-    if name.endswith("ForTokenClassification"):
+    inner = base() if callable(base) else model
+    names = [each.__name__ for each in type(inner).__mro__]
+    if any(name.endswith("ForTokenClassification") for name in names):
         return "token-classification"
-    if name.endswith("ForQuestionAnswering"):
+    if any(name.endswith("ForQuestionAnswering") for name in names):
         return "question-answering"
-    if name.endswith(("ForMaskedLM", "ForPreTraining")) and not name.startswith("GPT"):
+    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) and not name.startswith(UNMASKED) for name in names):
         return "masked-lm"
     config = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False) and hasattr(model, "generate"):
         return "translation"
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         return "causal-lm"
     return UNKNOWN

@@ -138,4 +138,41 @@ FAULTS = (
         probes=("rows-independent",),
         cause="mixes rows",
     ),
+    Fault(
+        id="masked-loss-forgets-its-mask",
+        script="ner_masked_loss",
+        says="The loss of one's own takes all positions, and special tokens and padding are labelled O.",
+        edits=(
+            (
+                "outputs.logits.view(-1, len(tags))[active], labels.view(-1)[active]",
+                "outputs.logits.view(-1, len(tags)), labels.view(-1)",
+            ),
+        ),
+        probes=("special-tokens-unlabelled", "padding-unlabelled"),
+        cause="-100",
+    ),
+    Fault(
+        id="packed-trainer-texts-see-each-other",
+        script="clm_packed_trainer",
+        says="The mask of a packed row is causal, so each text sees the texts before it.",
+        edits=(("(doc[:, None] == doc[None, :]) & torch.tril", "torch.tril"),),
+        probes=("documents-separated",),
+        cause="block-diagonal",
+    ),
+    Fault(
+        id="subclassed-head-tags-of-the-word-before",
+        script="ner_subclassed_head",
+        says="Words take the tag of the word before, in a script whose model is a subclass with a name of its own.",
+        edits=(('TAGS.index(ex["tags"][w])', 'TAGS.index(ex["tags"][w - 1])'),),
+        probes=("labels-follow-tags",),
+        cause="the word 1 before it",
+    ),
+    Fault(
+        id="crf-padding-not-masked",
+        script="ner_crf",
+        says="The CRF runs over padding, because it gets no mask.",
+        edits=(("self.crf(logits, labels, attention_mask)", "self.crf(logits, labels, torch.ones_like(labels))"),),
+        probes=("padding-unlabelled",),
+        cause="the loss counts padding",
+    ),
 )
