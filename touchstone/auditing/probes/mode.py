@@ -55,6 +55,8 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
 
 
 def _first_tensor(output: Any) -> Any:
+    if hasattr(output, "dim"):
+        return output
     logits = getattr(output, "logits", None)
     if logits is not None:
         return logits
