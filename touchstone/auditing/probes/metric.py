@@ -388,7 +388,11 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
     if kind == "logits" and len({labelled_positions(record) for record in records}) > 1:
         raise NotChecked("labels are drawn anew in each evaluation, such as masks: batches of another size have others")
     one, many, again = (
-        {name: value for name, value in record.scores().items() if scores.is_score(name) or scores.is_error(name)}
+        {
+            name: value
+            for name, value in record.scores().items()
+            if scores.is_score(name) or scores.is_part(name) or scores.is_error(name)
+        }
         for record in records
     )
     many = {name: value for name, value in many.items() if value == again.get(name)}  # no bootstrap, as of ROUGE
