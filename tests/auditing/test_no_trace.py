@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import traceback
@@ -19,10 +20,12 @@ SCRIPTS = (
     "clm_accelerate",
     "clm_constant_length",
     "clm_sft_completion",
+    "clm_stream_loop",
     "clm_trainer",
     "mlm_streaming",
     "mlm_trainer",
     "mlm_whole_word",
+    "mlm_workers",
     "multiple_choice",
     "ner_masked_loss",
     "ner_on_the_fly",
@@ -34,7 +37,7 @@ SCRIPTS = (
     "summarization_trainer",
     "translation_generate",
 )
-"""Clean scripts of the zoo: all six tasks, two loops, a stream, rows tokenized when they are read, random samplers."""
+"""Clean scripts of the zoo: all six tasks, loops, streams, workers, rows tokenized when read, random samplers."""
 TRAINERS = ("clm_trainer", "mlm_streaming", "ner_own_sampler", "qa_trainer", "translation_generate")
 """Those whose training is compared with and without an audit."""
 
@@ -53,6 +56,7 @@ def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
 
 def _call(job: Any, folder: str, arguments: tuple[Any, ...]) -> None:
     os.chdir(folder)
+    multiprocessing.set_start_method("fork", force=True)
     log_to("log.txt")
     try:
         answer = {"result": job(*arguments)}

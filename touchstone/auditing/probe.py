@@ -35,6 +35,7 @@ MODULES = (
     "checkpoint",
     "rows",
     "step",
+    "training_loss",
     "optimizer",
     "optimizer_settings",
     "schedule",
@@ -44,12 +45,14 @@ MODULES = (
     "generation",
     "leaks",
     "order",
+    "workers",
     "cache",
     "loop",
     "loop_schedule",
     "loop_step",
     "loop_modes",
     "loop_data",
+    "loop_reports",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
 Look = Callable[[Subject], Finding]

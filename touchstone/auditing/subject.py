@@ -227,6 +227,7 @@ class Step:
             a graph to the parameters that `parameters` names.
         parameters: the parameters that `logits` depends on, by name.
         last: it is the last, shorter step of an epoch.
+        reported: the loss of each micro-batch as the code reports it. Empty if it is not known.
         pulls: the logits of each micro-batch and their gradients, by the name of the output (`logits`, or
             `start_logits` and `end_logits`). Empty if they were not recorded.
     """
@@ -237,6 +238,7 @@ class Step:
     logits: Callable[[int], Any]
     parameters: dict[str, Tensor]
     last: bool = False
+    reported: list[float] = field(default_factory=list)
     pulls: list[dict[str, Pull]] = field(default_factory=list)
 
 
@@ -285,7 +287,7 @@ class Subject:
         train: the training data.
         evaluation: the evaluation data, or None.
         names: label names by id, or None.
-        maps: the observed calls of `Dataset.map`, in order.
+        maps: the observed calls of `Dataset.map`, in order. Those on streams go to `streamed`.
         raw: the rows that the training rows were made of, index by index, if the user passed them.
         raw_columns: the columns of `raw` that matter, such as ("tokens", "ner_tags").
         settings: known settings.
@@ -326,6 +328,11 @@ class Subject:
     trace: Trace | None = None
     aligned: bool = False
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.streamed: list[MapCall] = [each for each in self.maps if not hasattr(each.source, "__len__")]
+        """The observed calls of `IterableDataset.map`, whose rows cannot be read by index."""
+        self.maps = [each for each in self.maps if hasattr(each.source, "__len__")]
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:
         """Return `make()`, made once per subject, so that probes share what is slow to compute.
@@ -464,6 +471,12 @@ def tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
+def unadapted(model: Any) -> Any:
+    """Return the model that PEFT has put its adapters into, or the model itself."""
+    base = getattr(model, "get_base_model", None)
+    return base() if callable(base) else model
+
+
 UNMASKED = ("GPT", "Electra")
 """Models whose pretraining is not that of masked tokens: ELECTRA's finds tokens that were replaced."""
 
@@ -473,9 +486,7 @@ def task_of(model: Any) -> str:
 
     Encoder-decoders count as translation: the head does not tell.
     """
-    base = getattr(model, "get_base_model", None)  # PEFT
-    inner = base() if callable(base) else model
-    names = [each.__name__ for each in type(inner).__mro__]
+    names = [each.__name__ for each in type(unadapted(model)).__mro__]
     if any(name.endswith("ForTokenClassification") for name in names):
         return "token-classification"
     if any(name.endswith("ForQuestionAnswering") for name in names):

@@ -80,8 +80,8 @@ FAULTS = (
             ("outputs.logits.view(-1, len(LABELS))", "outputs.logits.softmax(dim=-1).view(-1, len(LABELS))"),
             ("nn.CrossEntropyLoss(weight=self.class_weights.to(outputs.logits.device))", "nn.CrossEntropyLoss()"),
         ),
-        probes=(),
-        cause="",
+        probes=("loss-is-the-mean-over-labels",),
+        cause=r"cross_entropy\(softmax\(logits\)\).*cannot fall below log\(1 \+ 8/e\)",
         seen="https://discuss.pytorch.org/t/do-i-have-to-use-softmax-before-cross-entropy-loss/12911",
     ),
     Fault(
@@ -89,8 +89,8 @@ FAULTS = (
         script="translation_buckets",
         says="The sampler's range ends one too early: the last row is never trained on.",
         edits=(("order = list(range(len(self.lengths)))", "order = list(range(len(self.lengths) - 1))"),),
-        probes=(),
-        cause="",
+        probes=("every-row-trained-once",),
+        cause="the last row is in none of .* epochs.*LengthBucketSampler",
     ),
     Fault(
         id="wild-best-checkpoint-is-the-worst",
@@ -137,8 +137,8 @@ FAULTS = (
             ("torch.empty(fan_in, rank)", "torch.zeros(fan_in, rank)"),
             ("        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))\n", ""),
         ),
-        probes=(),
-        cause="",
+        probes=("every-parameter-learns",),
+        cause="zero",
     ),
     Fault(
         id="wild-optimizer-of-another-model",
@@ -223,8 +223,8 @@ FAULTS = (
         script="clm_iterable_workers",
         says="Every worker reads all lines: with two workers every block is trained on twice.",
         edits=(("if i % of == number:", "if True:"),),
-        probes=(),
-        cause="",
+        probes=("workers-split-the-stream",),
+        cause="rows of 2 workers are the same.*ConstantLengthDataset",
         seen="https://pytorch.org/docs/stable/data.html#torch.utils.data.IterableDataset",
     ),
     Fault(

@@ -59,7 +59,10 @@ def subject_of(
         steps=observed_steps(recorder, called),
         trace=trace,
         order=order_of(trace),
-        extra={"evaluation_order": lambda: evaluation_order(trace)},
+        extra={
+            "evaluation_order": lambda: evaluation_order(trace),
+            "training_loader": lambda: _training_loader(recorder),
+        },
         aligned=any(each.aligned for each in trace.forwards),
     )
 
@@ -144,8 +147,12 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     recorder.calls = [recorder.calls[index] for index in places]
     for forward in trace.forwards:
         forward.loss = _float(forward.loss)
+        for loss in forward.losses:
+            loss.value = _float(loss.value)
         if forward.batch:
             forward.batch, forward.aligned = plain_batch(forward)
+    for reported in trace.reported:
+        reported.forwards = sum(place < reported.forwards for place in places)
     for update in trace.updates:
         update.forwards = [new[each] for each in update.forwards if each in new]
         update.losses = [(_float(each) or 0.0) / update.scale for each in update.losses]

@@ -28,6 +28,7 @@ from touchstone.auditing.observing.frames import caller
 from touchstone.auditing.observing.loaders import Loaders
 from touchstone.auditing.observing.metrics import Metrics
 from touchstone.auditing.observing.observe import Replace, Undo
+from touchstone.auditing.observing.reported import Reports
 from touchstone.auditing.observing.steps import Kept, Steps
 from touchstone.auditing.observing.trace import Forward, LossCall, Trace
 
@@ -74,6 +75,7 @@ class Recorder:
         self._at_rest: Callable[[], None] | None = None
         self.ending = ending
         self._steps = Steps(self, steps, on_step)
+        self._reports = Reports(self)
         self._inside: Forward | None = None
         self._generating = 0
         self.passing: int | None = None
@@ -102,7 +104,8 @@ class Recorder:
 
         def watch_torch(torch: ModuleType) -> None:
             replace(torch.nn.Module, "__call__", self._module_call)
-            replace(torch.nn.functional, "cross_entropy", self._cross_entropy)
+            for name in ("cross_entropy", "nll_loss"):
+                replace(torch.nn.functional, name, self._cross_entropy)
             self._steps.watch(torch, replace, undo)
             Loaders(self).watch(replace)
 
@@ -114,6 +117,7 @@ class Recorder:
             "transformers.generation.utils": lambda module: replace(module.GenerationMixin, "generate", self._generate),
             "accelerate.accelerator": lambda module: self._watch_accelerate(module, replace),
             **Metrics(self).patches(replace),
+            **self._reports.patches(replace),
         }
 
     def _watch_accelerate(self, module: ModuleType, replace: Replace) -> None:
@@ -135,6 +139,7 @@ class Recorder:
 
         replace(module.Accelerator, "accumulate", accumulate)
         replace(module.Accelerator, "prepare", prepare)
+        replace(module.Accelerator, "log", self._reports.log)
 
     # Calls of the model
 
@@ -218,16 +223,20 @@ class Recorder:
         signature = inspect.signature(original)
 
         def cross_entropy(*arguments: Any, **options: Any) -> Any:
+            noted = None
             if self.ready and not self._generating:
-                self._note_loss(signature.bind(*arguments, **options).arguments)
-            return original(*arguments, **options)
+                noted = self._note_loss(signature.bind(*arguments, **options).arguments)
+            result = original(*arguments, **options)
+            if noted is not None and result.numel() == 1:
+                noted.value = result.detach()  # a tensor until loop.py reads it
+            return result
 
         return cross_entropy
 
-    def _note_loss(self, given: Mapping[str, Any]) -> None:
+    def _note_loss(self, given: Mapping[str, Any]) -> LossCall | None:
         forward = self._inside or (self.trace.forwards[-1] if self.trace.forwards else None)
         if forward is None or len(forward.losses) >= 4 or not forward.batch:
-            return
+            return None
         forward.losses.append(
             LossCall(
                 target=copied(given["target"]),
@@ -240,6 +249,7 @@ class Recorder:
                 where=caller(),
             )
         )
+        return forward.losses[-1]
 
     # Tokenizers
 

@@ -11,6 +11,7 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.ids import token_ids
 from touchstone.auditing.reading.pairs import text_columns, tokenizing
+from touchstone.auditing.reading.streams import held
 from touchstone.auditing.subject import Subject, ints
 
 GROUP = "tokenizer and model"
@@ -35,6 +36,8 @@ def _file_of(name: str, file: str) -> Path | None:
 def _sample_texts(subject: Subject) -> list[str]:
     """Return texts of the data, from the rows that were tokenized."""
     texts: list[str] = []
+    if subject.streamed and subject.train is not None:
+        subject, _ = held(subject, subject.train)
     for call in tokenizing(subject.maps):
         rows = [dict(call.source[index]) for index in range(min(len(call.source), 50))]
         for column in text_columns(rows):

@@ -143,16 +143,20 @@ def _lost_on_the_way(subject: Subject) -> Finding | None:
     "evaluation-loss-by-token",
     group=GROUP,
     says="The evaluation loss is the mean over labelled tokens, whatever the batch size.",
+    loops=False,
 )
 def evaluation_loss_by_token(subject: Subject) -> Finding:
     """Compare the reported loss at two batch sizes with the mean over all labelled tokens.
 
-    Fault: The evaluation averages sums over tokens, so that the loss grows with the batch size.
+    Fault: The evaluation averages sums over tokens, so that the loss grows with the batch size. Or a loop reports the
+    loss of its last batch, a sum that is not divided, or one that is divided by another number than it has parts.
 
     Causes: A loss of your own uses reduction='sum' and is not divided in the evaluation, where num_items_in_batch is
-    None.
+    None. In a loop, means of batches are added up and divided by the number of rows, or multiplied by the batch size
+    although the last batch is smaller.
 
-    Remedy: Divide by the number of labels that are not -100 if num_items_in_batch is None.
+    Remedy: Divide by the number of labels that are not -100 if num_items_in_batch is None. In a loop, multiply each
+    mean by its number of labels, and divide the sum by that of all labels.
 
     Warning: The evaluation loss is a mean of batch means, as in every stock Trainer (transformers#39241), or is
     divided by unshifted labels (transformers#46204). Compare losses at one batch size only, and take no perplexity
@@ -293,6 +297,7 @@ def _token_losses(subject: Subject, record: EvaluationRecord) -> _TokenLosses:
     "perplexity-of-mean-loss",
     group=GROUP,
     says="A reported perplexity is the exponential of the mean loss.",
+    loops=False,
 )
 def perplexity_of_mean_loss(subject: Subject) -> Finding:
     """Compare a metric called perplexity with the exponential of the loss of the same evaluation.

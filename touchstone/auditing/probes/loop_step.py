@@ -11,6 +11,7 @@ from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import trace_of
 from touchstone.auditing.probes.step import accumulation_divided, last_partial_step, loss_is_the_mean_over_labels
+from touchstone.auditing.reading import activated
 from touchstone.auditing.reading.loss import FITS, Reading, moved
 from touchstone.auditing.reading.steps import expected_shift, readings
 from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
@@ -82,7 +83,12 @@ def loss_of_the_labels(subject: Subject) -> Finding:
     read = _read(subject)
     where = _where(subject)
     for step, micros in read:
-        for batch, micro in zip(step.batches, micros, strict=True):
+        for index, (batch, micro) in enumerate(zip(step.batches, micros, strict=True)):
+            whole = all(each.count == micro.count for each in micro.found.values())
+            heads = [each.applied for each in micro.found.values()]
+            wrong = activated.named(heads, step.losses[index] if whole else None, where)
+            if wrong is not None:
+                return wrong
             for each in micro.found.values():
                 if each.misfit > FITS:
                     return warn(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.steps import ragged_batch
+from touchstone.auditing.reading.stuck import gradients_of_logits, stuck_at_zero
 from touchstone.auditing.subject import Batch, Subject, quiet
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ GROUP = "optimizer and schedule"
 MISSPELT = ("requires_grad", "require_grad", "required_grad", "requires_gradient", "require_gradient", "requiresGrad")
 """Attributes that people set on modules, or misspell on parameters, to freeze them. None of them freezes anything."""
 NAMES_SHOWN = 4
+STEPS = 3
+"""Steps after the first one that a parameter may wait for its first gradient, such as an adapter behind two gates."""
 
 
 def shown(names: Sequence[str]) -> str:
@@ -211,13 +214,15 @@ def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
 def every_parameter_learns(subject: Subject) -> Finding:
     """Take one or two steps on a copy, and look for parameters without a gradient.
 
-    Fault: The loss is cut off from a part of the model, from the embeddings on. That part never learns although it is
-    trainable.
+    Fault: The loss is cut off from a part of the model, from the embeddings on, or parameters that are zero hold each
+    other at zero. That part never learns although it is trainable.
 
     Causes: The encoder runs under `torch.no_grad()`, or its output is detached, read by `.data`, or sent through
-    numpy.
+    numpy. Or two factors of a product begin at zero, such as both matrices of a LoRA adapter, or a gate and the
+    projection behind it: the gradient of each is the other.
 
-    Remedy: Remove the no_grad or detach. If the part is meant to be frozen, say so with `requires_grad_(False)`.
+    Remedy: Remove the no_grad or detach. If the part is meant to be frozen, say so with `requires_grad_(False)`. Let
+    one of two factors begin with random numbers.
 
     Warning: Some parameters take no part in the loss, such as an unused head. Fine if they are not meant to be used.
     """
@@ -227,6 +232,16 @@ def every_parameter_learns(subject: Subject) -> Finding:
     if not silent:
         return passed(f"all {len(trainable)} trainable parameters get a gradient")
     share = sizes(subject, silent)
+    stuck: list[str] = done["stuck"]
+    if stuck:
+        return fail(
+            f"{len(silent)} of {len(trainable)} trainable parameters ({share:.0%} of the numbers) can never move",
+            cause=f"{shown(stuck)} are all zero, and each holds back the gradient of the others: gradients are exactly "
+            "zero in every step, but appear as soon as these are moved away from zero by hand. Let one of them begin "
+            "with random numbers (LoRA: A random, B zero)",
+            measured=len(silent),
+            expected=0,
+        )
     figures = f"{len(silent)} of {len(trainable)} trainable parameters ({share:.0%} of the numbers) get no gradient"
     if any(name in done["tables"] for name in silent):
         ungraded = [name for name in silent if name.rpartition(".")[0] in done["ungraded"]]
@@ -264,45 +279,78 @@ def _exercise(subject: Subject) -> dict[str, Any]:
 
 
 def _exercised(subject: Subject) -> dict[str, Any]:
-    """Take a step on a copy, and a second one if parameters got no gradient.
+    """Take a step on a copy, and more if parameters got no gradient.
 
-    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step. The result
-    names the parameters without a gradient, the tables that look up the input ids, and modules whose output records
-    no gradient although they are trainable. (Position tables of sines are such modules by design.)
+    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step; one inside
+    another does so for longer. The result names the parameters without a gradient, those that hold each other back for
+    ever, the tables that look up the input ids, and modules whose output records no gradient although they are
+    trainable. (Position tables of sines are such modules by design.)
     """
-    import torch
-
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
     if subject.step is None and subject.steps:
+        seen = {name: each for step in subject.steps for name, each in step.gradients.items()}
         first = {name: each for step in subject.steps for name, each in step.gradients.items() if _any(each)}
-        if not set(first) & set(trainable):
+        if not set(seen) & set(trainable):
             raise NotChecked("the gradients of the observed steps are not those of the model's parameters")
-        learning = set(first)
         batch = subject.steps[0].batches[0]
         with _watched(model, batch) as (tables, ungraded), suppress(NotChecked):
             logits_of(model, batch)
+
+        def again() -> dict[str, Tensor]:
+            return gradients_of_logits(model, batch)
     else:
         batch = ragged_batch(subject)
         step = subject.need("step")
         with _watched(model, batch) as (tables, ungraded):
-            first = step([batch], model=model).gradients
-        learning = {name for name, each in first.items() if _any(each)}
-        if not learning:
-            raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
-        if set(trainable) - learning:
-            with torch.no_grad():
-                for name, each in model.named_parameters():
-                    if name in first:
-                        each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
-            learning |= {name for name, each in step([batch], model=model).gradients.items() if _any(each)}
+            seen = first = step([batch], model=model).gradients
+
+        def again() -> dict[str, Tensor]:
+            return dict(step([batch], model=model).gradients)
+
+    learning = {name for name, each in first.items() if _any(each)}
+    stuck: list[str] = []
+    if set(trainable) - learning:
+        with suppress(NotChecked):  # the model of a loop may not take its batch by name
+            late = _waiting(model, first, again)
+            learning |= late if subject.step is not None else late & set(seen)
+            # What the loss does not reach has no gradient; what a zero holds back has one that is 0.
+            stuck = stuck_at_zero(model, [name for name in seen if name not in learning], again)
+    if not learning and not stuck:
+        raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
     return {
         "first": first,
         "trainable": trainable,
         "silent": [name for name in trainable if name not in learning],
+        "stuck": stuck,
         "tables": tables,
         "ungraded": ungraded,
     }
+
+
+def _waiting(model: nn.Module, first: Mapping[str, Tensor], again: Callable[[], Mapping[str, Tensor]]) -> set[str]:
+    """Return the names of parameters of a copy that get a gradient in steps after the first one."""
+    gradients, found = first, {name for name, each in first.items() if _any(each)}
+    for _ in range(STEPS):
+        _move(model, gradients)
+        gradients = again()
+        more = {name for name, each in gradients.items() if _any(each)} - found
+        found |= more
+        if not more:
+            break
+    return found
+
+
+def _move(model: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+    """Move parameters of a copy a little against their gradients."""
+    import torch
+
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            gradient = gradients.get(name)
+            if gradient is not None and _any(gradient):
+                gradient = gradient.to(each.dtype)
+                each.sub_(1e-2 * gradient / gradient.norm().clamp(min=1e-12))
 
 
 def _any(gradient: Tensor) -> bool:

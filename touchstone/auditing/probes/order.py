@@ -12,6 +12,7 @@ from typing import Any
 from touchstone.auditing.adapters.loop_order import LoopOrder, same_beginnings
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.left_out import ends_left_out
 from touchstone.auditing.subject import Subject
 
 GROUP = "order"
@@ -140,6 +141,15 @@ def _subset(subject: Subject, total: int, missing: int, never: int, figures: dic
         return fail(
             message,
             cause=f"the sampler says that it draws {says} rows, and draws {total - missing}{place(sampler)}",
+            **figures,
+        )
+    if is_own(sampler) and missing <= 2 and (left_out := ends_left_out(subject, total)):
+        rows, drawn = left_out
+        which = "the last row is" if rows == [total - 1] else "the first row is" if rows == [0] else "both ends are"
+        return fail(
+            message,
+            cause=f"the sampler shuffles {total - missing} of {total} rows, and {which} in none of {drawn} epochs with "
+            f"other orders: its range is too short, so let it draw range({total}){place(sampler)}",
             **figures,
         )
     cause = f"the loader draws {total - missing} rows{place(sampler)}: if this is no subset on purpose, draw all"

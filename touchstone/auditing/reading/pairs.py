@@ -10,6 +10,7 @@ from typing import Any
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.lineage import lineages
+from touchstone.auditing.reading.streams import held
 from touchstone.auditing.subject import IGNORED, Batch, MapCall, Row, Split, Subject, ints
 
 FALSE_ALARM = 5.5
@@ -211,6 +212,7 @@ def source_rows(subject: Subject, split: Split, indices: Sequence[int]) -> tuple
 
 def sourced_rows(subject: Subject, split: Split, count: int) -> tuple[list[Row], list[Row], str] | None:
     """Return some rows of a split, the text rows that they were made of, and `file:line` of what made them."""
+    subject, split = held(subject, split)
     total = len(split)
     used = min(count, total)
     indices = [index * total // used for index in range(used)]

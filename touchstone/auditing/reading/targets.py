@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.pairs import rows_of_split, sourced_rows, text_columns
+from touchstone.auditing.reading.streams import is_stream
 from touchstone.auditing.subject import IGNORED, Batch, Split, Subject, ints
 
 ROWS = 48
@@ -41,7 +42,12 @@ def targets_of(subject: Subject, split: Split) -> Targets:
 
 
 def _targets(subject: Subject, split: Split) -> Targets:
-    found = sourced_rows(subject, split, ROWS) if hasattr(split.dataset, "__len__") and len(split) else None
+    found = None
+    try:
+        found = sourced_rows(subject, split, ROWS) if is_stream(split.dataset) or len(split) else None
+    except NotChecked:
+        if not is_stream(split.dataset):
+            raise
     try:
         rows = rows_of_split(split, ROWS) if found is None else found[0]
         size = max(1, min(split.batch_size, 16))

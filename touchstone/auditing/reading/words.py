@@ -9,6 +9,7 @@ from typing import Any
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.lineage import IDS, Lineage, Origin, lineages, tokens_of
+from touchstone.auditing.reading.streams import held
 from touchstone.auditing.subject import IGNORED, Row, Split, Subject, ints
 
 TokensOfWords = Callable[[Any, Sequence[str]], "tuple[list[int], list[int]]"]
@@ -71,6 +72,7 @@ def read(subject: Subject, split: Split) -> Reading:
 
 
 def _read(subject: Subject, split: Split) -> Reading:
+    subject, split = held(subject, split)
     tokenizer = subject.need("tokenizer")
     untraced = ""
     for lineage in lineages(subject, split):
