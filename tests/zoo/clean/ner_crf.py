@@ -11,8 +11,13 @@ from transformers import AutoTokenizer, BertForTokenClassification, Trainer, Tra
 class CRF(nn.Module):
     def __init__(self, num_tags):
         super().__init__()
-        self.start_transitions = nn.Parameter(torch.zeros(num_tags).uniform_(-0.1, 0.1))
-        self.transitions = nn.Parameter(torch.zeros(num_tags, num_tags).uniform_(-0.1, 0.1))
+        self.start_transitions = nn.Parameter(torch.empty(num_tags))
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.uniform_(self.start_transitions, -0.1, 0.1)
+        nn.init.uniform_(self.transitions, -0.1, 0.1)
 
     def forward(self, emissions, tags, mask):
         rows = torch.arange(len(tags))
@@ -73,6 +78,7 @@ class Sents(Dataset):
 model = BertCRFForTokenClassification.from_pretrained(
     "tiny-bert", num_labels=len(tags), id2label=dict(enumerate(tags)), label2id={t: i for i, t in enumerate(tags)}
 )
+model.crf.reset_parameters()  # from_pretrained does not know how
 Trainer(
     model,
     TrainingArguments("crf", per_device_train_batch_size=8, report_to="none"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -212,6 +213,8 @@ def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> b
                 losses.append(float(loss))
     except Exception:
         return True
+    if not all(math.isfinite(loss) for loss in losses):
+        raise NotChecked("the loss of a batch is not finite: look whether all parameters have been initialized")
     return losses[0] != losses[1]
 
 
