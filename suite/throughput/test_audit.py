@@ -30,7 +30,12 @@ ROUNDS = 3
 BATCH, TOKENS = 16, 128
 ROWS = {"train": 288, "evaluation": 64}
 """As many as the embedded sentences fill, since none may be in both splits."""
-MINILM = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+MINILM: dict[str, Any] = {
+    "num_hidden_layers": 6,
+    "hidden_size": 384,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
 """The shape of MiniLM-L6: 22 million weights, with the table of 30522 word pieces that is BertConfig's own."""
 
 
@@ -85,7 +90,7 @@ def _accuracy(prediction: Any) -> dict[str, float]:
 
 def time_a_step(trainer: Trainer) -> float:
     """Return the seconds of one forward and backward pass and one optimizer step, after one that is not timed."""
-    model = trainer.model
+    model: Any = trainer.model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     batch = next(iter(trainer.get_train_dataloader()))
     model.train()

@@ -34,8 +34,11 @@ SCRIPTS = (
     "ner_trainer",
     "pairs_rdrop",
     "qa_trainer",
+    "summarization_frames",
     "summarization_trainer",
+    "tagger_lstm",
     "translation_generate",
+    "translation_teacher_forcing",
 )
 """Clean scripts of the zoo: all six tasks, loops, streams, workers, rows tokenized when read, random samplers."""
 TRAINERS = ("clm_trainer", "mlm_streaming", "ner_own_sampler", "qa_trainer", "translation_generate")

@@ -1,4 +1,4 @@
-"""Every faulty script fails in a probe that names its cause; no clean script has a fail.
+"""Every faulty script fails, or is warned of, in a probe that names its cause; no clean script has a fail.
 
 With TOUCHSTONE_ZOO=sample, one fault per probe runs, and one clean script per kind and style: what differs between
 versions of the libraries differs in a style or in a probe, so CI takes the sample for its second set of versions.
@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import pytest
 
-from tests.zoo.fault import Fault, all_faults, clean_scripts
-from tests.zoo.matrix import failed_probes, style_of
+from tests.zoo.fault import CLEAN, Fault, all_faults, clean_scripts
+from tests.zoo.matrix import failed_probes, probes_with, style_of
 from tests.zoo.run import audit_text
 from touchstone.auditing.probe import INTERNAL
 
@@ -38,14 +38,25 @@ def name_and_style(script: Path) -> Hashable:
     return script.stem.split("_")[0], style_of(script.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("fault", chosen(all_faults(), lambda fault: fault.probes), ids=lambda fault: fault.id)
-def test_a_faulty_script_fails_in_a_probe_that_names_its_cause(fault: Fault, zoo_assets: Path) -> None:
+@pytest.mark.parametrize(
+    "fault", chosen(all_faults(), lambda fault: (fault.probes, fault.warns)), ids=lambda fault: fault.id
+)
+def test_a_faulty_script_is_found_by_a_probe_that_names_its_cause(fault: Fault, zoo_assets: Path) -> None:
     report = audit_text(fault.text(), zoo_assets, budget=fault.budget)
     assert "error" not in report, report["error"]
     failed = failed_probes(report)
     assert set(failed) == set(fault.probes), "\n".join(f"{probe}: {text}" for probe, text in failed.items())
-    for text in failed.values():
+    warned = probes_with("warn", report)
+    assert set(fault.warns) <= set(warned), f"warned: {', '.join(warned)}"
+    for text in (*failed.values(), *(warned[probe] for probe in fault.warns)):
         assert re.search(fault.cause, text), text
+
+
+@pytest.mark.parametrize("fault", [each for each in all_faults() if each.warns], ids=lambda fault: fault.id)
+def test_the_clean_twin_is_not_warned_of_the_fault(fault: Fault, zoo_assets: Path) -> None:
+    report = audit_text((CLEAN / f"{fault.script}.py").read_text(encoding="utf-8"), zoo_assets, budget=fault.budget)
+    same = {probe: text for probe, text in probes_with("warn", report).items() if probe in fault.warns}
+    assert not [text for text in same.values() if re.search(fault.cause, text)]
 
 
 @pytest.mark.parametrize("script", chosen(clean_scripts(), name_and_style), ids=lambda script: script.stem)

@@ -358,7 +358,8 @@ class Subject:
         """
         value = getattr(self, part)
         if value is None:
-            raise NotChecked(_MISSING.get(part, f"there is no {part}"))
+            reasons = _MISSING if self.trace is None else {**_MISSING, **_MISSING_IN_LOOPS}
+            raise NotChecked(reasons.get(part, f"there is no {part}"))
         return value
 
     @cached_property
@@ -404,6 +405,13 @@ _MISSING = {
     "order": "the order of the training rows cannot be read",
     "trace": "only an observed loop shows it: run the script with `touchstone audit`",
     "names": "the label names are not known: pass names=",
+}
+
+
+_MISSING_IN_LOOPS = {
+    "tokenizer": "no tokenizer of transformers was seen",
+    "evaluate": "the evaluation of a loop cannot be run again: touchstone.audit(model=..., evaluate=...) can",
+    "step": "a step of a loop cannot be repeated on chosen batches",
 }
 
 

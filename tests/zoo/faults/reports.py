@@ -29,7 +29,8 @@ FAULTS = (
         edits=(
             ("        (loss / ACCUMULATE).backward()\n", "        loss = loss / ACCUMULATE\n        loss.backward()\n"),
         ),
-        probes=("training-loss-as-trained",),
+        probes=(),
+        warns=("training-loss-as-trained",),
         cause=r"is 4\.0 times too small",
     ),
     Fault(
@@ -37,7 +38,8 @@ FAULTS = (
         script="ner_adapters",
         says="The losses of all micro-batches are added up and divided by the number of optimizer steps.",
         edits=(("bar.set_postfix(loss=running / step)", "bar.set_postfix(loss=running / (step // ACCUMULATE))"),),
-        probes=("training-loss-as-trained",),
+        probes=(),
+        warns=("training-loss-as-trained",),
         cause=r"is 4\.0 times too large",
     ),
     Fault(

@@ -1,6 +1,6 @@
 """Faults of all kinds in scripts of many styles, as a stranger would think of them.
 
-A fault without probes is a known miss: no probe proves it, though one may warn of it.
+A fault without probes is a known miss, unless it names the probe that warns of it.
 """
 
 from tests.zoo.fault import Fault
@@ -191,8 +191,8 @@ FAULTS = (
         script="ner_bilou",
         says="Every subword of an entity's last word closes the entity: L-PER L-PER is not BILOU.",
         edits=(('closes = prefix in "LU" and last', 'closes = prefix in "LU"'),),
-        probes=(),
-        cause="",
+        probes=("subwords-open-no-entity",),
+        cause=r"labelled L- behind the entity's end.*ends once",
     ),
     Fault(
         id="wild-label-names-sorted",
@@ -207,8 +207,8 @@ FAULTS = (
         script="qa_two_files",
         says="Windows are short and do not overlap: answers at their borders are in no window.",
         edits=(("spans.Windows(tokenizer)", "spans.Windows(tokenizer, max_length=40, stride=0)"),),
-        probes=(),
-        cause="",
+        probes=("answers-lie-in-a-window",),
+        cause="share no token.*overlap",
     ),
     Fault(
         id="wild-packed-texts-see-each-other",
@@ -241,7 +241,8 @@ FAULTS = (
         says="Rows are padded on the left and positions count the padding: logits depend on the batch's longest row.",
         edits=(('            "position_ids": position_ids,\n', ""),),
         probes=(),
-        cause="",
+        warns=("padding-moves-no-logit",),
+        cause="other positions behind padding",
         seen="https://github.com/huggingface/transformers/issues/3021",
     ),
     Fault(

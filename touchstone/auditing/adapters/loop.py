@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.adapters.loop_batches import named
 from touchstone.auditing.adapters.loop_order import evaluation_order, order_of
 from touchstone.auditing.adapters.loop_steps import observed_steps
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.observing.calls import logits_of, loss_of, unwrapped
 from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.observing.trace import Forward, LossCall, Trace
+from touchstone.auditing.reading.places import learned_targets, targets_of
 from touchstone.auditing.subject import IGNORED, UNKNOWN, Batch, MapCall, Settings, Split, Subject, task_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def subject_of(
         task=task or (known if (known := task_of(model)) != UNKNOWN else _task(trace.forwards, called)),
         model=model,
         tokenizer=tokenizer,
-        train=_split("train", _training_loader(recorder), [each for each in trace.forwards if each.grad]),
+        train=_split("train", _training_loader(recorder), [each for each in trace.forwards if each.grad], trace),
         evaluation=evaluation,
         names=[str(id2label[index]) for index in range(len(id2label))] if id2label else None,
         maps=maps,
@@ -61,6 +63,8 @@ def subject_of(
         order=order_of(trace),
         extra={
             "evaluation_order": lambda: evaluation_order(trace),
+            "calls": recorder.calls,
+            "announced_accumulation": getattr(recorder.accelerator, "gradient_accumulation_steps", None),
             "training_loader": lambda: _training_loader(recorder),
         },
         aligned=any(each.aligned for each in trace.forwards),
@@ -140,13 +144,20 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     """Turn what was recorded into plain values: only calls of the model, named batches, floats."""
     trace = recorder.trace
     inner = unwrapped(main)
+    modules = {id(call.module): call.module for call in recorder.calls}
     everywhere = {id(each) for call in recorder.calls for each in call.module.parameters()}
     places = [index for index, call in enumerate(recorder.calls) if unwrapped(call.module) is inner]
     new = {old: index for index, old in enumerate(places)}
     trace.forwards = [trace.forwards[index] for index in places]
     recorder.calls = [recorder.calls[index] for index in places]
-    for forward in trace.forwards:
+    for forward, call in zip(trace.forwards, recorder.calls, strict=True):
         forward.loss = _float(forward.loss)
+        if len(call.pulls) == 1:
+            pull = next(iter(call.pulls.values()))
+            if len(forward.losses) == 1:
+                forward.targets = targets_of(pull.logits, forward.losses[0])
+            elif not forward.losses and pull.gradient is not None:
+                forward.targets = learned_targets(pull.logits, pull.gradient)
         for loss in forward.losses:
             loss.value = _float(loss.value)
         if forward.batch:
@@ -164,6 +175,19 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     stepped = [facts.optimizer for facts in trace.optimizers]
     others = [each for each in recorder.optimizers if not any(each is known for known in stepped)]
     waiting = {names.get(id(each)) for other in others for group in other.param_groups for each in group["params"]}
+    trace.waiting = [
+        type(other).__name__
+        for other in others
+        if any(each.grad is not None for group in other.param_groups for each in group["params"])
+    ]
+    groups = [group for optimizer in (*stepped, *others) for group in optimizer.param_groups]
+    owned = {id(each) for group in groups for each in group["params"]} | set(names)
+    trace.orphans = [
+        type(module).__name__
+        for module in modules.values()
+        if (own := [each for each in module.parameters() if each.grad is not None])
+        and not any(id(each) in owned for each in own)
+    ]
     for facts in trace.optimizers:
         held = Counter(id(each) for group in facts.optimizer.param_groups for each in group["params"])
         trainable = {id(each): name for name, each in inner.named_parameters() if each.requires_grad}
@@ -173,6 +197,8 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
             for group in facts.optimizer.param_groups
             for each in group["params"]
         )
+        parameters = [each for group in facts.optimizer.param_groups for each in group["params"]]
+        facts.others = sum(id(each) not in names and each in facts.optimizer.state for each in parameters)
         facts.groups = [
             [names[id(each)] for each in group["params"] if id(each) in names] for group in facts.optimizer.param_groups
         ]
@@ -309,9 +335,10 @@ def _task(forwards: Sequence[Forward], model: nn.Module) -> str:
         call = forward.losses[0]
         if call.shape[1 if len(call.shape) == 3 else -1] < max(tables, default=0) // 2:
             return "token-classification" if call.target.numel() == labels.numel() else UNKNOWN
-        if call.target.numel() < labels.numel() or bool((labels == ids).float().mean() > 0.99):
+        if call.target.numel() < labels.numel():
             return "causal-lm"
-        if float((labels == IGNORED).float().mean()) > 0.5:
+        known = labels != IGNORED
+        if float(known.float().mean()) < 0.5 < float((labels != ids)[known].float().mean()):
             return "masked-lm"
     return UNKNOWN
 
@@ -340,12 +367,23 @@ def _evaluation(recorder: Recorder) -> Split | None:
         if loader is not training:
             places = {index for index, each in enumerate(trace.loaders) if each is loader}
             calls = [each for each in quiet if each.passing is not None and trace.passes[each.passing].loader in places]
-            return _split("evaluation", loader, calls)
+            return _split("evaluation", loader, calls, trace)
     loose = trace.evaluation_forwards()
-    return _split("evaluation", None, loose) if loose else None
+    return _split("evaluation", None, loose, trace) if loose else _generated(trace)
 
 
-def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
+def _generated(trace: Trace) -> Split | None:
+    """Return what `generate` was given as evaluation data of which nothing else is known."""
+    batches = [{"input_ids": given.get("input_ids", given.get("inputs")), **given} for given in trace.generations]
+    observed = [
+        {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
+        for batch in batches
+        if _is_ids(batch["input_ids"])
+    ][:OBSERVED]
+    return Split("evaluation", _NoRows(), None, len(observed[0]["input_ids"]), observed=observed) if observed else None
+
+
+def _split(name: str, loader: Any, forwards: Sequence[Forward], trace: Trace) -> Split | None:
     observed = [each.batch for each in forwards if each.batch][:OBSERVED]
     if loader is None:
         if not observed:
@@ -356,7 +394,7 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
     return Split(
         name,
         loader.dataset,
-        loader.collate_fn,
+        named(loader.collate_fn, loader, trace),
         int(size),
         loader=lambda: _again(loader),
         observed=observed,
@@ -438,6 +476,8 @@ def planned_steps(trace: Trace) -> tuple[int | None, int | None]:
             if "num_training_steps" in options:
                 warmup = options.get("num_warmup_steps")
                 return int(options["num_training_steps"]), None if warmup is None else int(warmup)
+        if getattr(schedule, "end_factor", None) == 0 and isinstance(getattr(schedule, "total_iters", None), int):
+            return int(schedule.total_iters), None  # LinearLR down to 0
         for name in ("total_steps", "T_max"):
             if isinstance(getattr(schedule, name, None), int) and getattr(schedule, name) > 0:
                 return int(getattr(schedule, name)), None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from touchstone.auditing.observing.calls import Call, logits_of
 from touchstone.auditing.observing.record import Recorder
 from touchstone.auditing.observing.steps import Kept
-from touchstone.auditing.observing.trace import Trace, Update
-from touchstone.auditing.subject import Pull, Step
+from touchstone.auditing.observing.trace import Forward, Trace, Update
+from touchstone.auditing.subject import Batch, Pull, Step
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,8 @@ def observed_steps(recorder: Recorder, model: nn.Module) -> list[Step]:
         update = trace.updates[index]
         forwards = [trace.forwards[each] for each in update.forwards]
         whole = len(forwards) == len(update.losses) and all(forward.batch for forward in forwards)
-        if whole and forwards and kept.gradients is not None:
+        summed = not update.backwards_before_zero and not _same_inputs(forwards)  # else SAM, or adversarial training
+        if whole and forwards and summed and kept.gradients is not None:
             steps.append(_step(recorder, model, update, kept, last=_is_last(trace, index)))
     return steps
 
@@ -53,7 +54,7 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
     calls = [recorder.calls[each] for each in update.forwards]
     assert kept.gradients is not None
     return Step(
-        batches=[recorder.trace.forwards[each].batch for each in update.forwards],
+        batches=[_labelled(recorder.trace.forwards[each]) for each in update.forwards],
         losses=update.losses,
         gradients={own(name): value for name, value in kept.gradients.items()},
         logits=lambda place: _logits(model, calls[place], {**parameters, **buffers}),
@@ -61,6 +62,23 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
         last=last,
         pulls=[{name: _unscaled(pull, update.scale) for name, pull in call.pulls.items()} for call in calls],
     )
+
+
+def _same_inputs(forwards: Sequence[Forward]) -> bool:
+    """Tell whether several calls of a model had the same inputs."""
+    import torch
+
+    inputs = [[value for value in each.batch.values() if isinstance(value, torch.Tensor)] for each in forwards]
+    return len(inputs) > 1 and all(
+        len(each) == len(inputs[0]) and all(map(torch.equal, each, inputs[0])) for each in inputs[1:]
+    )
+
+
+def _labelled(forward: Forward) -> Batch:
+    """Return the batch of a call, with the targets of its loss as labels if it has none."""
+    if forward.targets is None or "labels" in forward.batch or "start_positions" in forward.batch:
+        return forward.batch
+    return {**forward.batch, "labels": forward.targets}
 
 
 def _unscaled(pull: Pull, scale: float) -> Pull:

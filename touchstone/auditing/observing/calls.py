@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,7 @@ class Call:
         modes: the training flags of the module and its parts.
         autocast: the device type and dtype of autocast around it, or None.
         pulls: its logits and their gradients, of the first rows, where the step is kept.
+        outputs: references to its logits, by which a loss finds its call.
     """
 
     module: nn.Module
@@ -40,6 +42,7 @@ class Call:
     modes: tuple[bool, ...] = ()
     autocast: tuple[str, Any] | None = None
     pulls: dict[str, Pull] = field(default_factory=dict)
+    outputs: tuple[weakref.ref[Any], ...] = ()
 
 
 def unwrapped(module: Any) -> Any:
@@ -100,6 +103,36 @@ def logits_of(output: Any) -> dict[str, Any]:
         parts = list(output) if isinstance(output, (tuple, list)) else [output]
     tensors = [each for each in parts if getattr(each, "ndim", 0) >= 2 and each.is_floating_point()]
     return {"logits": max(tensors, key=lambda each: each.ndim)} if tensors else {}
+
+
+def references(output: Any) -> tuple[weakref.ref[Any], ...]:
+    """Return references to the logits of an output, which do not keep them alive."""
+    return tuple(weakref.ref(each) for each in logits_of(output).values())
+
+
+def is_part(tensor: Any, outputs: tuple[weakref.ref[Any], ...]) -> bool:
+    """Tell whether a tensor is one of some logits, or a view of one. The memory of logits that are gone is reused."""
+    address = tensor.untyped_storage().data_ptr()
+    return any(each is not None and each.untyped_storage().data_ptr() == address for each in (one() for one in outputs))
+
+
+_VIEWS = ("View", "Reshape", "Transpose", "Permute", "Squeeze", "Slice", "Clone", "Alias", "Select", "T", "ToCopy")
+
+
+def squashed(logits: Any) -> str:
+    """Return `softmax`, `log-softmax` or `sigmoid` if a tensor was made by it, whatever its shape became, or ""."""
+    node = logits.grad_fn
+    for _ in range(12):
+        if node is None:
+            return ""
+        name = node.name().removesuffix("Backward0").removesuffix("Backward1").removeprefix("Unsafe")
+        found = {"Softmax": "softmax", "LogSoftmax": "log-softmax", "Sigmoid": "sigmoid"}.get(name)
+        if found is not None:
+            return found
+        if not name.startswith(_VIEWS) or not node.next_functions:
+            return ""
+        node = node.next_functions[0][0]
+    return ""
 
 
 def watch_logits(output: Any) -> dict[str, Pull]:

@@ -33,7 +33,9 @@ SECONDS: dict[Budget, float] = {"fast": 2.0, "default": 5.0, "deep": 30.0}
 MOST_STEPS = 24
 """Optimizer steps after which a second epoch ends even if no evaluation was seen."""
 LOOSE_STEPS = 8
-"""Optimizer steps after which a loop without a DataLoader ends."""
+"""Optimizer steps that a loop without a DataLoader takes at least."""
+LOOSE_MOST = 200
+"""Optimizer steps after which a loop without a DataLoader ends even if no evaluation was seen."""
 
 
 class Done(BaseException):
@@ -94,12 +96,19 @@ class Ending:
                 self.finish(f"{taken} optimizer steps were seen")
             return
         passes = trace.training_passes()
-        if not passes and taken >= LOOSE_STEPS:
-            self.finish(f"{taken} optimizer steps were seen")
-        again = len(passes) > 1 and len(_since(trace, passes[-1].step)) >= STEPS
         evaluated = any(not each.grad for each in trace.forwards)
+        if not passes and taken >= LOOSE_STEPS:
+            late = taken >= LOOSE_MOST or self._seconds() > SECONDS[self._budget]
+            if late or (evaluated and self._steps_after_evaluation(trace) >= STEPS):
+                self.finish(f"{taken} optimizer steps were seen")
+        again = len(passes) > 1 and len(_since(trace, passes[-1].step)) >= STEPS
         if again and (evaluated or taken >= MOST_STEPS or self._seconds() > SECONDS[self._budget]):
             self.finish("the second epoch began")
+
+    @staticmethod
+    def _steps_after_evaluation(trace: Trace) -> int:
+        last = max(each.step for each in trace.forwards if not each.grad)
+        return len(_since(trace, last))
 
     def ends_pass(self, trace: Trace, index: int, length: int | None) -> bool:
         """Tell whether a pass over a loader ends now, before its next batch, so that the audit is quick.

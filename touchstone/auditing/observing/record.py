@@ -6,10 +6,9 @@ of a few optimizer steps again: the weights, the inputs, and the state of the ra
 
 from __future__ import annotations
 
-import inspect
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +19,19 @@ from touchstone.auditing.observing.calls import (
     generator_states,
     loss_of,
     named,
+    references,
     watch_logits,
 )
 from touchstone.auditing.observing.enclosing import Loop
 from touchstone.auditing.observing.ending import Ending
 from touchstone.auditing.observing.frames import caller
 from touchstone.auditing.observing.loaders import Loaders
+from touchstone.auditing.observing.losses import Losses
 from touchstone.auditing.observing.metrics import Metrics
 from touchstone.auditing.observing.observe import Replace, Undo
 from touchstone.auditing.observing.reported import Reports
 from touchstone.auditing.observing.steps import Kept, Steps
-from touchstone.auditing.observing.trace import Forward, LossCall, Trace
+from touchstone.auditing.observing.trace import Forward, Trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +60,7 @@ class Recorder:
         active: nothing is recorded while it is False.
         ending: decides when the script ends, or None.
         passing: the index of the pass whose batch was handed out last (in `trace.passes`), or None.
+        inside: the call of a model that runs now, or None.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Recorder:
         self.ending = ending
         self._steps = Steps(self, steps, on_step)
         self._reports = Reports(self)
-        self._inside: Forward | None = None
+        self.inside: Forward | None = None
         self._generating = 0
         self.passing: int | None = None
         self._trained: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
@@ -87,6 +89,16 @@ class Recorder:
     def ready(self) -> bool:
         """Hooks do something: the recorder is active, and this is the script's main thread."""
         return self.active and threading.get_ident() == self._thread
+
+    @property
+    def notes_losses(self) -> bool:
+        """Calls of losses are recorded."""
+        return self.ready and not self._generating
+
+    @property
+    def keeps(self) -> bool:
+        """Logits, weights and gradients of the coming step are kept."""
+        return self._steps.keeps()
 
     def finish(self, at_rest: Callable[[], None]) -> None:
         """Call a function as soon as a model is called for the next training step."""
@@ -104,8 +116,7 @@ class Recorder:
 
         def watch_torch(torch: ModuleType) -> None:
             replace(torch.nn.Module, "__call__", self._module_call)
-            for name in ("cross_entropy", "nll_loss"):
-                replace(torch.nn.functional, name, self._cross_entropy)
+            Losses(self).watch(torch.nn.functional, replace)
             self._steps.watch(torch, replace, undo)
             Loaders(self).watch(replace)
 
@@ -150,19 +161,20 @@ class Recorder:
             if self._at_rest is not None and torch.is_grad_enabled():
                 rest, self._at_rest = self._at_rest, None
                 rest()
-            if self._inside is not None or not self.ready or not self._is_model(module):
+            if self.inside is not None or not self.ready or not self._is_model(module):
                 return original(module, *arguments, **options)
             if self.ending is not None:
                 self.ending.check()
             if self._generating > 2:  # one call of generate calls the encoder once, and the decoder for every token
                 return original(module, *arguments, **options)
             forward = self._before_forward(module, arguments, options)
-            self._inside = forward
+            self.inside = forward
             try:
                 output = original(module, *arguments, **options)
             finally:
-                self._inside = None
-            if forward.grad and self._steps.keeps():
+                self.inside = None
+            self.calls[-1].outputs = references(output)
+            if forward.grad and self.keeps:
                 self.calls[-1].pulls = watch_logits(output)
             loss = loss_of(output)  # a tensor until loop.py reads it
             forward.loss = None if loss is None else loss.detach()
@@ -218,38 +230,6 @@ class Recorder:
                 self._generating = 0
 
         return generate
-
-    def _cross_entropy(self, original: Any) -> Any:
-        signature = inspect.signature(original)
-
-        def cross_entropy(*arguments: Any, **options: Any) -> Any:
-            noted = None
-            if self.ready and not self._generating:
-                noted = self._note_loss(signature.bind(*arguments, **options).arguments)
-            result = original(*arguments, **options)
-            if noted is not None and result.numel() == 1:
-                noted.value = result.detach()  # a tensor until loop.py reads it
-            return result
-
-        return cross_entropy
-
-    def _note_loss(self, given: Mapping[str, Any]) -> LossCall | None:
-        forward = self._inside or (self.trace.forwards[-1] if self.trace.forwards else None)
-        if forward is None or len(forward.losses) >= 4 or not forward.batch:
-            return None
-        forward.losses.append(
-            LossCall(
-                target=copied(given["target"]),
-                inside=self._inside is not None,
-                shape=tuple(given["input"].shape),
-                ignore_index=given.get("ignore_index", -100),
-                reduction=given.get("reduction", "mean"),
-                label_smoothing=given.get("label_smoothing", 0.0),
-                weighted=given.get("weight") is not None,
-                where=caller(),
-            )
-        )
-        return forward.losses[-1]
 
     # Tokenizers
 

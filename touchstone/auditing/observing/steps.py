@@ -48,6 +48,7 @@ class _Group:
     copied_at: int = 0
     scale: float = 1.0
     unscaled: bool = False
+    called: bool = False
 
 
 class Steps:
@@ -96,6 +97,7 @@ class Steps:
     def called(self, module: nn.Module, call: int) -> None:
         """Note a call of the model with gradients, by its index in the trace."""
         self._group.forwards.append(call)
+        self._group.called = True
         self._latest = module
 
     def _backward(self, original: Any) -> Any:
@@ -117,6 +119,7 @@ class Steps:
                 for facts in self._recorder.trace.optimizers
             ]
         value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
+        group.called = False
         group.losses.append(value.detach().clone() if value is not None and value.numel() == 1 else float("nan"))
         self._recorder.trace.unstepped += 1
         if self._recorder.passing is not None:
@@ -198,6 +201,8 @@ class Steps:
         if not any(each is optimizer for each in known):
             trace.optimizers.append(OptimizerFacts(optimizer))
             known.append(optimizer)
+        facts = next(each for each in trace.optimizers if each.optimizer is optimizer)
+        facts.fed |= any(each.grad is not None for part in optimizer.param_groups for each in part["params"])
         if not group.losses:
             return  # another optimizer of the same backward calls, or a step without any
         place = next(index for index, each in enumerate(known) if each is optimizer)
@@ -217,6 +222,7 @@ class Steps:
                 optimizer=place,
                 scale=group.scale,
                 where=caller(),
+                called_after_backward=group.called,
             )
         )
         self._group = _Group()
@@ -229,6 +235,8 @@ class Steps:
             self._recorder.kept.pop(before, None)  # only the last step of a pass is kept beside the first ones
             for place in self._recorder.trace.updates[before].forwards:
                 self._recorder.calls[place].pulls = {}
+                for loss in self._recorder.trace.forwards[place].losses:
+                    loss.given = None
         weights = {
             name: parameter.detach().clone()
             for name, parameter in self._latest.named_parameters()
@@ -240,9 +248,12 @@ class Steps:
             gradients = None
         self._recorder.kept[index] = Kept(weights, gradients)
 
-    def _after_step(self, *_: Any) -> None:
+    def _after_step(self, optimizer: Any, *_: Any) -> None:
         if not self._recorder.ready:
             return
+        for facts in self._recorder.trace.optimizers:
+            if facts.optimizer is optimizer:  # a closure calls backward within the step
+                facts.fed |= any(each.grad is not None for part in optimizer.param_groups for each in part["params"])
         if self._recorder.ending is not None:
             self._recorder.ending.after_step(self._recorder.trace)
         if self._on_step is not None:

@@ -26,6 +26,9 @@ class LossCall:
         label_smoothing: as passed.
         weighted: class weights were passed.
         where: `file:line` of the call in the user's code.
+        function: the name of the loss in `torch.nn.functional`.
+        given: the logits as passed, where the step is kept, or None.
+        squashed: the logits were made by `softmax`, `log-softmax` or `sigmoid`, else "".
         value: what it returned, or None if that is one number per label.
     """
 
@@ -37,6 +40,9 @@ class LossCall:
     label_smoothing: float = 0.0
     weighted: bool = False
     where: str = ""
+    function: str = "cross_entropy"
+    given: Any = None
+    squashed: str = ""
     value: float | None = None
 
 
@@ -53,7 +59,10 @@ class Forward:
         passing: the index of the pass over a loader that gave the batch (in `Trace.passes`), or None.
         step: the number of optimizer steps taken before.
         aligned: label i belongs to logits i even though the model predicts next tokens (shifted outside the model).
-        losses: calls of `cross_entropy` within it, or on its output.
+        losses: calls of losses on logits within it, or on its output.
+        other_losses: calls of other losses, such as `mse_loss`.
+        targets: the targets at the places of its logits, -100 where none was scored: of its only loss, or read off the
+            gradient of its logits. None if they are not known.
         loss: the loss that the model returned, or None.
         where: `file:line` of the call in the user's code.
     """
@@ -66,6 +75,8 @@ class Forward:
     step: int = 0
     aligned: bool = False
     losses: list[LossCall] = field(default_factory=list)
+    other_losses: list[LossCall] = field(default_factory=list)
+    targets: Any = None
     loss: float | None = None
     where: str = ""
 
@@ -106,6 +117,7 @@ class Update:
         optimizer: the index of the optimizer (in `Trace.optimizers`).
         scale: the factor of the GradScaler, 1 without one. `losses` do not have it.
         where: `file:line` of the call in the user's code.
+        called_after_backward: the model was called, with gradients, between the last backward call and the step.
     """
 
     forwards: list[int]
@@ -119,6 +131,7 @@ class Update:
     optimizer: int = 0
     scale: float = 1.0
     where: str = ""
+    called_after_backward: bool = False
 
 
 @dataclass
@@ -152,6 +165,8 @@ class OptimizerFacts:
         optimizer: the optimizer itself. Probes must not change it.
         missing: names of the model's trainable parameters that it does not hold.
         foreign: the number of its parameters that belong to no module that the script called, and had no gradient.
+        others: the number of its parameters that belong to other modules than the trained one, and had a gradient.
+        fed: one of its parameters had a gradient when it took a step.
         groups: per parameter group, the names of the model's parameters.
         decays: per parameter group, the weight decay.
         twice: names of parameters that it holds more than once.
@@ -161,6 +176,8 @@ class OptimizerFacts:
     optimizer: Any
     missing: list[str] = field(default_factory=list)
     foreign: int = 0
+    others: int = 0
+    fed: bool = False
     groups: list[list[str]] = field(default_factory=list)
     decays: list[float] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
@@ -226,7 +243,9 @@ class Trace:
         epochs: the length of the loop around the passes over the training loader, or None if unknown.
         max_steps: the length of the loop around the optimizer steps if no loader is used, or None if unknown.
         breaks: a loop around the optimizer step contains `break` or `return`, so that it may end early.
+        orphans: classes of other modules that were called, and whose parameters get gradients but are in no optimizer.
         unstepped: backward calls since the last optimizer step when the observation ended.
+        waiting: names of the classes of optimizers that were made of trained parameters and never took a step.
         ended: why the observation ended.
     """
 
@@ -244,7 +263,9 @@ class Trace:
     epochs: int | None = None
     max_steps: int | None = None
     breaks: bool = False
+    orphans: list[str] = field(default_factory=list)
     unstepped: int = 0
+    waiting: list[str] = field(default_factory=list)
     ended: str = ""
 
     def training_passes(self) -> Sequence[Pass]:

@@ -183,6 +183,17 @@ def _has_crf(model: Any) -> bool:
     return model is not None and any("crf" in type(module).__name__.lower() for module in model.modules())
 
 
+def _not_misplaced(subject: Subject) -> None:
+    """Leave it to another probe if all labels stand at wrong places, those of padding among them."""
+    if subject.task != "masked-lm":
+        _not_misaligned(subject)
+        return
+    from touchstone.auditing.reading.draws import labels_elsewhere
+
+    if labels_elsewhere(subject):
+        raise NotChecked("labels stand at tokens that were not chosen: see masks-labelled and masks-hide-tokens")
+
+
 def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> bool:
     """Tell whether the loss depends on the labels at some positions. If it cannot be computed, it does."""
     import torch
@@ -256,6 +267,7 @@ def padding_unlabelled(subject: Subject) -> Finding:
             first = batch, hits
     if first is None:
         return passed(f"{seen} padding tokens have no label" if seen else "the rows looked at have no padding")
+    _not_misplaced(subject)
     ids, labels, places = wrong[0]
     found = sorted({labels[place] for place in places})
     message = (
@@ -391,6 +403,10 @@ def _classes(subject: Subject) -> int:
     """Return the number of the head's classes: the last dimension of its logits for one short row."""
     import torch
 
+    if subject.trace is not None:
+        shapes = [call.shape for each in subject.trace.forwards for call in each.losses if len(call.shape) > 1]
+        if shapes:
+            return int(shapes[0][1])
     model = subject.need("model")
     accepted = inspect.signature(model.forward).parameters
     batch = batches_of(subject.need("train"))[0]
@@ -407,7 +423,10 @@ def _classes(subject: Subject) -> int:
             output = subject.quiet_model(**inputs)
         classes = int((output["logits"] if isinstance(output, Mapping) else output[0]).shape[-1])
     except Exception as error:
-        raise NotChecked(f"the number of classes is not known: the model raises {type(error).__name__}") from error
+        raise NotChecked(
+            f"the number of classes is not known: no loss of torch.nn.functional was seen, and the model cannot be "
+            f"called on one row ({type(error).__name__})"
+        ) from error
     if classes < 2:
         raise NotChecked("the head has one output: it is a regression")
     return classes

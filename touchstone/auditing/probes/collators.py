@@ -91,7 +91,11 @@ def collator_keeps_its_rows(subject: Subject) -> Finding:
 
 
 def _plain(batch: Any) -> Any:
-    return dict(batch) if isinstance(batch, Mapping) else batch
+    if isinstance(batch, Mapping):
+        return dict(batch)
+    if hasattr(batch, "__dict__") and not hasattr(batch, "tolist"):
+        return dict(vars(batch))  # a data class
+    return batch
 
 
 def _some(train: Split) -> list[Any]:
@@ -175,7 +179,8 @@ def columns_reach_the_model(subject: Subject) -> Finding:
     batch = train.batch()
     lost = []
     for name in rows[0]:
-        if name not in accepted or name in batch or name == "attention_mask":
+        elsewhere = subject.trace is not None and name == "labels"  # a loop may take them out and call the loss itself
+        if name not in accepted or name in batch or name == "attention_mask" or elsewhere:
             continue
         values = {each for row in rows for each in _flat(row[name])}
         if len(values) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
@@ -311,7 +312,23 @@ def chunking_loses_nothing(subject: Subject) -> Finding:
             f"short rows ({call.where})",
             measured=round(lost / before, 4),
         )
-    return passed(text, measured=lost)
+    return _cut_before(subject) or passed(text, measured=lost)
+
+
+def _cut_before(subject: Subject) -> Finding | None:
+    """Return a warning if texts are truncated before they are joined and cut into chunks."""
+    try:
+        earlier = _tokenizing_loss(subject)
+    except NotChecked:
+        return None
+    if earlier.outcome == "pass":
+        return None
+    return replace(
+        earlier,
+        message=f"{earlier.message} before chunks are made",
+        cause="texts are truncated where they are tokenized, and chunks are cut later all the same: tokenize without "
+        "truncation",
+    )
 
 
 def _tokenizing_loss(subject: Subject) -> Finding:

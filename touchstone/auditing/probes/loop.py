@@ -47,7 +47,11 @@ def gradients_zeroed(subject: Subject) -> Finding:
     Warning: It happens before fewer than half of the steps. Look at the branch that skips zero_grad.
     """
     trace = trace_of(subject)
-    later = [update for update in trace.updates if update.leftover is not None and update.losses]
+    later = [
+        update
+        for update in trace.updates
+        if update.leftover is not None and update.losses and not update.backwards_before_zero
+    ]
     if not later:
         raise NotChecked("only one optimizer step was seen: let the loop take two steps or more")
     stale = [update for update in later if (update.leftover or 0.0) > 0.0]
@@ -123,14 +127,15 @@ def gradients_kept(subject: Subject) -> Finding:
     Fault: Gradients are zeroed between backward and the step. The step then trains on nothing, or on the last
     micro-batch only.
 
-    Causes: `zero_grad()` stands between `backward()` and `step()`, or runs in every micro-step under accumulation.
+    Causes: `zero_grad()` stands between `backward()` and `step()`, or runs in every micro-step under accumulation, or
+    `step()` comes before `backward()`.
 
     Remedy: Call `optimizer.zero_grad()` only after `optimizer.step()`.
 
     Warning: It happens in fewer than half of the steps, so that some batches are lost.
     """
     trace = trace_of(subject)
-    if len(trace.optimizers) > 1:
+    if len(trace.optimizers) + len(trace.waiting) > 1:
         raise NotChecked("there are several optimizers: their gradients are zeroed at different times")
     updates = [update for update in trace.updates if update.losses]
     lost = [update for update in updates if update.backwards_before_zero]
@@ -144,6 +149,14 @@ def gradients_kept(subject: Subject) -> Finding:
             f"gradients were zeroed before their step in {len(lost)} of {len(updates)} steps",
             cause=f"{count[0]} of {count[1]} backward calls did not reach the step at {short(lost[0].where)}",
             measured=len(lost),
+            expected=0,
+        )
+    if count[0] == count[1] and all(update.called_after_backward for update in lost):
+        return fail(
+            f"the optimizer steps before backward, in {len(lost)} of {len(updates)} steps",
+            cause=f"at {short(lost[0].where)} the gradients of the last backward call are zeroed already, and those of "
+            "this batch are not made yet, so that nothing is learned: call loss.backward() before optimizer.step()",
+            measured=count[0],
             expected=0,
         )
     what = "no gradient reaches the step" if count[0] == count[1] else f"only {count[1] - count[0]} of {count[1]} do"
@@ -246,6 +259,29 @@ def optimizer_parameters(subject: Subject) -> Finding:
             measured=len(names),
             expected=0,
         )
+    zeroed = any(update.backwards_before_zero for update in trace.updates)
+    if not zeroed and not any(facts.fed for facts in trace.optimizers):
+        where = short(trace.updates[0].where)
+        return fail(
+            "no parameter of the optimizer ever receives a gradient: its steps change nothing",
+            cause=f"the optimizer that steps at {where} holds other parameters than those that backward reaches, such "
+            "as those of a copy, of a reference, or of a model that was replaced: make it of the trained model's",
+            measured=0,
+        )
     if names:
         return left_out(subject.need("model"), names)
+    if trace.orphans:
+        return warn(
+            f"another model ({trace.orphans[0]}) receives gradients, and no optimizer holds it",
+            cause="it never changes: make an optimizer of its parameters, or freeze it with requires_grad_(False) if "
+            "that is meant",
+            measured=len(trace.orphans),
+            expected=0,
+        )
+    if trace.waiting and any(each.ended for each in trace.training_passes()):
+        return warn(
+            f"an optimizer ({trace.waiting[0]}) was made and took no step in {len(trace.updates)} steps of another",
+            cause="its parameters receive gradients and do not change: call its step() too, if it does not come later",
+            measured=0,
+        )
     return passed("every parameter that receives a gradient is in the optimizer")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import linecache
 from collections import Counter
 from typing import Any
 
 from touchstone.auditing.adapters.loop import planned_steps
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.observing.trace import Trace
+from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import short, trace_of
 from touchstone.auditing.probes.schedule import schedule_fits_the_run
@@ -32,6 +34,9 @@ def schedule(subject: Subject) -> Finding:
     steps = _steps_in_run(trace)
     if not stepped:
         return _unstepped(trace, planned, steps)
+    own = [update for update in trace.updates if _steered(trace, update)]
+    if own and own[0] is not trace.updates[0]:
+        raise NotChecked("the run has several phases, and the schedule belongs to a later one: how long it is unknown")
     if planned is None:
         raise NotChecked("the schedule does not tell how many steps it is planned for")
     if steps is None:
@@ -91,6 +96,9 @@ def _unstepped(trace: Trace, planned: int | None, steps: tuple[int, int] | None)
     per_epoch = trace.epochs is None or steps is None or planned is None or planned <= 2 * trace.epochs < steps[0]
     if not turned and per_epoch:
         raise NotChecked("the schedule was not stepped yet: --budget deep lets longer epochs end")
+    later = _other_steps(trace)
+    if later:
+        raise NotChecked(f"the schedule was not stepped yet, but {later} may step it later")
     return fail(
         f"the schedule is never stepped: the learning rate stays at {trace.updates[-1].rates[0]:.3g}",
         cause=f"{len(trace.updates)} optimizer steps were taken without scheduler.step(): call it after each "
@@ -98,6 +106,30 @@ def _unstepped(trace: Trace, planned: int | None, steps: tuple[int, int] | None)
         measured=0,
         expected=len(trace.updates),
     )
+
+
+def _other_steps(trace: Trace) -> str:
+    """Return a place in the script that steps something other than the optimizers, or ""."""
+    known = {update.where for update in trace.updates}
+    for path in dict.fromkeys(where.rpartition(":")[0] for where in known):
+        try:
+            tree = ast.parse("".join(linecache.getlines(path)))
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "step":
+                name = ast.unparse(node.func.value)
+                where = f"{path}:{node.lineno}"
+                if where not in known and "opt" not in name.lower() and "scaler" not in name.lower():
+                    return f"{name}.step() at {short(where)}"
+    return ""
+
+
+def _steered(trace: Trace, update: Update) -> bool:
+    """Tell whether a schedule changes the learning rate of the optimizer that took a step."""
+    optimizer = trace.optimizers[update.optimizer].optimizer
+    owners = [getattr(each, "optimizer", None) for each in trace.schedules]
+    return any(owner is None or owner.param_groups is optimizer.param_groups for owner in owners)
 
 
 def _span(steps: tuple[int, int]) -> str:

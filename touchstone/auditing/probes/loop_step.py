@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
-from touchstone.auditing.observing.trace import Trace
+from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import trace_of
 from touchstone.auditing.probes.step import accumulation_divided, last_partial_step, loss_is_the_mean_over_labels
@@ -93,8 +93,8 @@ def loss_of_the_labels(subject: Subject) -> Finding:
                 if each.misfit > FITS:
                     return warn(
                         "the loss is not the cross-entropy of the labels: custom loss?",
-                        cause=f"{each.misfit:.1%} of the squared gradient of the logits is no cross-entropy of the "
-                        f"labels{where}. Nothing is wrong if the loss has other parts by design",
+                        cause=f"{max(each.misfit, 1e-3):.1%} of the squared gradient of the logits is no cross-entropy "
+                        f"of the labels{where}. Nothing is wrong if the loss has other parts by design",
                         measured=each.misfit,
                         expected=0.0,
                     )
@@ -108,6 +108,14 @@ def loss_of_the_labels(subject: Subject) -> Finding:
 
 
 def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: str) -> Finding:
+    if subject.task == "question-answering" and target == 0:
+        return warn(
+            "negative positions are learned as position 0",
+            cause="the heads of transformers clamp them: right if position 0 stands for no answer, as [CLS] does where "
+            "rows are padded on the right",
+            measured=reading.stray,
+            expected=0.0,
+        )
     name = subject.label_text(target) if subject.task == "token-classification" else subject.token_texts([target])[0]
     return fail(
         f"positions whose label is -100 are learned as label {target} ({name})",
@@ -181,6 +189,15 @@ def accumulation(subject: Subject) -> Finding:
             measured=means[0],
             expected=1.0,
         )
+    told = subject.extra.get("announced_accumulation") or 1
+    if parts == 1 and told > 1 and _all_near(means, 1 / told):
+        return fail(
+            f"every batch takes a step, but its loss is divided by {told}",
+            cause=f"Accelerator(gradient_accumulation_steps={told}) divides in backward(), and nothing accumulates: "
+            "put the step under `with accelerator.accumulate(model)`",
+            measured=means[0],
+            expected=1.0,
+        )
     return warn(
         f"the loss is scaled: a label counts {means[0]:.4g} times as much as in a mean",
         cause=f"the loss is multiplied{where}; if that is meant, nothing is wrong",
@@ -226,7 +243,9 @@ def last_group(subject: Subject) -> Finding:
     if rest <= 0:
         return _partial(subject) or passed(f"all {first.batches} batches of an epoch reach a step of the same epoch")
     following = next((update for update in trace.updates if update.passing not in (None, *ended[:1])), None)
-    carried = following is not None and len(following.losses) > group
+    if following is not None and len(following.losses) == group and _spans(trace, following, ended[0]):
+        return passed(f"steps of {group} batches go on from one epoch to the next, so none is lost")
+    carried = following is not None and len(following.losses) > group and not following.backwards_before_zero
     fate = "are added to the first step of the next epoch" if carried else "reach no step of their epoch"
     return warn(
         f"the last {rest} of {first.batches} batches of an epoch {fate}",
@@ -235,6 +254,11 @@ def last_group(subject: Subject) -> Finding:
         measured=rest,
         expected=0,
     )
+
+
+def _spans(trace: Trace, update: Update, passing: int) -> bool:
+    """Tell whether a step has batches of a pass, and was taken in another."""
+    return any(trace.forwards[index].passing == passing for index in update.forwards)
 
 
 def _partial(subject: Subject) -> Finding | None:

@@ -13,6 +13,7 @@ from touchstone.auditing.reading.draws import (
     beyond_chance,
     draws_of,
     masked_row,
+    misplaced,
     replacements,
     token_name,
     told_by_labels,
@@ -35,6 +36,7 @@ RATE_NAMES = (
     "mask_rate",
     "mask_ratio",
 )
+WORD_SWITCHES = ("whole_word_mask", "whole_word_masking", "whole_word", "whole_words", "wwm")
 USUAL = (0.05, 0.60)
 """Masking rates that are used in practice: BERT's 15%, up to 40% (Wettig et al. 2023) and a little more."""
 WHOLE = 0.9
@@ -104,6 +106,8 @@ def mask_rate(subject: Subject) -> Finding:
             measured=round(rate, 4),
             expected=expected,
         )
+    if words:
+        _need_whole(subject)
     where = place_of(split.collate)
     return fail(
         f"{rate:.1%} of {total} {kind} are chosen, but {name} is {expected:g}",
@@ -148,7 +152,9 @@ def mask_special_tokens(subject: Subject) -> Finding:
             seen += 1
             masked = pair.ids[place] == draws.mask
             replaced += masked
-            if masked if draws.everywhere else (pair.labels[place] != IGNORED or masked):
+            # A label of another token than the one it stands at is misplaced: masks-labelled judges it.
+            own = pair.labels[place] == original or place not in real
+            if masked if draws.everywhere else masked or (own and pair.labels[place] != IGNORED):
                 chosen += 1
                 padding += place not in real
                 kinds["padding" if place not in real else token_name(subject, original)] += 1
@@ -156,6 +162,10 @@ def mask_special_tokens(subject: Subject) -> Finding:
                     found = pair, [place]
     if not chosen or found is None:
         return passed(f"none of {seen} special and padding tokens is chosen", measured=0)
+    if chosen == padding and not replaced:
+        raise NotChecked("padding has labels, but is never masked: see padding-unlabelled")
+    if misplaced(draws):
+        raise NotChecked("labels stand at the tokens that were not chosen: see masks-hide-tokens")
     names = ", ".join(f"{name} {count} times" for name, count in kinds.most_common(4))
     where = place_of(split.collate)
     return fail(
@@ -224,11 +234,21 @@ def mask_whole_words(subject: Subject) -> Finding:
     )
 
 
+def _need_whole(subject: Subject) -> None:
+    """Leave it to the probe of whole words if these are chosen in part, so that more of them count as chosen."""
+    try:
+        part = mask_whole_words(subject).outcome == "fail"
+    except NotChecked:
+        return
+    if part:
+        raise NotChecked("words are chosen in part only: see mask-whole-words")
+
+
 def _means_words(collator: Any) -> bool:
     """Say whether a collator's name or settings promise whole words."""
     said = name_of(collator).lower().replace("_", "")
-    promised = bool(getattr(collator, "whole_word_mask", False)) or "wholeword" in said or "wwm" in said
-    return promised or named_value(collator, ["wwm_probability"]) is not None
+    promised = any(getattr(collator, name, False) is True for name in WORD_SWITCHES)
+    return promised or "wholeword" in said or "wwm" in said or named_value(collator, ["wwm_probability"]) is not None
 
 
 def _words(subject: Subject, draws: Draws, pair: Pair) -> list[list[int]]:

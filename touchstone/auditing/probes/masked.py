@@ -11,13 +11,14 @@ from touchstone.auditing.reading.draws import (
     Draws,
     beyond_chance,
     masked_row,
+    misplaced,
     replacements,
     token_name,
     training_draws,
     typical_row,
 )
 from touchstone.auditing.reading.pairs import Pair, name_of, named_value, place_of
-from touchstone.auditing.subject import IGNORED, Subject
+from touchstone.auditing.subject import IGNORED, Subject, ints
 
 TASKS = ("masked-lm",)
 GROUP = "masked language modelling"
@@ -45,6 +46,8 @@ def masks_labelled(subject: Subject) -> Finding:
     draws, split = training_draws(subject)
     pairs = draws.pairs()
     if draws.labelled_share == 0:
+        if any(each != IGNORED for pair in pairs for each in pair.labels):
+            raise NotChecked("labels stand only where attention_mask is 0: see mask-marks-padding")
         return fail(
             "no token of the training batches has a label",
             cause="nothing is masked, so there is nothing to learn: use DataCollatorForLanguageModeling(tokenizer, "
@@ -109,6 +112,8 @@ def masks_labelled(subject: Subject) -> Finding:
 
 def _already_masked(draws: Draws, wrong: list[tuple[Pair, list[int]]]) -> bool:
     """Say whether the rows were masked before the collator got them, so that their ids are not the originals."""
+    if all(IGNORED in ints((pair.row or {}).get("labels", ())) for pair, _ in wrong):
+        return True
     before = [pair.original[place] for pair, off in wrong for place in off if pair.original is not None]
     return sum(each == draws.mask for each in before) > 0.5 * len(before)
 
@@ -160,6 +165,13 @@ def masks_hide_tokens(subject: Subject) -> Finding:
             )
         raise NotChecked("every token has a label, so labels do not tell which tokens are masked: see masks-labelled")
     if counts["kept"] == total:
+        if missed := misplaced(draws):
+            return fail(
+                f"{missed} masked tokens have no label, and all {total} tokens with a label stand unmasked",
+                cause=f"the loss is over the tokens that were not chosen: set labels to -100 there instead{where}",
+                measured=measured,
+                example=typical_row(subject, draws),
+            )
         return fail(
             f"all {total} tokens with a label stand unmasked in the model's input",
             cause=f"the model sees each token that it must predict: replace the chosen tokens in input_ids{where}",

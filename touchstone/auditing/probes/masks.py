@@ -92,6 +92,13 @@ def mask_marks_padding(subject: Subject) -> Finding:
 
 def _hidden(subject: Subject, hidden: int, tokens: int, parts: dict[str, Any]) -> Finding:
     """Judge a mask that hides tokens which are not the tokenizer's padding."""
+    if parts["measured"]["attended"] and _inverted(subject):
+        return fail(
+            f"the attention mask is 0 at all {hidden} tokens, and 1 at all {parts['measured']['attended']} of padding",
+            cause="the mask is inverted: models of transformers see the places where it is 1 (torch's "
+            "key_padding_mask is the other way round)",
+            **parts,
+        )
     other: set[int] = set()
     only_ends = True
     pad = subject.need("tokenizer").pad_token_id
@@ -120,6 +127,16 @@ def _hidden(subject: Subject, hidden: int, tokens: int, parts: dict[str, Any]) -
         cause="the model does not see them: take attention_mask from the tokenizer, and pad it on the side of the ids",
         **parts,
     )
+
+
+def _inverted(subject: Subject) -> bool:
+    """Tell whether the mask is 1 at padding and 0 at all other tokens, in every batch."""
+    for batch in batches_of(subject.need("train")):
+        for ids, mask in zip(batch["input_ids"].tolist(), lists(batch, "attention_mask") or [], strict=True):
+            padded = padding(subject, ids)
+            if any(bool(each) != (place in padded) for place, each in enumerate(mask)):
+                return False
+    return True
 
 
 def _left_padded(subject: Subject) -> bool:

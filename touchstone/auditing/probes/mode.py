@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from touchstone.auditing.adapters.evaluated import EvaluationRecord
@@ -46,7 +47,7 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
     try:
         with torch.no_grad():
-            found = [_first_tensor(model(**batch)) for _ in range(2)]
+            found = [first_tensor(model(**batch)) for _ in range(2)]
     except TypeError as error:
         raise NotChecked(f"the model does not take the batch as it is ({error}): the loss calls it") from error
     except (IndexError, RuntimeError, ValueError) as error:
@@ -54,13 +55,15 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def _first_tensor(output: Any) -> Any:
+def first_tensor(output: Any) -> Any:
     if hasattr(output, "dim"):
         return output
     logits = getattr(output, "logits", None)
     if logits is not None:
         return logits
-    values = output.values() if hasattr(output, "values") else output if isinstance(output, (tuple, list)) else [output]
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    values = output if isinstance(output, (tuple, list)) else [output]
     tensors = [value for value in values if hasattr(value, "dim")]
     if not tensors:
         raise NotChecked(f"the model returns {type(output).__name__}, without a tensor")
@@ -144,8 +147,8 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
     Remedy: Call `model.eval()` before the evaluation and `model.train()` after it. Pass `training=self.training` to
     functional dropout.
 
-    Warning: Two passes differ although no dropout was seen, because forward draws something else at random, such as a
-    sample of tokens. Scores of two evaluations then differ by chance.
+    Warning: Two passes differ although no dropout was seen, or an evaluation of a loop draws something that is no
+    dropout, such as teacher forcing or a sample of tokens. Its scores differ by chance.
     """
     rates = dropouts(subject.need("model"))
     random = random_in_evaluation(subject)
@@ -171,8 +174,6 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
 
 def random_in_evaluation(subject: Subject) -> Finding | None:
     """Return a fault if two passes of a copy in evaluation mode over one batch differ, because of dropout."""
-    import torch
-
     from touchstone.auditing.reading.drops import Drops
 
     try:
@@ -182,10 +183,23 @@ def random_in_evaluation(subject: Subject) -> Finding | None:
         raise
     except Exception as error:
         raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
+    return differ(first, second, dropped=seen.dropped)
+
+
+def differ(first: Any, second: Any, *, dropped: str = "something random") -> Finding | None:
+    """Return a fault if two outputs of a model in evaluation mode, for the same inputs, are not equal.
+
+    Args:
+        first: one output.
+        second: the other.
+        dropped: the dropout that was seen, or an empty text if there was none.
+    """
+    import torch
+
     if torch.equal(first, second) or float((first - second).abs().max()) <= SAME * float(first.abs().max()):
         return None
     figures: dict[str, Any] = {"measured": float((first - second).abs().max()), "expected": 0.0}
-    if not seen.dropped:
+    if not dropped:
         return warn(
             "two passes over one batch in evaluation mode differ, and no dropout was seen",
             cause="something else is drawn at random in forward, such as a sample of tokens or a noise: right if the "
@@ -194,7 +208,7 @@ def random_in_evaluation(subject: Subject) -> Finding | None:
         )
     return fail(
         "two passes over one batch in evaluation mode differ",
-        cause=f"{seen.dropped} is on although model.eval() was called: pass training=self.training to "
+        cause=f"{dropped} is on although model.eval() was called: pass training=self.training to "
         "functional.dropout, or do not call train() in forward (transformers#33844 is of this kind)",
         **figures,
     )

@@ -103,7 +103,8 @@ def optimizer_holds_the_model(subject: Subject) -> Finding:
     by `requires_grad_(False)`.
 
     Warning: The whole base model is missing from the optimizer. That freezes it, but its gradients still cost time and
-    enter the norm that is clipped.
+    enter the norm that is clipped. Or a loop has another model whose gradients no optimizer uses, or an optimizer that
+    never takes a step.
     """
     model = subject.need("model")
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]

@@ -117,9 +117,10 @@ def padding_moves_no_logit(subject: Subject) -> Finding:
     Remedy: Pass the mask to every attention and pooling, and number positions from the first real token: `position_ids
     = (mask.cumsum(-1) - 1).clamp(min=0)`.
 
-    Warning: Rows are padded on the left without position_ids, so their tokens get other positions. Pad on the right
-    for training, or pass position_ids. Or padding is pooled, but every batch has one width, so results agree as long as
-    nobody pads otherwise.
+    Warning: Rows are padded on the left without position_ids, so their tokens get other positions. In generation,
+    transformers numbers positions from the first token. It is no proved fault, because many train GPT-2 so, and a model
+    learns from any positions. Pad on the right for training, or pass position_ids. Or padding is
+    pooled, but every batch has one width, so results agree as long as nobody pads otherwise.
     """
     batch, places, side = _two_rows(subject)
     model = subject.quiet_model
@@ -131,6 +132,9 @@ def padding_moves_no_logit(subject: Subject) -> Finding:
         if "attention_mask" not in batch:
             raise NotChecked("batches have no attention_mask, so it is not known what is padding")
         raise NotChecked("no row is padded: rows have one length")
+    hidden = {each for place, each in enumerate(ints(batch["input_ids"][0])) if place not in own}
+    if len(hidden) > 1 or own != list(range(own[0], own[-1] + 1)):
+        raise NotChecked("the mask hides tokens that are no padding: see mask-marks-padding")
     padded = _logits(model, {key: value[:1] for key, value in _inputs(batch, both).items()}, both)
     alone: Batch = {}
     for key, value in _inputs(batch, both).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
@@ -59,16 +59,15 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
     wrong = {text: names[label] for text, label in texts.items() if 0 <= label < len(names) and names[label] != text}
     # A tag that is merged into another one has no name of its own in the model, or shares its label with the other.
     # Tags that were converted to another scheme keep their type: I-PER of IOB2 is often L-PER of BILOU.
-    converted = bool(_prefixes(names) - _prefixes([found.text(tag) for tag in found.usual]))
     swapped = {
         text: name
         for text, name in wrong.items()
         if text in names
-        and not (converted and str(text)[1:] == name[1:])
+        and not (found.converted and str(text)[1:] == name[1:])
         and sum(label == texts[text] for label in texts.values()) == 1
         and name in {*wrong, *names}
     }
-    if len(swapped) >= 2:
+    if len(swapped) >= 2 or "O" in swapped:
         shown_pairs = ", ".join(f"{text} is called {name}" for text, name in list(swapped.items())[:4])
         return fail(
             f"{len(swapped)} of {len(texts)} tags have another name in the model: {shown_pairs}",
@@ -80,7 +79,7 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
         return warn(f"label2id and id2label of the model disagree: {twisted}", cause="make both from one list of names")
     wrong = {text: name for text, name in wrong.items() if str(text)[1:] != name[1:]}  # another scheme's spelling
     if wrong and not {*texts, "O"} & {*names} - {"O"}:
-        return passed(f"the {len(set(texts.values()))} labels are other classes than the {len(texts)} tags")
+        return _renamed(texts, wrong)
     if wrong:
         some = ", ".join(f"{text} as {name}" for text, name in list(wrong.items())[:4])
         return warn(
@@ -89,8 +88,29 @@ def label_names_are_the_data_names(subject: Subject) -> Finding:
     return passed(f"the names of {len(texts)} tags are those of the model")
 
 
-def _prefixes(names: Sequence[str | None]) -> set[str]:
-    return {prefix for prefix, kind in (split_name(name) or ("O", "") for name in names if name) if kind}
+def _renamed(texts: Mapping[str | None, int], wrong: Mapping[str | None, str]) -> Finding:
+    """Judge names of which none is a tag of the data: other classes, other words for the same, or another data set."""
+    tags = {text: (split_name(str(text)), split_name(name)) for text, name in wrong.items()}
+    paired = [
+        (text, a, b) for text, (a, b) in tags.items() if a is not None and b is not None and "O" not in (a[0], b[0])
+    ]
+    one_to_one = len(set(texts.values())) == len(texts)
+    if not one_to_one or len(paired) < len(wrong):
+        return passed(f"the {len(set(texts.values()))} labels are other classes than the {len(texts)} tags")
+    turned = [text for text, a, b in paired if (a[0] in OPENS) != (b[0] in OPENS)]
+    some = ", ".join(f"{text} as {wrong[text]}" for text in (turned or list(wrong))[:4])
+    message = f"the model has other names than the data: {some}"
+    if 2 <= len(turned) < len(paired):
+        return fail(
+            message,
+            cause="some tags that open an entity are called I-, or the other way round: id2label is that of another "
+            "data set; make it from the names of these tags",
+            measured=len(turned),
+            expected=0,
+        )
+    if all(a[1].lower()[:3] == b[1].lower()[:3] for _, a, b in paired):
+        return passed(f"the names of {len(paired)} tags are spelt in another way in the model")
+    return warn(message, cause="id2label may be that of another data set; right if the types were renamed on purpose")
 
 
 def _twisted_config(subject: Subject) -> str:

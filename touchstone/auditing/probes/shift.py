@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading.next_tokens import batch_of_one, data_shift, labelled_pairs
@@ -82,6 +84,9 @@ def _observed_shift(subject: Subject) -> Finding:
         at = call.where or forward.where
         if distance == 1:
             return passed("the loss is given the next token at each place", measured=1)
+        moved, allowed, _ = _future_moves(subject)
+        if distance == 0 and moved > allowed:
+            raise NotChecked("targets are the inputs and logits see later tokens, as in an autoencoder")
         return _wrong_shift(
             distance,
             f"the targets of cross_entropy are the tokens {'at' if distance == 0 else f'{distance} places after'} the "
@@ -187,22 +192,27 @@ def _one_row(subject: Subject) -> tuple[Batch, list[int]]:
 
 
 def _future_moves(subject: Subject) -> tuple[float, float, int]:
-    """Return how far logits move when later tokens change, how far rounding explains, and how many were compared."""
+    """Return how far logits move when later tokens change, how far rounding explains, and how many were compared.
+
+    Only logits that are scored are compared: a prompt without labels may be read both ways, as in a prefix model.
+    """
     import torch
 
     batch = batch_of_one(subject.need("train"))
     if "input_ids" not in batch:
         raise NotChecked("batches have no input_ids")
     width = batch["input_ids"].shape[1]
+    low = _first_scored(subject, batch)
+    end = WIDTH if low < WIDTH // 4 else low + WIDTH
     inputs = {
-        key: value[:1, :WIDTH] if value.dim() == 2 and value.shape[1] == width else value[:1]
+        key: value[:1, :end] if value.dim() == 2 and value.shape[1] == width else value[:1]
         for key, value in batch.items()
         if key != "labels" and isinstance(value, torch.Tensor) and 1 <= value.dim() <= 2
     }
     ids = inputs["input_ids"]
     width = ids.shape[1]
-    half = width // 2
-    if half < 2:
+    half = (low + width) // 2
+    if half - low < 2:
         raise NotChecked("the row is too short")
     other = ids.clone()
     # Each later token becomes the row's first or second token, so that sums over the row change too.
@@ -211,9 +221,26 @@ def _future_moves(subject: Subject) -> tuple[float, float, int]:
     before, after = (outputs_of(model, {**inputs, "input_ids": each}).get("logits") for each in (ids, other))
     if before is None or after is None or before.dim() != 3 or before.shape[1] != width:
         raise NotChecked("the model returns no logits for each token")
-    moved = float((before[0, :half] - after[0, :half]).abs().max())
+    moved = float((before[0, low:half] - after[0, low:half]).abs().max())
     # Equal inputs may go through kernels of other shapes: float32 moves logits by about 1e-6 of their scale.
-    return moved, 1e-4 * (float(before.std()) or 1.0), half
+    return moved, 1e-4 * (float(before.std()) or 1.0), half - low
+
+
+def _first_scored(subject: Subject, batch: Batch) -> int:
+    """Return the first place of the first row whose logits have a label; 0 if labels are not known."""
+    labels = batch.get("labels")
+    if labels is None or labels.shape != batch["input_ids"].shape:
+        return 0
+    labelled = (labels[0] != IGNORED).nonzero().flatten().tolist()
+    return max(labelled[0] - (not subject.aligned), 0) if labelled else 0
+
+
+def _reads_whole_rows(model: Any) -> bool:
+    """Tell whether a model has recurrent parts of one direction only: another part encodes rows, as in a VAE."""
+    from torch import nn
+
+    recurrent = [each for each in model.modules() if isinstance(each, nn.RNNBase)]
+    return bool(recurrent) and not any(each.bidirectional for each in recurrent)
 
 
 @probe(
@@ -238,6 +265,8 @@ def logits_see_no_future(subject: Subject) -> Finding:
     if moved <= allowed:
         return passed(f"the logits of {half} tokens stay when the {half} tokens after them change", measured=moved)
     model = subject.quiet_model
+    if subject.trace is not None and _reads_whole_rows(model):
+        raise NotChecked("logits depend on the whole row by design: its recurrent parts read one way only")
     config = getattr(model, "config", None)
     cause = "attention is not causal, so the model copies the token that it must predict, and the loss says nothing"
     if getattr(config, "is_decoder", None) is False:

@@ -64,7 +64,7 @@ def source_without_target(subject: Subject) -> Finding:
     if held < 0.9 * seen:
         return passed(f"{held} of {seen} sources hold their target", measured=held)
     parts: dict[str, Any] = {"measured": held, "expected": 0}
-    at = f" ({targets.where})" if targets.where else ""
+    at = targets.at
     if not targets.texts:
         return warn(
             f"{held} of {seen} sources hold their whole target",
@@ -254,6 +254,6 @@ def source_and_target_in_order(subject: Subject) -> Finding:
     if said in SOURCE_NAMES and any(name.rsplit(".", 1)[-1].lower() in TARGET_NAMES for name in others):
         return warn(
             f"labels are made of the column {column.name!r}, and the source of {', '.join(map(repr, others))}",
-            cause=f"the names say the opposite: look whether source and target are exchanged ({targets.where})",
+            cause=f"the names say the opposite: look whether source and target are exchanged{targets.at}",
         )
     return passed(f"labels are made of the column {column.name!r}")

@@ -9,11 +9,13 @@ from typing import Any
 from touchstone.auditing.finding import Finding, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.tags import need_aligned
-from touchstone.auditing.reading.tags import OPENS, Tagging, entities, place, shown, split_name, tagging
+from touchstone.auditing.reading.tags import CLOSES, INSIDE, OPENS, Tagging, entities, place, shown, split_name, tagging
 from touchstone.auditing.reading.words import Sentence
 from touchstone.auditing.subject import IGNORED, Subject
 
 TASK = ("token-classification",)
+SOME, MOST = 5, 0.8
+"""First tokens labelled O are a fault if there are so many, and in this share of the words that open an entity."""
 
 
 @probe(
@@ -27,10 +29,10 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
     """Find out how later tokens of words are labelled, and whether that cuts entities into pieces.
 
     Fault: Later tokens of a split word are labelled B-, so that one entity becomes several, or O, so that it ends
-    inside its word. Scores of entities are then wrong.
+    inside its word. Or it is closed by several tokens (L-, E-), or opened by none. Scores of entities are then wrong.
 
     Causes: The tag of a word is copied to all of its tokens without turning B- into I-. Or later tokens get 0 instead
-    of -100.
+    of -100. Or the characters of entities are counted from 1, and those of tokens from 0.
 
     Remedy: Give later tokens -100, or the I- tag of the same type. The course has it as: an odd label, which is B-, is
     raised by one.
@@ -43,13 +45,22 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
     kinds: dict[str, list[tuple[Sentence, int]]] = defaultdict(list)
     for sentence in found.sentences:
         for tokens in sentence.tokens_of_word().values():
-            first = sentence.labels[tokens[0]]
-            for token in tokens[1:]:
-                kinds[_kind(found, first, sentence.labels[token])].append((sentence, token))
+            for at, token in enumerate(tokens[1:], 1):
+                kinds[_kind(found, [sentence.labels[each] for each in tokens[: at + 1]])].append((sentence, token))
     counts = {kind: len(places) for kind, places in kinds.items()}
     if not counts:
         return passed("no word of the rows looked at has several tokens")
-    bad = next((kind for kind in (COPIED, CUT) if counts.get(kind)), None)
+    if late := _late(found):
+        sentence, token = late[0]
+        return fail(
+            f"in {len(late)} words that open an entity the first token is labelled O, and the next one inside it",
+            cause="the entity begins inside its word: label the first token, too; where entities are given by "
+            f"characters, look whether they are counted from 0{place(found.reading)}",
+            measured=len(late),
+            expected=0,
+            example=shown(subject, sentence, [each for other, each in late if other is sentence]),
+        )
+    bad = next((kind for kind in (COPIED, CUT, CLOSED) if counts.get(kind)), None)
     if bad is None:
         return _special_convention(found, kinds) or _convention(counts)
     sentence, token = kinds[bad][0]
@@ -63,23 +74,33 @@ def subwords_open_no_entity(subject: Subject) -> Finding:
     if bad == COPIED:
         message = f"{counts[bad]} of {total} tokens that continue a word are labelled B-: the labels hold {entity}"
         change = "a token labelled B- opens a new entity: turn B- into I- behind a word's first token, or give it -100"
+    elif bad == CLOSED:
+        name = found.label_name(sentence.labels[token]) or ""
+        message = (
+            f"{counts[bad]} of {total} tokens that continue a word are labelled {name[:2]} behind the entity's end"
+        )
+        message += f": the labels hold {entity}"
+        change = f"an entity ends once: label only the last token of its last word {name[:2]}, those before it I-"
     else:
         message = f"{counts[bad]} of {total} tokens that continue a word of an entity are labelled O: {entity}"
         change = "the entity ends inside its word: label later tokens I-, or -100"
     cause = f"{change}{place(found.reading)}"
     if counts.get(CONTINUED):
         return fail(message, cause=f"{cause} ({counts[CONTINUED]} others after a B- are labelled I-)", **parts)
+    if bad == CLOSED:
+        return warn(message, cause=f"{cause}; right if each token has its word's tag on purpose", **parts)
     if counts_entities(subject):
         return fail(message, cause=f"{cause}; the metric counts whole entities over all labelled tokens", **parts)
     return warn(message, cause=f"{cause}; harmless only if the metric reads first tokens alone", **parts)
 
 
 UNLABELLED, CONTINUED, INNER, OUTSIDE = "unlabelled", "continued", "inner", "outside"
-COPIED, CUT, OTHER = "copied", "cut", "other"
+COPIED, CUT, CLOSED, OTHER = "copied", "cut", "closed", "other"
 
 
-def _kind(found: Tagging, first: int, later: int) -> str:
-    """Tell how the label of a later token of a word relates to that of the first."""
+def _kind(found: Tagging, labels: Sequence[int]) -> str:
+    """Tell how the last of the labels of a word's tokens relates to those before it."""
+    first, later = labels[0], labels[-1]
     if later == IGNORED:
         return UNLABELLED
     if first == IGNORED:
@@ -95,7 +116,26 @@ def _kind(found: Tagging, first: int, later: int) -> str:
         return COPIED if first == later else OTHER
     if name[1] != opening[1]:
         return OTHER
+    before = split_name(found.label_name(labels[-2]) or "")
+    if before is not None and before[0] in CLOSES:
+        return CLOSED if name[0] in CLOSES else OTHER
     return CONTINUED if opening[0] in OPENS else INNER
+
+
+def _late(found: Tagging) -> list[tuple[Sentence, int]]:
+    """Return the first tokens that are O although their word opens an entity, if that is so in most split words."""
+    late: list[tuple[Sentence, int]] = []
+    total = 0
+    for sentence in found.sentences:
+        for word, tokens in sentence.tokens_of_word().items():
+            tag = split_name(found.text(sentence.tags[word]) or "")
+            if tag is None or tag[0] not in OPENS or len(tokens) < 2:
+                continue
+            total += 1
+            first, second = (split_name(found.label_name(sentence.labels[token]) or "") for token in tokens[:2])
+            if first == ("O", "") and second is not None and second[0] in INSIDE:
+                late.append((sentence, tokens[0]))
+    return late if len(late) >= SOME and len(late) > MOST * total else []
 
 
 def _special_convention(found: Tagging, kinds: Mapping[str, Sequence[tuple[Sentence, int]]]) -> Finding | None:

@@ -200,9 +200,37 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
             lambda sentence, token, word, first=first: at(sentence.tags, token - first)  # type: ignore[misc]
         )
     guesses[
+        "the tags are laid on the tokens by the words of another row: call word_ids(batch_index=i) with the row's own"
+        " index in its batch"
+    ] = _laid_by_the_first_row(found)
+    guesses[
         "a word without a token shifts the labels of the words behind it: count words by word_ids(), not by tokens"
     ] = skipping
     return guesses
+
+
+def _laid_by_the_first_row(found: Tagging) -> Guess:
+    """Return the guess that tags were laid on tokens by the word ids of the first row of a batch."""
+    lineage, tokenizer = found.reading.lineage, found.subject.need("tokenizer")
+    layouts: dict[int, list[int | None]] = {}
+
+    def layout(number: int) -> list[int | None]:
+        row = lineage.sources(number)
+        pair = found.reading.pair(row) if row else None
+        try:
+            return list(tokenizer(pair[0], is_split_into_words=True).word_ids()) if pair else []
+        except ValueError:  # a slow tokenizer
+            return []
+
+    def guess(sentence: Sentence, token: int, word: int) -> Any:
+        number = sentence.origin.number
+        first = number - number % lineage.batch if lineage.batch else 0
+        if first not in layouts:
+            layouts[first] = layout(first)
+        other = layouts[first][token] if token < len(layouts[first]) else None
+        return sentence.tags[other] if other is not None and other < len(sentence.tags) else None
+
+    return guess
 
 
 def need_aligned(subject: Subject) -> None:

@@ -102,6 +102,17 @@ def decoder_input_shifted(subject: Subject) -> Finding:
         f"the decoder's input begins with {text} ({start}) in training, with {expected} ({wanted_start}) in generation"
     )
     cause = "the first generated token depends on a beginning that was never trained: make both decoder_start_token_id"
+    plain = sum(count for each, count in starts.items() if each not in subject.special_ids)
+    if plain == sum(starts.values()) and _headless(subject):
+        return fail(
+            f"the decoder's input begins with the target's own first token, which has no label; generation begins with "
+            f"{expected} ({wanted_start})",
+            cause="labels are the target without its first token, and decoder_input_ids the target without its last: "
+            "the model never learns to begin. Give the model the whole target as labels, and no decoder_input_ids" + at,
+            measured=plain,
+            expected=0,
+            example=example,
+        )
     if start == getattr(subject.tokenizer, "bos_token_id", None) or len(starts) > 1:
         return warn(message, cause=cause + at, **parts)
     return fail(message, cause=cause + at, **parts)
@@ -206,7 +217,7 @@ def target_ends(subject: Subject) -> Finding:
     labels = without[0].labels[-12:]
     return fail(
         f"none of {len(rows)} targets ends with {name}",
-        cause=cause + (f" ({targets.where})" if targets.where else ""),
+        cause=cause + targets.at,
         measured=0,
         expected=len(rows),
         example=Example(
@@ -252,7 +263,7 @@ def target_tokenized_as_target(subject: Subject) -> Finding:
     return fail(
         f"{len(as_source)} of {len(differ)} targets are tokenized as if they were sources",
         cause=f"the tokenizer has two modes, and the column {column.name!r} went through that of the source: call "
-        f"tokenizer(text_target=...) ({targets.where})",
+        f"tokenizer(text_target=...){targets.at}",
         measured=len(as_source),
         expected=0,
         example=Example(
@@ -267,6 +278,30 @@ def target_tokenized_as_target(subject: Subject) -> Finding:
             caption=targets.texts[index][column.name][:100],
         ),
     )
+
+
+def _headless(subject: Subject) -> bool:
+    """Tell whether labels are targets without their first token."""
+    try:
+        targets = targets_of(subject, subject.need("train"))
+        column = target_column(subject, targets)
+    except NotChecked:
+        return False
+    lost = [
+        any(body_of(subject, row.labels) == body_of(subject, ids)[1:] for ids in (full, plain))
+        for row, full, plain in zip(targets.rows, column.full, column.plain, strict=True)
+    ]
+    return sum(lost) >= 0.9 * len(lost)
+
+
+def _need_shifted(subject: Subject) -> None:
+    """Leave it to the probe of the decoder's input if that is wrong, too."""
+    try:
+        shifted = decoder_input_shifted(subject).outcome != "fail"
+    except NotChecked:
+        return
+    if not shifted:
+        raise NotChecked("the decoder's input is not the labels moved by one place: see decoder-input-shifted")
 
 
 @probe(
@@ -307,11 +342,12 @@ def target_whole(subject: Subject) -> Finding:
                 headless.append(index)
     count = len(targets.rows)
     if len(headless) >= 0.9 * count:
+        _need_shifted(subject)
         row = targets.rows[headless[0]]
         return fail(
             f"in {len(headless)} of {count} rows the first token of {column.name!r} has no label",
             cause="labels are moved by one place before the model, which moves them once more: give the model the "
-            f"whole target as labels ({targets.where})",
+            f"whole target as labels{targets.at}",
             measured=len(headless),
             expected=0,
             example=Example(
@@ -327,7 +363,7 @@ def target_whole(subject: Subject) -> Finding:
         return fail(
             f"{len(cut)} of {count} targets are cut to the length of their own source",
             cause=f"{lost} of {total} tokens of {column.name!r} are lost; a target may be longer: "
-            f"give targets a maximal length of their own ({targets.where})",
+            f"give targets a maximal length of their own{targets.at}",
             measured=len(cut),
             expected=0,
             example=Example(
@@ -346,7 +382,7 @@ def target_whole(subject: Subject) -> Finding:
         return warn(
             f"{len(cut)} of {count} targets are cut, mostly to {Counter(lengths).most_common(1)[0][0]} tokens",
             cause=f"{lost} of {total} tokens of {column.name!r} ({lost / total:.0%}) are lost: raise the targets' "
-            f"maximal length ({targets.where})",
+            f"maximal length{targets.at}",
             measured=len(cut),
             expected=0,
         )

@@ -34,8 +34,8 @@ def training_loss_as_trained(subject: Subject) -> Finding:
     Remedy: Report the mean of the losses of micro-batches, before they are divided. In a Trainer, return the value
     that backward is called on, detached.
 
-    Warning: Only a part of the loss is reported. Fine if that is meant. In a loop: the number is wrong as far as its
-    few digits tell.
+    Warning: Only a part of the loss is reported, or a loop prints a loss after it is divided for the accumulation, or
+    the sum over micro-batches. Training is right; the number cannot be compared with other losses.
     """
     stepper: Stepper = subject.need("step")
     accumulation = subject.settings.accumulation or 1

@@ -7,8 +7,9 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.reading.ids import batch_ids, splits_of, token_ids
-from touchstone.auditing.subject import Split, Subject
+from touchstone.auditing.probes.batches import batches_of
+from touchstone.auditing.reading.ids import splits_of, token_ids
+from touchstone.auditing.subject import Subject
 
 GROUP = "tokenizer and model"
 
@@ -51,10 +52,11 @@ def ids_in_table(subject: Subject) -> Finding:
         raise NotChecked("the model's table of embeddings is not known (get_input_embeddings)")
     largest, beyond, seen = -1, Counter[int](), 0
     for split in splits_of(subject):
-        for ids in [*token_ids(subject, split), *_in_batches(split)]:
+        for ids in token_ids(subject, split):
             seen += len(ids)
             largest = max(largest, max(ids, default=-1))
             beyond.update(each for each in ids if not 0 <= each < size)
+    beyond.update(_padded_beyond(subject, size, set(beyond)))
     tokenizer = subject.tokenizer
     if beyond:
         names = ", ".join(
@@ -82,12 +84,13 @@ def ids_in_table(subject: Subject) -> Finding:
     )
 
 
-def _in_batches(split: Split) -> list[list[int]]:
-    """Return the ids that the model is given, with padding and what the collator adds, or nothing."""
+def _padded_beyond(subject: Subject, size: int, known: set[int]) -> list[int]:
+    """Return the ids beyond the table that only batches hold, such as an added padding token."""
     try:
-        return batch_ids(split, padded=True)
+        found = [each for batch in batches_of(subject.need("train")) for each in batch["input_ids"].flatten().tolist()]
     except NotChecked:
         return []
+    return [each for each in found if not 0 <= each < size and each not in known]
 
 
 @probe(

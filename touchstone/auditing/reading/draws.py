@@ -33,12 +33,21 @@ class Draws:
     mask: int | None
 
     def pairs(self) -> list[Pair]:
-        """Return the rows of all passes."""
-        return [pair for each in self.passes for pair in each]
+        """Return the rows of all passes, or of the first one where the others repeat it."""
+        return [pair for each in self.passes[: 1 if self._repeated else None] for pair in each]
+
+    @cached_property
+    def _repeated(self) -> bool:
+        """The second pass has the same masks as the first, so that it tells nothing new."""
+        return len(self.passes) > 1 and all(
+            one.ids == two.ids and one.labels == two.labels
+            for one, two in zip(self.passes[0], self.passes[1], strict=True)
+        )
 
     def original(self, pair: Pair, place: int) -> int:
-        """Return the token at a place before it was masked."""
-        if pair.original is not None and place < len(pair.original):
+        """Return the token at a place before it was masked, also where the row was masked before the collator."""
+        known = pair.original is not None and place < len(pair.original)
+        if known and pair.original is not None and pair.original[place] != self.mask:
             return pair.original[place]
         return pair.labels[place] if pair.labels[place] != IGNORED else pair.ids[place]
 
@@ -135,6 +144,21 @@ def beyond_chance(count: float, total: int, share: float, spread: float = 0.0) -
 
 def token_name(subject: Subject, id: int | None) -> str:
     return "no token" if id is None else subject.token_texts([id])[0]
+
+
+def misplaced(draws: Draws) -> int:
+    """Return the number of masked tokens, if none of them has a label."""
+    masked = [pair.labels[place] for pair in draws.pairs() for place in pair.real if pair.ids[place] == draws.mask]
+    return len(masked) if all(label == IGNORED for label in masked) else 0
+
+
+def labels_elsewhere(subject: Subject) -> bool:
+    """Say whether labels stand at all tokens, or at those that were not chosen."""
+    try:
+        draws, _ = training_draws(subject)
+    except NotChecked:
+        return False
+    return draws.everywhere or bool(misplaced(draws))
 
 
 def typical_row(subject: Subject, draws: Draws) -> Example:

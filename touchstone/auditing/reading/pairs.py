@@ -132,7 +132,7 @@ def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return name, float(value)
     known: dict[str, Any] = {}
-    plain = function
+    plain = inspect.unwrap(function)
     while isinstance(plain, partial):
         known.update(plain.keywords)
         plain = plain.func
@@ -152,6 +152,7 @@ def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None
 
 def name_of(function: Any) -> str:
     """Return the name of a function or of an object's class."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
@@ -159,6 +160,7 @@ def name_of(function: Any) -> str:
 
 def place_of(function: Any) -> str:
     """Return `file:line` of a function or of a class of the user's code, or ""."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func
     target = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function)
@@ -252,8 +254,11 @@ def outputs_of(model: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             output = model(**given) if _named_as_usual(model, given) else model(*_positional(model, given))
     except Exception as error:
-        text = str(error).splitlines()[0] if str(error) else ""
-        raise NotChecked(f"the model cannot run on a batch of its own data ({type(error).__name__}: {text})") from error
+        text = str(error).splitlines()[0][:80] if str(error) else ""
+        raise NotChecked(
+            f"the model cannot be called with another batch, because its arguments have names of their own "
+            f"({type(error).__name__}: {text}): call them input_ids, attention_mask and labels"
+        ) from error
     if hasattr(output, "items"):
         return dict(output.items())
     if isinstance(output, torch.Tensor):

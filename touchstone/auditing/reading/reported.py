@@ -45,6 +45,11 @@ class Way:
     remedy: str
 
     @property
+    def may_be_meant(self) -> bool:
+        """Whether it is a sum of losses, which a script may want to print."""
+        return self.says.startswith("the sum of the means") and "divided" not in self.says
+
+    @property
     def is_mean(self) -> bool:
         """Whether it is a mean of the batches' means, which is common, and right where batches have equal labels."""
         return self.says.removeprefix("exp of ").startswith("the mean of the batches' means")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from touchstone.auditing.finding import Example
 from touchstone.auditing.reading.words import Reading, Sentence, read
 from touchstone.auditing.subject import IGNORED, Subject
 
-OPENS, INSIDE = "BSU", "IELM"
+OPENS, INSIDE, CLOSES = "BSU", "IELM", "ELSU"
 MOST = 0.8
 """Numbers are labels themselves if that explains this share of what the usual labels explain."""
 FEW = 0.02
@@ -30,6 +31,15 @@ def split_name(name: str) -> tuple[str, str] | None:
     return None
 
 
+def prefixes(names: Sequence[str | None]) -> set[str]:
+    """Return the prefixes of tags, without that of O.
+
+    >>> sorted(prefixes(["O", "B-PER", "L-PER", None]))
+    ['B', 'L']
+    """
+    return {prefix for prefix, kind in (split_name(name) or ("O", "") for name in names if name) if kind}
+
+
 def entities(names: Sequence[str]) -> set[tuple[str, int, int]]:
     """Return the entities of a row of tags as (type, first, last), read leniently in any scheme.
 
@@ -41,7 +51,7 @@ def entities(names: Sequence[str]) -> set[tuple[str, int, int]]:
     before = ("O", "")
     for place, name in enumerate([*names, "O"]):
         prefix, kind = split_name(name) or ("I", name)
-        goes_on = prefix in INSIDE and kind == before[1] and before[0] not in "ELSU" and start is not None
+        goes_on = prefix in INSIDE and kind == before[1] and before[0] not in CLOSES and start is not None
         if start is not None and not goes_on:
             found.add((before[1], start, place - 1))
             start = None
@@ -94,11 +104,21 @@ class Tagging:
         return self.names.index(text) if text is not None and self.names is not None and text in self.names else None
 
     def label_name(self, label: int) -> str | None:
-        """Return a label's name: that of the only tag it stands for, or else the model's."""
+        """Return a label's name: that of the only tag it stands for, or else the model's.
+
+        Where tags were converted, as I-PER of IOB2 to L-PER of BILOU, the model's name is the one that the label means.
+        """
         texts = {self.text(tag) for tag, each in self.meant.items() if each == label}
-        if len(texts) == 1:
-            return texts.pop()
-        return self.names[label] if self.names is not None and 0 <= label < len(self.names) else None
+        own = self.names[label] if self.names is not None and 0 <= label < len(self.names) else None
+        if len(texts) != 1:
+            return own
+        text = texts.pop()
+        return own if self.converted and own is not None and text is not None and own[1:] == text[1:] else text
+
+    @cached_property
+    def converted(self) -> bool:
+        """The model's names have a prefix that no tag has, so that the tags are spelled in another scheme."""
+        return bool(prefixes(self.names or ()) - prefixes([self.text(tag) for tag in self.usual]))
 
     @property
     def common(self) -> int | None:

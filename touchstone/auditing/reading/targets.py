@@ -35,6 +35,11 @@ class Targets:
     texts: list[dict[str, str]]
     where: str = ""
 
+    @property
+    def at(self) -> str:
+        """The line of the user's code that made the labels, for a message."""
+        return f" ({self.where})" if self.where else ""
+
 
 def targets_of(subject: Subject, split: Split) -> Targets:
     """Return some rows of a split with their sources, labels and texts."""
