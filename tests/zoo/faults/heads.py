@@ -15,7 +15,6 @@ FAULTS = (
         ),
         probes=("mask-marks-padding",),
         cause="no attention mask",
-        seen="https://huggingface.co/docs/transformers/troubleshooting#incorrect-output-when-padding-tokens-arent-masked",
     ),
     Fault(
         id="classifier-evaluated-on-encodings-of-training",
