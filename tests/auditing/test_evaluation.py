@@ -102,9 +102,32 @@ def test_partly_wrong_predictions_do_not_depend_on_padding() -> None:
     assert torch.equal(choose(LABELS), choose(padded)[:, :4])
 
 
-def test_regression_labels_are_not_judged() -> None:
-    with pytest.raises(NotChecked, match="numbers"):
-        gold.kind(prediction(torch.randn(2, 1), torch.rand(2)))
+def test_a_regression_predicts_its_labels_in_the_shape_of_the_outputs() -> None:
+    numbers = prediction(torch.randn(2, 1), torch.tensor([0.5, 2.0]))
+
+    assert gold.kind(numbers) == "numbers"
+    assert gold.replaced(numbers, gold.same).tolist() == [[0.5], [2.0]]
+
+
+def test_several_numbers_for_each_row_are_not_judged() -> None:
+    with pytest.raises(NotChecked, match="several numbers"):
+        gold.kind(prediction(torch.randn(2, 3), torch.rand(2, 3) + 0.1))
+
+
+def test_flags_are_right_by_their_sigmoid_and_not_by_a_softmax() -> None:
+    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+
+    made = gold.replaced(prediction(torch.randn(2, 3), labels), gold.same)
+
+    assert torch.equal((made.sigmoid() >= 0.5).float(), labels)
+    assert not torch.equal((made.softmax(-1) >= 0.5).float(), labels)
+
+
+def test_two_labels_of_other_shapes_are_no_spans() -> None:
+    outputs, labels = (torch.randn(2, 2), torch.randn(2, 4, 3)), (torch.tensor([0, 1]), LABELS)
+
+    with pytest.raises(NotChecked, match="2 kinds of labels"):
+        gold.kind(prediction(outputs, labels))
 
 
 # Names of metrics

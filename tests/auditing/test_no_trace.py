@@ -18,6 +18,7 @@ from tests.zoo.run import forked, log_to
 
 SCRIPTS = (
     "clm_accelerate",
+    "clm_constant_length",
     "clm_sft_completion",
     "clm_stream_loop",
     "clm_trainer",
@@ -25,10 +26,13 @@ SCRIPTS = (
     "mlm_trainer",
     "mlm_whole_word",
     "mlm_workers",
+    "multiple_choice",
+    "ner_masked_loss",
     "ner_on_the_fly",
     "ner_own_sampler",
     "ner_plain",
     "ner_trainer",
+    "pairs_rdrop",
     "qa_trainer",
     "summarization_frames",
     "summarization_trainer",

@@ -182,7 +182,7 @@ class Split:
             return self.observed[0]
         if self.collate is None:
             raise NotChecked(f"there is no collator for the {self.name} data: pass collator=")
-        given = self.rows(self.batch_size) if rows is None else rows
+        given = self.items(self.batch_size) if rows is None else rows
         return as_batch(self.collate([copy.deepcopy(row) for row in given]))  # each alone: a row may be given twice
 
     def batches(self, count: int) -> list[Batch]:
@@ -190,7 +190,7 @@ class Split:
         found = self.observed[:count]
         if not found:
             for start in range(0, count * self.batch_size, self.batch_size):
-                rows = self.rows(self.batch_size, start=start)
+                rows = self.items(self.batch_size, start=start)
                 if rows:
                     found.append(self.batch(rows))
         return found
@@ -460,6 +460,18 @@ def ints(values: Any) -> list[int]:
     return [int(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
 
 
+def flat_ids(values: Any) -> list[int]:
+    """Return all ids of a row as one list, also where it has several texts, as in multiple choice.
+
+    >>> flat_ids([[1, 2], [3]]), flat_ids([1, 2])
+    ([1, 2, 3], [1, 2])
+    """
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return (
+        [inner for each in values for inner in flat_ids(each)] if isinstance(values, (list, tuple)) else [int(values)]
+    )
+
+
 def tensor(values: Any) -> torch.Tensor:
     """Return values as a tensor."""
     import torch
@@ -473,18 +485,25 @@ def unadapted(model: Any) -> Any:
     return base() if callable(base) else model
 
 
+UNMASKED = ("GPT", "Electra")
+"""Models whose pretraining is not that of masked tokens: ELECTRA's finds tokens that were replaced."""
+
+
 def task_of(model: Any) -> str:
-    """Return the task of a head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
-    name = type(unadapted(model)).__name__
-    if name.endswith("ForTokenClassification"):
+    """Return the task of a head or of the library's head it inherits from, or `unknown`.
+
+    Encoder-decoders count as translation: the head does not tell.
+    """
+    names = [each.__name__ for each in type(unadapted(model)).__mro__]
+    if any(name.endswith("ForTokenClassification") for name in names):
         return "token-classification"
-    if name.endswith("ForQuestionAnswering"):
+    if any(name.endswith("ForQuestionAnswering") for name in names):
         return "question-answering"
-    if name.endswith(("ForMaskedLM", "ForPreTraining")) and not name.startswith("GPT"):
+    if any(name.endswith(("ForMaskedLM", "ForPreTraining")) and not name.startswith(UNMASKED) for name in names):
         return "masked-lm"
     config = getattr(model, "config", None)
     if getattr(config, "is_encoder_decoder", False) and hasattr(model, "generate"):
         return "translation"
-    if name.endswith(("ForCausalLM", "LMHeadModel")):
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
         return "causal-lm"
     return UNKNOWN

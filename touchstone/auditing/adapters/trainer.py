@@ -62,8 +62,11 @@ def subject_of(
             greater_is_better=arguments.greater_is_better,
             skips_no_data=arguments.ignore_data_skip,
         ),
-        extra={"trainer": trainer},
+        extra={"trainer": trainer, "label names": tuple(trainer.label_names)},
     )
+    if isinstance(trainer.eval_dataset, dict):
+        more = [_split(trainer, "evaluation", each, 1) for each in list(trainer.eval_dataset.values())[1:]]
+        subject.extra["more evaluation"] = [split for split in more if split is not None]
     add_own_loaders(subject, trainer)
     add_step(subject, trainer)
     add_optimizer(subject, trainer)

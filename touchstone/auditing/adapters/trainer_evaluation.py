@@ -446,7 +446,7 @@ def training_modules(subject: Subject, trainer: Any) -> dict[str, bool]:
 
         module.register_forward_pre_hook(note)
     assert subject.train is not None
-    batch = subject.train.batch(subject.train.rows(2))
+    batch = subject.train.batch(subject.train.items(2))
     with sandbox(trainer, model) as trial:
         trial.current_gradient_accumulation_steps = 1
         inputs = trial._prepare_inputs(batch) if hasattr(trial, "_prepare_inputs") else batch

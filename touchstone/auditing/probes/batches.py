@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def batches_of(split: Split) -> list[Batch]:
         except NotChecked:
             count = size * BATCHES  # a stream: its first rows
         starts = sorted({min(count - 1, count * step // BATCHES) for step in range(BATCHES)}) if count else []
-        found = [split.batch(rows) for start in starts if (rows := split.rows(size, start=start))]
+        found = [split.batch(rows) for start in starts if (rows := split.items(size, start=start))]
     found = [each for each in found if len(getattr(each.get("input_ids"), "shape", ())) == 2]
     if not found:
         raise NotChecked("batches have no input_ids of the shape (rows, tokens)")
@@ -110,8 +111,8 @@ def special_tokens_unlabelled(subject: Subject) -> Finding:
     Remedy: Give every token whose `word_ids()` entry is None the label -100: `labels = [-100 if word is None else
     tags[word] for word in encoded.word_ids()]`.
 
-    Warning: The special tokens have labels, but the model's own loss leaves them out, as a CRF with a mask does. Look
-    whether the metric leaves them out too.
+    Warning: The special tokens have labels, but the loss leaves them out, or is that of a CRF, which needs a tag
+    wherever its mask is 1. Look whether the metric leaves them out too.
     """
     special = special_ids(subject.need("tokenizer"))
     wrong = []
@@ -147,6 +148,13 @@ def special_tokens_unlabelled(subject: Subject) -> Finding:
     }
     if not _counted(subject, *next((batch, hits) for batch, hits in marked if any(hits))):
         return warn(message, cause="the model's loss ignores them", **parts)
+    if _has_crf(subject.model):
+        return warn(
+            message,
+            cause="a CRF needs a tag wherever its mask is 1, and some need the first position; but special tokens then "
+            "count as words in the loss, and in a metric that does not leave them out",
+            **parts,
+        )
     return fail(
         message, cause="the loss and the metric count them as words: give special tokens the label -100", **parts
     )
@@ -171,6 +179,10 @@ def _not_misaligned(subject: Subject) -> None:
         raise NotChecked("the labels are not those of the words: see labels-follow-tags")
 
 
+def _has_crf(model: Any) -> bool:
+    return model is not None and any("crf" in type(module).__name__.lower() for module in model.modules())
+
+
 def _not_misplaced(subject: Subject) -> None:
     """Leave it to another probe if all labels stand at wrong places, those of padding among them."""
     if subject.task != "masked-lm":
@@ -183,16 +195,23 @@ def _not_misplaced(subject: Subject) -> None:
 
 
 def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> bool:
-    """Tell whether the model's loss depends on the labels at some positions. If it cannot be run, it does."""
+    """Tell whether the loss depends on the labels at some positions. If it cannot be computed, it does."""
     import torch
 
     model = subject.model
     if model is None:
         return True
     labels = batch["labels"].clone()
+    classes = len(subject.names or ())
     for row, places in enumerate(hits):
-        for place in places:
-            labels[row, place] = IGNORED
+        for place in places:  # another class, which every loss can read, or else none
+            labels[row, place] = (int(labels[row, place]) + 1) % classes if classes > 1 else IGNORED
+    if subject.step is not None and "loss" in subject.where:  # the loss is the user's own
+        try:
+            one, two = (subject.step([{**batch, "labels": each}]).losses[0] for each in (batch["labels"], labels))
+            return one != two
+        except NotChecked:
+            return True
     accepted = inspect.signature(model.forward).parameters
     any_name = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in accepted.values())
     inputs = {key: value for key, value in batch.items() if key in accepted or any_name}
@@ -205,6 +224,8 @@ def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> b
                 losses.append(float(loss))
     except Exception:
         return True
+    if not all(math.isfinite(loss) for loss in losses):
+        raise NotChecked("the loss of a batch is not finite: look whether all parameters have been initialized")
     return losses[0] != losses[1]
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.reading.next_tokens import batch_of_one, data_shift, labelled_pairs, pairs_in
+from touchstone.auditing.reading.next_tokens import data_shift, labelled_pairs, pairs_in
 from touchstone.auditing.reading.pairs import Pair, has_column, outputs_of, text_columns, tokenizing
-from touchstone.auditing.subject import IGNORED, MapCall, Subject, ints
+from touchstone.auditing.subject import IGNORED, Batch, MapCall, Subject, ints
 
 TASKS = ("causal-lm",)
 GROUP = "causal language modelling"
 DOCUMENTS = 64
+PACKED = 4
+"""Batches among which a row of several texts is looked for."""
 
 
 @probe(
@@ -193,21 +196,33 @@ def documents_separated(subject: Subject) -> Finding:
     )
 
 
+def _packed_rows(subject: Subject) -> Iterator[tuple[Batch, int, list[int]]]:
+    """Yield the rows whose positions begin anew: a batch, the row in it, and the places where they do."""
+    for batch in subject.need("train").batches(PACKED):
+        ids, positions = batch.get("input_ids"), batch.get("position_ids")
+        if ids is None or positions is None or positions.shape != ids.shape or ids.dim() != 2:
+            continue
+        for row in range(len(ids)):
+            places = ints(positions[row])
+            # Padding at the end may have the position 0 at every place.
+            end = next((place for place in range(len(places), 0, -1) if places[place - 1]), 0)
+            starts = [place for place, each in enumerate(places[:end]) if each == 0 and place > 1]
+            if starts and starts[0] + 2 <= end:
+                yield batch, row, starts
+
+
 def _packed_leak(subject: Subject) -> Finding | None:
     """Return a finding if positions begin anew in each text of a row, but texts see the texts before them."""
     import torch
 
-    batch = batch_of_one(subject.need("train"))
-    positions = batch.get("position_ids")
-    if positions is None or "input_ids" not in batch or positions.shape != batch["input_ids"].shape:
+    packed = next(_packed_rows(subject), None)
+    if packed is None:
         return None
-    starts = [place for place, each in enumerate(ints(positions[0])) if each == 0 and place > 1]
-    if not starts or starts[0] + 2 > positions.shape[1]:
-        return None
+    batch, row, starts = packed
     start = starts[0]
-    count = len(positions)
+    count = len(batch["input_ids"])
     inputs = {
-        key: value[:1]
+        key: value[row : row + 1]
         for key, value in batch.items()
         if key != "labels" and isinstance(value, torch.Tensor) and value.dim() and len(value) == count
     }

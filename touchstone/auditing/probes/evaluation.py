@@ -32,18 +32,41 @@ def evaluation_runs(subject: Subject) -> Finding:
     """Run the user's evaluation once, so that an error does not wait for the end of the first epoch.
 
     Warning: The evaluation raises an error on a few rows. In training it would do so after the first epoch. An
-    evaluation that needs all rows, such as a metric over classes that do not occur in a few, is no fault.
+    evaluation that needs all rows, such as a metric over classes that do not occur in a few, is no fault. Or it runs
+    and reports no loss, because the Trainer takes an argument such as `label_mask` for a label that no batch has.
 
     Remedy: Read the line that the finding names, and run the evaluation on a few rows before you train:
     `trainer.evaluate()`.
     """
     record = subject.need("evaluate")(SMALL)
     if record.error is None:
+        if record.predictions and not any("loss" in key for key in record.metrics):
+            return _without_loss(subject, record)
         return passed(f"the evaluation ran and reported {', '.join(sorted(record.metrics)) or 'nothing'}")
     return warn(
         f"the evaluation of {len(record.predictions)} batches raised {type(record.error).__name__}: {record.error}",
         cause=f"raised at {raised_at(record.error)}; if it needs all rows, this is no fault",
     )
+
+
+SPEED = ("runtime", "per_second", "preparation_time")
+"""Parts of the names of figures that say how fast an evaluation was."""
+
+
+def _without_loss(subject: Subject, record: EvaluationRecord) -> Finding:
+    """Explain why an evaluation reports no loss."""
+    reported = ", ".join(sorted(each for each in record.metrics if not any(part in each for part in SPEED)))
+    message = f"the evaluation reports no loss, but {reported or 'nothing'}"
+    wanted = subject.extra.get("label names") or ()
+    missing = [name for name in wanted if name not in record.predictions[0].batch]
+    if missing and len(missing) < len(wanted):
+        return warn(
+            message,
+            cause=f"the Trainer takes {', '.join(wanted)} for labels, as arguments of the model's forward with `label` "
+            f"in their names, and {', '.join(missing)} is not in the batches, so it computes no loss and no metric: "
+            f"pass label_names={[name for name in wanted if name not in missing]} to TrainingArguments",
+        )
+    return passed(f"the evaluation ran, and reported {reported or 'nothing'}")
 
 
 @probe(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold, scores
 from touchstone.auditing.reading.scored import SMALL, padding_id, plain, shifts
-from touchstone.auditing.subject import Split, Subject, ints
+from touchstone.auditing.subject import Split, Subject, flat_ids
 
 GROUP = "evaluation"
 EVALUATED = 2000
@@ -26,6 +26,10 @@ SHARE = 0.01
 MANY = 3
 """Fewer rows than these can be a coincidence."""
 SHOWN = 3
+SHORT = 20
+"""Rows are compared by their texts if one is longer than this; shorter ones may be names of classes."""
+CHANCE = 1e-6
+Key = tuple[int, ...] | tuple[str, ...]
 
 
 @probe(
@@ -35,7 +39,7 @@ SHOWN = 3
     budget="fast",
 )
 def no_training_example_in_evaluation(subject: Subject) -> Finding:
-    """Compare the ids of evaluation and training rows, special tokens left out, or whole rows if they hold no ids.
+    """Compare the ids of evaluation and training rows, special tokens left out, or their texts.
 
     Fault: More than 1% of the evaluation rows are training rows too, and the training rows do not repeat each other
     that much. The score is too good.
@@ -47,20 +51,29 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
 
     Warning: A few rows are in both, no more than repeat within the training data. Short texts recur.
     """
-    train, evaluation = subject.need("train"), subject.need("evaluation")
-    if train.dataset is evaluation.dataset:
-        return fail(
-            "the evaluation data is the training data, the same object",
-            cause="train_dataset and eval_dataset are one data set: pass the validation split as eval_dataset",
-        )
+    train = subject.need("train")
+    evaluations = [subject.need("evaluation"), *subject.extra.get("more evaluation", ())]
+    for evaluation in evaluations:
+        if train.dataset is evaluation.dataset:
+            return fail(
+                "the evaluation data is the training data, the same object",
+                cause="train_dataset and eval_dataset are one data set: pass the validation split as eval_dataset",
+            )
     special = frozenset(getattr(subject.tokenizer, "all_special_ids", ()))
     until = time.monotonic() + SECONDS
-    held = [key for key in _keys(evaluation, EVALUATED, special, until - SECONDS / 2) if key]
+    every: list[Key] = []
+    for evaluation in evaluations:
+        limit = until - SECONDS / 2
+        every += [key for key in _keys(evaluation, EVALUATED // len(evaluations), special, limit) if key]
+    held = list(dict.fromkeys(every)) if len(evaluations) > 1 else every
     wanted = set(held)
-    counts: Counter[tuple[Any, ...]] = Counter()
+    counts: Counter[Key] = Counter()
     trained = 0
-    repeated: Counter[tuple[Any, ...]] = Counter()
+    repeated: Counter[Key] = Counter()
+    first_repeat = 0
     for key in _keys(train, TRAINED, special, until):
+        if not first_repeat and key in repeated:
+            first_repeat = trained
         trained += 1
         repeated[key] += 1
         if key in wanted:
@@ -70,11 +83,13 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
     found = [key for key in held if key in counts]
     share = len(found) / len(held)
     natural = sum(count for count in repeated.values() if count > 1) / trained
+    if _in_passes(first_repeat, len(repeated)):
+        natural = 0.0
     looked = f"{len(held)} evaluation rows and {trained} training rows"
     if not found:
         return passed(f"no row is in both, of {looked}")
-    cells = [(_text(subject, key),) for key in found]
-    example = Example(("text",), cells[:SHOWN], caption="evaluation rows that are training rows too")
+    cells = [(_shown(subject, key),) for key in found[:SHOWN]]
+    example = Example(("text",), cells, caption="evaluation rows that are training rows too")
     message = f"{len(found)} of {len(held)} evaluation rows ({share:.1%}) are training rows too"
     figures: dict[str, Any] = {"measured": share, "expected": 0, "example": example}
     if share > max(SHARE, 2 * natural) and len(found) >= MANY:
@@ -87,13 +102,13 @@ def no_training_example_in_evaluation(subject: Subject) -> Finding:
     return warn(message, cause=f"{natural:.1%} of the training rows repeat as well: short texts recur", **figures)
 
 
-def _text(subject: Subject, key: tuple[Any, ...]) -> str:
-    if subject.tokenizer is not None and all(isinstance(each, int) for each in key):
-        return str(subject.tokenizer.decode(list(key)))[:200]
-    return str(key[0] if len(key) == 1 else key[:50])[:200]
+def _shown(subject: Subject, key: Key) -> str:
+    if any(isinstance(each, str) for each in key):
+        return " | ".join(map(str, key))[:200]
+    return str(subject.tokenizer.decode(list(key)))[:200] if subject.tokenizer else str(key[:50])
 
 
-def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> Iterator[tuple[Any, ...]]:
+def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> Iterator[Key]:
     """Yield the ids of up to `limit` rows without special tokens, until a time."""
     dataset = split.dataset
     if not hasattr(dataset, "__len__"):
@@ -113,37 +128,44 @@ def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> It
         stop = min(start + CHUNK, total)
         if quick:
             many: Sequence[Any] = plain_rows[start:stop]["input_ids"]
+            yield from (_plain_key(ids, special) for ids in many)
         else:
-            yield from (_key(split, dataset[index], special) for index in range(start, stop))
-            continue
-        for ids in many:
-            yield tuple(each for each in ints(ids) if each not in special)
+            yield from (_key(split, row, special) for row in split.items(stop - start, start=start))
 
 
-def _key(split: Split, row: Any, special: frozenset[int]) -> tuple[Any, ...]:
-    """Return what a row is compared by: its ids, or all that it holds if it has none."""
-    if isinstance(row, Mapping) and "input_ids" in row:
-        return tuple(each for each in ints(row["input_ids"]) if each not in special)
-    return (_content(split, row),)
+def _key(split: Split, row: Any, special: frozenset[int]) -> Key:
+    """Return what makes a row: its ids without special tokens, or its texts if the collator tokenizes them."""
+    if isinstance(row, Mapping):
+        if "input_ids" in row:
+            return _plain_key(row["input_ids"], special)
+        ids = [row[name] for name in sorted(row) if "input_ids" in name]
+        if ids:
+            return tuple(each for side in ids for each in _plain_key(side, special))
+    parts = row.values() if isinstance(row, Mapping) else row if isinstance(row, (tuple, list)) else [row]
+    texts = tuple(text for part in parts for text in _texts(part))
+    if not any(len(text) > SHORT for text in texts):
+        raise NotChecked(f"rows of the {split.name} data hold neither input_ids nor texts to compare")
+    return texts
 
 
-def _content(split: Split, value: Any) -> Any:
-    """Return a value that may be a nested one as one that can be compared.
+def _plain_key(ids: Any, special: frozenset[int]) -> tuple[int, ...]:
+    return tuple(each for each in flat_ids(ids) if each not in special)
 
-    Raises:
-        NotChecked: it holds objects that are no texts, numbers, lists or tensors.
+
+def _texts(part: Any) -> Iterator[str]:
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, (list, tuple)):
+        for each in part:
+            yield from _texts(each)
+
+
+def _in_passes(first_repeat: int, distinct: int) -> bool:
+    """Tell whether rows repeat because a stream begins again: rows drawn by chance would have repeated earlier.
+
+    Of `distinct` texts drawn at random, the first n differ with a probability of exp(-n² / 2 distinct) at most.
     """
-    if value is None or isinstance(value, (str, bytes, bool, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return tuple(sorted((str(key), _content(split, each)) for key, each in value.items()))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _content(split, vars(value))
-    if hasattr(value, "tolist"):
-        return str(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return tuple(_content(split, each) for each in value)
-    raise NotChecked(f"rows of the {split.name} data hold {type(value).__name__}, which cannot be compared")
+    return first_repeat**2 > -2 * math.log(CHANCE) * distinct
 
 
 @probe(
@@ -209,7 +231,7 @@ def _better(subject: Subject, key: str) -> bool | None:
     if gold.kind(record.predictions[0]) == "ids":
         return None
     values = []
-    for choose in (gold.same, gold.wrong(width)):
+    for choose in (gold.same, gold.wrong(width, gold.kind(record.predictions[0]))):
         changed = subject.need("evaluate")(
             SMALL,
             change=lambda each, _, choose=choose: gold.replaced(

@@ -17,7 +17,9 @@ from touchstone.auditing.reading.scored import (
     SMALL,
     has_scheme,
     ignored_counted,
+    ignored_spoil,
     judged,
+    known,
     labelled_positions,
     none_ignored,
     padding_id,
@@ -60,7 +62,7 @@ def ignored_positions_not_scored(subject: Subject) -> Finding:
     if found is None:
         return passed("noise where the label is -100, and 7 more padded columns, change no metric")
     before, after, extra = found
-    if not any(scores.is_score(name) or scores.is_error(name) for name in after):
+    if not any(scores.is_score(name) or scores.is_part(name) or scores.is_error(name) for name in after):
         return warn(
             f"predictions where no label is change {scores.shown(before)} to {scores.shown(after)}",
             cause="positions with the label -100 (special tokens, padding) are counted",
@@ -97,19 +99,20 @@ def gold_scores_best(subject: Subject) -> Finding:
     as right ones. No model can then be judged by this metric.
 
     Causes: Predictions and labels are moved by one place, decoded in two ways, or passed through different clean-ups.
-    If wrong ones score best, labels are compared with labels.
+    Labels that do not exclude each other go through a softmax, or predictions of the shape (rows, 1) are subtracted
+    from labels of the shape (rows,). If wrong ones score best, labels are compared with labels.
 
     Remedy: Call compute_metrics by hand with one-hot logits of the labels, and follow both through it. For a causal
     model, score `predictions[:, :-1]` against `labels[:, 1:]`.
 
     Warning: The score is a mean over classes, some of which do not occur in the first rows.
     """
-    perfect = with_gold(subject)
-    values = judged(perfect)
-    low = {name: value for name, value in values.items() if not scores.best(value)}
-    if low:
-        return _below_best(subject, low)
-    unmoved = _unmoved(subject, values)
+    values = known(with_gold(subject), gold.kind(plain(subject).predictions[0]))
+    low = {name: value for name, value in values.items() if not scores.is_best(name, value)}
+    surely = {name: value for name, value in low.items() if scores.is_score(name) or scores.is_error(name)}
+    if surely:
+        return _below_best(subject, surely)
+    unmoved = _unmoved(subject, {name: value for name, value in values.items() if name not in low})
     if unmoved:
         return fail(
             f"wrong predictions score as well as right ones: {scores.shown(unmoved)}",
@@ -118,6 +121,8 @@ def gold_scores_best(subject: Subject) -> Finding:
             measured=unmoved,
             expected="less than the best",
         )
+    if low:  # scores of parts, of which some may not occur in the first rows
+        raise NotChecked(f"no metric is a score whose best is known: the evaluation reports {', '.join(values)}")
     return passed(f"labels as predictions score {scores.shown(values)}; wrong predictions score less")
 
 
@@ -126,7 +131,7 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
     message = f"the labels, given as predictions, score {scores.shown(low)}"
     kind = gold.kind(plain(subject).predictions[0])
     if kind == "logits":
-        if ignored_counted(subject) is not None:
+        if ignored_spoil(subject):
             raise NotChecked("positions without a label are counted: see ignored-positions-not-scored")
         other = subject.need("evaluate")(
             SMALL, change=lambda each, _: gold.replaced(each, gold.same, shift=not shifts(subject))
@@ -149,7 +154,7 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
                 expected="the best",
             )
     averaged = all(scores.part_of(name) in ("f1", "precision", "recall") for name in low)
-    if averaged and kind in ("logits", "classes") and not _all_classes(subject):
+    if averaged and kind in ("logits", "classes", "flags") and not _all_classes(subject):
         return warn(
             message,
             cause="it may be an average over classes of which some do not occur in the first evaluation rows",
@@ -157,6 +162,17 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
             expected="the best",
         )
     causes = "predictions and labels go through different steps before they are compared"
+    outputs = gold.first(plain(subject).predictions[0].outputs)
+    if kind == "numbers" and outputs.dim() == 2:
+        causes = (
+            "predictions have the shape (rows, 1) and labels (rows,): their difference is a square of all pairs; "
+            "call predictions.squeeze() or .reshape(-1) first"
+        )
+    if kind == "flags":
+        causes = (
+            "each label is decided by itself: take the sigmoid of its logit and not a softmax over all labels, and "
+            "compare it with a threshold"
+        )
     if kind == "ids":
         causes = (
             "predictions and references are decoded in different ways, such as -100 not replaced by the padding token, "
@@ -173,6 +189,8 @@ def _below_best(subject: Subject, low: Mapping[str, float]) -> Finding:
 def _all_classes(subject: Subject) -> bool:
     """Return whether every class occurs in the labels of the rows that are evaluated."""
     predictions = plain(subject).predictions
+    if gold.kind(predictions[0]) == "flags":
+        return bool(sum(gold.first(each.labels).sum(0) for each in predictions).all())
     found = {int(label) for each in predictions for label in gold.first(each.labels).flatten() if label != IGNORED}
     return len(found) == int(gold.first(predictions[0].outputs).shape[-1])
 
@@ -183,12 +201,12 @@ def _unmoved(subject: Subject, values: Mapping[str, float]) -> dict[str, float]:
     what = gold.kind(record.predictions[0])
     head = gold.first(record.predictions[0].outputs)
     special = sorted(getattr(subject.tokenizer, "all_special_ids", ()))
-    choose = gold.cut(special) if what == "ids" else gold.wrong(head.shape[-1])
+    choose = gold.cut(special) if what == "ids" else gold.wrong(head.shape[-1], what)
     worse = subject.need("evaluate")(
         SMALL,
         change=lambda each, _: gold.replaced(each, choose, shift=shifts(subject), pad=padding_id(subject)),
     ).need()
-    found = {name: value for name, value in worse.scores().items() if name in values and scores.best(value)}
+    found = {name: value for name, value in worse.scores().items() if name in values and scores.is_best(name, value)}
     if what == "ids":  # texts that are only cut keep their precision
         return {name: value for name, value in found.items() if "precision" not in scores.words(name)}
     return found
@@ -370,7 +388,11 @@ def metric_independent_of_batches(subject: Subject) -> Finding:
     if kind == "logits" and len({labelled_positions(record) for record in records}) > 1:
         raise NotChecked("labels are drawn anew in each evaluation, such as masks: batches of another size have others")
     one, many, again = (
-        {name: value for name, value in record.scores().items() if scores.is_score(name) or scores.is_error(name)}
+        {
+            name: value
+            for name, value in record.scores().items()
+            if scores.is_score(name) or scores.is_part(name) or scores.is_error(name)
+        }
         for record in records
     )
     many = {name: value for name, value in many.items() if value == again.get(name)}  # no bootstrap, as of ROUGE

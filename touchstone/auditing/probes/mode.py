@@ -41,7 +41,7 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
     import torch
 
     train = subject.need("train")
-    batch = train.batch() if subject.trace is not None else train.batch(train.rows(ROWS))
+    batch = train.batch() if subject.trace is not None else train.batch(train.items(ROWS))
     model = copy_of(subject.need("model")).train(training)
     device = next(model.parameters()).device
     batch = {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
@@ -50,10 +50,14 @@ def _outputs(subject: Subject, *, training: bool) -> tuple[Any, Any]:
             found = [first_tensor(model(**batch)) for _ in range(2)]
     except TypeError as error:
         raise NotChecked(f"the model does not take the batch as it is ({error}): the loss calls it") from error
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise NotChecked(f"the model raises {type(error).__name__} on two rows: {error}") from error
     return found[0], found[1]
 
 
 def first_tensor(output: Any) -> Any:
+    if hasattr(output, "dim"):
+        return output
     logits = getattr(output, "logits", None)
     if logits is not None:
         return logits
@@ -143,8 +147,8 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
     Remedy: Call `model.eval()` before the evaluation and `model.train()` after it. Pass `training=self.training` to
     functional dropout.
 
-    Warning: An evaluation of a loop draws something that is no dropout, such as teacher forcing or a sample. Its scores
-    differ by chance.
+    Warning: Two passes differ although no dropout was seen, or an evaluation of a loop draws something that is no
+    dropout, such as teacher forcing or a sample of tokens. Its scores differ by chance.
     """
     rates = dropouts(subject.need("model"))
     random = random_in_evaluation(subject)
@@ -169,28 +173,44 @@ def dropout_off_in_evaluation(subject: Subject) -> Finding:
 
 
 def random_in_evaluation(subject: Subject) -> Finding | None:
-    """Return a fault if two passes of a copy in evaluation mode over one batch differ."""
+    """Return a fault if two passes of a copy in evaluation mode over one batch differ, because of dropout."""
+    from touchstone.auditing.reading.drops import Drops
+
     try:
-        first, second = _outputs(subject, training=False)
+        with Drops() as seen:
+            first, second = _outputs(subject, training=False)
     except NotChecked:
         raise
     except Exception as error:
         raise NotChecked(f"the model cannot be called on a batch by its names: {error}") from error
-    return differ(first, second)
+    return differ(first, second, dropped=seen.dropped)
 
 
-def differ(first: Any, second: Any) -> Finding | None:
-    """Return a fault if two outputs of a model in evaluation mode, for the same inputs, are not equal."""
+def differ(first: Any, second: Any, *, dropped: str = "something random") -> Finding | None:
+    """Return a fault if two outputs of a model in evaluation mode, for the same inputs, are not equal.
+
+    Args:
+        first: one output.
+        second: the other.
+        dropped: the dropout that was seen, or an empty text if there was none.
+    """
     import torch
 
     if torch.equal(first, second) or float((first - second).abs().max()) <= SAME * float(first.abs().max()):
         return None
+    figures: dict[str, Any] = {"measured": float((first - second).abs().max()), "expected": 0.0}
+    if not dropped:
+        return warn(
+            "two passes over one batch in evaluation mode differ, and no dropout was seen",
+            cause="something else is drawn at random in forward, such as a sample of tokens or a noise: right if the "
+            "model is made so; but then part of the difference between two evaluations is chance",
+            **figures,
+        )
     return fail(
         "two passes over one batch in evaluation mode differ",
-        cause="something random is on although model.eval() was called: pass training=self.training to "
+        cause=f"{dropped} is on although model.eval() was called: pass training=self.training to "
         "functional.dropout, or do not call train() in forward (transformers#33844 is of this kind)",
-        measured=float((first - second).abs().max()),
-        expected=0.0,
+        **figures,
     )
 
 

@@ -265,8 +265,9 @@ def _stream(stream: Any) -> Finding:
         return passed(f"the first {len(first)} rows of the stream differ in order between epochs")
     if not shuffled:
         return warn(
-            "the stream is not shuffled: every epoch has the same order",
-            cause="call shuffle(buffer_size=..., seed=...) on the streaming data set",
+            "the stream begins with the same rows in every epoch",
+            cause="it is not shuffled, or a class of one's own wraps a shuffled one and hides its set_epoch(epoch), "
+            "without which datasets repeats the order: call shuffle(buffer_size=..., seed=...) and pass set_epoch on",
         )
     return warn(
         "the stream is shuffled, but every epoch has the same order",

@@ -20,12 +20,21 @@ HEIGHT = 20.0
 
 
 def first(outputs: Any) -> Any:
-    """Return the logits or ids of some outputs."""
+    """Return the logits or ids of some outputs.
+
+    Raises:
+        NotChecked: there are none.
+    """
+    if isinstance(outputs, (tuple, list)) and not outputs:
+        raise NotChecked("the evaluation rows have no labels, or nothing is predicted")
     return outputs[0] if isinstance(outputs, (tuple, list)) else outputs
 
 
 def kind(prediction: Prediction) -> str:
-    """Return what the outputs are: `logits` per token, generated `ids`, `spans`, or `classes` per row.
+    """Return what the outputs are.
+
+    `logits` per token, generated `ids`, `spans`, `classes` per row, `flags` (any number of labels per row), or
+    `numbers` (a regression).
 
     Raises:
         NotChecked: they are something else, or there are no labels.
@@ -37,10 +46,16 @@ def kind(prediction: Prediction) -> str:
     if not hasattr(head, "dim") or not hasattr(gold, "dim"):
         raise NotChecked(f"predictions are {type(head).__name__}, not tensors")
     if isinstance(labels, (tuple, list)):
-        if len(labels) == 2 and isinstance(outputs, (tuple, list)) and len(outputs) >= 2 and gold.dim() == 1:
+        if _are_spans(outputs, labels):
             return "spans"
         raise NotChecked(f"{len(labels)} kinds of labels: which prediction belongs to which is not known")
+    if head.is_floating_point() and head.dim() == 2 and head.shape == gold.shape and head.shape[1] > 1:
+        if bool(((gold == 0) | (gold == 1)).all()):
+            return "flags"
+        raise NotChecked("several numbers are predicted for each row")
     if gold.is_floating_point():
+        if head.is_floating_point() and head.numel() == gold.numel() == len(gold):
+            return "numbers"
         raise NotChecked("labels are numbers, not classes")
     if head.is_floating_point() and head.dim() == 3 and gold.dim() == 2 and head.shape[:2] == gold.shape:
         return "logits"
@@ -49,6 +64,13 @@ def kind(prediction: Prediction) -> str:
     if head.is_floating_point() and head.dim() == 2 and gold.dim() == 1 and head.shape[1] > 1:
         return "classes"
     raise NotChecked(f"predictions of shape {tuple(head.shape)} do not fit labels of shape {tuple(gold.shape)}")
+
+
+def _are_spans(outputs: Any, labels: Any) -> bool:
+    """Return whether there is a start and an end for each row, and logits of every position for both."""
+    if len(labels) != 2 or not isinstance(outputs, (tuple, list)) or len(outputs) < 2:
+        return False
+    return all(each.dim() == 1 for each in labels) and all(getattr(each, "ndim", 0) == 2 for each in outputs[:2])
 
 
 def with_first(outputs: Any, head: Any) -> Any:
@@ -92,6 +114,12 @@ def replaced(
         ]
         return (*made, *outputs[2:])
     head = first(outputs)
+    if what == "numbers":
+        return with_first(outputs, choose(labels).reshape(head.shape).to(head.dtype))
+    if what == "flags":
+        # No two heights are equal, so that a softmax, which lets one label win over the others, shows.
+        heights = HEIGHT * torch.linspace(1, 2, head.shape[1], device=head.device)
+        return with_first(outputs, torch.where(choose(labels) > 0, heights, -heights).to(head.dtype))
     if what == "classes":
         return with_first(outputs, one_hot(choose(labels.unsqueeze(1)).squeeze(1), head.shape[1], head))
     if what == "logits":
@@ -113,10 +141,14 @@ def same(labels: Tensor) -> Tensor:
     return labels
 
 
-def wrong(width: int) -> Callable[[Tensor], Tensor]:
-    """Return a choice that is wrong everywhere: the next class."""
+def wrong(width: int, what: str = "classes") -> Callable[[Tensor], Tensor]:
+    """Return a choice that is wrong everywhere: the next class, the other flag, or the negative number."""
 
     def choose(labels: Tensor) -> Tensor:
+        if what == "flags":
+            return 1 - labels
+        if what == "numbers":
+            return -labels
         return labels.where(labels == IGNORED, (labels + 1) % width)
 
     return choose
@@ -144,6 +176,8 @@ def partly(width: int | None, special: Sequence[int] = ()) -> Callable[[Tensor],
     """
 
     def choose(labels: Tensor) -> Tensor:
+        if labels.is_floating_point():
+            return labels * (labels.abs() * 8).round().remainder(3)
         made = labels.clone()
         for row in made:
             places = [place for place, each in enumerate(row.tolist()) if each != IGNORED and each not in special]

@@ -34,17 +34,29 @@ def token_ids(subject: Subject, split: Split) -> list[list[int]]:
     """Return the token ids of some rows, from the rows or from batches, without padding."""
     try:
         rows = tokenized_rows(subject, split)
-        masks = [row.get("attention_mask") for row in rows]
-        return [_kept(ints(row["input_ids"]), mask) for row, mask in zip(rows, masks, strict=True)]
+        return [ids for row in rows for ids in _texts(row["input_ids"], row.get("attention_mask"))]
     except NotChecked:
-        found = []
-        for batch in split.batches(4):
-            if "input_ids" not in batch:
-                raise NotChecked("batches have no input_ids") from None
-            masks_ = batch.get("attention_mask")
-            for index in range(len(batch["input_ids"])):
-                found.append(_kept(ints(batch["input_ids"][index]), None if masks_ is None else masks_[index]))
-        return found
+        return batch_ids(split)
+
+
+def batch_ids(split: Split, *, padded: bool = False) -> list[list[int]]:
+    """Return the token ids of the rows of some batches, without padding unless that is asked for."""
+    found = []
+    for batch in split.batches(4):
+        if "input_ids" not in batch:
+            raise NotChecked("batches have no input_ids")
+        masks = None if padded else batch.get("attention_mask")
+        for index, row in enumerate(batch["input_ids"]):
+            found += _texts(row, None if masks is None else masks[index])
+    return found
+
+
+def _texts(ids: Any, mask: Any) -> list[list[int]]:
+    """Return the ids of each text of a row: one, or several as in multiple choice."""
+    if len(ids) and (isinstance(ids[0], (list, tuple)) or getattr(ids[0], "ndim", 0)):
+        masks = [None] * len(ids) if mask is None else mask
+        return [text for part, seen in zip(ids, masks, strict=True) for text in _texts(part, seen)]
+    return [_kept(ints(ids), mask)]
 
 
 def _kept(ids: list[int], mask: Any) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from touchstone.auditing.adapters.evaluated import EvaluationRecord
+from touchstone.auditing.adapters.evaluated import EvaluationRecord, Prediction
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading import gold, scores
 from touchstone.auditing.subject import IGNORED, Subject
@@ -50,6 +51,19 @@ def judged(record: EvaluationRecord) -> dict[str, float]:
     return found
 
 
+def known(record: EvaluationRecord, kind: str) -> dict[str, float]:
+    """Return the metrics whose best is known: 1 or 100, or for a regression also errors, whose best is 0.
+
+    Scores of parts, such as `PER_f1`, are among them; of these, a part that does not occur may score 0.
+
+    Raises:
+        NotChecked: there are none.
+    """
+    errors = {name: value for name, value in record.scores().items() if scores.is_error(name) and kind == "numbers"}
+    parts = {name: value for name, value in record.scores().items() if scores.is_part(name)}
+    return {**errors, **parts} or judged(record)
+
+
 def padding_id(subject: Subject) -> int | None:
     """Return the tokenizer's padding id, or None."""
     value = getattr(subject.tokenizer, "pad_token_id", None)
@@ -77,10 +91,10 @@ def with_gold(subject: Subject) -> EvaluationRecord:
 def _need_variety(subject: Subject, record: EvaluationRecord, kind: str) -> None:
     """Check that a perfect score is possible: more than one class, an entity, texts of four words."""
     kept = [row[row != IGNORED].tolist() for each in record.predictions for row in _rows(gold.first(each.labels))]
-    if kind in ("logits", "classes") and len({label for row in kept for label in row}) < 2:
+    if kind in ("logits", "classes", "numbers", "flags") and len({label for row in kept for label in row}) < 2:
         raise NotChecked("the first evaluation rows have labels of one class only")
-    entities = any(subject.label_text(label).startswith("B-") for row in kept for label in row)
-    if subject.task == "token-classification" and has_scheme(subject) and not entities:
+    tagged = subject.task == "token-classification" and has_scheme(subject)
+    if tagged and not any(subject.label_text(label).startswith("B-") for row in kept for label in row):
         raise NotChecked("the first evaluation rows have no entity")
     if kind == "ids":
         special = set(getattr(subject.tokenizer, "all_special_ids", ()))
@@ -99,22 +113,39 @@ def has_scheme(subject: Subject) -> bool:
 
 
 def ignored_counted(subject: Subject) -> tuple[dict[str, float], dict[str, float], int] | None:
-    """Return scores before and after a change that touches only positions without a label, or None if all stay."""
+    """Return scores before and after a change that touches only positions without a label, or None if all stay.
+
+    The labels themselves are predicted as well: an untrained model may score 0 whatever is counted.
+    """
     record = plain(subject)
-    before = record.scores()
-    for extra in (0, 7):
-        after: EvaluationRecord = subject.need("evaluate")(
-            SMALL,
-            change=lambda each, index, extra=extra: gold.noise(each, shift=shifts(subject), extra=extra, seed=index),
-        )
-        changed = {
-            name: value
-            for name, value in after.need().scores().items()
-            if name in before and abs(value - before[name]) > 1e-9 * max(1.0, abs(value))
-        }
-        if changed:
-            return {name: before[name] for name in changed}, changed, extra
+    evaluate, shift = subject.need("evaluate"), shifts(subject)
+    for right in (False, True):
+
+        def base(each: Prediction, right: bool = right) -> Prediction:
+            return replace(each, outputs=gold.replaced(each, gold.same, shift=shift)) if right else each
+
+        before = record.scores()
+        if right:
+            before = evaluate(SMALL, change=lambda each, _: base(each).outputs).need().scores()
+        for extra in (0, 7):
+            after: EvaluationRecord = evaluate(
+                SMALL,
+                change=lambda each, index, extra=extra: gold.noise(base(each), shift=shift, extra=extra, seed=index),
+            )
+            changed = {
+                name: value
+                for name, value in after.need().scores().items()
+                if name in before and abs(value - before[name]) > 1e-9 * max(1.0, abs(value))
+            }
+            if changed:
+                return {name: before[name] for name in changed}, changed, extra
     return None
+
+
+def ignored_spoil(subject: Subject) -> bool:
+    """Return whether positions without a label change the metric, and the data has such positions."""
+    found = ignored_counted(subject)
+    return found is not None and not (found[2] and none_ignored(subject))
 
 
 def labelled_positions(record: EvaluationRecord) -> int:

@@ -9,10 +9,15 @@ KNOWN = frozenset(
     {
         *("accuracy", "acc", "f1", "precision", "recall", "em", "exact", "match", "bleu", "sacrebleu", "score", "chrf"),
         *("rouge1", "rouge2", "rougel", "rougelsum"),
+        *("pearson", "pearsonr", "spearman", "spearmanr", "r2", "mcc", "matthews", "correlation"),
     }
 )
 QUALIFIERS = frozenset({"overall", "micro", "token", "tokens", "word", "entity", "seqeval", "strict", "eval", "mean"})
 ERRORS = frozenset({"loss", "perplexity", "ppl", "wer", "cer", "ter", "error", "mse", "mae", "rmse", "nll", "bpc"})
+OTHERWISE = frozenset(
+    {"top", "at", "all", "raw", "full", "total", "pad", "padded", "padding", "random", "baseline", "majority"}
+)
+"""Words that say that a metric counts in another way."""
 PART = {"precision": "precision", "recall": "recall", "f1": "f1", "accuracy": "accuracy", "acc": "accuracy"}
 
 
@@ -39,6 +44,16 @@ def is_score(name: str) -> bool:
     return any(part in KNOWN for part in parts) and all(part in KNOWN or part in QUALIFIERS for part in parts)
 
 
+def is_part(name: str) -> bool:
+    """Return whether a metric is a score of a part or a kind, such as `PER_f1`, `f1_macro` or `slot_acc`.
+
+    >>> is_part("f1_macro"), is_part("slot_acc"), is_part("top5_acc"), is_part("acc_with_padding"), is_part("gen_len")
+    (True, True, False, False, False)
+    """
+    parts = [re.sub(r"\d+$", "", part) or part for part in words(name)]
+    return not OTHERWISE & set(parts) and any(part in KNOWN for part in (*parts, *words(name)))
+
+
 def is_error(name: str) -> bool:
     """Return whether smaller is better, by the name of the metric.
 
@@ -57,6 +72,11 @@ def part_of(name: str) -> str | None:
 def best(value: float) -> bool:
     """Return whether a score is at its best, 1 or 100, up to rounding."""
     return abs(value - 1) < 1e-3 or abs(value - 100) < 0.05
+
+
+def is_best(name: str, value: float) -> bool:
+    """Return whether a score is at its best, or an error at 0."""
+    return abs(value) < 1e-4 if is_error(name) else best(value)
 
 
 def scale(value: float) -> float:

@@ -23,10 +23,15 @@ PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx")
 
 
 def label_count(batch: Batch) -> int:
-    """Return the number of labels of a batch; a question has one."""
-    if "labels" in batch:
-        return int((tensor(batch["labels"]) != IGNORED).sum())
-    return len(batch["start_positions"]) if "start_positions" in batch else 0
+    """Return the number of labels of a batch, under whatever names; a question has one."""
+    if "start_positions" in batch:
+        return len(batch["start_positions"])
+    return sum(int((tensor(batch[name]) != IGNORED).sum()) for name in label_names(batch))
+
+
+def label_names(batch: Batch) -> list[str]:
+    """Return the names under which a batch holds labels: `labels`, or others such as `slot_labels` and `intent`."""
+    return ["labels"] if "labels" in batch else [name for name in batch if "label" in name and "mask" not in name]
 
 
 def length(batch: Batch) -> int:
@@ -48,7 +53,7 @@ def single_rows(subject: Subject) -> list[tuple[Any, Batch]]:
 
 def _single_rows(train: Split) -> list[tuple[Any, Batch]]:
     made = [(row, train.batch([row])) for row in train.items(ROWS_SEEN)]
-    if made and not any(name in made[0][1] for name in ("labels", "start_positions")):
+    if made and "start_positions" not in made[0][1] and not label_names(made[0][1]):
         raise NotChecked("batches have no labels")
     found = [each for each in made if label_count(each[1])]
     if not found:
