@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections import Counter
@@ -28,6 +29,8 @@ MANY = 3
 SHOWN = 3
 SHORT = 20
 """Rows are compared by their texts if one is longer than this; shorter ones may be names of classes."""
+FEW = 8
+"""Rows of fewer numbers than these, such as an index or a class, are equal without being the same example."""
 CHANCE = 1e-6
 Key = tuple[int, ...] | tuple[str, ...]
 
@@ -134,7 +137,11 @@ def _keys(split: Split, limit: int, special: frozenset[int], until: float) -> It
 
 
 def _key(split: Split, row: Any, special: frozenset[int]) -> Key:
-    """Return what makes a row: its ids without special tokens, or its texts if the collator tokenizes them."""
+    """Return what makes a row: its ids without special tokens, its texts if the collator tokenizes them, or all of it.
+
+    Raises:
+        NotChecked: the row holds objects that cannot be compared, or so little that rows are equal by chance.
+    """
     if isinstance(row, Mapping):
         if "input_ids" in row:
             return _plain_key(row["input_ids"], special)
@@ -143,9 +150,12 @@ def _key(split: Split, row: Any, special: frozenset[int]) -> Key:
             return tuple(each for side in ids for each in _plain_key(side, special))
     parts = row.values() if isinstance(row, Mapping) else row if isinstance(row, (tuple, list)) else [row]
     texts = tuple(text for part in parts for text in _texts(part))
-    if not any(len(text) > SHORT for text in texts):
-        raise NotChecked(f"rows of the {split.name} data hold neither input_ids nor texts to compare")
-    return texts
+    if any(len(text) > SHORT for text in texts):
+        return texts
+    content = tuple(_content(split, row))
+    if len(content) < FEW:
+        raise NotChecked(f"rows of the {split.name} data hold neither ids nor texts, and too little else to compare")
+    return content
 
 
 def _plain_key(ids: Any, special: frozenset[int]) -> tuple[int, ...]:
@@ -158,6 +168,28 @@ def _texts(part: Any) -> Iterator[str]:
     elif isinstance(part, (list, tuple)):
         for each in part:
             yield from _texts(each)
+
+
+def _content(split: Split, value: Any) -> Iterator[str]:
+    """Yield the texts and numbers in a value as texts, in order.
+
+    Raises:
+        NotChecked: it holds objects that are no texts, numbers, lists or tensors.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if value is None or isinstance(value, (str, bytes, bool, int, float)):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from _content(split, value[key])
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _content(split, each)
+    else:
+        raise NotChecked(f"rows of the {split.name} data hold {type(value).__name__}, which cannot be compared")
 
 
 def _in_passes(first_repeat: int, distinct: int) -> bool:
