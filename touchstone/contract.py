@@ -155,6 +155,34 @@ NAMES = tuple(RETURNS)
 """The names of all functions of the contract."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A question on which the field has more than one correct convention.
+
+    Attributes:
+        name: the key in the attribute `choices` of an implementation.
+        usual: the convention of the contract.
+        others: the other accepted values; `int` stands for any whole number from 1.
+        says: what is chosen.
+    """
+
+    name: str
+    usual: Any
+    others: tuple[Any, ...]
+    says: str
+
+
+CHOICES = (
+    Choice("digits", None, (int,), "scores are rounded to this many digits after the decimal point"),
+    Choice("ties", "first", ("any",), "which of several spans with the same score is the answer"),
+    Choice("bins", "first fit", ("best fit",), "the bin that takes a sequence, longest sequences first"),
+    Choice("remainder", "all", ("batch",), "whether `chunk_batches` cuts all documents, or each batch by itself"),
+    Choice("no_answer", "v2.0", ("v1.1",), "whether `squad_scores` knows questions without an answer"),
+    Choice("first_label", "kept", ("ignored",), "the label of a packed row's first token, which no token predicts"),
+)
+"""The conventions that an implementation may declare, in the attribute `choices`."""
+
+
 def describe(shape: Any) -> str:
     """Return a shape in words, such as `a flat sequence of integers`."""
     return next(text for text in reversed(get_args(shape)) if isinstance(text, str))
