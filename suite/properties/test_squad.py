@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from touchstone.properties.check import check
-from touchstone.properties.domain import choice, rounding
+from touchstone.properties.domain import Scores, choice, rounding
 from touchstone.properties.failure import expect, expect_close, expect_that
 from touchstone.properties.purity import expect_pure, expect_same_for_tuples_and_arrays
 from touchstone.properties.strategies.answers import Examples, squad_examples
@@ -21,9 +21,9 @@ EXACT = 1e-9
 PLAIN = ("cat", "dog", "theatre", "banana", "answer", "cats")
 
 
-def score(implementation: Subject, case: Examples) -> dict[str, Any]:
-    result: dict[str, Any] = implementation.squad_scores(case.predictions, **case.arguments)
-    for key in ("exact_match", "f1", "number", "signature"):
+def score(implementation: Subject, case: Examples) -> Scores:
+    result = Scores(implementation.squad_scores(case.predictions, **case.arguments))
+    for key in ("exact_match", "f1"):
         expect_that(key in result, expected=f"a result with {key!r}", came=f"{sorted(result)}")
     return result
 
@@ -162,6 +162,15 @@ def test_scores_must_be_percentages_and_exact_match_at_most_f1(implementation: S
     slack = 100 * EXACT + rounding()
     ordered = -slack <= came["exact_match"] <= came["f1"] + slack <= 100 + 2 * slack
     expect_that(ordered, expected="0 <= exact match <= f1 <= 100", came=f"{came['exact_match']}, {came['f1']}")
+
+
+@check("Q7", needs="squad_scores", kind="form", case=squad_examples())
+def test_squad_scores_must_state_the_number_of_examples_and_a_signature(
+    implementation: Subject, case: Examples
+) -> None:
+    came = score(implementation, case)
+    for key in ("number", "signature"):
+        expect_that(key in came, expected=f"a result with {key!r}", came=f"{sorted(came)}")
     expect(len(case.predictions), came["number"], where="number")
     expect_that(bool(came["signature"]), expected="a signature", came=repr(came["signature"]))
 

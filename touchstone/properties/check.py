@@ -24,7 +24,7 @@ from hypothesis.strategies import SearchStrategy
 
 from touchstone.contract import NAMES, check_key
 from touchstone.properties.domain import testing
-from touchstone.properties.failure import KINDS, CheckFailed, Kind, Mismatch, Trace, compose
+from touchstone.properties.failure import KINDS, CheckFailed, Kind, Mismatch, Trace, calls_shown, compose, line_to_paste
 from touchstone.properties.subject import ImplementationRaised, Subject
 
 NOT_ABOUT_THE_TEST = [HealthCheck.too_slow, HealthCheck.filter_too_much]
@@ -59,8 +59,11 @@ class Check:
 
     @property
     def sentence(self) -> str:
-        """The name of the test as a sentence."""
-        return self.name.removeprefix("test_").replace("_", " ")
+        """The name of the test as a sentence, in which functions keep their names."""
+        sentence = self.name.removeprefix("test_").replace("_", " ")
+        for name in sorted((name for name in self.needs if "_" in name), key=len):
+            sentence = sentence.replace(name.replace("_", " "), name)
+        return sentence
 
     @property
     def place(self) -> str:
@@ -147,7 +150,8 @@ def _run_example(found: Check, body: Callable[[], None], subject: Subject) -> No
         came = f"{subject.trace.calls[-1].outcome} ({type(ours).__name__} in the check: {ours})"
         problem = Mismatch(expected="a result of the contract's form", came=came)
     report = _compose(found, problem, subject)
-    raise CheckFailed(f"{found.id}: {found.sentence}", report, kind=kind, cause=cause) from error
+    paste = line_to_paste(calls_shown(subject.trace), module=subject.module, attribute=subject.attribute)
+    raise CheckFailed(f"{found.id}: {found.sentence}", report, kind=kind, cause=cause, paste=paste) from error
 
 
 def _compose(found: Check, mismatch: Mismatch, subject: Subject) -> str:

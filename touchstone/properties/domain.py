@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import hypothesis
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
@@ -219,6 +220,20 @@ def choice(name: str) -> Any:
     """Return the convention that the implementation under test declares, or else the contract's."""
     usual = {each.name: each.usual for each in CHOICES}
     return _current[0].choices.get(name, usual[name])
+
+
+class Scores(dict[str, Any]):
+    """The result of a scorer, which may lack a key. A test that reads a missing key draws another example.
+
+    That a key is missing is reported once, by the check of the signature.
+    """
+
+    def __missing__(self, key: str) -> Any:
+        hypothesis.reject()
+
+    def present(self, *keys: str) -> list[str]:
+        """Return those of the keys that the result has."""
+        return [key for key in keys if key in self]
 
 
 def rounding() -> float:

@@ -29,13 +29,16 @@ class Mismatch(AssertionError):
 class CheckFailed(AssertionError):
     """A check failed.
 
-    `str()` is the whole report, `headline` the check and its rule in one line. `cause` identifies an exception of the
-    implementation, which several checks may meet; it is None if the result is wrong.
+    `str()` is the whole report, `headline` the check and its rule in one line, `paste` a line of Python that repeats
+    the calls. `cause` identifies an exception of the implementation, which several checks may meet; it is None if the
+    result is wrong.
     """
 
-    def __init__(self, headline: str, report: str, *, kind: Kind = "result", cause: Hashable | None = None) -> None:
+    def __init__(
+        self, headline: str, report: str, *, kind: Kind = "result", cause: Hashable | None = None, paste: str = ""
+    ) -> None:
         super().__init__(report)
-        self.headline, self.kind, self.cause = headline, kind, cause
+        self.headline, self.kind, self.cause, self.paste = headline, kind, cause, paste
 
 
 @dataclass
@@ -84,6 +87,11 @@ def short(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 20]} ... ({len(text)} characters)"
 
 
+def calls_shown(trace: Trace) -> list[Call]:
+    """Return the calls of an example that a report shows: all of a few, the last of many."""
+    return trace.calls if len(trace.calls) <= 4 else trace.calls[-1:]
+
+
 def _show(value: Any) -> str:
     return value if isinstance(value, str) else spell_out(value)
 
@@ -92,7 +100,7 @@ def compose(*, title: str, mismatch: Mismatch, trace: Trace, module: str, attrib
     """Return the report of a failed check."""
     lines = [title, ""]
     lines += [f"  {name:<10} {short(text)}" for name, text in trace.remarks.items()]
-    shown = trace.calls if len(trace.calls) <= 4 else trace.calls[-1:]
+    shown = calls_shown(trace)
     for number, call in enumerate(shown, start=1):
         label = "called" if len(shown) == 1 else f"call {number}"
         lines.append(f"  {label:<10} {call.stage}")

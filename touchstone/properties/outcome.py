@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from touchstone.contract import NAMES
-from touchstone.properties.failure import KINDS, Kind
+from touchstone.properties.failure import KINDS, Kind, short
 
 Status = Literal["holds", "fails", "not offered", "undecided", "skipped"]
 
@@ -22,7 +22,7 @@ class Outcome:
     Attributes:
         id: the check's number.
         kind: what the test is about or, if it fails, what its most important failure is about.
-        reason: why it is not offered, undecided or skipped; of a failure, the first line of its report.
+        reason: why it is not offered, undecided or skipped; of a failure, the rule, and a line that repeats the call.
         repeats: ids of the checks whose exception was met again. Such examples were not judged.
         known: a reason why it is known to fail, from a file of known failures.
     """
@@ -82,6 +82,18 @@ class Summary:
         line = f"contract: ran {len(self.ran)} of {len(self.of)} checks on {name}"
         return f"{line}: {found}" if found else line
 
+    def asides(self, *, most: int | None) -> Iterator[str]:
+        """Yield what failed and does not count: each rule with a line to paste, at most `most` of them."""
+        failing = [
+            each for each in self.outcomes if each.status == "fails" and each.kind != "result" and not each.known
+        ]
+        for each in failing[:most]:
+            rule, _, paste = each.reason.partition("\n")
+            yield f"  {rule}"
+            yield f"      {short(paste)}"
+        if most is not None and len(failing) > most:
+            yield f"  and {len(failing) - most} more; -v shows all"
+
     def details(self, *, strict: bool, known: Mapping[str, str], parts: Mapping[str, str]) -> Iterator[str]:
         """Yield the lines below the headline.
 
@@ -98,7 +110,7 @@ class Summary:
             if failing:
                 line += f"; {FAILS[kind]}: {', '.join(failing)}"
             if failing and kind != "result" and not strict:
-                line += " (these do not count; --strict counts them)"
+                line += " (not counted; --strict-checks counts them)"
             yield _row(HEADINGS[kind], line)
         for function, part in parts.items():
             yield _row("in part", f"{function}: {part}")

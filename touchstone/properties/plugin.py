@@ -159,7 +159,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         pyfuncitem.user_properties.append(("repeats", " ".join(verdict.repeated)))
     if verdict.failures:
         pyfuncitem.stash[VERDICT] = verdict
-        pyfuncitem.user_properties.append(("failed", verdict.failures[0].kind))
+        first = verdict.failures[0]
+        pyfuncitem.user_properties += [("failed", first.kind), ("headline", first.headline), ("paste", first.paste)]
         raise verdict.failures[0]
     if verdict.undecided:
         pytest.skip(f"{MARKS['undecided']}{verdict.undecided}")
@@ -242,6 +243,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if subject.name != DEFAULT or bad:
         for line in summary.details(strict=strict, known=known, parts=parts):
             terminalreporter.write_line(line)
+        for line in [] if strict else summary.asides(most=None if config.option.verbose > 0 else 6):
+            terminalreporter.write_line(line)
     if not summary.ids("holds", "fails"):
         terminalreporter.write_line("no check was run: this says nothing about the implementation", red=True)
 
@@ -263,7 +266,9 @@ def outcome_of(report: pytest.TestReport) -> Outcome | None:
     if id is None or not (report.when == "call" or (report.when == "setup" and report.skipped)):
         return None
     if "failed" in facts:
-        return Outcome(str(id), facts["failed"], "fails", repeats=_ids(facts), known=str(facts.get("known", "")))
+        shown = f"{facts['headline']}\n{facts['paste']}"
+        known = str(facts.get("known", ""))
+        return Outcome(str(id), facts["failed"], "fails", shown, repeats=_ids(facts), known=known)
     if report.failed:  # an error of the check itself
         return Outcome(str(id), "result", "fails")
     kind = facts["kind"]
