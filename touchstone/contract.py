@@ -222,6 +222,7 @@ def count_checks() -> int:
 # The page ------------------------------------------------------------------------------------------------------------
 
 FUNCTIONS_BLOCK = ("<!-- functions: written by python -m touchstone.contract -->", "<!-- end of functions -->")
+CHOICES_BLOCK = ("<!-- choices: written by python -m touchstone.contract -->", "<!-- end of choices -->")
 CHECKS_BLOCK = (
     "<!-- checks: written by python -m touchstone.contract, which keeps the column `property` -->",
     "<!-- end of checks -->",
@@ -231,12 +232,13 @@ CHECKS_BLOCK = (
 def page(text: str) -> str:
     """Return docs/contract.md with its generated parts brought up to date.
 
-    The generated parts are the table of functions, the signature that opens each function's description, and the
+    The generated parts are the table of choices, the table of functions, the signature that opens each function's description, and the
     tables of checks. The wording of a property is kept from `text`; a check that is new there gets its test's sentence.
     """
     from touchstone.properties.check import all_checks
 
     checks = all_checks()
+    text = _replace_block(text, CHOICES_BLOCK, _choices_table())
     text = _replace_block(text, FUNCTIONS_BLOCK, _functions_table(checks))
     text = _replace_block(text, CHECKS_BLOCK, _checks_tables(checks, text))
     return re.sub(r"^(###|\*) `(\w+)\([^`]*`", _signature_line, text, flags=re.MULTILINE)
@@ -249,6 +251,14 @@ def _replace_block(text: str, block: tuple[str, str], content: str) -> str:
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
+
+
+def _choices_table() -> str:
+    lines = ["| choice | the contract's | also correct | what it is about |", "| --- | --- | --- | --- |"]
+    for choice in CHOICES:
+        others = ", ".join("a number" if other is int else f"`{_spell(other)}`" for other in choice.others)
+        lines.append(f"| `{choice.name}` | `{_spell(choice.usual)}` | {others} | {choice.says} |")
+    return "\n".join(lines)
 
 
 def _functions_table(checks: Any) -> str:

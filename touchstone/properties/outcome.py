@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from touchstone.contract import NAMES
 from touchstone.properties.failure import KINDS, Kind, short
@@ -94,12 +94,15 @@ class Summary:
         if most is not None and len(failing) > most:
             yield f"  and {len(failing) - most} more; -v shows all"
 
-    def details(self, *, strict: bool, known: Mapping[str, str], parts: Mapping[str, str]) -> Iterator[str]:
+    def details(
+        self, *, strict: bool, known: Mapping[str, str], parts: Mapping[str, str], choices: Mapping[str, Any]
+    ) -> Iterator[str]:
         """Yield the lines below the headline.
 
         Args:
             known: the reasons of known failures by check.
             parts: what functions support, by function, for those that do not support everything.
+            choices: the declared conventions.
         """
         for kind in KINDS:
             holding, failing = self.ids("holds", kind=kind), self.ids("fails", kind=kind)
@@ -114,6 +117,8 @@ class Summary:
             yield _row(HEADINGS[kind], line)
         for function, part in parts.items():
             yield _row("in part", f"{function}: {part}")
+        if choices:
+            yield _row("choices", ", ".join(f"{name} {value}" for name, value in choices.items()))
         for id in self.ids("undecided", "skipped"):
             reasons = [each.reason for each in self.outcomes if each.id == id and each.reason]
             yield _row("not judged", f"{id}: {reasons[0]}")

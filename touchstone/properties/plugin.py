@@ -241,7 +241,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     bad = summary.failed(strict=strict) or not summary.ids("holds", "fails")
     terminalreporter.write_line(summary.headline(subject.name), red=bool(bad), green=not bad)
     if subject.name != DEFAULT or bad:
-        for line in summary.details(strict=strict, known=known, parts=parts):
+        for line in summary.details(strict=strict, known=known, parts=parts, choices=subject.domain.choices):
             terminalreporter.write_line(line)
         for line in [] if strict else summary.asides(most=None if config.option.verbose > 0 else 6):
             terminalreporter.write_line(line)
