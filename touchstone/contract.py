@@ -232,8 +232,9 @@ CHECKS_BLOCK = (
 def page(text: str) -> str:
     """Return docs/contract.md with its generated parts brought up to date.
 
-    The generated parts are the table of choices, the table of functions, the signature that opens each function's description, and the
-    tables of checks. The wording of a property is kept from `text`; a check that is new there gets its test's sentence.
+    The generated parts are the tables of choices, of functions and of checks, and the signature that opens each
+    function's description. The wording of a property is kept from `text`; a check that is new there gets its test's
+    sentence.
     """
     from touchstone.properties.check import all_checks
 

@@ -260,6 +260,26 @@ def checks_of(id: str) -> tuple[Check, ...]:
     return found
 
 
+def hypothesis_settings(max_examples: int, *, shrink: bool, derandomize: bool = False) -> settings:
+    """Return settings under which neither the speed of the machine nor a database changes what is run.
+
+    Args:
+        shrink: search for the smallest failing example. Slower.
+        derandomize: draw the same examples every time.
+    """
+    return settings(
+        max_examples=max_examples,
+        derandomize=derandomize,
+        deadline=None,
+        database=None,
+        print_blob=False,  # the report has a line to paste that does not need Hypothesis
+        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ())),
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        suppress_health_check=NOT_ABOUT_THE_TEST,
+    )
+
+
 def run_check(
     check: Check | str, implementation: object, *, seed: int = 7, max_examples: int = 50, shrink: bool = False
 ) -> None:
@@ -280,16 +300,7 @@ def run_check(
     for each in checks_of(check) if isinstance(check, str) else (check,):
         if missing := each.missing(subject):
             raise NotOffered(f"{each.id} {each.sentence}: {subject.name} does not offer {', '.join(missing)}")
-        phases = (Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ()))
-        base = settings(
-            max_examples=max_examples,
-            deadline=None,
-            database=None,
-            phases=phases,
-            verbosity=Verbosity.quiet,
-            report_multiple_bugs=False,
-            suppress_health_check=NOT_ABOUT_THE_TEST,
-        )
+        base = hypothesis_settings(max_examples, shrink=shrink)
         test = functools.partial(each.test(base, seed=seed), implementation=subject)
         with testing(subject.domain, each.needs):
             failure = _failure(test)

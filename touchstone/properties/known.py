@@ -57,3 +57,16 @@ def read_known(path: Path) -> dict[str, str]:
             raise KnownError(f"{path}: {entry.check} is listed twice")
         found[entry.check] = f"{entry.reason} ({entry.link})" if entry.link else entry.reason
     return found
+
+
+def known_failures(module: str, given: Path | None) -> dict[str, str]:
+    """Return the known failures in the file that is given, or in the one beside the module of an implementation.
+
+    Raises:
+        KnownError: as `read_known`.
+    """
+    if given is not None:
+        return read_known(given)
+    source = getattr(sys.modules.get(module), "__file__", None)
+    beside = Path(source).with_suffix(".toml") if source else None
+    return read_known(beside) if beside is not None and beside.is_file() else {}

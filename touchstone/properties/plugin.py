@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
-from hypothesis import Phase, Verbosity, settings
+from hypothesis import settings
 
 from touchstone.contract import NAMES
-from touchstone.properties.check import NOT_ABOUT_THE_TEST, Check, Verdict, ids, judge
+from touchstone.properties.check import Check, Verdict, hypothesis_settings, ids, judge
 from touchstone.properties.failure import CheckFailed
-from touchstone.properties.known import KnownError, read_known
+from touchstone.properties.known import KnownError, known_failures
 from touchstone.properties.outcome import Outcome, Status, Summary
 from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load
 
@@ -61,18 +61,7 @@ def register_profiles() -> None:
     database, and all profiles draw the same examples every time. `--hypothesis-seed N` draws others.
     """
     for name, examples in EXAMPLES.items():
-        settings.register_profile(
-            name,
-            max_examples=examples,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            print_blob=False,  # the report has a line to paste that does not need Hypothesis
-            report_multiple_bugs=False,
-            verbosity=Verbosity.quiet,
-            phases=(Phase.explicit, Phase.generate, Phase.shrink),
-            suppress_health_check=NOT_ABOUT_THE_TEST,
-        )
+        settings.register_profile(name, hypothesis_settings(examples, shrink=True, derandomize=True))
     settings.load_profile(DEFAULT_PROFILE)
 
 
@@ -85,11 +74,6 @@ def draw_from_seed() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    known = config.getoption("--known")
-    try:
-        config.stash[KNOWN] = read_known(Path(known)) if known else {}
-    except KnownError as error:
-        raise pytest.UsageError(f"--known: {error}") from None
     if config.getoption("--hypothesis-seed", None) is not None:
         draw_from_seed()
     if config.getoption("--implementation") != DEFAULT:  # report a wrong name before anything is collected
@@ -105,9 +89,13 @@ def subject_of(config: pytest.Config) -> Subject:
     if SUBJECT not in config.stash:
         name = config.getoption("--implementation")
         try:
-            config.stash[SUBJECT] = load(name)
+            config.stash[SUBJECT] = subject = load(name)
+            given = config.getoption("--known")
+            config.stash[KNOWN] = known_failures(subject.module, Path(given) if given else None)
         except ImplementationError as error:
             raise pytest.UsageError(f"--implementation {name}: {error}") from None
+        except KnownError as error:
+            raise pytest.UsageError(f"--known: {error}") from None
     return config.stash[SUBJECT]
 
 
