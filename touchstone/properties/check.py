@@ -23,7 +23,7 @@ from hypothesis.errors import Flaky, HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
 from touchstone.contract import NAMES, check_key
-from touchstone.properties.domain import testing
+from touchstone.properties.domain import within
 from touchstone.properties.failure import KINDS, CheckFailed, Kind, Mismatch, Trace, calls_shown, compose, line_to_paste
 from touchstone.properties.subject import ImplementationRaised, Subject
 
@@ -193,7 +193,7 @@ def judge(found: Check, subject: Subject, run: Callable[[], None]) -> Verdict:
     failures: list[CheckFailed] = []
     undecided = ""
     subject.met, subject.outside = set(), 0
-    with testing(subject.domain, found.needs):
+    with within(subject.domain, found.needs):
         while len(failures) < MOST_FAILURES:
             failure = _failure(run)
             if isinstance(failure, Unsatisfiable):
@@ -302,7 +302,7 @@ def run_check(
             raise NotOffered(f"{each.id} {each.sentence}: {subject.name} does not offer {', '.join(missing)}")
         base = hypothesis_settings(max_examples, shrink=shrink)
         test = functools.partial(each.test(base, seed=seed), implementation=subject)
-        with testing(subject.domain, each.needs):
+        with within(subject.domain, each.needs):
             failure = _failure(test)
         if isinstance(failure, Unsatisfiable):
             raise NotOffered(f"{each.id} {each.sentence}: {_undecided(subject)}") from None

@@ -192,7 +192,7 @@ _current: tuple[Domain, tuple[str, ...]] = (Domain(), ())
 
 
 @contextlib.contextmanager
-def testing(domain: Domain, needs: tuple[str, ...]) -> Iterator[None]:
+def within(domain: Domain, needs: tuple[str, ...]) -> Iterator[None]:
     """Let strategies draw what these functions support, and `choice` return what they declare."""
     global _current
     before, _current = _current, (domain, needs)
