@@ -142,6 +142,12 @@ def test_the_plugin_works_without_the_suites_conftest() -> None:
         pytest.param(RIGHT, "mine:tools", ["no attribute 'tools'", "it has math, perplexity"], id="no such object"),
         pytest.param("x = 1", "mine", ["offers no function of the contract", "docs/contract.md"], id="no stage"),
         pytest.param(RIGHT, "mine.py", ["'mine.py' is not a module name"], id="a file"),
+        pytest.param(
+            "def group_texts(examples): ...\ndef alignlabels(labels): ...\n",
+            "mine",
+            ["`group_texts` does the work of chunk", "`alignlabels` is nearly align_labels"],
+            id="other names",
+        ),
         pytest.param("exit(3)", "mine", ["exit code 3", "touchstone audit mine.py"], id="a script"),
         pytest.param(f"{RIGHT}supports = {{'tag': [1]}}", "mine", ["supports['tag']"], id="an unknown argument"),
         pytest.param(

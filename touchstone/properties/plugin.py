@@ -19,7 +19,7 @@ from touchstone.properties.check import Check, Verdict, hypothesis_settings, ids
 from touchstone.properties.failure import CheckFailed
 from touchstone.properties.known import KnownError, known_failures
 from touchstone.properties.outcome import Outcome, Status, Summary
-from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load
+from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load, pointers
 
 SUBJECT = pytest.StashKey[Subject]()
 VERDICT = pytest.StashKey[Verdict]()
@@ -231,6 +231,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if subject.name != DEFAULT or bad:
         for line in summary.details(strict=strict, known=known, parts=parts, choices=subject.domain.choices):
             terminalreporter.write_line(line)
+        for pointer in pointers(subject.target):
+            terminalreporter.write_line(f"  note         {pointer}")
         for line in [] if strict else summary.asides(most=None if config.option.verbose > 0 else 6):
             terminalreporter.write_line(line)
     if not summary.ids("holds", "fails"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gc
 import importlib
 import os
@@ -21,6 +22,20 @@ from touchstone.properties.returns import shaped
 from touchstone.properties.values import fresh, plain, spell_out
 
 DEFAULT = "touchstone.stages"
+
+USUAL_NAMES = {
+    "align_labels_with_tokens": "align_labels",
+    "tokenize_and_align_labels": "align_labels",
+    "group_texts": "chunk",
+    "whole_word_masking_data_collator": "mask_tokens",
+    "shift_tokens_right": "shift_right",
+    "keytoken_weighted_loss": "key_token_weights",
+    "prepare_train_features": "make_windows and answer_positions",
+    "preprocess_training_examples": "make_windows and answer_positions",
+    "postprocess_qa_predictions": "pick_answer",
+    "compute_metrics": "score_entities, bleu, rouge or squad_scores",
+}
+"""Names that the course and example scripts use, and the functions of the contract that do the same inner work."""
 
 
 class ImplementationError(Exception):
@@ -215,7 +230,7 @@ def _offering(target: object, *, name: str, module: str, attribute: str) -> Subj
             raise ImplementationError("; ".join(f"{each} {why}" for each, why in subject.domain.unusable.items()))
         raise ImplementationError(
             f"{subject.name} offers no function of the contract ({', '.join(NAMES[:8])}, ...; see docs/contract.md), "
-            f"only {_public(subject.target)}"
+            f"only {_public(subject.target)}" + "".join(f"; {pointer}" for pointer in pointers(target))
         )
     return subject
 
@@ -223,3 +238,16 @@ def _offering(target: object, *, name: str, module: str, attribute: str) -> Subj
 def _public(target: object) -> str:
     names = [name for name in dir(target) if not name.startswith("_")]
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing public"
+
+
+def pointers(target: object) -> list[str]:
+    """Return a sentence for each public name that is nearly a function of the contract, or usual for the same work."""
+    found = []
+    for name in dir(target):
+        if name.startswith("_") or name in NAMES or not callable(getattr(target, name, None)):
+            continue
+        if name in USUAL_NAMES:
+            found.append(f"`{name}` does the work of {USUAL_NAMES[name]}: offer its inner part under that name")
+        elif close := difflib.get_close_matches(name, NAMES, n=1, cutoff=0.85):
+            found.append(f"`{name}` is nearly {close[0]}: is it the same function?")
+    return found
