@@ -24,8 +24,8 @@ from touchstone.stages.extras import suite_extra
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 CLOSING = "\"')]}»\N{RIGHT SINGLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
-END = re.compile(rf"(?<![.!?…])[.!?…]++[{re.escape(CLOSING)}]*+(?=\s|$)")
-"""Closing marks, and quotes or brackets after them. The lookbehind and the possessive ++ keep long runs linear."""
+END = re.compile(rf"(?<![.!?…])[.!?…]+[{re.escape(CLOSING)}]*(?=\s|$)")
+"""Closing marks, and quotes or brackets after them. The lookbehind keeps long runs linear: one match begins in each."""
 
 
 class RougeScores(TypedDict):

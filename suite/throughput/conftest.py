@@ -16,13 +16,13 @@ from touchstone.files import RecordError
 from touchstone.interface import workers
 from touchstone.interface.config import CONFIG
 from touchstone.records.machine import describe_hardware, describe_software, suite_version
-from touchstone.records.timing import Speed, Stage, TaskSpeed, Throughput
+from touchstone.records.timing import Audits, AuditTime, Speed, Stage, TaskSpeed, Throughput, WatchTime
 from touchstone.suite.throughput.data import Data
+from touchstone.suite.throughput.found import AUDITS, SPEEDS, WATCHED
 from touchstone.suite.throughput.measuring import STAGES, problems, time_in_turns
 
 DATA = pytest.StashKey[Data]()
 FOUND = pytest.StashKey[list[Stage]]()
-SPEEDS = pytest.StashKey[list[TaskSpeed]]()
 STARTED = pytest.StashKey[datetime]()
 
 TimeStage = Callable[..., None]
@@ -70,7 +70,7 @@ def time_stage(benchmark: Any, pytestconfig: pytest.Config) -> TimeStage:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     from touchstone.interface.display import as_text, terminal_width
-    from touchstone.suite.throughput.table import speed_table, table
+    from touchstone.suite.throughput.table import audit_lines, speed_table, table
 
     reporter = terminalreporter
     width = terminal_width(reporter)
@@ -90,6 +90,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reporter.section("engines")
         show(speed_table(speeds))
         reporter.write_line(_record_speeds(speeds, config=config))
+    audits, watch = config.stash.get(AUDITS, []), config.stash.get(WATCHED, None)
+    if audits or watch:
+        reporter.section("audits")
+        for line in audit_lines(audits, watch):
+            reporter.write_line(line)
+        reporter.write_line(_record_audits(audits, watch, config=config))
+
+
+def _record_audits(audits: list[AuditTime], watch: WatchTime | None, *, config: pytest.Config) -> str:
+    """Write the record of the audits. Returns a line that says where it is, or why there is none."""
+    if watch is None or len(audits) < 2:
+        return "not recorded: a record needs test_audit.py and test_watch.py"
+    record = Audits(audits=tuple(audits), watch=watch, **_circumstances(config))
+    return _written(lambda: record.write(_results(config)))
 
 
 def _record_speeds(speeds: list[TaskSpeed], *, config: pytest.Config) -> str:
@@ -109,7 +123,7 @@ def _record(stages: list[Stage], *, data: Data, config: pytest.Config) -> str:
 
 
 def _circumstances(config: pytest.Config) -> dict[str, Any]:
-    """Return the fields that both records share: profile, machine, software and times."""
+    """Return the fields that all records share: profile, machine, software and times."""
     return {
         "profile": config.stash[CONFIG].profile,
         "hardware": describe_hardware("cpu"),

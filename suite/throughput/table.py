@@ -1,7 +1,8 @@
-"""Tables of the throughput tests: stages compared with their peers, and engines compared with Trainer."""
+"""Tables of the throughput tests: stages next to their peers, engines next to Trainer, audits next to their goals."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import get_args
 
@@ -9,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from touchstone.records.timing import Peer, Stage, TaskSpeed
+from touchstone.records.timing import AuditTime, Peer, Stage, TaskSpeed, WatchTime
 
 PEERS: tuple[Peer, ...] = get_args(Peer)
 HEADINGS = {"tokenizer": "of tokenizer", "course": "x course", "library": "x library", "copy": "copies"}
@@ -66,6 +67,25 @@ def speed_table(speeds: Sequence[TaskSpeed]) -> Table:
                     end_section=steps is measured[-1] and measured is (speed.evaluation or speed.engines),
                 )
     return shown
+
+
+def audit_lines(audits: Sequence[AuditTime], watch: WatchTime | None) -> list[str]:
+    """Return a line on each audit, and one on `watch`."""
+    lines = [
+        f"audit, budget {each.budget}: {statistics.median(each.seconds):.1f} s for {each.probes} probes, "
+        f"as long as {each.steps:.1f} training steps; goal {each.most:g} s {_said(each.reached)}"
+        for each in audits
+    ]
+    if watch is not None:
+        lines.append(
+            f"watch: {statistics.median(watch.ratios):.3f} times as long as {watch.steps} steps without it "
+            f"({min(watch.ratios):.3f}-{max(watch.ratios):.3f}); goal {watch.most:g} {_said(watch.reached)}"
+        )
+    return lines
+
+
+def _said(reached: bool) -> str:
+    return "reached" if reached else "missed"
 
 
 def _ratio(stage: Stage, peer: Peer) -> str:

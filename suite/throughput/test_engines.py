@@ -11,8 +11,8 @@ from touchstone.pipelines import PIPELINES
 from touchstone.records.timing import Steps, TaskSpeed
 from touchstone.runs.isolation import Message
 from touchstone.specs.spec import load_spec
-from touchstone.suite.throughput.conftest import SPEEDS
 from touchstone.suite.throughput.evaluation import EVALUATE, EVALUATION_WAYS
+from touchstone.suite.throughput.found import SPEEDS
 from touchstone.suite.throughput.steps import TAKE_STEPS, WAYS, StepsError, race
 
 

@@ -16,9 +16,12 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertForTokenClassification
 
 from touchstone.auditing.watch import Watcher
+from touchstone.records.timing import WatchTime
+from touchstone.suite.throughput.found import WATCHED
 
 STEPS = 300
-ROUNDS = 5
+"""Enough for the first four, which are watched, not to be what is measured."""
+ROUNDS = 3
 ROWS, POSITIONS = 8, 32
 MOST = 1.05
 """The goal: training with `watch` takes at most this many times as long as without."""
@@ -54,7 +57,7 @@ def _train(watcher: Watcher | None) -> float:
     return time.process_time() - began
 
 
-def test_watch_costs_a_loop_almost_nothing(benchmark: Any) -> None:
+def test_watch_costs_a_loop_almost_nothing(benchmark: Any, pytestconfig: pytest.Config) -> None:
     """As for the stages, the goal is missed if no round reached it."""
     plain: list[float] = []
     watched: list[float] = []
@@ -65,11 +68,12 @@ def test_watch_costs_a_loop_almost_nothing(benchmark: Any) -> None:
     _train(None)
     benchmark.group = "watch"
     benchmark.pedantic(lambda: watched.append(_train(_Silent(object()))), setup=without, rounds=ROUNDS)
-    ratios = [ours / other for ours, other in zip(watched, plain, strict=True)]
-    benchmark.extra_info |= {"steps": STEPS, "times_plain": round(statistics.median(ratios), 4)}
-    if min(ratios) > MOST:
+    found = WatchTime(steps=STEPS, seconds=tuple(watched), plain_seconds=tuple(plain), most=MOST)
+    benchmark.extra_info |= {"steps": STEPS, "times_plain": round(statistics.median(found.ratios), 4)}
+    pytestconfig.stash[WATCHED] = found
+    if not found.reached:
         pytest.fail(
-            f"training with touchstone.watch takes {min(ratios):.3g} to {max(ratios):.3g} times as long as without, "
-            f"but the goal is {MOST:g}",
+            f"training with touchstone.watch takes {min(found.ratios):.3g} to {max(found.ratios):.3g} times as long as "
+            f"without, but the goal is {MOST:g}",
             pytrace=False,
         )

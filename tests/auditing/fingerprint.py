@@ -24,7 +24,7 @@ def fingerprint(subject: Subject, folders: list[Path]) -> dict[str, Any]:
     }
     facts |= {
         "random": _hash(repr(random.getstate())),
-        "numpy": _hash(repr(np.random.get_state())),
+        "numpy": _hash(repr([_plain(each) for each in np.random.get_state()])),
         "torch": _hash(torch.get_rng_state().numpy().tobytes()),
         "grad enabled": torch.is_grad_enabled(),
         "default dtype": str(torch.get_default_dtype()),
@@ -104,10 +104,19 @@ def _trainer(trainer: Any) -> dict[str, Any]:
 def _data(dataset: Any) -> Any:
     parts = [getattr(dataset, "_fingerprint", ""), repr(getattr(dataset, "format", ""))]
     try:
-        parts.append(_hash(repr([dataset[index] for index in range(min(50, len(dataset)))])))
+        parts.append(_hash(repr([_plain(dataset[index]) for index in range(min(50, len(dataset)))])))
     except (TypeError, NotChecked):  # a stream, or the stand-in of an observed loop's data
         parts.append(repr(sorted(map(str, vars(dataset).items()))))
     return parts
+
+
+def _plain(value: Any) -> Any:
+    """Return a row with lists in place of arrays and tensors, whose text is slow and leaves out the middle."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)) and any(hasattr(each, "tolist") for each in value):
+        return [_plain(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _state(generator: Any) -> Any:

@@ -82,3 +82,47 @@ def test_any_of_several_answers_may_be_meant() -> None:
     # Only the second answer is in the window: a script that uses the first one rightly labels no answer.
     assert finding("spans-hold-the-answer", 0, 0, several, window=slice(0, 3)).outcome == "pass"
     assert finding("spans-hold-the-answer", 0, 0, several).outcome == "fail"
+
+
+def windows_finding(*cuts: slice) -> Finding:
+    """Judge two questions whose answer is "Paris", each with the same windows of the context, none of them labelled."""
+    from datasets import Dataset
+
+    from touchstone.auditing.subject import MapCall
+
+    tokens = tokenizer()
+    texts = [(ASKED, CONTEXT), ("Ada sees", CONTEXT)]
+    source = Dataset.from_list(
+        [{"question": asked, "context": text, "answers": FORMS["squad"]["answers"]} for asked, text in texts]
+    )
+
+    def windows(batch: dict[str, Any]) -> dict[str, Any]:
+        rows = [
+            [2, *tokens(asked, add_special_tokens=False)["input_ids"], 3, *context[cut], 3]
+            for asked, text in zip(batch["question"], batch["context"], strict=True)
+            for context in [tokens(text, add_special_tokens=False)["input_ids"]]
+            for cut in cuts
+        ]
+        return {
+            "input_ids": rows,
+            "attention_mask": [[1] * len(row) for row in rows],
+            "start_positions": [0] * len(rows),
+            "end_positions": [0] * len(rows),
+        }
+
+    result = source.map(windows, batched=True, remove_columns=source.column_names)
+    call = MapCall(windows, source, result, batched=True, where="train.py:9")
+    split = Split("train", result, collate, 2)
+    return look("answers-lie-in-a-window", Subject("", "question-answering", None, tokens, train=split, maps=[call]))
+
+
+def test_answers_between_windows_that_share_no_token_are_a_fault() -> None:
+    # The context is Ada sees Par ##is and Rome .
+    apart = windows_finding(slice(0, 3), slice(3, 7))
+    assert apart.outcome == "fail"
+    assert "share no token" in apart.cause
+
+
+def test_answers_that_are_cut_off_or_lie_between_overlapping_windows_are_a_warning() -> None:
+    assert windows_finding(slice(0, 3)).outcome == "warn"
+    assert windows_finding(slice(0, 3), slice(2, 7)).outcome == "pass"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import pytest
 
 from tests.auditing import reports
 from tests.support.environment import environment
-from tests.zoo.assets import write_assets
+from tests.support.forked import run_forked
 from tests.zoo.fault import CLEAN, all_faults
 from touchstone.__main__ import main
 from touchstone.auditing.finding import Report
@@ -28,9 +29,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(zoo_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of assets with a right script, a faulty one, and some that cannot be judged."""
-    folder = write_assets(tmp_path_factory.mktemp("command"))
+    folder = tmp_path_factory.mktemp("command") / "run"
+    shutil.copytree(zoo_assets, folder)
     clean = (CLEAN / "ner_trainer.py").read_text(encoding="utf-8")
     fault = next(fault for fault in all_faults() if fault.id == "ner-labels-on-special-tokens")
     arguments = "import sys\nopen('arguments.txt', 'w').write(' '.join(sys.argv[1:]))\n"
@@ -45,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audit(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in an interpreter of its own. It takes seconds to import torch if the script trains."""
     return subprocess.run(
         [sys.executable, "-m", "touchstone", "audit", *words],
         capture_output=True,
@@ -57,7 +60,7 @@ def audit(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_faulty_script_is_reported_in_text_json_and_html(folder: Path) -> None:
     words = ("--probe", PROBE, "--json", "out/a.json", "--html", "out/a.html", "faulty.py", "--own", "--json", "x")
-    run = audit(*words, folder=folder)
+    run = run_forked(main, ("audit", *words), folder=folder)
 
     assert run.returncode == 1, run.stderr
     assert run.stdout.splitlines()[:2] == ["faulty.py (token-classification)", "1 fault"]
@@ -76,7 +79,8 @@ def test_a_faulty_script_is_reported_in_text_json_and_html(folder: Path) -> None
 
 
 def test_options_behind_the_script_are_the_scripts_own(folder: Path) -> None:
-    run = audit("--probe", PROBE, "--budget", "fast", "train.py", "--budget", "x", "--list", "--", "-h", folder=folder)
+    words = ("--probe", PROBE, "--budget", "fast", "train.py", "--budget", "x", "--list", "--", "-h")
+    run = run_forked(main, ("audit", *words), folder=folder)
 
     assert run.returncode == 0, run.stderr
     assert (folder / "arguments.txt").read_text() == "--budget x --list -- -h"

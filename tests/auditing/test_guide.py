@@ -1,16 +1,18 @@
-"""docs/audit.md holds what the code says, and its example runs."""
+"""docs/audit.md and docs/probes.md hold what the code says, and the example runs."""
 
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from touchstone.auditing.catalogue import PAGE, page
-from touchstone.auditing.probe import PROBES
+from touchstone.auditing.catalogue import PAGE, PROBES_PAGE, page, probes_page
+from touchstone.auditing.explain import HEADINGS, explained
+from touchstone.auditing.probe import PROBES, Probe, load_probes
 from touchstone.cli.audit import add_arguments
 
 
@@ -18,6 +20,33 @@ def test_the_list_of_probes_is_current() -> None:
     text = PAGE.read_text(encoding="utf-8")
 
     assert text == page(text), "run: python -m touchstone.auditing.catalogue"
+
+
+def test_the_page_of_probes_is_current() -> None:
+    text = PROBES_PAGE.read_text(encoding="utf-8")
+
+    assert text == probes_page(), "run: python -m touchstone.auditing.catalogue"
+
+
+@pytest.mark.parametrize("each", load_probes().values(), ids=lambda each: each.id)
+def test_every_probe_says_what_its_findings_mean_and_what_to_do(each: Probe) -> None:
+    fault, causes, remedy, warning = HEADINGS.values()
+    found = explained(each)
+    code = inspect.getsource(each.look)
+
+    assert remedy in found
+    assert (fault in found) == (causes in found)
+    assert fault in found or warning in found
+    assert "fail(" not in code or fault in found
+    assert "warn(" not in code or warning in found
+    for heading, text in found.items():
+        assert 30 < len(text) < 700, heading
+        assert text.endswith((".", "`")), heading
+        assert text.count("`") % 2 == 0, heading
+
+
+def test_a_probe_of_ones_own_may_say_nothing() -> None:
+    assert explained("no-such-probe") == {}
 
 
 def test_the_worked_example_runs_and_prints_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from touchstone.auditing.finding import Finding, NotChecked
-from touchstone.auditing.probes import cache, causal, leaks, masked, seq2seq, vocabulary
+from touchstone.auditing.probes import cache, checkpoint, documents, leaks, mask_choice, masked, shift, sources, targets
+from touchstone.auditing.probes import rows as of_rows
 from touchstone.auditing.reading.tasks import named_task
 from touchstone.auditing.subject import MapCall, Split, Subject
 
@@ -104,7 +105,7 @@ def test_evaluation_without_masks_is_a_fault() -> None:
     labelled = [row | {"labels": row["input_ids"]} for row in sentences()]
     given = subject("masked-lm", sentences(), masking(), evaluation=Split("evaluation", labelled, plain, 8))
 
-    finding = seen(masked.evaluation_masks_same, given)
+    finding = seen(mask_choice.evaluation_masks_same, given)
 
     assert finding.outcome == "fail"
     assert "no token of the evaluation batches is masked" in finding.message
@@ -114,13 +115,13 @@ def test_fixed_masks_are_right_in_evaluation_and_suspicious_in_training() -> Non
     split = Split("evaluation", sentences(), masking(fixed=True), 8)
     given = subject("masked-lm", sentences(), masking(fixed=True), evaluation=split)
 
-    assert seen(masked.evaluation_masks_same, given).outcome == "pass"
-    assert seen(masked.training_masks_differ, given).outcome == "warn"
+    assert seen(mask_choice.evaluation_masks_same, given).outcome == "pass"
+    assert seen(mask_choice.training_masks_differ, given).outcome == "warn"
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.15, 0.4])
 def test_any_declared_rate_passes(rate: float) -> None:
-    finding = seen(masked.mask_rate, subject("masked-lm", sentences(), masking(rate)))
+    finding = seen(mask_choice.mask_rate, subject("masked-lm", sentences(), masking(rate)))
 
     assert finding.outcome == "pass"
     assert finding.expected == rate
@@ -138,7 +139,7 @@ def test_a_collator_that_rounds_to_whole_tokens_passes() -> None:
             ids[row, places] = MASK
         return {"input_ids": ids, "labels": labels}
 
-    assert seen(masked.mask_rate, subject("masked-lm", sentences(), collate)).outcome == "pass"
+    assert seen(mask_choice.mask_rate, subject("masked-lm", sentences(), collate)).outcome == "pass"
 
 
 def test_masks_that_map_has_made_are_compared_with_their_labels() -> None:
@@ -151,7 +152,7 @@ def test_masks_that_map_has_made_are_compared_with_their_labels() -> None:
 
     assert seen(masked.masks_labelled, given).outcome == "pass"
     assert seen(masked.masks_hide_tokens, given).outcome == "pass"
-    assert seen(masked.training_masks_differ, given).outcome == "warn"
+    assert seen(mask_choice.training_masks_differ, given).outcome == "warn"
 
 
 # Causal language modelling
@@ -184,7 +185,7 @@ def chain(shift: int) -> Chain:
 )
 def test_labels_are_shifted_once_in_the_data_or_in_the_loss(data: int, loss: int, outcome: str) -> None:
     rows = [row | {"labels": row["input_ids"][data:] + [-100] * data} for row in sentences()]
-    finding = seen(causal.labels_shifted_once, subject("causal-lm", rows, plain, model=chain(loss)))
+    finding = seen(shift.labels_shifted_once, subject("causal-lm", rows, plain, model=chain(loss)))
 
     assert finding.outcome == outcome
     assert finding.measured == data + loss
@@ -202,12 +203,12 @@ def ended(label: int, *, padding: int = 0) -> list[dict[str, list[int]]]:
 
 
 def test_ends_of_text_that_pad_are_told_from_padding() -> None:
-    assert seen(causal.end_of_text_supervised, subject("causal-lm", ended(SEP), plain)).outcome == "pass"
-    assert seen(causal.end_of_text_supervised, subject("causal-lm", ended(-100), plain)).outcome == "fail"
+    assert seen(documents.end_of_text_supervised, subject("causal-lm", ended(SEP), plain)).outcome == "pass"
+    assert seen(documents.end_of_text_supervised, subject("causal-lm", ended(-100), plain)).outcome == "fail"
 
 
 def test_a_row_that_ends_with_unmarked_padding_proves_nothing() -> None:
-    finding = causal.end_of_text_supervised
+    finding = documents.end_of_text_supervised
 
     with pytest.raises(NotChecked, match="no row holds"):
         finding(subject("causal-lm", ended(-100, padding=4), plain))
@@ -219,7 +220,7 @@ def test_an_end_behind_an_unlabelled_prompt_needs_no_label() -> None:
         for row in sentences()
     ]
 
-    assert seen(causal.end_of_text_supervised, subject("causal-lm", rows, plain)).outcome == "pass"
+    assert seen(documents.end_of_text_supervised, subject("causal-lm", rows, plain)).outcome == "pass"
 
 
 # Translation and summarization
@@ -255,7 +256,7 @@ def test_targets_go_through_the_tokenizer_of_the_target(target: bool, outcome: s
     rows, call = pairs(tokenizer, target=target)
     given = subject("translation", rows, padded, tokenizer=tokenizer, maps=[call])
 
-    finding = seen(seq2seq.target_tokenized_as_target, given)
+    finding = seen(targets.target_tokenized_as_target, given)
 
     assert finding.outcome == outcome
     assert outcome == "pass" or "text_target" in finding.cause
@@ -264,7 +265,7 @@ def test_targets_go_through_the_tokenizer_of_the_target(target: bool, outcome: s
 def test_a_language_may_follow_the_end_of_a_target() -> None:
     rows = [{"input_ids": [5, 6, SEP], "labels": [7, 8, SEP, UNK]} for _ in range(12)]
 
-    assert seen(seq2seq.target_ends, subject("translation", rows, padded)).outcome == "pass"
+    assert seen(targets.target_ends, subject("translation", rows, padded)).outcome == "pass"
 
 
 def test_a_source_that_is_cut_does_not_hide_that_the_target_is_in_the_others() -> None:
@@ -282,7 +283,7 @@ def test_a_source_that_is_cut_does_not_hide_that_the_target_is_in_the_others() -
     rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
     call = MapCall(encode, Rows(texts), Rows(rows), True, {}, "train.py:7")
 
-    finding = seen(seq2seq.source_without_target, subject("translation", rows, padded, maps=[call]))
+    finding = seen(sources.source_without_target, subject("translation", rows, padded, maps=[call]))
 
     assert finding.outcome == "fail"
     assert "the target is joined to the source" in finding.cause
@@ -291,8 +292,8 @@ def test_a_source_that_is_cut_does_not_hide_that_the_target_is_in_the_others() -
 def test_short_targets_are_summaries() -> None:
     long, short = list(range(5, 45)), list(range(5, 12))
 
-    for targets, task in ((short, "summarization"), (long, "translation")):
-        rows = Rows({"input_ids": long, "labels": targets} for _ in range(8))
+    for target, task in ((short, "summarization"), (long, "translation")):
+        rows = Rows({"input_ids": long, "labels": target} for _ in range(8))
         given = subject("translation", rows, padded)
         given.train.observed = [padded(rows)]  # type: ignore[union-attr]
         assert named_task(given) == task
@@ -355,10 +356,10 @@ class Sum(nn.Module):
 @pytest.mark.parametrize(
     ("look", "model", "outcome"),
     [
-        (vocabulary.padding_moves_no_logit, Sum(masked=True), "pass"),
-        (vocabulary.padding_moves_no_logit, Sum(masked=False), "fail"),
-        (vocabulary.rows_independent, Sum(masked=True), "pass"),
-        (vocabulary.rows_independent, Sum(masked=True, across=True), "fail"),
+        (of_rows.padding_moves_no_logit, Sum(masked=True), "pass"),
+        (of_rows.padding_moves_no_logit, Sum(masked=False), "fail"),
+        (of_rows.rows_independent, Sum(masked=True), "pass"),
+        (of_rows.rows_independent, Sum(masked=True, across=True), "fail"),
     ],
 )
 def test_a_row_does_not_depend_on_its_batch(look: Any, model: nn.Module, outcome: str) -> None:
@@ -379,9 +380,9 @@ def test_a_tokenizer_that_was_changed_after_loading_is_suspicious(tmp_path: Path
     call = MapCall(lambda row: row, texts, Rows([{"input_ids": [1, 2]}] * 4), False)
     given = subject("masked-lm", [], None, tokenizer=tokenizer, maps=[call])
 
-    assert seen(vocabulary.ids_as_in_tokenizer_file, given).outcome == "pass"
+    assert seen(checkpoint.ids_as_in_tokenizer_file, given).outcome == "pass"
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    finding = seen(vocabulary.ids_as_in_tokenizer_file, given)
+    finding = seen(checkpoint.ids_as_in_tokenizer_file, given)
 
     assert finding.outcome == "warn"
     assert "the normalizer" in finding.cause

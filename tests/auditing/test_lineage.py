@@ -30,7 +30,7 @@ def test_rows_are_found_after_shuffling_selecting_and_splitting() -> None:
         assert origin.row["input_ids"] == tokens(origin.source["words"], is_split_into_words=True)["input_ids"]
 
 
-def test_windows_of_a_row_are_found_unless_another_row_has_the_same() -> None:
+def test_all_windows_of_a_row_are_found() -> None:
     from datasets import Dataset
 
     tokens = tokenizer()
@@ -47,14 +47,33 @@ def test_windows_of_a_row_are_found_unless_another_row_has_the_same() -> None:
     call = MapCall(windows, source, result, batched=True)
     subject = Subject("", "", None, tokens, train=Split("train", result.shuffle(seed=1), collate, 2), maps=[call])
     found = traced(subject)
-    # Rows 0 and 2 both end with the window "[CLS] . [SEP]", whose row is not known.
-    assert (len(found.origins), len(result)) == (9, 11)
-    assert found.complete == {1, 3, 4}
+    # Rows 0 and 2 both end with the window "[CLS] . [SEP]", of which each is given one.
+    assert len(found.origins) == len(result) == len({each.index for each in found.origins}) == 11
+    assert found.complete == {0, 1, 2, 3, 4}
     assert [each.place for each in found.origins if each.number == 1] == [3, 4]
 
 
-def test_rows_that_occur_twice_are_left_out() -> None:
+def test_rows_that_occur_twice_are_found() -> None:
     subject = tagged(sentences=[*SENTENCES, SENTENCES[0]])
+    found = traced(subject).origins
+    assert {origin.number for origin in found} == {origin.index for origin in found} == {0, 1, 2, 3, 4, 5}
+
+
+def test_rows_with_the_same_words_are_told_apart_by_their_labels() -> None:
+    words, tags = SENTENCES[0]
+    subject = tagged(sentences=[*SENTENCES, (words, ["O"] * len(tags))])
+    assert subject.train is not None
+    subject.train.dataset = subject.train.dataset.select([5, 1, 0])
+    found = {origin.number: origin.row["labels"] for origin in traced(subject).origins}
+    assert set(found) == {0, 1, 5}
+    assert set(found[5]) == {-100, 0} != set(found[0])
+
+
+def test_rows_with_the_same_words_and_labels_that_no_source_makes_are_left_out() -> None:
+    subject = tagged(sentences=[*SENTENCES, SENTENCES[0]])
+    assert subject.train is not None
+    rows = subject.train.dataset
+    subject.train.dataset = rows.add_column("extra", list(range(6))).map(lambda row: {"labels": row["labels"][::-1]})
     assert {origin.number for origin in traced(subject).origins} == {1, 2, 3, 4}
 
 

@@ -25,7 +25,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Probe]:
     def trainer(_: Subject) -> Finding:
         return passed("a Trainer")
 
-    @in_loops("two-looks", tasks=("token-classification", "translation"), budget="fast")
+    @in_loops(trainer, tasks=("token-classification", "translation"), budget="fast")
     def loop(_: Subject) -> Finding:
         return passed("a loop")
 
@@ -58,8 +58,16 @@ def test_probes_are_chosen_by_the_tasks_of_the_look_that_fits(table: dict[str, P
 
 def test_a_probe_has_at_most_one_look_for_loops(table: dict[str, Probe]) -> None:
     for taken in ("two-looks", "only-loops"):
-        with pytest.raises(ValueError, match="has a look for loops already"):
-            in_loops(taken)(lambda _: passed(""))
+        with pytest.raises(ValueError, match=f"{taken} has a look for loops already"):
+            in_loops(table[taken].look)(lambda _: passed(""))
+
+
+def test_a_second_look_needs_a_probe(table: dict[str, Probe]) -> None:
+    def no_probe(_: Subject) -> Finding:
+        return passed("")
+
+    with pytest.raises(ValueError, match="no_probe is no probe"):
+        in_loops(no_probe)(no_probe)
 
 
 def test_no_probe_is_named_after_loops() -> None:

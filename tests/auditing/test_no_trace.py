@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import traceback
@@ -13,31 +14,29 @@ from typing import Any
 import pytest
 
 from tests.zoo.fault import CLEAN
-from tests.zoo.run import forked, log_to, make_assets
+from tests.zoo.run import forked, log_to
 
 SCRIPTS = (
     "clm_accelerate",
     "clm_sft_completion",
+    "clm_stream_loop",
     "clm_trainer",
     "mlm_streaming",
     "mlm_trainer",
     "mlm_whole_word",
+    "mlm_workers",
     "ner_on_the_fly",
     "ner_own_sampler",
     "ner_plain",
     "ner_trainer",
     "qa_trainer",
+    "summarization_frames",
     "summarization_trainer",
     "translation_generate",
 )
-"""Clean scripts of the zoo: all six tasks, two loops, a stream, rows tokenized when they are read, random samplers."""
+"""Clean scripts of the zoo: all six tasks, loops, streams, workers, rows tokenized when read, random samplers."""
 TRAINERS = ("clm_trainer", "mlm_streaming", "ner_own_sampler", "qa_trainer", "translation_generate")
 """Those whose training is compared with and without an audit."""
-
-
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_assets(tmp_path_factory.mktemp("assets"))
 
 
 def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
@@ -54,6 +53,7 @@ def in_a_process(job: Any, folder: Path, *arguments: Any) -> Any:
 
 def _call(job: Any, folder: str, arguments: tuple[Any, ...]) -> None:
     os.chdir(folder)
+    multiprocessing.set_start_method("fork", force=True)
     log_to("log.txt")
     try:
         answer = {"result": job(*arguments)}
@@ -63,22 +63,28 @@ def _call(job: Any, folder: str, arguments: tuple[Any, ...]) -> None:
 
 
 def changes_per_probe(script: str, budget: str) -> dict[str, list[str]]:
-    """Audit a script and return, for each probe that left a trace, what is different after it."""
+    """Audit a script and return, for each probe that left a trace, what is different after it.
+
+    Nothing runs between two probes, so a probe is compared with what was found after the one before it.
+    """
     from tests.auditing.fingerprint import fingerprint
     from touchstone.auditing import probe
     from touchstone.auditing.script import audit_script
 
     changed: dict[str, list[str]] = {}
+    before: dict[str, Any] = {}
     run = probe.run_probe
 
     def watched(each: Any, subject: Any) -> Any:
+        nonlocal before
         folders = [Path.cwd()]
-        before = fingerprint(subject, folders)
+        before = before or fingerprint(subject, folders)
         finding = run(each, subject)
         after = fingerprint(subject, folders)
         different = [name for name in before if before[name] != after[name]]
         if different:
             changed[each.id] = [f"{name}: {_difference(before[name], after[name])}" for name in different]
+        before = after
         return finding
 
     probe.run_probe = watched
@@ -94,9 +100,9 @@ def _difference(before: Any, after: Any) -> str:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_no_probe_leaves_a_trace(script: str, assets: Path, tmp_path: Path) -> None:
+def test_no_probe_leaves_a_trace(script: str, zoo_assets: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(assets, folder)
+    shutil.copytree(zoo_assets, folder)
     shutil.copy(CLEAN / f"{script}.py", folder / "train.py")
     assert in_a_process(changes_per_probe, folder, "train.py", "deep") == {}
 
@@ -132,11 +138,11 @@ def trained_weights(script: str, audited: bool) -> str:
 
 
 @pytest.mark.parametrize("script", TRAINERS)
-def test_training_after_an_audit_gives_the_same_weights(script: str, assets: Path, tmp_path: Path) -> None:
+def test_training_after_an_audit_gives_the_same_weights(script: str, zoo_assets: Path, tmp_path: Path) -> None:
     found = []
     for audited in (False, True):
         folder = tmp_path / str(audited)
-        shutil.copytree(assets, folder)
+        shutil.copytree(zoo_assets, folder)
         shutil.copy(CLEAN / f"{script}.py", folder / "train.py")
         found.append(in_a_process(trained_weights, folder, "train.py", audited))
     assert found[0] == found[1]

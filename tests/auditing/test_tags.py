@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.auditing.samples import NAMES, SENTENCES, all_tokens, first_tokens, look, tagged
-from touchstone.auditing.probes.tags import entities
+from touchstone.auditing.reading.tags import entities
 
 
 def test_entities_are_read_in_every_scheme() -> None:
@@ -113,3 +113,78 @@ def test_default_label_names_are_a_warning() -> None:
     finding = look("label-names-are-the-data-names", tagged(names=[f"LABEL_{number}" for number in range(5)]))
     assert finding.outcome == "warn"
     assert "id2label" in finding.cause
+
+
+BILOU = ["O", "B-PER", "I-PER", "L-PER", "U-PER"]
+LONG = [
+    (["Bob", "Ada", "Paris", "sees"], ["B-PER", "I-PER", "L-PER", "O"]),
+    (["Paris", "Bob", "Paris", "."], ["B-PER", "I-PER", "L-PER", "O"]),
+    (["Bob", "Rome", "Paris", "."], ["B-PER", "I-PER", "L-PER", "O"]),
+    (["Paris", "Ada", "Paris", "and"], ["B-PER", "I-PER", "L-PER", "O"]),
+]
+
+
+def test_an_entity_that_is_closed_twice_is_a_fault_only_if_opening_tags_are_continued() -> None:
+    def continued(tags: Sequence[int], words: Sequence[int | None]) -> list[int]:
+        """Turn B- into I- behind a word's first token, and copy all other tags."""
+        before = [None, *words[:-1]]
+        labels = all_tokens(tags, words)
+        return [
+            2 if label == 1 and word == last else label for label, word, last in zip(labels, words, before, strict=True)
+        ]
+
+    given = {"sentences": LONG, "label_of": BILOU.index, "names": BILOU}
+    finding = look("subwords-open-no-entity", tagged(continued, **given))
+    assert finding.outcome == "fail"
+    assert "L- behind the entity's end" in finding.message
+    # Where no split word opens an entity, copies may be meant.
+    closing = [row for row in LONG if row[0][0] == "Bob"]
+    finding = look("subwords-open-no-entity", tagged(all_tokens, **{**given, "sentences": closing}))
+    assert finding.outcome == "warn"
+    assert "on purpose" in finding.cause
+
+
+def test_names_of_other_words_for_the_same_types_pass_and_those_of_another_data_set_do_not() -> None:
+    names = ["O", "B-person", "I-person", "B-location", "I-location"]
+    assert look("label-names-are-the-data-names", tagged(names=names)).outcome == "pass"
+    others = ["O", "B-corporation", "I-corporation", "B-product", "I-product"]
+    assert look("label-names-are-the-data-names", tagged(names=others)).outcome == "warn"
+    turned = ["O", "B-corporation", "B-product", "I-corporation", "I-product"]
+    assert look("label-names-are-the-data-names", tagged(names=turned)).outcome == "fail"
+
+
+@pytest.mark.parametrize(
+    ("silent", "cause"),
+    [
+        (lambda word, count: count > 1, "several tokens have none"),
+        (lambda word, count: count == 1, "one token have none"),
+        (lambda word, count: word > 0, "only the first word"),
+    ],
+)
+def test_words_that_are_never_labelled_are_named_by_what_they_have_in_common(silent: Any, cause: str) -> None:
+    def align(tags: Sequence[int], words: Sequence[int | None]) -> list[int]:
+        labels = first_tokens(tags, words)
+        return [
+            -100 if word is not None and silent(word, list(words).count(word)) else label
+            for label, word in zip(labels, words, strict=True)
+        ]
+
+    sentences = [
+        (["Ada", "Paris", "lovelace", "."], ["B-PER", "B-LOC", "I-LOC", "O"]),
+        (["Paris", "Rome", "sees", "Bob", "."], ["B-LOC", "B-LOC", "O", "B-PER", "O"]),
+        (["and", "Bob", "Paris", "and", "."], ["O", "B-PER", "I-PER", "O", "O"]),
+        ([".", "and", "Paris", "sees", "and"], ["O", "O", "B-PER", "O", "O"]),
+        (["Bob", "and", "Paris", "and", "."], ["B-PER", "O", "I-PER", "O", "O"]),
+        (["Rome", "and", "Paris", "and", "."], ["I-PER", "O", "B-PER", "O", "O"]),
+    ]
+    assert look("words-labelled", tagged(first_tokens, sentences=sentences)).outcome == "pass"
+    finding = look("words-labelled", tagged(align, sentences=sentences))
+    assert finding.outcome == "fail", finding
+    assert cause in finding.cause
+
+
+def test_words_outside_entities_may_have_no_label() -> None:
+    def entities_only(tags: Sequence[int], words: Sequence[int | None]) -> list[int]:
+        return [-100 if label == 0 and place % 2 else label for place, label in enumerate(first_tokens(tags, words))]
+
+    assert look("words-labelled", tagged(entities_only)).outcome == "pass"

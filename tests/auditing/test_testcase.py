@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import environment
-from tests.zoo.assets import write_assets
+from tests.support.forked import run_forked
 from touchstone.auditing.probe import load_probes
 
 ROOT = Path(__file__).parents[2]
@@ -58,14 +59,15 @@ class TestUndefined(touchstone.TrainerAudit):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_assets(tmp_path_factory.mktemp("testcase"))
+def folder(zoo_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("testcase") / "run"
+    shutil.copytree(zoo_assets, folder)
     (folder / "test_mine.py").write_text(SUITE)
     return folder
 
 
 def run(*words: str, folder: Path) -> str:
-    """Run pytest on the user's suite and return what it prints, one line per outcome."""
+    """Run pytest on the user's suite in an interpreter of its own and return what it prints."""
     process = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words],
         capture_output=True,
@@ -75,6 +77,12 @@ def run(*words: str, folder: Path) -> str:
         timeout=240,
     )
     return process.stdout + process.stderr
+
+
+def collect(*words: str, folder: Path) -> str:
+    """Let pytest collect tests of the user's suite in a forked process and return what it prints."""
+    done = run_forked(pytest.main, ("-p", "no:cacheprovider", "--collect-only", *words), folder=folder)
+    return done.stdout + done.stderr
 
 
 def test_each_finding_is_the_outcome_of_one_test(folder: Path) -> None:
@@ -100,7 +108,7 @@ def test_each_finding_is_the_outcome_of_one_test(folder: Path) -> None:
 
 
 def test_there_is_a_test_for_every_probe_of_the_task(folder: Path) -> None:
-    text = run("--collect-only", "-q", "test_mine.py::TestRight", "test_mine.py::TestAnyTask", folder=folder)
+    text = collect("-q", "test_mine.py::TestRight", "test_mine.py::TestAnyTask", folder=folder)
 
     probes = load_probes().values()
     for name, expected in (
@@ -121,7 +129,7 @@ def test_there_is_a_test_for_every_probe_of_the_task(folder: Path) -> None:
 def test_a_wrong_attribute_is_an_error_of_collection(line: str, message: str, folder: Path) -> None:
     (folder / "test_wrong.py").write_text(f"import touchstone\nclass TestWrong(touchstone.TrainerAudit):\n    {line}\n")
 
-    assert message in run("--collect-only", "test_wrong.py", folder=folder)
+    assert message in collect("test_wrong.py", folder=folder)
 
 
 def test_import_touchstone_imports_neither_torch_nor_pytest() -> None:

@@ -21,10 +21,12 @@ class Fault:
         script: the clean script it is made of, such as "ner_trainer".
         says: what is wrong, in one plain sentence.
         edits: pairs of old and new text; every old text occurs exactly once in the clean script.
-        probes: the probes that fail, all of which name the cause. None: a known miss.
-        cause: a regular expression that the finding's message or cause matches.
+        probes: the probes that fail, all of which name the cause.
+        cause: a regular expression that the message or cause of each of these findings matches.
         seen: the upstream thread or the page where it was seen in the wild, or "".
         budget: the smallest budget that finds it.
+        warns: the probes that warn of it and name the cause, where the script alone does not prove that it is meant
+            otherwise. A fault with neither probes nor warns is a known miss.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Fault:
     cause: str
     seen: str = ""
     budget: str = "default"
+    warns: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the faulty script.

@@ -31,18 +31,24 @@ def style_of(text: str) -> str:
 
 def failed_probes(report: dict[str, Any]) -> dict[str, str]:
     """Return the message and cause of each failed probe by id."""
+    return probes_with("fail", report)
+
+
+def probes_with(outcome: str, report: dict[str, Any]) -> dict[str, str]:
+    """Return the message and cause of each probe with an outcome by id."""
     return {
         each["probe"]: f"{each['message']} {each['cause']}"
         for each in report.get("findings", ())
-        if each["outcome"] == "fail"
+        if each["outcome"] == outcome
     }
 
 
 def entry_of_fault(fault: Fault, report: dict[str, Any]) -> dict[str, Any]:
     """Return what the record keeps of the audit of a faulty script."""
-    failed = failed_probes(report)
-    expected = [failed[each] for each in fault.probes if each in failed]
-    named = len(expected) == len(fault.probes) and all(re.search(fault.cause, text) for text in expected)
+    failed, warned = failed_probes(report), probes_with("warn", report)
+    wanted = [failed.get(each) for each in fault.probes] + [warned.get(each) for each in fault.warns]
+    expected = [text for text in wanted if text is not None]
+    named = len(expected) == len(wanted) and all(re.search(fault.cause, text) for text in expected)
     return {**_entry(report), "style": style_of(fault.text()), "cause_named": bool(expected) and named}
 
 
@@ -101,7 +107,9 @@ def run_all(
         def run_fault(fault: Fault) -> None:
             entry = entry_of_fault(fault, audit_text(fault.text(), assets, budget=fault.budget))
             found = ", ".join(entry["fail"]) or entry.get("error") or "nothing found"
-            expected = "" if entry["cause_named"] else f" (expected {', '.join(fault.probes) or 'no fail'})"
+            expected = (
+                "" if entry["cause_named"] else f" (expected {', '.join((*fault.probes, *fault.warns)) or 'no fail'})"
+            )
             done("faults", fault.id, entry, found + expected)
 
         runs = [pool.submit(run_clean, each) for each in clean] + [pool.submit(run_fault, each) for each in faults]

@@ -14,9 +14,10 @@ INTRODUCTION = """\
 # The bug zoo
 
 Training scripts as people write them, on tiny models and small data. Each faulty script has one fault; it is made by a
-small edit of a clean script. `touchstone audit` runs every script unmodified. A fault counts as found if a probe fails,
-and as explained if all the probes it was written for fail and name its cause. A clean script on which any probe fails
-is a false alarm.
+small edit of a clean script. `touchstone audit` runs every script unmodified. A fault counts as found if a probe fails.
+Where a script does not prove that it is meant otherwise, as with left padding, a warning is all that is justified; the
+table says so. The cause is named if all the probes the fault was written for say it. A clean script on which any probe
+fails is a false alarm.
 
 This page is written by `python -m tests.zoo`. `python -m tests.zoo show FAULT` prints a faulty script, and
 `python -m tests.zoo run NAME` audits a faulty or a clean one and prints the report. [peers.md](peers.md) shows what
@@ -38,7 +39,8 @@ def totals(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "faults": len(faults),
         "found": sum(bool(each["fail"]) for each in faults),
-        "explained": sum(each["cause_named"] for each in faults),
+        "explained": sum(bool(each["fail"]) and each["cause_named"] for each in faults),
+        "warned": sum(not each["fail"] and each["cause_named"] for each in faults),
         "clean": len(clean),
         "judged": sum("error" not in each for each in clean),
         "alarms": sum(bool(each["fail"]) for each in clean),
@@ -54,6 +56,7 @@ def _totals(record: dict[str, Any]) -> str:
         ("faulty scripts", numbers["faults"]),
         ("found", numbers["found"]),
         ("found, and the cause named", numbers["explained"]),
+        ("only warned of, and the cause named", numbers["warned"]),
         ("clean scripts", numbers["clean"]),
         ("clean scripts that could be judged", numbers["judged"]),
         ("clean scripts with a false alarm", numbers["alarms"]),
@@ -75,6 +78,8 @@ def _faults(record: dict[str, Any], faults: dict[str, Fault]) -> str:
         twin = record["clean"].get(fault.script, {}) if fault else {}
         warned = [each for each in entry["warn"] if each not in twin.get("warn", ())]
         missed = "not found" + "".join(f"; `{each}` warns" for each in warned)
+        if fault and set(fault.warns) & set(warned):
+            missed = ", ".join(f"`{each}` warns" for each in fault.warns if each in warned)
         found = ", ".join(f"`{each}`" for each in entry["fail"]) or entry.get("error") or missed
         rows.append(
             (
@@ -115,7 +120,7 @@ def needless_probes(faults: list[Fault]) -> list[str]:
     """Return the ids of the probes that no fault names."""
     from touchstone.auditing.probe import load_probes
 
-    needed = {probe for fault in faults for probe in fault.probes}
+    needed = {probe for fault in faults for probe in (*fault.probes, *fault.warns)}
     return [each for each in load_probes() if each not in needed]
 
 

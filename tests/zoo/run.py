@@ -87,6 +87,7 @@ def _audit(folder: str, name: str, arguments: tuple[str, ...], options: dict[str
     from touchstone.auditing.script import audit_script
 
     os.chdir(folder)
+    multiprocessing.set_start_method("fork", force=True)  # workers of a script's loaders start as from a shell
     datasets.config.HF_DATASETS_CACHE = Path(folder) / "cache"  # nothing is read from or left for another run
     log_to("log.txt")
     try:

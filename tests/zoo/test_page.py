@@ -33,7 +33,11 @@ def test_the_page_is_written_from_the_record() -> None:
 def test_no_probe_of_the_zoo_is_unknown() -> None:
     from touchstone.auditing.probe import load_probes
 
-    assert {probe for fault in all_faults() for probe in fault.probes} <= set(load_probes())
+    assert {probe for fault in all_faults() for probe in (*fault.probes, *fault.warns)} <= set(load_probes())
+
+
+def test_every_fault_is_found_or_at_least_warned_of() -> None:
+    assert [fault.id for fault in all_faults() if not fault.probes and not fault.warns] == []
 
 
 def test_faults_have_unique_ids_and_every_edit_applies_once() -> None:
@@ -78,3 +82,17 @@ def test_the_record_of_peers_names_only_scripts_that_exist() -> None:
 def peers_record() -> dict[str, Any]:
     record: dict[str, Any] = json.loads(peers_page.RECORD.read_text(encoding="utf-8"))
     return record
+
+
+def test_a_fault_that_only_a_warning_shows_is_listed_with_its_probe() -> None:
+    fault = next(each for each in all_faults() if each.warns)
+    entry = {"task": "causal-lm", "style": "plain loop", "fail": [], "pass": 9, "not-checked": 3, "seconds": 2.0}
+    record = {
+        "versions": {},
+        "faults": {fault.id: {**entry, "warn": list(fault.warns), "cause_named": True}},
+        "clean": {fault.script: {**entry, "warn": []}},
+    }
+    written = page.page(record)
+    assert f"| `{fault.warns[0]}` warns | yes |" in written
+    assert page.totals(record)["warned"] == 1
+    assert page.totals(record)["explained"] == 0

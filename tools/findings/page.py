@@ -48,7 +48,7 @@ ABOUT = {
     "evaluation-loss-by-token": About("The evaluation loss is no mean over tokens", "evaluation_loss"),
     "same-seed-same-order": About("The order of rows grouped by length is not given by the seed", "grouped_order"),
     "spans-are-in-order": About("An answer in the window's last token begins behind its end", "last_token"),
-    "half-wrong-scores-as-reference": About("Precision and recall are exchanged", thread="course#641"),
+    "metric-arguments-in-order": About("Precision and recall are exchanged", thread="course#641"),
     "evaluation-masks-same": About("Each evaluation masks other tokens"),
     "evaluation-twice-equal": About("Two evaluations of one model differ"),
     "schedule-fits-the-run": About("The schedule does not fit the run"),

@@ -21,13 +21,26 @@ MODULES = (
     "masks",
     "collators",
     "tags",
+    "subwords",
+    "scheme",
+    "words",
     "masked",
-    "causal",
-    "seq2seq",
+    "mask_choice",
+    "shift",
+    "documents",
+    "completion",
+    "targets",
+    "pairing",
+    "sources",
     "answers",
     "vocabulary",
+    "padding_token",
+    "checkpoint",
+    "rows",
     "step",
+    "training_loss",
     "optimizer",
+    "optimizer_settings",
     "schedule",
     "mode",
     "evaluation",
@@ -35,12 +48,14 @@ MODULES = (
     "generation",
     "leaks",
     "order",
+    "workers",
     "cache",
     "loop",
     "loop_schedule",
     "loop_step",
     "loop_modes",
     "loop_data",
+    "loop_reports",
 )
 """The modules of `touchstone.auditing.probes`, in the order in which their probes run and are shown."""
 Look = Callable[[Subject], Finding]
@@ -114,22 +129,24 @@ def probe(
 
 
 def in_loops(
-    id: str, *, tasks: Sequence[str] | None = None, budget: Budget | None = None
+    of: Look, *, tasks: Sequence[str] | None = None, budget: Budget | None = None
 ) -> Callable[[AnyLook], AnyLook]:
     """Give a probe that does not apply to observed loops a second look, which does.
 
     Args:
-        id: the probe's id. Its module comes before that of the look in `MODULES`.
+        of: the probe's function. To name it, its module must have been imported, so that it is in the table.
         tasks: the tasks that the look applies to, if not those of the probe.
         budget: the smallest budget that includes the look, if not that of the probe.
     """
 
     def add(look: AnyLook) -> AnyLook:
-        first = PROBES[id]
+        first = next((each for each in PROBES.values() if each.look is of), None)
+        if first is None:
+            raise ValueError(f"{of.__name__} is no probe")
         if first.loops is not False or first.in_loops is not None:
-            raise ValueError(f"{id} has a look for loops already")
+            raise ValueError(f"{first.id} has a look for loops already")
         second = replace(first, look=look, loops=True, tasks=tuple(tasks or first.tasks), budget=budget or first.budget)
-        PROBES[id] = replace(first, in_loops=second)
+        PROBES[first.id] = replace(first, in_loops=second)
         return look
 
     return add

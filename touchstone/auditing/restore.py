@@ -26,7 +26,13 @@ SINGLETONS = ("AcceleratorState", "PartialState", "GradientState")
 @contextmanager
 def untouched(subject: Subject) -> Iterator[None]:
     """Restore everything of a subject and of the process when the block ends, however it ends."""
-    undo = [*_globals(), *_model(subject.model), *_tokenizer(subject.tokenizer), *_generators(subject)]
+    undo = [
+        *_globals(),
+        *_model(subject.model),
+        *_tokenizer(subject.tokenizer),
+        *_collators(subject),
+        *_generators(subject),
+    ]
     trainer = subject.extra.get("trainer")
     if trainer is not None:
         undo += [*_trainer(trainer)]
@@ -127,6 +133,14 @@ def _optimizer(part: Any) -> Iterator[Undo]:
     state = getattr(part, "state", None)
     if isinstance(state, Mapping):
         yield from _contents(state)
+
+
+def _collators(subject: Subject) -> Iterator[Undo]:
+    """Yield what restores the attributes of collators: some make a random generator when they are first called."""
+    for split in (subject.train, subject.evaluation):
+        attributes = None if split is None else getattr(split.collate, "__dict__", None)
+        if isinstance(attributes, dict):
+            yield from _contents(attributes)
 
 
 def _generators(subject: Subject) -> Iterator[Undo]:

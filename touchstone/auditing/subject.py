@@ -137,20 +137,41 @@ class Split:
         Raises:
             NotChecked: the data cannot be indexed, or its rows are not dicts.
         """
+        return [self._named(row) for row in self.items(count, start=start)]
+
+    def items(self, count: int, *, start: int = 0) -> list[Any]:
+        """Return the same as `rows`, but of any type, such as tuples.
+
+        Raises:
+            NotChecked: the data cannot be indexed.
+        """
         if hasattr(self.dataset, "__len__"):
-            rows = [self.dataset[index] for index in range(start, min(start + count, len(self)))]
-        else:
-            return list(islice(self.stream(), start, start + count))
-        return [self._kept(row) for row in rows]
+            return [self.kept(self.dataset[index]) for index in range(start, min(start + count, len(self)))]
+        return [self.kept(row) for row in islice(self._copied(), start, start + count)]
 
     def stream(self) -> Iterator[Row]:
         """Yield the rows of a stream as the collator receives them, read from a copy of it."""
-        yield from map(self._kept, copy.deepcopy(self.dataset))
+        for row in self._copied():
+            yield self._named(self.kept(row))
 
-    def _kept(self, row: Any) -> Row:
+    def kept(self, row: Any) -> Any:
+        """Return a row of the data set without the columns that are dropped before the collator."""
         if not isinstance(row, Mapping):
-            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
+            return row
         return {key: value for key, value in row.items() if self.columns is None or key in self.columns}
+
+    def _copied(self) -> Any:
+        try:
+            return copy.deepcopy(self.dataset)
+        except Exception as error:
+            raise NotChecked(
+                f"the {self.name} data is a stream that cannot be read without a trace: {error}"
+            ) from error
+
+    def _named(self, row: Any) -> Row:
+        if not isinstance(row, dict):
+            raise NotChecked(f"rows of the {self.name} data are {type(row).__name__}, not dicts of columns")
+        return row
 
     def batch(self, rows: Sequence[Row] | None = None) -> Batch:
         """Return the rows as a batch (by default the first observed batch, or the first `batch_size` rows).
@@ -206,6 +227,7 @@ class Step:
             a graph to the parameters that `parameters` names.
         parameters: the parameters that `logits` depends on, by name.
         last: it is the last, shorter step of an epoch.
+        reported: the loss of each micro-batch as the code reports it. Empty if it is not known.
         pulls: the logits of each micro-batch and their gradients, by the name of the output (`logits`, or
             `start_logits` and `end_logits`). Empty if they were not recorded.
     """
@@ -216,6 +238,7 @@ class Step:
     logits: Callable[[int], Any]
     parameters: dict[str, Tensor]
     last: bool = False
+    reported: list[float] = field(default_factory=list)
     pulls: list[dict[str, Pull]] = field(default_factory=list)
 
 
@@ -264,7 +287,7 @@ class Subject:
         train: the training data.
         evaluation: the evaluation data, or None.
         names: label names by id, or None.
-        maps: the observed calls of `Dataset.map`, in order.
+        maps: the observed calls of `Dataset.map`, in order. Those on streams go to `streamed`.
         raw: the rows that the training rows were made of, index by index, if the user passed them.
         raw_columns: the columns of `raw` that matter, such as ("tokens", "ner_tags").
         settings: known settings.
@@ -305,6 +328,11 @@ class Subject:
     trace: Trace | None = None
     aligned: bool = False
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.streamed: list[MapCall] = [each for each in self.maps if not hasattr(each.source, "__len__")]
+        """The observed calls of `IterableDataset.map`, whose rows cannot be read by index."""
+        self.maps = [each for each in self.maps if hasattr(each.source, "__len__")]
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:
         """Return `make()`, made once per subject, so that probes share what is slow to compute.
@@ -431,12 +459,15 @@ def tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(values)
 
 
+def unadapted(model: Any) -> Any:
+    """Return the model that PEFT has put its adapters into, or the model itself."""
+    base = getattr(model, "get_base_model", None)
+    return base() if callable(base) else model
+
+
 def task_of(model: Any) -> str:
     """Return the task of a head, or `unknown`. Encoder-decoders count as translation: the head does not tell."""
-    name = type(model).__name__
-    base = getattr(model, "get_base_model", None)  # PEFT
-    if callable(base):
-        name = type(base()).__name__
+    name = type(unadapted(model)).__name__
     if name.endswith("ForTokenClassification"):
         return "token-classification"
     if name.endswith("ForQuestionAnswering"):

@@ -28,6 +28,7 @@ examples:
   touchstone audit --budget fast --json audit.json --html audit.html train.py
   touchstone audit --probe special-tokens-unlabelled train.py
   touchstone audit --list
+  touchstone audit --explain accumulation-divided
 
 exit codes:
   0 nothing is wrong; 1 a fault is proved; 2 it could not judge (the script
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="list every probe with its message")
     parser.add_argument("--list", action="store_true", help="list all probes and end")
+    parser.add_argument("--explain", metavar="ID", help="say what a probe's findings mean and what to do, and end")
     parser.add_argument("script", nargs="?", metavar="SCRIPT", help="the training script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="the script's own arguments")
 
@@ -71,6 +73,9 @@ def run(options: argparse.Namespace) -> int:
 
     if options.list:
         _print_probes()
+        return 0
+    if options.explain:
+        _print_explanation(*chosen_probes(UNKNOWN, [options.explain]))
         return 0
     # A wrong option must not wait for the script, which may load a model for minutes before it trains.
     if options.task is not None:
@@ -108,6 +113,8 @@ def _print(report: Report, *, verbose: bool) -> None:
         out.print(as_table(report, verbose=verbose))
     else:
         print(as_text(report, width=out.width, verbose=verbose))
+    if any(report.counts[kind] for kind in ("fail", "warn")):
+        out.print("touchstone audit --explain ID says what a finding means and what to do", style="dim")
 
 
 def script_file(text: str | None) -> Path:
@@ -166,7 +173,18 @@ def _reasons(items: Sequence[str]) -> dict[str, str]:
 
 def _misplaced(arguments: Sequence[str]) -> str:
     """Return a hint if the script was given options that are Touchstone's."""
-    own = {"--json", "--html", "--budget", "--seconds", "--task", "--probe", "--ignore", "--verbose", "--list"}
+    own = {
+        "--json",
+        "--html",
+        "--budget",
+        "--seconds",
+        "--task",
+        "--probe",
+        "--ignore",
+        "--verbose",
+        "--list",
+        "--explain",
+    }
     found = [each for each in arguments if each.partition("=")[0] in own]
     return f" ({found[0]} went to the script: options of touchstone stand before it)" if found else ""
 
@@ -209,6 +227,20 @@ def _print_probes() -> None:
         out.print(table)
         out.print()
     out.print(Text(f"{sum(map(len, groups.values()))} probes; fast ones run with every budget"))
+
+
+def _print_explanation(probe: Probe) -> None:
+    from rich.text import Text
+
+    from touchstone.auditing.explain import explained
+    from touchstone.cli.shared import console
+
+    out = console()
+    out.print(Text.assemble((probe.id, "bold"), f": {probe.says}"))
+    for heading, text in explained(probe).items():
+        out.print()
+        out.print(Text(heading, style="bold"))
+        out.print(Text(text))
 
 
 class StatusLine:

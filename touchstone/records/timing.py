@@ -1,4 +1,4 @@
-"""Records of timings: how fast the stages are (`Throughput`) and how fast the engines train (`Speed`).
+"""Records of timings: how fast the stages are (`Throughput`), the engines train (`Speed`) and audits are (`Audits`).
 
 Each is one JSON file for a profile and a machine. It keeps raw timings, from which everything else is computed.
 Competitors were timed in turn: round i of all of them ran consecutively.
@@ -211,3 +211,61 @@ class Speed(TimedRecord):
     kind: ClassVar[str] = "speed"
 
     tasks: tuple[TaskSpeed, ...]
+
+
+class AuditTime(FrozenModel):
+    """The time of an audit. Each round took one training step of the same model and then audited it.
+
+    Attributes:
+        probes: the number of probes that could judge.
+        most: the goal, in seconds.
+    """
+
+    budget: Slug
+    probes: Count
+    seconds: Seconds
+    step_seconds: Seconds
+    most: Amount
+
+    @property
+    def steps(self) -> float:
+        """Return the median audit in units of the median training step."""
+        return statistics.median(self.seconds) / statistics.median(self.step_seconds)
+
+    @property
+    def reached(self) -> bool:
+        """True if any round reached the goal."""
+        return min(self.seconds) <= self.most
+
+
+class WatchTime(FrozenModel):
+    """The CPU time of a training loop with `touchstone.watch`, in turns with the same loop without it.
+
+    Attributes:
+        steps: the optimizer steps of the loop, of which the first few are watched.
+        most: the goal: the most that `seconds` should be, as a multiple of `plain_seconds`.
+    """
+
+    steps: Positive
+    seconds: Seconds
+    plain_seconds: Seconds
+    most: Amount
+
+    @property
+    def ratios(self) -> list[float]:
+        """Return the time with `watch` as a multiple of that without, by round."""
+        return [ours / other for ours, other in zip(self.seconds, self.plain_seconds, strict=True)]
+
+    @property
+    def reached(self) -> bool:
+        """True if any round reached the goal."""
+        return min(self.ratios) <= self.most
+
+
+class Audits(TimedRecord):
+    """How fast audits are on one machine, and what `touchstone.watch` costs."""
+
+    kind: ClassVar[str] = "audit"
+
+    audits: Annotated[tuple[AuditTime, ...], Field(min_length=1, max_length=3)]
+    watch: WatchTime

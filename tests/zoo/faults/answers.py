@@ -15,6 +15,33 @@ FAULTS = (
         seen="https://github.com/huggingface/transformers/pull/10217",
     ),
     Fault(
+        id="qa-offsets-of-the-question",
+        script="qa_squad_v2",
+        says="The answer's characters are looked up in the question, whose offsets begin at 0 as well.",
+        edits=(
+            ("context_index = 1 if pad_on_right else 0", "context_index = 0 if pad_on_right else 1"),
+            (
+                "whole = inside and offsets[inside[0]][0] <= start_char and offsets[inside[-1]][1] >= end_char",
+                "whole = inside",
+            ),
+        ),
+        probes=("spans-hold-the-answer",),
+        cause="lie in the question",
+    ),
+    Fault(
+        id="qa-end-by-the-length-of-the-text",
+        script="qa_squad_v2",
+        says="The end is the start plus the number of the answer's characters.",
+        edits=(
+            (
+                "append(inside[-1] if whole else cls_index)",
+                'append(\n            inside[0] + len(answers["text"][0]) if whole else cls_index\n        )',
+            ),
+        ),
+        probes=("spans-hold-the-answer",),
+        cause="start plus the number of characters",
+    ),
+    Fault(
         id="qa-start-one-late",
         script="qa_trainer",
         says="The start label is the token after the answer's first.",
@@ -42,7 +69,6 @@ FAULTS = (
         ),
         probes=("spans-hold-the-answer",),
         cause="characters",
-        seen="https://github.com/huggingface/transformers/pull/250",
     ),
     Fault(
         id="qa-search-runs-past-the-context",

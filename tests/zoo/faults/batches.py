@@ -33,7 +33,7 @@ FAULTS = (
         ),
         probes=("mask-marks-padding",),
         cause="no attention mask",
-        seen="https://github.com/huggingface/transformers/pull/16243",
+        seen="https://github.com/huggingface/transformers/issues/12998",
     ),
     Fault(
         id="ner-mask-padded-on-the-other-side",

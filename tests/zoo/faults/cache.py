@@ -24,7 +24,6 @@ FAULTS = (
         ),
         probes=("map-is-fresh",),
         cause="cache_file_name.*load_from_cache_file=False",
-        seen="https://github.com/huggingface/datasets/issues/2193",
     ),
     Fault(
         id="cache-of-another-function",
@@ -42,6 +41,5 @@ FAULTS = (
         ),
         probes=("map-is-fresh",),
         cause="old result of another function",
-        seen="https://github.com/huggingface/datasets/issues/3847",
     ),
 )

@@ -113,7 +113,7 @@ FAULTS = (
         edits=(("[-100] * len(prompt_ids) + answer_ids)", "[-100] * (len(prompt_ids) + 3) + answer_ids[3:])"),),
         probes=("completion-supervised",),
         cause="beginning of 'summary' is unlabelled",
-        seen="https://github.com/huggingface/trl/issues/3910",
+        seen="https://github.com/huggingface/trl/pull/5555",
     ),
     Fault(
         id="clm-own-loss-unshifted",

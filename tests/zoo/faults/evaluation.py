@@ -41,7 +41,7 @@ FAULTS = (
             ("precision_score(true_labels, true_predictions)", "precision_score(true_predictions, true_labels)"),
             ("recall_score(true_labels, true_predictions)", "recall_score(true_predictions, true_labels)"),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="exchanged.*course#641",
         seen="https://github.com/huggingface/course/issues/641",
     ),
@@ -126,7 +126,7 @@ FAULTS = (
         edits=(("    labels = np.where(labels != -100, labels, tokenizer.pad_token_id)\n", ""),),
         probes=("no-negative-id-decoded",),
         cause="OverflowError.*-100",
-        seen="https://github.com/huggingface/transformers/issues/22634",
+        seen="https://github.com/huggingface/transformers/pull/10046",
     ),
     Fault(
         id="decode-predictions-with-minus-100",
@@ -166,7 +166,6 @@ FAULTS = (
         ),
         probes=("generate-sees-no-label",),
         cause="continues the reference",
-        seen="https://github.com/huggingface/transformers/issues/26474",
     ),
     Fault(
         id="loop-evaluation-drops-last-batch",
@@ -201,7 +200,7 @@ FAULTS = (
                 "        [label_names[guess] for guess, label in zip(guesses, row) if label != -100]",
             ),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="label_names of the metric has .* for label",
     ),
 )

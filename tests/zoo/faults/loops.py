@@ -78,7 +78,7 @@ FAULTS = (
         ),
         probes=("optimizer-holds-the-model",),
         cause="none of the parameters",
-        seen="https://github.com/huggingface/accelerate/issues/95",
+        seen="https://github.com/huggingface/accelerate/issues/2665",
     ),
     Fault(
         id="clm-accelerate-schedule-planned-for-batches",
@@ -139,7 +139,7 @@ FAULTS = (
                 "sacrebleu.corpus_bleu(all_references, [all_predictions])",
             ),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="exchanged",
     ),
     Fault(
@@ -158,7 +158,6 @@ FAULTS = (
         edits=(("data[i + 1 : i + 1 + block_size]", "data[i : i + block_size]"),),
         probes=("labels-shifted-once",),
         cause="learns to copy",
-        seen="https://github.com/karpathy/nanoGPT/issues/320",
     ),
     Fault(
         id="clm-accelerate-accumulation-divided-twice",
@@ -173,7 +172,7 @@ FAULTS = (
         ),
         probes=("accumulation-divided",),
         cause="divided twice",
-        seen="https://github.com/huggingface/accelerate/issues/2953",
+        seen="https://huggingface.co/docs/accelerate/usage_guides/gradient_accumulation",
     ),
     Fault(
         id="ner-plain-loss-counts-padding",
@@ -232,7 +231,6 @@ FAULTS = (
         edits=(("        model.train()\n", ""),),
         probes=("dropout-on-in-training",),
         cause="from_pretrained returns a model in evaluation mode",
-        seen="https://github.com/huggingface/transformers/issues/4770",
     ),
     Fault(
         id="mlm-loop-evaluates-in-train-mode",
@@ -252,7 +250,7 @@ FAULTS = (
                 "true_predictions, true_labels = postprocess(predictions_gathered",
             ),
         ),
-        probes=("half-wrong-scores-as-reference",),
+        probes=("metric-arguments-in-order",),
         cause="exchanged",
         seen="https://github.com/huggingface/course/issues/641",
     ),

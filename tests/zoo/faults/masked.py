@@ -46,6 +46,19 @@ FAULTS = (
         seen="https://github.com/huggingface/course/pull/291",
     ),
     Fault(
+        id="mlm-word-ids-of-the-first-row",
+        script="mlm_whole_word",
+        says="Words are chosen by the word ids of the first row of the batch.",
+        edits=(
+            (
+                'word_ids = feature.pop("word_ids")',
+                'word_ids = [a if b else b for a, b in zip(features[0]["word_ids"], feature.pop("word_ids"))]',
+            ),
+        ),
+        probes=("mask-whole-words",),
+        cause="word ids must belong to the same row",
+    ),
+    Fault(
         id="mlm-labels-after-masking",
         script="mlm_trainer",
         says="Labels are copied after the tokens were masked, so they hold the mask token.",
@@ -60,7 +73,6 @@ FAULTS = (
         edits=((COLLATOR, "data_collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm=False)"),),
         probes=("masks-hide-tokens",),
         cause="mlm=False",
-        seen="https://discuss.huggingface.co/t/bertforsequenceclassification-mlm/10180",
     ),
     Fault(
         id="mlm-mask-token-of-another-model",
@@ -85,7 +97,7 @@ FAULTS = (
         edits=(own("labels[~chosen] = -100\n    input_ids[chosen] = tokenizer.mask_token_id", special=""),),
         probes=("mask-special-tokens",),
         cause=r"\[CLS\]|\[SEP\]",
-        seen="https://github.com/huggingface/transformers/issues/7061",
+        seen="https://github.com/huggingface/transformers/issues/1395",
     ),
     Fault(
         id="mlm-padding-masked",

@@ -25,7 +25,7 @@ FAULTS = (
         ),
         probes=("decoder-input-shifted",),
         cause="very token that the decoder must predict",
-        seen="https://github.com/huggingface/transformers/issues/3852",
+        seen="https://github.com/huggingface/transformers/issues/27714",
     ),
     Fault(
         id="seq2seq-start-token",
@@ -124,7 +124,7 @@ FAULTS = (
         ),
         probes=("label-padding-ignored",),
         cause="padding tokens have a label.*-100",
-        seen="https://github.com/huggingface/transformers/issues/10046",
+        seen="https://github.com/huggingface/transformers/pull/7828",
     ),
     Fault(
         id="seq2seq-evaluation-without-prefix",

@@ -146,7 +146,7 @@ FAULTS = (
         edits=(("        smooth = smooth.masked_fill(ignored, 0.0)\n", ""),),
         probes=("label-smoothing-as-set",),
         cause="label smoothing reaches positions without a label",
-        seen="https://github.com/huggingface/transformers/pull/9174",
+        seen="https://github.com/k-tahiro/bert-summarizer/pull/41",
     ),
     Fault(
         id="smoothing-set-but-not-applied",
@@ -307,7 +307,7 @@ FAULTS = (
         ),
         probes=("tied-weights-stay-tied",),
         cause="two tensors, though the configuration ties them",
-        seen="https://github.com/huggingface/transformers/issues/45005",
+        seen="https://github.com/NVIDIA-NeMo/Automodel/pull/2511",
     ),
 )
 

@@ -18,7 +18,6 @@ FAULTS = (
         edits=(('label = "I-" + label[2:]', "pass"),),
         probes=("subwords-open-no-entity",),
         cause="labelled B-.* entities where the words have",
-        seen="https://github.com/huggingface/transformers/pull/14055",
     ),
     Fault(
         id="ner-entity-ends-inside-its-word",
@@ -80,11 +79,63 @@ FAULTS = (
         cause="in the evaluation data.* the word 1 after it",
     ),
     Fault(
+        id="ner-names-of-another-data-set",
+        script="ner_trainer",
+        says="id2label has the names of another data set.",
+        edits=(
+            (
+                "id2label=dict(enumerate(names)), label2id=label2id,",
+                'id2label=dict(enumerate("O B-group B-person B-work B-law I-group I-person I-work I-law".split())),',
+            ),
+        ),
+        probes=("label-names-are-the-data-names",),
+        cause="called I-, or the other way round",
+    ),
+    Fault(
+        id="ner-types-of-another-data-set",
+        script="ner_trainer",
+        says="id2label has the types of another data set, in the same order of B- and I-.",
+        edits=(
+            (
+                "id2label=dict(enumerate(names)), label2id=label2id,",
+                'id2label=dict(enumerate("O B-group I-group B-person I-person B-work I-work B-law I-law".split())),',
+            ),
+        ),
+        probes=(),
+        warns=("label-names-are-the-data-names",),
+        cause="id2label may be that of another data set",
+    ),
+    Fault(
+        id="ner-words-of-several-tokens-unlabelled",
+        script="ner_ids_classlabel",
+        says="Words that are split have no label at all.",
+        edits=(
+            ("    for word in encoded.word_ids():\n", "    words = encoded.word_ids()\n    for word in words:\n"),
+            ("if word is None or word == previous:", "if word is None or words.count(word) > 1:"),
+        ),
+        probes=("words-labelled",),
+        cause="words of several tokens have none",
+    ),
+    Fault(
+        id="ner-word-ids-of-the-first-row",
+        script="ner_trainer",
+        says="Labels are laid out by the word ids of the first row of the batch.",
+        edits=(
+            (
+                'tokenizer(examples["words"], truncation=True, is_split_into_words=True)',
+                'tokenizer(examples["words"], is_split_into_words=True, padding="max_length", max_length=99)',
+            ),
+            ("tokenized.word_ids(i))", "[w if w is None or w < len(labels) else None for w in tokenized.word_ids()])"),
+        ),
+        probes=("labels-follow-tags",),
+        cause="words of another row",
+    ),
+    Fault(
         id="ner-names-in-another-order",
         script="ner_trainer",
         says="id2label is made from names in another order than the ids of the labels.",
         edits=(("id2label=dict(enumerate(names))", "id2label=dict(enumerate(sorted(names)))"),),
-        probes=("label-names-are-the-data-names", "half-wrong-scores-as-reference"),
+        probes=("label-names-are-the-data-names", "metric-arguments-in-order"),
         cause="another order|use one list for the data",
         seen="https://github.com/huggingface/transformers/issues/14230",
     ),

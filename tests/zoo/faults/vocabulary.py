@@ -13,7 +13,30 @@ FAULTS = (
         ),
         probes=("ids-in-table",),
         cause="resize_token_embeddings",
+        seen="https://github.com/huggingface/transformers/issues/1062",
+    ),
+    Fault(
+        id="padding-token-added-without-embeddings",
+        script="clm_documents",
+        says="A padding token is added, and the table of embeddings is not resized.",
+        edits=(("model.resize_token_embeddings(len(tokenizer))\n", ""),),
+        probes=("ids-in-table",),
+        cause=r"<\|pad\|>.*resize_token_embeddings",
         seen="https://github.com/huggingface/transformers/issues/1730",
+    ),
+    Fault(
+        id="padding-token-is-a-comma",
+        script="clm_documents",
+        says="The comma pads, so the stock collator takes every comma for padding.",
+        edits=(
+            (
+                'tokenizer.add_special_tokens({"pad_token": "<|pad|>"})\n'
+                "model.resize_token_embeddings(len(tokenizer))\n",
+                'tokenizer.pad_token = ","\n',
+            ),
+        ),
+        probes=("padding-is-no-text",),
+        cause="never learns to write ','",
     ),
     Fault(
         id="rows-longer-than-positions",

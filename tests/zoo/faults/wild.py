@@ -1,6 +1,6 @@
 """Faults of all kinds in scripts of many styles, as a stranger would think of them.
 
-A fault without probes is a known miss: no probe proves it, though one may warn of it.
+A fault without probes is a known miss, unless it names the probe that warns of it.
 """
 
 from tests.zoo.fault import Fault
@@ -80,8 +80,8 @@ FAULTS = (
             ("outputs.logits.view(-1, len(LABELS))", "outputs.logits.softmax(dim=-1).view(-1, len(LABELS))"),
             ("nn.CrossEntropyLoss(weight=self.class_weights.to(outputs.logits.device))", "nn.CrossEntropyLoss()"),
         ),
-        probes=(),
-        cause="",
+        probes=("loss-is-the-mean-over-labels",),
+        cause=r"cross_entropy\(softmax\(logits\)\).*cannot fall below log\(1 \+ 8/e\)",
         seen="https://discuss.pytorch.org/t/do-i-have-to-use-softmax-before-cross-entropy-loss/12911",
     ),
     Fault(
@@ -89,8 +89,8 @@ FAULTS = (
         script="translation_buckets",
         says="The sampler's range ends one too early: the last row is never trained on.",
         edits=(("order = list(range(len(self.lengths)))", "order = list(range(len(self.lengths) - 1))"),),
-        probes=(),
-        cause="",
+        probes=("every-row-trained-once",),
+        cause="the last row is in none of .* epochs.*LengthBucketSampler",
     ),
     Fault(
         id="wild-best-checkpoint-is-the-worst",
@@ -137,8 +137,8 @@ FAULTS = (
             ("torch.empty(fan_in, rank)", "torch.zeros(fan_in, rank)"),
             ("        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))\n", ""),
         ),
-        probes=(),
-        cause="",
+        probes=("every-parameter-learns",),
+        cause="zero",
     ),
     Fault(
         id="wild-optimizer-of-another-model",
@@ -153,7 +153,6 @@ FAULTS = (
         ),
         probes=("optimizer-holds-the-model",),
         cause="optimizer",
-        seen="https://github.com/huggingface/transformers/issues/14146",
     ),
     Fault(
         id="wild-layer-not-optimized",
@@ -192,8 +191,8 @@ FAULTS = (
         script="ner_bilou",
         says="Every subword of an entity's last word closes the entity: L-PER L-PER is not BILOU.",
         edits=(('closes = prefix in "LU" and last', 'closes = prefix in "LU"'),),
-        probes=(),
-        cause="",
+        probes=("subwords-open-no-entity",),
+        cause=r"labelled L- behind the entity's end.*ends once",
     ),
     Fault(
         id="wild-label-names-sorted",
@@ -208,8 +207,8 @@ FAULTS = (
         script="qa_two_files",
         says="Windows are short and do not overlap: answers at their borders are in no window.",
         edits=(("spans.Windows(tokenizer)", "spans.Windows(tokenizer, max_length=40, stride=0)"),),
-        probes=(),
-        cause="",
+        probes=("answers-lie-in-a-window",),
+        cause="share no token.*overlap",
     ),
     Fault(
         id="wild-packed-texts-see-each-other",
@@ -224,8 +223,8 @@ FAULTS = (
         script="clm_iterable_workers",
         says="Every worker reads all lines: with two workers every block is trained on twice.",
         edits=(("if i % of == number:", "if True:"),),
-        probes=(),
-        cause="",
+        probes=("workers-split-the-stream",),
+        cause="rows of 2 workers are the same.*ConstantLengthDataset",
         seen="https://pytorch.org/docs/stable/data.html#torch.utils.data.IterableDataset",
     ),
     Fault(
@@ -242,7 +241,8 @@ FAULTS = (
         says="Rows are padded on the left and positions count the padding: logits depend on the batch's longest row.",
         edits=(('            "position_ids": position_ids,\n', ""),),
         probes=(),
-        cause="",
+        warns=("padding-moves-no-logit",),
+        cause="other positions behind padding",
         seen="https://github.com/huggingface/transformers/issues/3021",
     ),
     Fault(

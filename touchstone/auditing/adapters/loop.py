@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from touchstone.auditing.adapters.loop_batches import named
 from touchstone.auditing.adapters.loop_order import evaluation_order, order_of
 from touchstone.auditing.adapters.loop_steps import observed_steps
 from touchstone.auditing.finding import NotChecked
@@ -51,7 +52,7 @@ def subject_of(
         task=task or (known if (known := task_of(model)) != UNKNOWN else _task(trace.forwards, called)),
         model=model,
         tokenizer=tokenizer,
-        train=_split("train", _training_loader(recorder), [each for each in trace.forwards if each.grad]),
+        train=_split("train", _training_loader(recorder), [each for each in trace.forwards if each.grad], trace),
         evaluation=evaluation,
         names=[str(id2label[index]) for index in range(len(id2label))] if id2label else None,
         maps=maps,
@@ -59,7 +60,10 @@ def subject_of(
         steps=observed_steps(recorder, called),
         trace=trace,
         order=order_of(trace),
-        extra={"evaluation_order": lambda: evaluation_order(trace)},
+        extra={
+            "evaluation_order": lambda: evaluation_order(trace),
+            "training_loader": lambda: _training_loader(recorder),
+        },
         aligned=any(each.aligned for each in trace.forwards),
     )
 
@@ -144,8 +148,12 @@ def _complete(recorder: Recorder, main: nn.Module) -> None:
     recorder.calls = [recorder.calls[index] for index in places]
     for forward in trace.forwards:
         forward.loss = _float(forward.loss)
+        for loss in forward.losses:
+            loss.value = _float(loss.value)
         if forward.batch:
             forward.batch, forward.aligned = plain_batch(forward)
+    for reported in trace.reported:
+        reported.forwards = sum(place < reported.forwards for place in places)
     for update in trace.updates:
         update.forwards = [new[each] for each in update.forwards if each in new]
         update.losses = [(_float(each) or 0.0) / update.scale for each in update.losses]
@@ -333,12 +341,12 @@ def _evaluation(recorder: Recorder) -> Split | None:
         if loader is not training:
             places = {index for index, each in enumerate(trace.loaders) if each is loader}
             calls = [each for each in quiet if each.passing is not None and trace.passes[each.passing].loader in places]
-            return _split("evaluation", loader, calls)
+            return _split("evaluation", loader, calls, trace)
     loose = trace.evaluation_forwards()
-    return _split("evaluation", None, loose) if loose else None
+    return _split("evaluation", None, loose, trace) if loose else None
 
 
-def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
+def _split(name: str, loader: Any, forwards: Sequence[Forward], trace: Trace) -> Split | None:
     observed = [each.batch for each in forwards if each.batch][:OBSERVED]
     if loader is None:
         if not observed:
@@ -349,7 +357,7 @@ def _split(name: str, loader: Any, forwards: Sequence[Forward]) -> Split | None:
     return Split(
         name,
         loader.dataset,
-        loader.collate_fn,
+        named(loader.collate_fn, loader, trace),
         int(size),
         loader=lambda: _again(loader),
         observed=observed,

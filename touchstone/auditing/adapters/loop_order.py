@@ -40,7 +40,7 @@ class LoopOrder:
             torch.manual_seed(seed)
             for _ in range(drawn_before):
                 random.random(), np.random.rand(), torch.rand(())
-            draws = Draws(self._loader)
+            draws = Draws(self._loader, sets_epoch=True)
             shared = draws.global_generators()
             return [draws.epoch(each) for each in range(epoch + 1)][-1]
         finally:

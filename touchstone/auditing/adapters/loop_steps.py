@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.observing.calls import Call, logits_of
-from touchstone.auditing.observing.record import Kept, Recorder
+from touchstone.auditing.observing.record import Recorder
+from touchstone.auditing.observing.steps import Kept
 from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.subject import Pull, Step
 
@@ -55,7 +56,7 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
         batches=[recorder.trace.forwards[each].batch for each in update.forwards],
         losses=update.losses,
         gradients={own(name): value for name, value in kept.gradients.items()},
-        logits=lambda place: _logits(_replay(model, calls[place], {**parameters, **buffers})),
+        logits=lambda place: _logits(model, calls[place], {**parameters, **buffers}),
         parameters=parameters,
         last=last,
         pulls=[{name: _unscaled(pull, update.scale) for name, pull in call.pulls.items()} for call in calls],
@@ -65,6 +66,12 @@ def _step(recorder: Recorder, model: nn.Module, update: Update, kept: Kept, *, l
 def _unscaled(pull: Pull, scale: float) -> Pull:
     """Return a pull without the factor of a GradScaler."""
     return pull if scale == 1.0 or pull.gradient is None else Pull(pull.logits, pull.gradient / scale)
+
+
+def _logits(model: nn.Module, call: Call, weights: dict[str, Tensor]) -> Any:
+    """Return the logits of a repeated call: one tensor, or those of the start and the end of an answer."""
+    found = list(logits_of(_replay(model, call, weights)).values())
+    return found[0] if len(found) == 1 else tuple(found) or None
 
 
 def _replay(model: nn.Module, call: Call, weights: dict[str, Tensor]) -> Any:
@@ -108,9 +115,3 @@ def _modes(model: torch.nn.Module, modes: Sequence[bool]) -> Iterator[None]:
     finally:
         for module, mode in before:
             module.training = mode
-
-
-def _logits(output: Any) -> Any:
-    """Return the logits of an output: one tensor, or those of the start and the end of an answer."""
-    found = list(logits_of(output).values())
-    return found[0] if len(found) == 1 else tuple(found) or None

@@ -54,6 +54,7 @@ def subject_of(
     with untouched(subject):
         if loader is not None:
             subject.train = of_loader(loader)
+            subject.extra["training_loader"] = lambda: loader
         elif dataset is not None:
             subject.train = Split("train", dataset, collator, BATCH_SIZE)
         if subject.task == UNKNOWN and task is None:

@@ -13,6 +13,7 @@ from touchstone.auditing.adapters.evaluated import FIGURES, Change, EvaluationRe
 from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.order import Draws
+from touchstone.auditing.reading.streams import hold, is_stream
 
 if TYPE_CHECKING:
     from touchstone.auditing.subject import Subject
@@ -51,6 +52,7 @@ def add_evaluation(subject: Subject, trainer: Any) -> None:
             subject.extra["resume"] = lambda: resumed(subject, trainer)
         else:
             subject.extra["stream"] = lambda epoch: stream_of(trainer, epoch)
+        subject.extra["training_loader"] = lambda: training_loader(trainer)
         subject.extra["training_modules"] = lambda: training_modules(subject, trainer)
 
 
@@ -102,10 +104,13 @@ def chosen(dataset: Any, rows: Sequence[int] | None, count: int) -> Any:
     """Return some rows of a data set as a data set of the same kind."""
     if isinstance(dataset, dict):
         return {key: chosen(part, rows, count) for key, part in dataset.items()}
-    if not hasattr(dataset, "__len__"):
+    if is_stream(dataset):
         if rows is None and hasattr(dataset, "take"):
             return dataset.take(count)
-        raise NotChecked("the evaluation data is a stream: single rows cannot be chosen")
+        first = hold(dataset, count if rows is None else max(rows, default=0) + 1)
+        if rows is not None and any(row >= len(first) for row in rows):
+            raise NotChecked(f"the first {len(first)} rows of a streamed evaluation set do not hold the rows looked at")
+        return list(first) if rows is None else [first[row] for row in rows]
     picked = list(range(min(count, len(dataset)))) if rows is None else [int(row) for row in rows]
     if hasattr(dataset, "select") and hasattr(dataset, "column_names"):
         return dataset.select(picked)
@@ -392,6 +397,15 @@ def _set_data_seed(accelerator: Any, seed: int) -> None:
 def _by_length(arguments: Any) -> bool:
     grouped = getattr(arguments, "group_by_length", False)
     return bool(grouped) or getattr(arguments, "train_sampling_strategy", "") == "group_by_length"
+
+
+def training_loader(trainer: Any) -> Any:
+    """Return the training loader with its workers, as `train()` makes it."""
+    with sandbox(trainer, trainer.model) as trial:
+        for name in QUIET_ARGUMENTS:
+            if name.startswith("dataloader_") and hasattr(trial.args, name):
+                setattr(trial.args, name, getattr(trainer.args, name))
+        return trial.get_train_dataloader()
 
 
 def stream_of(trainer: Any, epoch: int) -> tuple[list[str], bool]:

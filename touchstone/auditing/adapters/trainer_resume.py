@@ -41,6 +41,11 @@ def resumed(subject: Subject, trainer: Any) -> tuple[list[Any], list[Any]]:
             raise NotChecked(f"the loader has a batch size of its own: batches have {len(whole[0])} rows, not {BATCH}")
         with untouched(subject):
             rest = _train(trainer, folder, checkpoint)
+        if whole[STOP:] != rest:
+            with untouched(subject):
+                first, again = (str(trainer.train_dataset[0]) for _ in range(2))
+            if first != again:
+                raise NotChecked("the training rows are random, so that rows after a resume cannot be told apart")
     return whole[STOP:], rest
 
 
@@ -50,6 +55,7 @@ def _train(trainer: Any, folder: str, checkpoint: str | None) -> list[Any]:
     from transformers import Trainer, TrainerState, set_seed
 
     seen: list[Any] = []
+    made: dict[int, tuple[Any, list[Any]]] = {}
     with sandbox(trainer, copy_of(trainer.model)) as trial:
         trial.train_dataset = chosen(trainer.train_dataset, None, ROWS)
         trial.state = TrainerState()
@@ -79,9 +85,24 @@ def _train(trainer: Any, folder: str, checkpoint: str | None) -> list[Any]:
         trial.save_model = lambda path, *_, **__: os.makedirs(path, exist_ok=True)
         trial._load_from_checkpoint = lambda *_, **__: None
 
+        collate = trial.data_collator
+
+        def collated(rows: list[Any]) -> Any:
+            given = [str(row) for row in rows]  # the collator may change rows, and mask them at random
+            batch = collate(rows)
+            ids = batch.get("input_ids") if hasattr(batch, "get") else None
+            if ids is not None:
+                made[id(ids)] = ids, given
+            return batch
+
+        trial.data_collator = collated
+
         def step(model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
             ids = inputs.get("input_ids")
-            seen.append([row.tolist() for row in ids] if ids is not None else str(inputs))
+            if ids is None:
+                seen.append(str(inputs))
+            else:
+                seen.append(made[id(ids)][1] if id(ids) in made else [row.tolist() for row in ids])
             torch.rand(1)
             return torch.tensor(0.0)
 

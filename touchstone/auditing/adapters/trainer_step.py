@@ -28,7 +28,7 @@ def add_step(subject: Subject, trainer: Any) -> None:
     for name in ("training_step", "compute_loss"):
         method = getattr(type(trainer), name, None)
         if method is not None and own_code(method):
-            subject.where["loss"] = f"{name}() at {line_of(method)}"
+            subject.where["loss"] = subject.where[name] = f"{name}() at {line_of(method)}"
     if getattr(trainer, "compute_loss_func", None) is not None:
         subject.where["loss"] = f"compute_loss_func at {line_of(trainer.compute_loss_func)}"
 
@@ -117,6 +117,7 @@ class TrainerStepper:
             gradients,
             lambda index: logits_of(model, batches[index]),
             parameters,
+            reported=run.reported,
             pulls=run.pulls,
         )
 
@@ -152,6 +153,7 @@ class _Run:
 
     def __init__(self, model: nn.Module) -> None:
         self.losses: list[float] = []
+        self.reported: list[float] = []
         self.pulls: list[dict[str, Pull]] = []
         self._model = model
         self._parameters = [each for each in model.parameters() if each.requires_grad]
@@ -167,6 +169,8 @@ class _Run:
         if not self._backwards and returned is not None:
             self._backwards = [float(returned)]
         self.losses.append(sum(self._backwards))
+        if returned is not None:
+            self.reported.append(float(returned))
         self.pulls.append(_merged(self._calls))
 
     def backward(self, loss: Any, **options: Any) -> None:

@@ -13,6 +13,7 @@ import importlib.machinery
 import inspect
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -33,7 +34,7 @@ class Observer:
             of `replace` and a list of functions that undo, which returns functions of the module by module name.
 
     Attributes:
-        maps: the calls of `Dataset.map`, in order.
+        maps: the calls of `Dataset.map` and `IterableDataset.map`, in order.
         on_train: called with the trainer when `Trainer.train` is called.
         count: the number of observers that are active in this process.
     """
@@ -45,7 +46,8 @@ class Observer:
         self.on_train: Callable[[Any], None] | None = None
         self._undo: list[Callable[[], None]] = []
         waiting: dict[str, list[Callable[[ModuleType], None]]] = {
-            "datasets.arrow_dataset": [self._patch_datasets],
+            "datasets.arrow_dataset": [partial(self._patch_map, name="Dataset")],
+            "datasets.iterable_dataset": [partial(self._patch_map, name="IterableDataset")],
             "transformers.trainer": [self._patch_trainer],
         }
         for each in patches:
@@ -71,7 +73,7 @@ class Observer:
         setattr(owner, name, functools.wraps(original)(make(original)))
         self._undo.append(lambda: setattr(owner, name, original))
 
-    def _patch_datasets(self, module: ModuleType) -> None:
+    def _patch_map(self, module: ModuleType, name: str) -> None:
         def make(original: Any) -> Any:
             def map(dataset: Any, function: Any = None, *rest: Any, **options: Any) -> Any:
                 where = caller()
@@ -86,7 +88,7 @@ class Observer:
 
             return map
 
-        self.replace(module.Dataset, "map", make)
+        self.replace(getattr(module, name), "map", make)
 
     def _patch_trainer(self, module: ModuleType) -> None:
         def make(original: Any) -> Any:

@@ -10,8 +10,6 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,56 +20,23 @@ from touchstone.auditing.observing.calls import (
     generator_states,
     loss_of,
     named,
-    norm,
-    predictions_and_references,
     watch_logits,
 )
-from touchstone.auditing.observing.enclosing import Loop, loops_around
+from touchstone.auditing.observing.enclosing import Loop
 from touchstone.auditing.observing.ending import Ending
-from touchstone.auditing.observing.frames import caller, user_frames
+from touchstone.auditing.observing.frames import caller
 from touchstone.auditing.observing.loaders import Loaders
+from touchstone.auditing.observing.metrics import Metrics
 from touchstone.auditing.observing.observe import Replace, Undo
-from touchstone.auditing.observing.trace import Clip, Forward, LossCall, MetricCall, OptimizerFacts, Trace, Update
+from touchstone.auditing.observing.reported import Reports
+from touchstone.auditing.observing.steps import Kept, Steps
+from touchstone.auditing.observing.trace import Forward, LossCall, Trace
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-METRICS = {
-    "seqeval.metrics": ("f1_score", "precision_score", "recall_score", "accuracy_score", "classification_report"),
-    "sklearn.metrics": ("f1_score", "precision_score", "recall_score", "accuracy_score", "classification_report"),
-    "sacrebleu": ("corpus_bleu", "corpus_chrf", "raw_corpus_bleu"),
-}
 CALLS_KEPT = 600
-METRICS_KEPT = 40
-
-
-@dataclass
-class Kept:
-    """What is kept of one optimizer step, beside the `Update` of the same index.
-
-    Args:
-        weights: the trainable weights and all buffers before the step, by name in the module as called.
-        gradients: the accumulated gradients before clipping, by name; None if a clip came between.
-    """
-
-    weights: dict[str, torch.Tensor]
-    gradients: dict[str, torch.Tensor] | None
-
-
-@dataclass
-class _Group:
-    """What happened since the last optimizer step."""
-
-    forwards: list[int] = field(default_factory=list)
-    losses: list[Any] = field(default_factory=list)
-    clips: list[Clip] = field(default_factory=list)
-    leftover: list[Any] = field(default_factory=list)
-    lost: int = 0
-    gradients: dict[str, torch.Tensor] | None = None
-    copied_at: int = 0
-    scale: float = 1.0
-    unscaled: bool = False
+GENERATIONS_KEPT = 40
 
 
 class Recorder:
@@ -109,14 +74,10 @@ class Recorder:
         self.active = True
         self._at_rest: Callable[[], None] | None = None
         self.ending = ending
-        self._on_step = on_step
-        self._steps = steps
-        self._group = _Group()
+        self._steps = Steps(self, steps, on_step)
+        self._reports = Reports(self)
         self._inside: Forward | None = None
         self._generating = 0
-        self._measuring = 0
-        self._stepping = 0
-        self._latest: nn.Module | None = None
         self.passing: int | None = None
         self._trained: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
         self._thread = threading.get_ident()
@@ -135,53 +96,29 @@ class Recorder:
         """Stop recording, and forget everything, so that copies of weights and batches are freed."""
         self.active = False
         self.trace, self.calls, self.kept, self.made, self.tokenizers = Trace(), [], {}, [], {}
-        self.optimizers, self._group, self._latest = [], _Group(), None
+        self.optimizers = []
+        self._steps.forget()
 
     def patches(self, replace: Replace, undo: Undo) -> dict[str, Callable[[ModuleType], None]]:
         """Return what to do with a module as soon as it has been imported, by its name."""
 
-        def torch_hooks(module: ModuleType) -> None:
-            self._watch_torch(module, replace, undo)
+        def watch_torch(torch: ModuleType) -> None:
+            replace(torch.nn.Module, "__call__", self._module_call)
+            for name in ("cross_entropy", "nll_loss"):
+                replace(torch.nn.functional, name, self._cross_entropy)
+            self._steps.watch(torch, replace, undo)
+            Loaders(self).watch(replace)
 
         return {
-            "torch": torch_hooks,
+            "torch": watch_torch,
             "transformers.tokenization_utils_base": lambda module: replace(
                 module.PreTrainedTokenizerBase, "__call__", self._tokenizer_call
             ),
             "transformers.generation.utils": lambda module: replace(module.GenerationMixin, "generate", self._generate),
             "accelerate.accelerator": lambda module: self._watch_accelerate(module, replace),
-            "evaluate.module": lambda module: self._watch_evaluate(module, replace),
-            **{name: partial(self._watch_metrics, replace=replace, names=METRICS[name]) for name in METRICS},
+            **Metrics(self).patches(replace),
+            **self._reports.patches(replace),
         }
-
-    def _watch_metrics(self, module: ModuleType, *, replace: Replace, names: tuple[str, ...]) -> None:
-        for name in names:
-            if hasattr(module, name):
-                replace(module, name, partial(self._metric, name=f"{module.__name__}.{name}"))
-
-    def _watch_torch(self, torch: ModuleType, replace: Replace, undo: Undo) -> None:
-        import torch.optim.lr_scheduler as schedulers
-        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-
-        replace(torch.nn.Module, "__call__", self._module_call)
-        replace(torch.nn.functional, "cross_entropy", self._cross_entropy)
-        replace(torch.autograd, "backward", self._backward)
-        replace(torch.optim.Optimizer, "__init__", self._make_optimizer)
-        replace(torch.optim.Optimizer, "zero_grad", self._zero_grad)
-        replace(torch.nn.Module, "zero_grad", self._zero_grad)
-        for name in ("clip_grad_norm_", "clip_grad_value_"):
-            replace(torch.nn.utils.clip_grad, name, self._clip)
-            replace(torch.nn.utils, name, partial(_same, vars(torch.nn.utils.clip_grad)[name]))
-        for kind in vars(schedulers).values():
-            if isinstance(kind, type) and issubclass(kind, schedulers.LRScheduler) and "step" in vars(kind):
-                replace(kind, "step", self._schedule)
-        scaler = getattr(torch.amp, "GradScaler", None)
-        if scaler is not None:
-            replace(scaler, "scale", self._scale)
-            replace(scaler, "unscale_", self._unscale)
-        Loaders(self).watch(replace)
-        undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
-        undo.append(register_optimizer_step_post_hook(self._after_step).remove)
 
     def _watch_accelerate(self, module: ModuleType, replace: Replace) -> None:
         def accumulate(original: Any) -> Any:
@@ -202,10 +139,7 @@ class Recorder:
 
         replace(module.Accelerator, "accumulate", accumulate)
         replace(module.Accelerator, "prepare", prepare)
-
-    def _watch_evaluate(self, module: ModuleType, replace: Replace) -> None:
-        for name in ("add", "add_batch", "compute"):
-            replace(module.EvaluationModule, name, partial(self._metric, name=f".{name}"))
+        replace(module.Accelerator, "log", self._reports.log)
 
     # Calls of the model
 
@@ -228,7 +162,7 @@ class Recorder:
                 output = original(module, *arguments, **options)
             finally:
                 self._inside = None
-            if forward.grad and self._keeps():
+            if forward.grad and self._steps.keeps():
                 self.calls[-1].pulls = watch_logits(output)
             loss = loss_of(output)  # a tensor until loop.py reads it
             forward.loss = None if loss is None else loss.detach()
@@ -265,8 +199,7 @@ class Recorder:
                 call.modes = tuple(each.training for each in module.modules())
                 call.autocast = autocast()
         if grad:
-            self._group.forwards.append(len(self.calls))
-            self._latest = module
+            self._steps.called(module, len(self.calls))
         self.calls.append(call)
         self.trace.forwards.append(forward)
         return forward
@@ -275,7 +208,7 @@ class Recorder:
         def generate(model: Any, *arguments: Any, **options: Any) -> Any:
             if not self.ready or self._generating:
                 return original(model, *arguments, **options)
-            if len(self.trace.generations) < METRICS_KEPT:
+            if len(self.trace.generations) < GENERATIONS_KEPT:
                 given = {"inputs": arguments[0], **options} if arguments else dict(options)
                 self.trace.generations.append({"where": caller(), **copied(given)})
             self._generating = 1
@@ -290,16 +223,20 @@ class Recorder:
         signature = inspect.signature(original)
 
         def cross_entropy(*arguments: Any, **options: Any) -> Any:
+            noted = None
             if self.ready and not self._generating:
-                self._note_loss(signature.bind(*arguments, **options).arguments)
-            return original(*arguments, **options)
+                noted = self._note_loss(signature.bind(*arguments, **options).arguments)
+            result = original(*arguments, **options)
+            if noted is not None and result.numel() == 1:
+                noted.value = result.detach()  # a tensor until loop.py reads it
+            return result
 
         return cross_entropy
 
-    def _note_loss(self, given: Mapping[str, Any]) -> None:
+    def _note_loss(self, given: Mapping[str, Any]) -> LossCall | None:
         forward = self._inside or (self.trace.forwards[-1] if self.trace.forwards else None)
         if forward is None or len(forward.losses) >= 4 or not forward.batch:
-            return
+            return None
         forward.losses.append(
             LossCall(
                 target=copied(given["target"]),
@@ -312,179 +249,9 @@ class Recorder:
                 where=caller(),
             )
         )
+        return forward.losses[-1]
 
-    # Backward, clipping, steps
-
-    def _backward(self, original: Any) -> Any:
-        def backward(tensors: Any, *arguments: Any, **options: Any) -> Any:
-            if self.ready:
-                self._note_backward(tensors)
-            return original(tensors, *arguments, **options)
-
-        return backward
-
-    def _note_backward(self, tensors: Any) -> None:
-        if self.ending is not None:
-            self.ending.begin()
-            self.ending.check()
-        group = self._group
-        if not group.losses:
-            group.leftover = [
-                norm(each.grad for part in facts.optimizer.param_groups for each in part["params"])
-                for facts in self.trace.optimizers
-            ]
-        value = tensors if hasattr(tensors, "detach") else next(iter(tensors), None)
-        group.losses.append(value.detach().clone() if value is not None and value.numel() == 1 else float("nan"))
-        self.trace.unstepped += 1
-        if self.passing is not None:
-            self.trace.passes[self.passing].training = True
-
-    def _make_optimizer(self, original: Any) -> Any:
-        def __init__(optimizer: Any, *arguments: Any, **options: Any) -> None:
-            original(optimizer, *arguments, **options)
-            if self.ready:
-                self.optimizers.append(optimizer)
-
-        return __init__
-
-    def _zero_grad(self, original: Any) -> Any:
-        def zero_grad(owner: Any, *arguments: Any, **options: Any) -> Any:
-            if self.ready and self._group.losses:
-                self._group.lost = len(self._group.losses)
-            return original(owner, *arguments, **options)
-
-        return zero_grad
-
-    def _clip(self, original: Any) -> Any:
-        signature = inspect.signature(original)
-
-        def clip(*arguments: Any, **options: Any) -> Any:
-            if not self.ready:
-                return original(*arguments, **options)
-            given = list(signature.bind(*arguments, **options).arguments.values())
-            group = self._group
-            if self._keeps() and not group.clips:
-                group.gradients, group.copied_at = self._gradients(), len(group.losses)
-                if group.scale != 1.0 and not group.unscaled:
-                    group.gradients = {name: each / group.scale for name, each in group.gradients.items()}
-            result = original(*arguments, **options)
-            scaled = group.scale != 1.0 and not group.unscaled
-            group.clips.append(Clip(float(given[1]), result, len(group.losses), caller(), scaled))
-            return result
-
-        return clip
-
-    def _scale(self, original: Any) -> Any:
-        def scale(scaler: Any, *arguments: Any, **options: Any) -> Any:
-            result = original(scaler, *arguments, **options)
-            if self.ready and scaler.is_enabled():
-                self._group.scale = float(scaler.get_scale())
-            return result
-
-        return scale
-
-    def _unscale(self, original: Any) -> Any:
-        def unscale_(scaler: Any, *arguments: Any, **options: Any) -> Any:
-            if self.ready:
-                self._group.unscaled = True
-            return original(scaler, *arguments, **options)
-
-        return unscale_
-
-    def _keeps(self) -> bool:
-        """Weights and gradients of the coming step are kept."""
-        return self.ending is not None or len(self.trace.updates) < self._steps
-
-    def _gradients(self) -> dict[str, torch.Tensor]:
-        if self._latest is None:
-            return {}
-        return {
-            name: parameter.grad.detach().clone()
-            for name, parameter in self._latest.named_parameters()
-            if parameter.grad is not None
-        }
-
-    def _before_step(self, optimizer: Any, *_: Any) -> None:
-        if not self.ready:
-            return
-        if self.ending is not None:
-            self.ending.begin()
-            self.ending.check()
-        trace, group = self.trace, self._group
-        known = [each.optimizer for each in trace.optimizers]
-        if not any(each is optimizer for each in known):
-            trace.optimizers.append(OptimizerFacts(optimizer))
-            known.append(optimizer)
-        if not group.losses:
-            return  # another optimizer of the same backward calls, or a step without any
-        place = next(index for index, each in enumerate(known) if each is optimizer)
-        if self._keeps() and self._latest is not None:
-            self._keep(len(trace.updates), group)
-        if not trace.updates:
-            self.loops = loops_around(user_frames())
-        trace.updates.append(
-            Update(
-                forwards=group.forwards,
-                losses=group.losses,
-                leftover=group.leftover[place] if place < len(group.leftover) else None,
-                clips=group.clips,
-                rates=[float("nan" if each["lr"] is None else each["lr"]) for each in optimizer.param_groups],
-                backwards_before_zero=group.lost,
-                passing=self.passing,
-                optimizer=place,
-                scale=group.scale,
-                where=caller(),
-            )
-        )
-        self._group = _Group()
-        trace.unstepped = 0
-
-    def _keep(self, index: int, group: _Group) -> None:
-        assert self._latest is not None
-        before = index - 1
-        if before >= self._steps and self.trace.updates[before].passing == self.passing:
-            self.kept.pop(before, None)  # only the last step of a pass is kept beside the first ones
-            for place in self.trace.updates[before].forwards:
-                self.calls[place].pulls = {}
-        weights = {
-            name: parameter.detach().clone()
-            for name, parameter in self._latest.named_parameters()
-            if parameter.requires_grad
-        }
-        weights |= {name: buffer.detach().clone() for name, buffer in self._latest.named_buffers()}
-        gradients = group.gradients if group.clips else self._gradients()
-        if group.clips and group.copied_at != len(group.losses):
-            gradients = None
-        self.kept[index] = Kept(weights, gradients)
-
-    def _after_step(self, *_: Any) -> None:
-        if not self.ready:
-            return
-        if self.ending is not None:
-            self.ending.after_step(self.trace)
-        if self._on_step is not None:
-            self._on_step()
-
-    def _schedule(self, original: Any) -> Any:
-        def step(schedule: Any, *arguments: Any, **options: Any) -> Any:
-            if not self.ready or self._stepping:
-                return original(schedule, *arguments, **options)
-            known = any(each is schedule for each in self.trace.schedules)
-            if not known:
-                self.trace.schedules.append(schedule)
-            if self.trace.updates:
-                self.trace.updates[-1].scheduler_steps += 1
-            elif known:  # a schedule calls its own step once when it is made
-                self.trace.early_scheduler_steps += 1
-            self._stepping += 1
-            try:
-                return original(schedule, *arguments, **options)
-            finally:
-                self._stepping -= 1
-
-        return step
-
-    # Tokenizers and metrics
+    # Tokenizers
 
     def _tokenizer_call(self, original: Any) -> Any:
         def __call__(tokenizer: Any, *arguments: Any, **options: Any) -> Any:
@@ -494,28 +261,3 @@ class Recorder:
             return original(tokenizer, *arguments, **options)
 
         return __call__
-
-    def _metric(self, original: Any, name: str) -> Any:
-        signature = inspect.signature(original)
-
-        def metric(*arguments: Any, **options: Any) -> Any:
-            """Note a call of a metric. (evaluate copies this function's code and appends to its docstring.)"""
-            if not self.ready or self._measuring or len(self.trace.metrics) >= METRICS_KEPT:
-                return original(*arguments, **options)
-            given = predictions_and_references(signature, arguments, options)
-            predictions, references = copied(given)
-            full = name if not name.startswith(".") else f"{getattr(arguments[0], 'name', 'metric')}{name}"
-            called = MetricCall(full, predictions, references, step=len(self.trace.updates), where=caller())
-            self._measuring += 1
-            try:
-                called.result = original(*arguments, **options)
-            finally:
-                self._measuring -= 1
-            self.trace.metrics.append(called)
-            return called.result
-
-        return metric
-
-
-def _same(replacement: Any, _: Any) -> Any:
-    return replacement

@@ -15,7 +15,7 @@ from touchstone.auditing.subject import Batch
 
 @dataclass
 class LossCall:
-    """One call of `cross_entropy`, by the model or by the script.
+    """One call of `cross_entropy` or `nll_loss`, by the model or by the script.
 
     Args:
         target: the target ids, as passed.
@@ -26,6 +26,7 @@ class LossCall:
         label_smoothing: as passed.
         weighted: class weights were passed.
         where: `file:line` of the call in the user's code.
+        value: what it returned, or None if that is one number per label.
     """
 
     target: Any
@@ -36,6 +37,7 @@ class LossCall:
     label_smoothing: float = 0.0
     weighted: bool = False
     where: str = ""
+    value: float | None = None
 
 
 @dataclass
@@ -187,6 +189,25 @@ class MetricCall:
 
 
 @dataclass
+class Reported:
+    """A loss or a perplexity that the script printed or logged.
+
+    Args:
+        name: how the script calls it, such as `val loss`.
+        value: the number.
+        tolerance: half a unit of its last digit.
+        forwards: the number of calls of the model before (of those in `Trace.forwards`).
+        where: `file:line` in the user's code.
+    """
+
+    name: str
+    value: float
+    tolerance: float
+    forwards: int
+    where: str = ""
+
+
+@dataclass
 class Trace:
     """Everything that was observed of a training loop.
 
@@ -200,6 +221,7 @@ class Trace:
         early_scheduler_steps: calls of the schedule's `step` before the first optimizer step.
         metrics: calls of metrics, in order.
         generations: what `generate` was given, in order.
+        reported: the losses and perplexities that the script printed or logged, in order.
         accumulate: `accelerator.accumulate` was used.
         epochs: the length of the loop around the passes over the training loader, or None if unknown.
         max_steps: the length of the loop around the optimizer steps if no loader is used, or None if unknown.
@@ -217,6 +239,7 @@ class Trace:
     early_scheduler_steps: int = 0
     metrics: list[MetricCall] = field(default_factory=list)
     generations: list[Mapping[str, Any]] = field(default_factory=list)
+    reported: list[Reported] = field(default_factory=list)
     accumulate: bool = False
     epochs: int | None = None
     max_steps: int | None = None

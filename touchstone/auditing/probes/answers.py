@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.batches import batches_of, lists, padding
-from touchstone.auditing.reading.windows import Window, Windows, read_windows, shown
+from touchstone.auditing.reading.windows import Chars, Window, Windows, read_windows, shown
 from touchstone.auditing.reading.words import special_ids
 from touchstone.auditing.subject import Batch, Subject, ints
 
@@ -18,6 +19,8 @@ GROUP = "question answering"
 SPANS = ("start_positions", "end_positions")
 NOTABLE = 0.01
 """A share of answers from which their loss is a warning."""
+FEW = 2
+"""Answers that are lost between windows from which it is a fault: one may be an odd row."""
 SCANNED = 5000
 """Rows whose labels alone are looked at."""
 MOSTLY = 0.8
@@ -43,6 +46,18 @@ def spans_are_in_order(subject: Subject) -> Finding:
     """Look at labelled starts and ends alone: their order, and whether special tokens lie between them.
 
     Spans across special tokens are judged here only if their answers are not known.
+
+    Fault: Labelled answers end before they start, or go across special tokens into the question. The loss trains start
+    and end on places that no answer has.
+
+    Causes: The search for the first or last token of the answer runs past the end of the context. Or start and end are
+    exchanged, or counted from another place.
+
+    Remedy: Stop the search at the last token of the context, which `sequence_ids()` tells, and check `start <= end`
+    when labels are made.
+
+    Warning: One label lies inside the row and the other outside. The loss ignores one and trains the other: give both
+    to the null place.
     """
     special = special_ids(subject.need("tokenizer"))
     reversed_, crossing, half = [], [], []
@@ -146,7 +161,17 @@ def _bad(subject: Subject, message: str, cause: str, wrong: list[tuple[list[int]
     budget="fast",
 )
 def null_place_is_seen(subject: Subject) -> Finding:
-    """Look at which tokens spans of one token point to: special tokens stand for no answer, padding must not."""
+    """Look at which tokens spans of one token point to: special tokens stand for no answer, padding must not.
+
+    Fault: Rows without an answer point to padding, which the model cannot see.
+
+    Causes: The null place is written as index 0, and rows are padded on the left.
+
+    Remedy: Use the place of the [CLS] token: `ids.index(tokenizer.cls_token_id)`, taken after padding.
+
+    Warning: Rows without an answer point to different tokens. The score of no answer is read from one place, so use
+    the same one in every row.
+    """
     special = special_ids(subject.need("tokenizer"))
     places: Counter[str] = Counter()
     wrong = []
@@ -220,7 +245,17 @@ def _disordered(window: Window) -> bool:
     budget="fast",
 )
 def spans_hold_the_answer(subject: Subject) -> Finding:
-    """Compare labelled tokens with the answer's characters, by the offsets of the context tokenized anew."""
+    """Compare labelled tokens with the answer's characters, by the offsets of the context tokenized anew.
+
+    Fault: The labelled tokens are not the answer. The model learns to point elsewhere.
+
+    Causes: The end is exclusive where the head expects the last token. Or labels are characters, count from the start
+    of the context, were not moved by padding at the left, or belong to another example because the windows' example is
+    not looked up.
+
+    Remedy: Find tokens by `offset_mapping`, take the example by `overflow_to_sample_mapping[i]`, and print
+    `tokenizer.decode(ids[start : end + 1])` beside the answer. The finding names what explains most rows.
+    """
     found = windows_of(subject)
     held = [each for each in found.windows if _holds(each)]
     if not held:
@@ -297,6 +332,31 @@ def _in_batch(found: Windows, window: Window, right: tuple[int, int]) -> bool:
     return moved > 0 and (window.start + moved, window.end + moved) == right
 
 
+def _in_question(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    """Tell whether the labelled tokens are text, and no text of the context."""
+    places = range(window.start, window.end + 1)
+    return all(
+        0 <= place < len(window.ids) and window.offsets[0][place] is None and place not in window.special
+        for place in places
+    )
+
+
+def _words(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    """Tell whether the labels count the words before the answer, in the context alone or behind [CLS]."""
+    for begin, end in window.answers:
+        first = len(window.context[:begin].split())
+        last = first + len(window.context[begin:end].split()) - 1
+        if (window.start, window.end) in ((first, last), (first, last + 1), (first + 1, last + 1)):
+            return True
+    return False
+
+
+def _length(found: Windows, window: Window, right: tuple[int, int]) -> bool:
+    return window.start == right[0] and any(
+        window.end - window.start in (end - begin, end - begin - 1) for begin, end in window.answers
+    )
+
+
 def _other(found: Windows, window: Window, right: tuple[int, int]) -> bool:
     """Tell whether the span is that of another example's answer, read in this window."""
     number, place, together = window.origin.number, window.origin.place, found.lineage.batch
@@ -316,6 +376,10 @@ _CAUSES = {
     "the end is one token before the answer's last one: compare with its end character, which is not included": _early,
     "the start is one token off: compare each token's first character with the answer's": _start_off,
     "the labels are characters of the context, not tokens of the row: find the tokens by offset_mapping": _characters,
+    "the labels lie in the question, whose offsets count from 0 like those of the context: look only at tokens whose "
+    "sequence id is that of the context": _in_question,
+    "the end is the start plus the number of characters of the answer: find its token by offset_mapping": _length,
+    "the labels count words, not tokens of the row: find the tokens by offset_mapping": _words,
     "the labels count tokens from the start of the context: add the tokens before it": _in_context,
     "the labels were not moved by the padding at the left: pad before labels are made, or add its length": _in_batch,
     "the labels are those of another example's answer: find a window's example by overflow_to_sample_mapping": _other,
@@ -330,7 +394,15 @@ _CAUSES = {
     budget="fast",
 )
 def cut_answers_have_no_span(subject: Subject) -> Finding:
-    """Look at the labels of windows that do not hold an answer, or only a part of it."""
+    """Look at the labels of windows that do not hold an answer, or only a part of it.
+
+    Fault: Windows that hold no answer, or a part of it, are labelled with a span. The model learns fragments as
+    answers.
+
+    Causes: Characters outside the window are clipped to its ends instead of being treated as no answer.
+
+    Remedy: Label such windows with the null place for start and end, or leave them out.
+    """
     found = windows_of(subject)
     without = [
         each
@@ -364,33 +436,76 @@ def cut_answers_have_no_span(subject: Subject) -> Finding:
     budget="fast",
 )
 def answers_lie_in_a_window(subject: Subject) -> Finding:
-    """Count the answers that no window of their question holds."""
+    """Count the answers that no window of their question holds.
+
+    Fault: Answers that would fit into a window begin in one window and end in the next, and these share no token. Their
+    questions are trained as having no answer.
+
+    Causes: `stride` is not passed to the tokenizer, whose default is 0, or windows are cut by hand side by side.
+
+    Warning: More than 1% of the answers are whole in no window, because texts are cut off, or windows overlap by fewer
+    tokens than the answers have.
+
+    Remedy: Raise `stride` to at least the length of the longest answer, raise `max_length`, or cut contexts into
+    windows with `return_overflowing_tokens=True`.
+    """
     found = windows_of(subject)
     groups: dict[int, list[Window]] = {}
     for window in found.windows:
         groups.setdefault(window.origin.number, []).append(window)
-    asked = lost = 0
-    example: Window | None = None
+    asked = 0
+    lost: list[Window] = []
+    between: list[Window] = []
     for number, group in groups.items():
         if number not in found.lineage.complete or not group[0].answers:
             continue
         asked += 1
         if not any(each.tokens(answer) for each in group for answer in each.answers):
-            lost += 1
-            example = example or group[0]
+            lost.append(group[0])
+            border = _at_a_border(group)
+            if border is not None:
+                between.append(border)
     if not asked:
         raise NotChecked("no question with an answer was found with all its windows")
-    if lost > NOTABLE * asked and example is not None:
+    message = f"{len(lost)} of {asked} answers are whole in no window, so their questions are trained as having none"
+    parts: dict[str, Any] = {"measured": len(lost) / asked, "expected": 0}
+    if len(between) >= FEW and len(between) > NOTABLE * asked:
+        return fail(
+            message,
+            cause=f"{len(between)} of them would fit, but begin in one window and end in the next, and these windows "
+            f"share no token: let windows overlap by the length of the longest answer (stride=...){found.at}",
+            **parts,
+            example=shown(subject, between[0]),
+        )
+    if len(lost) > NOTABLE * asked:
         windows = max(len(group) for group in groups.values())
         how = (
             "raise the stride to the length of the longest answer"
             if windows > 1
             else ("raise max_length, or cut contexts into windows (return_overflowing_tokens=True, stride=...)")
         )
-        parts: dict[str, Any] = {"measured": lost / asked, "expected": 0, "example": shown(subject, example)}
-        return warn(
-            f"{lost} of {asked} answers are whole in no window, so their questions are trained as having none",
-            cause=f"truncation cuts them: {how}{found.at}",
-            **parts,
-        )
-    return passed(f"{asked - lost} of {asked} answers are whole in a window")
+        return warn(message, cause=f"truncation cuts them: {how}{found.at}", **parts, example=shown(subject, lost[0]))
+    return passed(f"{asked - len(lost)} of {asked} answers are whole in a window")
+
+
+def _at_a_border(group: Sequence[Window]) -> Window | None:
+    """Return the window in which an answer begins that ends in the next one, if these share no token and it would fit.
+
+    Windows that overlap too little are a choice. Windows that do not overlap lose answers of any length, and to cut a
+    context into windows is to say that none should be lost.
+    """
+    held: list[tuple[Window, list[Chars]]] = []
+    for window in group:
+        if len(window.offsets) != 1:
+            return None  # the same tokens stand at several places of the context
+        held.append((window, [pair for pair in window.offsets[0] if pair is not None and pair[0] < pair[1]]))
+    held = sorted((each for each in held if each[1]), key=lambda each: each[1][0])
+    for (first, before), (_, after) in pairwise(held):
+        if before[-1][1] > after[0][0]:
+            continue
+        for begin, end in first.answers:
+            tokens = [pair for pair in (*before, *after) if pair[0] < end and begin < pair[1]]
+            inside = before[0][0] <= begin < before[-1][1] and after[0][0] < end <= after[-1][1]
+            if inside and len(tokens) <= len(before):
+                return first
+    return None

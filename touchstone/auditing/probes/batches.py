@@ -99,7 +99,20 @@ def example_of(subject: Subject, ids: Sequence[int], marked: Sequence[int], **co
     budget="fast",
 )
 def special_tokens_unlabelled(subject: Subject) -> Finding:
-    """Look for labels on special tokens, which are no words and have no tag."""
+    """Look for labels on special tokens, which are no words and have no tag.
+
+    Fault: The model is trained to tag tokens such as [CLS] and [SEP], which are no words. They count in the loss, and
+    in a metric that drops only -100.
+
+    Causes: The label of a token without a word is set to 0 (the tag O) instead of -100. Or labels are padded for the
+    special tokens at both ends with the id of O.
+
+    Remedy: Give every token whose `word_ids()` entry is None the label -100: `labels = [-100 if word is None else
+    tags[word] for word in encoded.word_ids()]`.
+
+    Warning: The special tokens have labels, but the model's own loss leaves them out, as a CRF with a mask does. Look
+    whether the metric leaves them out too.
+    """
     special = special_ids(subject.need("tokenizer"))
     wrong = []
     seen = rows = 0
@@ -158,6 +171,17 @@ def _not_misaligned(subject: Subject) -> None:
         raise NotChecked("the labels are not those of the words: see labels-follow-tags")
 
 
+def _not_misplaced(subject: Subject) -> None:
+    """Leave it to another probe if all labels stand at wrong places, those of padding among them."""
+    if subject.task != "masked-lm":
+        _not_misaligned(subject)
+        return
+    from touchstone.auditing.reading.draws import labels_elsewhere
+
+    if labels_elsewhere(subject):
+        raise NotChecked("labels stand at tokens that were not chosen: see masks-labelled and masks-hide-tokens")
+
+
 def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> bool:
     """Tell whether the model's loss depends on the labels at some positions. If it cannot be run, it does."""
     import torch
@@ -192,7 +216,19 @@ def _counted(subject: Subject, batch: Batch, hits: Sequence[Sequence[int]]) -> b
     budget="fast",
 )
 def padding_unlabelled(subject: Subject) -> Finding:
-    """Look for labels on padding, such as zeros of a collator that pads labels like ids."""
+    """Look for labels on padding, such as zeros of a collator that pads labels like ids.
+
+    Fault: Padding has labels and the loss counts them. The more padding a batch has, the more the model learns about
+    nothing.
+
+    Causes: A collator pads labels in the same way as ids, with 0 or the padding id. In masked language modelling,
+    padding is chosen for masking like any token.
+
+    Remedy: Pad labels with -100. `DataCollatorForTokenClassification(tokenizer)` does that; in a collator of your own,
+    use `pad_sequence(labels, batch_first=True, padding_value=-100)`.
+
+    Warning: The labels at padding do not change the model's loss. A metric may still count them.
+    """
     seen = rows = 0
     wrong: list[tuple[list[int], list[int], list[int]]] = []
     first: tuple[Batch, list[list[int]]] | None = None
@@ -210,6 +246,7 @@ def padding_unlabelled(subject: Subject) -> Finding:
             first = batch, hits
     if first is None:
         return passed(f"{seen} padding tokens have no label" if seen else "the rows looked at have no padding")
+    _not_misplaced(subject)
     ids, labels, places = wrong[0]
     found = sorted({labels[place] for place in places})
     message = (
@@ -252,7 +289,19 @@ def _label_name(subject: Subject, label: int) -> str:
     budget="fast",
 )
 def rows_have_labels(subject: Subject) -> Finding:
-    """Count rows and batches all of whose labels are -100."""
+    """Count rows and batches all of whose labels are -100.
+
+    Fault: More than half of the rows have nothing to learn. A batch of such rows alone has a loss of 0/0, which is
+    nan.
+
+    Causes: The labels were lost on the way: the prompt is longer than the maximal length, so that truncation leaves
+    only masked tokens. Or a mask, a column name or a tag mapping does not match the data.
+
+    Remedy: Print `[label for label in row['labels'] if label != -100]` of some rows before and after each step of
+    preprocessing. Drop rows without a label, or truncate the prompt and not the answer.
+
+    Warning: Some rows have no label. They cost time and teach nothing; filter them out.
+    """
     rows = silent = lost = 0
     shown: Example | None = None
     found = batches_of(subject.need("train"))
@@ -291,7 +340,19 @@ def rows_have_labels(subject: Subject) -> Finding:
     budget="fast",
 )
 def labels_in_range(subject: Subject) -> Finding:
-    """Compare the labels with the number of the head's classes."""
+    """Compare the labels with the number of the head's classes.
+
+    Fault: The loss raises an error at labels that the head has no class for. On a GPU that is a device-side assert,
+    far from the line at fault.
+
+    Causes: The model was loaded without `num_labels`, so that the head has two classes. Or -1 stands for no label,
+    where torch expects -100.
+
+    Remedy: Load the head for the data: `from_pretrained(name, num_labels=len(names),
+    id2label=dict(enumerate(names)))`. Replace -1 by -100.
+
+    Warning: Labels are outside the head's classes, and the model's own loss accepts them. Make sure that it is meant.
+    """
     classes = _classes(subject)
     seen: set[int] = set()
     for batch in batches_of(subject.need("train")):

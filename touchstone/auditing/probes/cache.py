@@ -21,7 +21,18 @@ FIXED = ("cache_file_name", "new_fingerprint")
     budget="fast",
 )
 def map_is_fresh(subject: Subject) -> Finding:
-    """Call the functions of map again and compare their rows with those that map returned."""
+    """Call the functions of map again and compare their rows with those that map returned.
+
+    Fault: map returned an old result: not what its function makes of these rows now.
+
+    Causes: cache_file_name or new_fingerprint names the cache, so datasets reads it whatever the function or tokenizer
+    is.
+
+    Remedy: Leave the argument out, delete the file, or pass `load_from_cache_file=False`.
+
+    Warning: The function depends on something that changed after the call, such as a global variable or the
+    tokenizer's settings.
+    """
     calls = [
         call for call in subject.maps if hasattr(call.source, "__len__") and len(call.source) and not _of_library(call)
     ]

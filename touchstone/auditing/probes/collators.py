@@ -45,11 +45,23 @@ def equal(first: Any, second: Any) -> bool:
     budget="fast",
 )
 def collator_keeps_its_rows(subject: Subject) -> Finding:
-    """Collate copies of rows, and compare the copies with the rows."""
+    """Collate copies of rows, and compare the copies with the rows.
+
+    Fault: The collator changes rows that the data set keeps in memory. The second epoch gets other batches than the
+    first, or raises an error.
+
+    Causes: The collator takes labels out with `row.pop('labels')`, or appends padding to the row's own list.
+
+    Remedy: Copy the rows at the start of the collator: `rows = [dict(row) for row in rows]`, and build new lists
+    instead of appending to those of the row.
+
+    Warning: The collator changes its rows, but the data set makes them anew each time, or the second batch is the
+    same. It breaks as soon as the data are kept in a list.
+    """
     train = subject.need("train")
     if train.collate is None:
         raise NotChecked("there is no collator: pass collator=")
-    rows = copy.deepcopy(_plain_rows(train))
+    rows = copy.deepcopy(_some(train))
     given = copy.deepcopy(rows)
     with _seeded(0):
         train.collate(given)
@@ -82,13 +94,8 @@ def _plain(batch: Any) -> Any:
     return dict(batch) if isinstance(batch, Mapping) else batch
 
 
-def _plain_rows(split: Split) -> list[Any]:
-    """Return rows as the collator receives them, dicts or not."""
-    count = max(2, min(split.batch_size, 8))
-    if split.columns is None and hasattr(split.dataset, "__len__"):
-        count = min(len(split), count)
-        return [split.dataset[index] for index in range(count)]
-    return list(split.rows(count))
+def _some(train: Split) -> list[Any]:
+    return train.items(max(2, min(train.batch_size, 8)))
 
 
 def _changed(before: Any, after: Any) -> Iterator[str]:
@@ -120,11 +127,18 @@ def _lasting(split: Split, names: Sequence[str]) -> bool:
     budget="fast",
 )
 def collator_repeats_itself(subject: Subject) -> Finding:
-    """Collate the same rows three times, with two seeds."""
+    """Collate the same rows three times, with two seeds.
+
+    Warning: The collator makes different batches of the same rows. With the same seed, that means a generator of its
+    own or a state that it keeps, so that runs of one seed differ. With another seed, it means that it draws at random.
+
+    Remedy: If the randomness is meant, ignore the warning. Otherwise seed it, or draw from the global generator of
+    torch, so that `set_seed` reaches it.
+    """
     train = subject.need("train")
     if train.collate is None:
         raise NotChecked("there is no collator: pass collator=")
-    rows = copy.deepcopy(_plain_rows(train))
+    rows = copy.deepcopy(_some(train))
     made = []
     for seed in (0, 0, 1):
         with _seeded(seed):
@@ -146,7 +160,13 @@ def collator_repeats_itself(subject: Subject) -> Finding:
     budget="fast",
 )
 def columns_reach_the_model(subject: Subject) -> Finding:
-    """Look for columns that the model takes, that hold different values, and that the collator drops."""
+    """Look for columns that the model takes, that hold different values, and that the collator drops.
+
+    Warning: The rows hold a column that the model's forward takes, such as token_type_ids, and the batch does not. The
+    model uses its default instead, and raises no error.
+
+    Remedy: Add the column to what the collator returns. `tokenizer.pad` keeps all columns of token ids that it knows.
+    """
     train = subject.need("train")
     accepted = inspect.signature(subject.need("model").forward).parameters
     rows = train.rows(8)

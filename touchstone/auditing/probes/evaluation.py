@@ -12,12 +12,7 @@ from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold, scores
-from touchstone.auditing.reading.scored import (
-    SMALL,
-    first_rows,
-    raised_at,
-    shifts,
-)
+from touchstone.auditing.reading.scored import SMALL, first_rows, raised_at, shifts
 from touchstone.auditing.subject import IGNORED, Subject
 
 if TYPE_CHECKING:
@@ -34,7 +29,14 @@ CLOSE = 1e-4
     says="The evaluation runs on a few rows.",
 )
 def evaluation_runs(subject: Subject) -> Finding:
-    """Run the user's evaluation once, so that an error does not wait for the end of the first epoch."""
+    """Run the user's evaluation once, so that an error does not wait for the end of the first epoch.
+
+    Warning: The evaluation raises an error on a few rows. In training it would do so after the first epoch. An
+    evaluation that needs all rows, such as a metric over classes that do not occur in a few, is no fault.
+
+    Remedy: Read the line that the finding names, and run the evaluation on a few rows before you train:
+    `trainer.evaluate()`.
+    """
     record = subject.need("evaluate")(SMALL)
     if record.error is None:
         return passed(f"the evaluation ran and reported {', '.join(sorted(record.metrics)) or 'nothing'}")
@@ -51,7 +53,18 @@ def evaluation_runs(subject: Subject) -> Finding:
     budget="fast",
 )
 def every_example_evaluated_once(subject: Subject) -> Finding:
-    """Draw the indices of one evaluation, and count what reaches the metric."""
+    """Draw the indices of one evaluation, and count what reaches the metric.
+
+    Fault: Rows are lost before the metric sees them, or some are counted twice. The score is that of another data set.
+
+    Causes: `dataloader_drop_last=True` is set for training and holds for the evaluation too, or its loader has
+    drop_last=True. Or a sampler draws with replacement, or an overridden evaluation loop drops the last batch.
+
+    Remedy: Use drop_last=False and a sequential sampler for the evaluation. In a Trainer, override get_eval_dataloader
+    if training needs drop_last.
+
+    Warning: The evaluation sees a part of the rows or some twice, in no pattern that proves a mistake.
+    """
     subject.need("evaluation")
     read = subject.extra.get("evaluation_order")
     if read is None:
@@ -107,9 +120,25 @@ def _lost_on_the_way(subject: Subject) -> Finding | None:
     "evaluation-loss-by-token",
     group=GROUP,
     says="The evaluation loss is the mean over labelled tokens, whatever the batch size.",
+    loops=False,
 )
 def evaluation_loss_by_token(subject: Subject) -> Finding:
-    """Compare the reported loss at two batch sizes with the mean over all labelled tokens."""
+    """Compare the reported loss at two batch sizes with the mean over all labelled tokens.
+
+    Fault: The evaluation averages sums over tokens, so that the loss grows with the batch size. Or a loop reports the
+    loss of its last batch, a sum that is not divided, or one that is divided by another number than it has parts.
+
+    Causes: A loss of your own uses reduction='sum' and is not divided in the evaluation, where num_items_in_batch is
+    None. In a loop, means of batches are added up and divided by the number of rows, or multiplied by the batch size
+    although the last batch is smaller.
+
+    Remedy: Divide by the number of labels that are not -100 if num_items_in_batch is None. In a loop, multiply each
+    mean by its number of labels, and divide the sum by that of all labels.
+
+    Warning: The evaluation loss is a mean of batch means, as in every stock Trainer (transformers#39241), or is
+    divided by unshifted labels (transformers#46204). Compare losses at one batch size only, and take no perplexity
+    from it.
+    """
     evaluate = subject.need("evaluate")
     runs = [_LossRun(subject, evaluate(size)) for size in (1, SMALL)]
     small, large = runs
@@ -245,9 +274,21 @@ def _token_losses(subject: Subject, record: EvaluationRecord) -> _TokenLosses:
     "perplexity-of-mean-loss",
     group=GROUP,
     says="A reported perplexity is the exponential of the mean loss.",
+    loops=False,
 )
 def perplexity_of_mean_loss(subject: Subject) -> Finding:
-    """Compare a metric called perplexity with the exponential of the loss of the same evaluation."""
+    """Compare a metric called perplexity with the exponential of the loss of the same evaluation.
+
+    Fault: The reported perplexity is not exp of the mean loss. A mean of exponentials is larger, and 2 to the power of
+    a loss in nats is smaller.
+
+    Causes: exp is taken of each batch or token, and then averaged. Or the base is 2.
+
+    Remedy: Sum the losses and count the tokens over all batches, then `math.exp(total / count)`.
+
+    Warning: The perplexity is near, but not equal: usually exp of a mean over batches, which depends on the batch size
+    (transformers#39241).
+    """
     record = subject.need("evaluate")(SMALL).need()
     named = {
         key: value

@@ -10,11 +10,7 @@ from touchstone.auditing.adapters.evaluated import EvaluationRecord
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
 from touchstone.auditing.reading import gold
-from touchstone.auditing.reading.scored import (
-    SMALL,
-    raised_at,
-    where,
-)
+from touchstone.auditing.reading.scored import SMALL, raised_at, where
 from touchstone.auditing.subject import IGNORED, SEQ2SEQ, Subject, ints
 
 if TYPE_CHECKING:
@@ -30,7 +26,18 @@ GROUP = "evaluation"
     tasks=(*SEQ2SEQ, "causal-lm", "masked-lm", "unknown"),
 )
 def no_negative_id_decoded(subject: Subject) -> Finding:
-    """Watch what the metric decodes, for labels with -100 and for predictions padded with -100."""
+    """Watch what the metric decodes, for labels with -100 and for predictions padded with -100.
+
+    Fault: -100 reaches the tokenizer's decoder, which raises an OverflowError or decodes an unknown token into the
+    text that is scored.
+
+    Causes: Labels hold -100 for padding. Predictions hold it too, because the Trainer pads batches of different
+    lengths with -100.
+
+    Remedy: Replace it in both: `np.where(labels != -100, labels, tokenizer.pad_token_id)`.
+
+    Warning: With these settings all predictions have one length; with others, -100 would reach the decoder.
+    """
     evaluate = subject.need("evaluate")
     subject.need("compute_metrics")
     with _watched_decoder(subject.need("tokenizer")) as decoded:
@@ -140,7 +147,15 @@ def _has_negative(ids: Any) -> bool:
     tasks=(*SEQ2SEQ, "causal-lm", "unknown"),
 )
 def generate_sees_no_label(subject: Subject) -> Finding:
-    """Compare the labels with the ids that `generate` is given in an evaluation."""
+    """Compare the labels with the ids that `generate` is given in an evaluation.
+
+    Fault: generate is given the reference and continues it. The scores say nothing about the model.
+
+    Causes: The input_ids of a causal model hold prompt and answer, and Seq2SeqTrainer passes them on
+    (transformers#26474). Or an overridden prediction step passes decoder_input_ids.
+
+    Remedy: Evaluate on rows that end with the prompt. For an encoder-decoder, pass input_ids and attention_mask only.
+    """
     pairs = _generations(subject)
     special = set(getattr(subject.tokenizer, "all_special_ids", ()))
     decoder_only = not getattr(getattr(subject.model, "config", None), "is_encoder_decoder", False)

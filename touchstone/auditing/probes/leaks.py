@@ -34,7 +34,18 @@ SHOWN = 3
     budget="fast",
 )
 def no_training_example_in_evaluation(subject: Subject) -> Finding:
-    """Compare the ids of evaluation and training rows, special tokens left out."""
+    """Compare the ids of evaluation and training rows, special tokens left out.
+
+    Fault: More than 1% of the evaluation rows are training rows too, and the training rows do not repeat each other
+    that much. The score is too good.
+
+    Causes: One split is passed for both, or rows are repeated, augmented or cut into windows before the split.
+
+    Remedy: Split first: `raw.train_test_split(seed=42)`, then tokenize and augment. Remove duplicates of the
+    evaluation rows from the training rows.
+
+    Warning: A few rows are in both, no more than repeat within the training data. Short texts recur.
+    """
     train, evaluation = subject.need("train"), subject.need("evaluation")
     if train.dataset is evaluation.dataset:
         return fail(
@@ -114,7 +125,17 @@ def _key(split: Split, row: Row, special: frozenset[int]) -> tuple[int, ...]:
     says="The metric that picks the best checkpoint is reported, and the right direction counts as better.",
 )
 def best_metric_picks_the_best(subject: Subject) -> Finding:
-    """Look for the metric among those that are reported, and compare its direction with gold and wrong predictions."""
+    """Look for the metric among those that are reported, and compare its direction with gold and wrong predictions.
+
+    Fault: The worst checkpoint would be kept as the best, or training stops with a KeyError at the first evaluation.
+
+    Causes: metric_for_best_model is an error such as 'wer' and greater_is_better is not set: the Trainer then takes
+    greater as better unless the name ends with 'loss'. Or the name is not one that compute_metrics returns.
+
+    Remedy: Set `greater_is_better=False` for errors, and use a key of the dict that compute_metrics returns.
+
+    Warning: A few rows do not give the metric; all rows may.
+    """
     name = subject.settings.metric_for_best
     if name is None:
         raise NotChecked("no metric picks a best checkpoint (metric_for_best_model is not set)")

@@ -8,7 +8,7 @@ from typing import Any
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Trace, Update
 from touchstone.auditing.probe import in_loops, probe
-from touchstone.auditing.probes.optimizer import left_out, shown
+from touchstone.auditing.probes.optimizer import left_out, optimizer_holds_the_model, shown
 from touchstone.auditing.subject import IGNORED, Step, Subject
 
 NOISE = 1e-6
@@ -35,7 +35,17 @@ def short(where: str) -> str:
     loops=True,
 )
 def gradients_zeroed(subject: Subject) -> Finding:
-    """Look for gradients of the last step that are still there when backward is called for the next."""
+    """Look for gradients of the last step that are still there when backward is called for the next.
+
+    Fault: Gradients of earlier steps are still there when the next begins. Each step adds to all steps before, as if
+    with a strange momentum.
+
+    Causes: `optimizer.zero_grad()` is missing, or is called for another optimizer or model.
+
+    Remedy: Call `optimizer.zero_grad()` after every `optimizer.step()`.
+
+    Warning: It happens before fewer than half of the steps. Look at the branch that skips zero_grad.
+    """
     trace = trace_of(subject)
     later = [update for update in trace.updates if update.leftover is not None and update.losses]
     if not later:
@@ -108,7 +118,17 @@ def _mean_loss(step: Step, subject: Subject) -> Any:
     loops=True,
 )
 def gradients_kept(subject: Subject) -> Finding:
-    """Look for calls of zero_grad between backward and the optimizer step."""
+    """Look for calls of zero_grad between backward and the optimizer step.
+
+    Fault: Gradients are zeroed between backward and the step. The step then trains on nothing, or on the last
+    micro-batch only.
+
+    Causes: `zero_grad()` stands between `backward()` and `step()`, or runs in every micro-step under accumulation.
+
+    Remedy: Call `optimizer.zero_grad()` only after `optimizer.step()`.
+
+    Warning: It happens in fewer than half of the steps, so that some batches are lost.
+    """
     trace = trace_of(subject)
     if len(trace.optimizers) > 1:
         raise NotChecked("there are several optimizers: their gradients are zeroed at different times")
@@ -153,7 +173,17 @@ def _same_batch(trace: Trace, update: Update) -> bool:
     loops=True,
 )
 def clipping(subject: Subject) -> Finding:
-    """Look for clipping before backward, after the step, or before accumulation ends."""
+    """Look for clipping before backward, after the step, or before accumulation ends.
+
+    Fault: Gradients are clipped when they are not complete, when there are none, or before a GradScaler's factor is
+    taken out. The limit does not limit the step.
+
+    Causes: Clipping stands after `step()`, before `backward()`, or in every micro-step. With mixed precision,
+    `unscale_` is missing.
+
+    Remedy: Order: `backward`, and for a complete group `scaler.unscale_(optimizer)`, `clip_grad_norm_`, `step`,
+    `zero_grad`. With Accelerate, clip within `if accelerator.sync_gradients:`.
+    """
     trace = trace_of(subject)
     pairs = [(update, clip) for update in trace.updates for clip in update.clips]
     if not pairs:
@@ -200,7 +230,7 @@ def clipping(subject: Subject) -> Finding:
 # Optimizer
 
 
-@in_loops("optimizer-holds-the-model", budget="fast")
+@in_loops(optimizer_holds_the_model, budget="fast")
 def optimizer_parameters(subject: Subject) -> Finding:
     """Look for an optimizer made of other parameters than those of the model that is called."""
     trace = trace_of(subject)

@@ -9,13 +9,14 @@ from touchstone.auditing.finding import Example, Finding, NotChecked, fail, pass
 from touchstone.auditing.observing.trace import MetricCall
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import short, trace_of
+from touchstone.auditing.probes.metric import metric_arguments_in_order
 from touchstone.auditing.subject import IGNORED, TASKS, UNKNOWN, Subject, ints
 
 FOUND = 0.9
 """Share of the metric's predictions that are gold labels if the two arguments are exchanged."""
 
 
-@in_loops("half-wrong-scores-as-reference", tasks=(*TASKS, UNKNOWN))
+@in_loops(metric_arguments_in_order, tasks=(*TASKS, UNKNOWN))
 def metric_arguments(subject: Subject) -> Finding:
     """Look for the labels of the data in the metric's predictions."""
     trace = trace_of(subject)

@@ -8,7 +8,7 @@ from touchstone.auditing.finding import Finding, NotChecked, fail, passed
 from touchstone.auditing.observing.trace import Forward, Trace
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import short, trace_of
-from touchstone.auditing.probes.mode import random_in_evaluation
+from touchstone.auditing.probes.mode import dropout_off_in_evaluation, dropout_on_in_training, random_in_evaluation
 from touchstone.auditing.subject import Subject
 
 
@@ -30,7 +30,7 @@ def _dropout(subject: Subject) -> float:
     return max((float(rate) for rate in rates if isinstance(rate, float)), default=0.0)
 
 
-@in_loops("dropout-on-in-training", budget="fast")
+@in_loops(dropout_on_in_training, budget="fast")
 def training_mode(subject: Subject) -> Finding:
     """Look for training steps with dropout switched off."""
     trace = trace_of(subject)
@@ -62,7 +62,7 @@ def training_mode(subject: Subject) -> Finding:
     )
 
 
-@in_loops("dropout-off-in-evaluation", budget="fast")
+@in_loops(dropout_off_in_evaluation, budget="fast")
 def evaluation_mode(subject: Subject) -> Finding:
     """Look for evaluations with dropout switched on."""
     trace = trace_of(subject)

@@ -10,6 +10,7 @@ from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import short, trace_of
+from touchstone.auditing.probes.schedule import schedule_fits_the_run
 from touchstone.auditing.reading.schedule import chooses_its_rate
 from touchstone.auditing.subject import Subject
 
@@ -17,7 +18,7 @@ PLANNED = (0.8, 1.25)
 """A schedule may be planned for a few steps more or fewer than are taken, such as for rounded epochs."""
 
 
-@in_loops("schedule-fits-the-run", budget="fast")
+@in_loops(schedule_fits_the_run, budget="fast")
 def schedule(subject: Subject) -> Finding:
     """Compare the steps that a schedule is planned for with the steps it takes in the whole run."""
     trace = trace_of(subject)

@@ -10,6 +10,8 @@ from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.observing.trace import Trace
 from touchstone.auditing.probe import in_loops
 from touchstone.auditing.probes.loop import trace_of
+from touchstone.auditing.probes.step import accumulation_divided, last_partial_step, loss_is_the_mean_over_labels
+from touchstone.auditing.reading import activated
 from touchstone.auditing.reading.loss import FITS, Reading, moved
 from touchstone.auditing.reading.steps import expected_shift, readings
 from touchstone.auditing.subject import IGNORED, Step, Subject, tensor
@@ -75,13 +77,18 @@ def _where(subject: Subject) -> str:
     return ""
 
 
-@in_loops("loss-is-the-mean-over-labels")
+@in_loops(loss_is_the_mean_over_labels)
 def loss_of_the_labels(subject: Subject) -> Finding:
     """Read the target of every position off the gradient of the logits in the observed steps."""
     read = _read(subject)
     where = _where(subject)
     for step, micros in read:
-        for batch, micro in zip(step.batches, micros, strict=True):
+        for index, (batch, micro) in enumerate(zip(step.batches, micros, strict=True)):
+            whole = all(each.count == micro.count for each in micro.found.values())
+            heads = [each.applied for each in micro.found.values()]
+            wrong = activated.named(heads, step.losses[index] if whole else None, where)
+            if wrong is not None:
+                return wrong
             for each in micro.found.values():
                 if each.misfit > FITS:
                     return warn(
@@ -101,6 +108,14 @@ def loss_of_the_labels(subject: Subject) -> Finding:
 
 
 def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: str) -> Finding:
+    if subject.task == "question-answering" and target == 0:
+        return warn(
+            "negative positions are learned as position 0",
+            cause="the heads of transformers clamp them: right if position 0 stands for no answer, as [CLS] does where "
+            "rows are padded on the right",
+            measured=reading.stray,
+            expected=0.0,
+        )
     name = subject.label_text(target) if subject.task == "token-classification" else subject.token_texts([target])[0]
     return fail(
         f"positions whose label is -100 are learned as label {target} ({name})",
@@ -129,8 +144,8 @@ def _shifted(shift: int, expected: int, where: str) -> Finding:
     )
 
 
-@in_loops("accumulation-divided")
-def accumulation_divided(subject: Subject) -> Finding:
+@in_loops(accumulation_divided)
+def accumulation(subject: Subject) -> Finding:
     """Compare the weight of a label in the observed steps with that of a mean."""
     read = _read(subject)
     announced = subject.settings.accumulation or 1
@@ -202,7 +217,7 @@ def _unequal(micros: list[_Micro], parts: int) -> Finding:
     )
 
 
-@in_loops("last-partial-step")
+@in_loops(last_partial_step)
 def last_group(subject: Subject) -> Finding:
     """Look for batches at the end of an epoch that are trained on in the next epoch, never, or with less weight."""
     trace = trace_of(subject)

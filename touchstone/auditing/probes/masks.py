@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from touchstone.auditing.finding import Example, Finding, NotChecked, fail, passed, warn
+from touchstone.auditing.observing.calls import logits_of
 from touchstone.auditing.probe import probe
 from touchstone.auditing.probes.batches import batches_of, example_of, lists, padding, padding_or_none
 from touchstone.auditing.subject import IGNORED, TASKS, Subject
@@ -22,7 +22,20 @@ PADDED = 0.5
     budget="fast",
 )
 def mask_marks_padding(subject: Subject) -> Finding:
-    """Compare the attention mask with the padding tokens."""
+    """Compare the attention mask with the padding tokens.
+
+    Fault: Real tokens attend to padding, or are hidden from the model. What the model computes for a row then depends
+    on the other rows of its batch.
+
+    Causes: A collator of your own pads the mask with 1 or the padding id, pads it on another side than the ids, or
+    leaves it out. Some models then assume that every token is real.
+
+    Remedy: Use `tokenizer.pad(rows, return_tensors='pt')`, which pads ids and mask together. Otherwise pad
+    `attention_mask` with 0, on the side of the ids.
+
+    Warning: The mask is not that of the padding, but nothing proves harm: a causal model does not see padding at the
+    right, a model may make a mask of its own, and rows may be padded with another id than the tokenizer's.
+    """
     padded = attended = hidden = tokens = 0
     shown: Example | None = None
     missing = False
@@ -76,6 +89,13 @@ def mask_marks_padding(subject: Subject) -> Finding:
 
 def _hidden(subject: Subject, hidden: int, tokens: int, parts: dict[str, Any]) -> Finding:
     """Judge a mask that hides tokens which are not the tokenizer's padding."""
+    if parts["measured"]["attended"] and _inverted(subject):
+        return fail(
+            f"the attention mask is 0 at all {hidden} tokens, and 1 at all {parts['measured']['attended']} of padding",
+            cause="the mask is inverted: models of transformers see the places where it is 1 (torch's "
+            "key_padding_mask is the other way round)",
+            **parts,
+        )
     other: set[int] = set()
     only_ends = True
     pad = subject.need("tokenizer").pad_token_id
@@ -104,6 +124,16 @@ def _hidden(subject: Subject, hidden: int, tokens: int, parts: dict[str, Any]) -
         cause="the model does not see them: take attention_mask from the tokenizer, and pad it on the side of the ids",
         **parts,
     )
+
+
+def _inverted(subject: Subject) -> bool:
+    """Tell whether the mask is 1 at padding and 0 at all other tokens, in every batch."""
+    for batch in batches_of(subject.need("train")):
+        for ids, mask in zip(batch["input_ids"].tolist(), lists(batch, "attention_mask") or [], strict=True):
+            padded = padding(subject, ids)
+            if any(bool(each) != (place in padded) for place, each in enumerate(mask)):
+                return False
+    return True
 
 
 def _left_padded(subject: Subject) -> bool:
@@ -141,21 +171,13 @@ def _moves(subject: Subject) -> bool:
         try:
             with torch.no_grad():
                 outputs = [subject.quiet_model(**each) for each in (one, {**one, "attention_mask": right})]
-            pairs = [_logits(output) for output in outputs]
+            pairs = [next(iter(logits_of(output).values())) for output in outputs]
         except Exception:
             return True
         if pairs[0].shape[1] != right.shape[1]:  # a decoder's output: its every position sees the source
             real = list(range(pairs[0].shape[1]))
         return bool((pairs[0][:, real] - pairs[1][:, real]).abs().max() > 0)
     return True
-
-
-def _logits(output: Any) -> Any:
-    for name in ("logits", "start_logits"):
-        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
-        if found is not None:
-            return found
-    return output[-1]
 
 
 @probe(
@@ -165,7 +187,14 @@ def _logits(output: Any) -> Any:
     budget="fast",
 )
 def little_padding(subject: Subject) -> Finding:
-    """Count padded and supervised positions, and rows that fill the longest length."""
+    """Count padded and supervised positions, and rows that fill the longest length.
+
+    Warning: More than half of the positions of the batches looked at are padding. The results are right, but most of
+    the time and memory is spent on nothing.
+
+    Remedy: Pad to the longest row of each batch: leave `padding='max_length'` out of the tokenizer call, and let
+    `DataCollatorWithPadding` or its relatives pad. If rows differ much in length, group rows of like lengths.
+    """
     tokens = padded = labelled = 0
     widths: set[int] = set()
     full = rows = 0

@@ -42,7 +42,18 @@ TOGETHER = 64
     says="Predictions at positions without a label do not change the metric.",
 )
 def ignored_positions_not_scored(subject: Subject) -> Finding:
-    """Change predictions where the label is -100, and add padding: no score may change."""
+    """Change predictions where the label is -100, and add padding: no score may change.
+
+    Fault: Predictions at padding and special tokens change the metric. The score depends on how much padding there is,
+    and is mostly too low or too high.
+
+    Causes: compute_metrics compares all positions of predictions and labels, or -100 is taken for a class.
+
+    Remedy: Drop them first: `kept = labels != -100`, then score `predictions[kept]` and `labels[kept]`.
+
+    Warning: A number that is no known score changes. Or every position has a label now, so that nothing is wrong until
+    rows of different lengths come.
+    """
     if subject.trace is not None:
         return observed.counted_padding(subject.trace)
     found = ignored_counted(subject)
@@ -80,7 +91,19 @@ def ignored_positions_not_scored(subject: Subject) -> Finding:
     says="The metric gives its best to predictions that equal the labels, and less to wrong ones.",
 )
 def gold_scores_best(subject: Subject) -> Finding:
-    """Score the labels as predictions, then predictions that are wrong everywhere."""
+    """Score the labels as predictions, then predictions that are wrong everywhere.
+
+    Fault: The labels themselves, given as predictions, do not reach the best score. Or wrong predictions score as well
+    as right ones. No model can then be judged by this metric.
+
+    Causes: Predictions and labels are moved by one place, decoded in two ways, or passed through different clean-ups.
+    If wrong ones score best, labels are compared with labels.
+
+    Remedy: Call compute_metrics by hand with one-hot logits of the labels, and follow both through it. For a causal
+    model, score `predictions[:, :-1]` against `labels[:, 1:]`.
+
+    Warning: The score is a mean over classes, some of which do not occur in the first rows.
+    """
     perfect = with_gold(subject)
     values = judged(perfect)
     low = {name: value for name, value in values.items() if not scores.best(value)}
@@ -172,14 +195,26 @@ def _unmoved(subject: Subject, values: Mapping[str, float]) -> dict[str, float]:
 
 
 @probe(
-    "half-wrong-scores-as-reference",
+    "metric-arguments-in-order",
     group=GROUP,
-    says="Predictions that miss entities lose recall and keep precision: they are not exchanged with the labels.",
+    says="The metric takes predictions for predictions and labels for labels, and reads both by the model's names.",
     tasks=("token-classification",),
     loops=False,
 )
-def half_wrong_scores_as_reference(subject: Subject) -> Finding:
-    """Leave out every second entity: precision stays 1, recall and F1 are those of the reference."""
+def metric_arguments_in_order(subject: Subject) -> Finding:
+    """Leave out every second entity: precision stays 1, recall and F1 are those of the reference.
+
+    Fault: Predictions and labels are exchanged in the call of the metric, so that precision and recall change places.
+    Or the metric reads label ids by another list of names than the model.
+
+    Causes: seqeval and scikit-learn take the true tags first. Or a function returns (labels, predictions) and is
+    unpacked the other way round (course#641).
+
+    Remedy: Pass by name: `metric.compute(predictions=..., references=...)`, `f1_score(y_true=..., y_pred=...)`, and
+    make the list of names from `model.config.id2label`.
+
+    Warning: The scores differ from those of whole entities. Usually the metric counts tokens, most of which are O.
+    """
     import torch
 
     if not has_scheme(subject):
@@ -314,7 +349,16 @@ def _reference(predictions: list[list[int]], references: list[list[int]], names:
     says="The metric does not depend on the batch size.",
 )
 def metric_independent_of_batches(subject: Subject) -> Finding:
-    """Compare the metric of the same, partly wrong, predictions in batches of one row and of several."""
+    """Compare the metric of the same, partly wrong, predictions in batches of one row and of several.
+
+    Fault: The same predictions score differently in other batches.
+
+    Causes: The metric is computed for each batch and averaged, or only the last batch counts. F1, BLEU and perplexity
+    are no means over batches.
+
+    Remedy: Collect all predictions and labels, and score them once. With evaluate: `metric.add_batch(...)` in the
+    loop, and `metric.compute()` after it.
+    """
     first = plain(subject).predictions[0]
     kind = gold.kind(first)
     if kind == "ids" and not getattr(getattr(subject.model, "config", None), "is_encoder_decoder", False):

@@ -70,7 +70,18 @@ def _first_tensor(output: Any) -> Any:
     loops=False,
 )
 def dropout_on_in_training(subject: Subject) -> Finding:
-    """Run one training step on a copy that an evaluation left in evaluation mode, and look at its dropout modules."""
+    """Run one training step on a copy that an evaluation left in evaluation mode, and look at its dropout modules.
+
+    Fault: The model trains in evaluation mode, without dropout: always, or after the first evaluation.
+
+    Causes: `from_pretrained` returns a model in evaluation mode, and model.train() is never called. Or it is called
+    once before the loop, and an evaluation switches it off. In a Trainer, an overridden training_step leaves it out.
+
+    Remedy: Call `model.train()` at the start of each epoch, or of training_step.
+
+    Warning: Some modules are in evaluation mode, which is right for frozen parts only. Or the model is in training
+    mode and nothing is dropped.
+    """
     import torch
 
     model = subject.need("model")
@@ -119,7 +130,16 @@ def dropout_on_in_training(subject: Subject) -> Finding:
     loops=False,
 )
 def dropout_off_in_evaluation(subject: Subject) -> Finding:
-    """Run the model twice in evaluation mode, and look at the training flags of its modules in an evaluation."""
+    """Run the model twice in evaluation mode, and look at the training flags of its modules in an evaluation.
+
+    Fault: The evaluation runs with dropout. Scores are too low and differ each time.
+
+    Causes: `model.eval()` is missing, something calls model.train() within the evaluation, or a forward calls
+    `functional.dropout` without `training=self.training` (transformers#33844 is of this kind).
+
+    Remedy: Call `model.eval()` before the evaluation and `model.train()` after it. Pass `training=self.training` to
+    functional dropout.
+    """
     rates = dropouts(subject.need("model"))
     random = random_in_evaluation(subject)
     if random is not None:
@@ -169,7 +189,13 @@ def random_in_evaluation(subject: Subject) -> Finding | None:
     says="An evaluation gives the same result when it is run twice.",
 )
 def evaluation_twice_equal(subject: Subject) -> Finding:
-    """Run the evaluation of a few rows twice, without putting random generators back in between."""
+    """Run the evaluation of a few rows twice, without putting random generators back in between.
+
+    Warning: Two evaluations of the same model differ. Something is drawn anew each time: masks, an order, or sampled
+    text. A part of the difference between two checkpoints is then chance; the finding gives its size and source.
+
+    Remedy: Mask or sample the evaluation data once, with a seeded generator. For generation, set `do_sample=False`.
+    """
     evaluate = subject.need("evaluate")
     first: EvaluationRecord = evaluate(SMALL, quiet=False).need()
     second: EvaluationRecord = evaluate(SMALL, quiet=False, again=True).need()
@@ -223,7 +249,17 @@ def _why(first: EvaluationRecord, second: EvaluationRecord) -> str:
     says="An evaluation changes no parameter, and leaves no gradient.",
 )
 def evaluation_changes_nothing(subject: Subject) -> Finding:
-    """Compare the model before and after an evaluation, and look for gradients."""
+    """Compare the model before and after an evaluation, and look for gradients.
+
+    Fault: The evaluation changes parameters or buffers, or leaves gradients that the next training step adds to its
+    own.
+
+    Causes: backward or an optimizer step is called in the evaluation, or batch statistics are updated in it.
+
+    Remedy: Evaluate in `model.eval()` and under `torch.no_grad()`; do not call backward there.
+
+    Warning: The evaluation records a graph that is not used. It costs memory: wrap it in `torch.no_grad()`.
+    """
     record: EvaluationRecord = subject.need("evaluate")(SMALL, quiet=False)
     if record.changed:
         return fail(

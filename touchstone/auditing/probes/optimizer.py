@@ -1,18 +1,18 @@
-"""Probes of the optimizer: what is trained, decay groups, learning rate, tied weights."""
+"""Probes of the optimizer: what is trained, what is frozen, and tied weights."""
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from touchstone.auditing.adapters.trainer_step import logits_of
+from touchstone.auditing.copies import copy_of
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
-from touchstone.auditing.reading.schedule import chooses_its_rate
 from touchstone.auditing.reading.steps import ragged_batch
+from touchstone.auditing.reading.stuck import gradients_of_logits, stuck_at_zero
 from touchstone.auditing.subject import Batch, Subject, quiet
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ GROUP = "optimizer and schedule"
 MISSPELT = ("requires_grad", "require_grad", "required_grad", "requires_gradient", "require_gradient", "requiresGrad")
 """Attributes that people set on modules, or misspell on parameters, to freeze them. None of them freezes anything."""
 NAMES_SHOWN = 4
+STEPS = 3
+"""Steps after the first one that a parameter may wait for its first gradient, such as an adapter behind two gates."""
 
 
 def shown(names: Sequence[str]) -> str:
@@ -89,7 +91,20 @@ def sizes(subject: Subject, names: Sequence[str]) -> float:
     loops=False,
 )
 def optimizer_holds_the_model(subject: Subject) -> Finding:
-    """Compare the optimizer's parameters with the model's, by identity."""
+    """Compare the optimizer's parameters with the model's, by identity.
+
+    Fault: Some trainable parameters never change, because the optimizer does not hold them. Or it holds those of
+    another model, holds some twice, or everything is frozen.
+
+    Causes: The optimizer is made before the model is copied, resized or replaced. Or it gets the parameters of one
+    part only, or the groups overlap.
+
+    Remedy: Make the optimizer last, from the model that is trained: `AdamW(model.parameters(), lr=...)`. Freeze parts
+    by `requires_grad_(False)`.
+
+    Warning: The whole base model is missing from the optimizer. That freezes it, but its gradients still cost time and
+    enter the norm that is clipped.
+    """
     model = subject.need("model")
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
     everything = sum(1 for _ in model.parameters())
@@ -145,7 +160,15 @@ def optimizer_holds_the_model(subject: Subject) -> Finding:
     says="What the code freezes is frozen, and a step does not change it.",
 )
 def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
-    """Look for attributes that freeze nothing, and for frozen parameters that get a gradient in a step."""
+    """Look for attributes that freeze nothing, and for frozen parameters that get a gradient in a step.
+
+    Fault: What the code means to freeze still trains.
+
+    Causes: `module.requires_grad = False` is set on a module, or the attribute of a parameter is misspelt, such as
+    require_grad. Both only create an attribute. Or something unfreezes parameters in training.
+
+    Remedy: Call `module.requires_grad_(False)`, with the underscore.
+    """
     model = subject.need("model")
     without_effect = [
         (f"{name or 'model'}.{attribute}", len(params))
@@ -189,13 +212,36 @@ def frozen_parameters_stay_frozen(subject: Subject) -> Finding:
     says="Every trainable parameter that takes part in the forward pass gets a gradient.",
 )
 def every_parameter_learns(subject: Subject) -> Finding:
-    """Take one or two steps on a copy, and look for parameters without a gradient."""
+    """Take one or two steps on a copy, and look for parameters without a gradient.
+
+    Fault: The loss is cut off from a part of the model, from the embeddings on, or parameters that are zero hold each
+    other at zero. That part never learns although it is trainable.
+
+    Causes: The encoder runs under `torch.no_grad()`, or its output is detached, read by `.data`, or sent through
+    numpy. Or two factors of a product begin at zero, such as both matrices of a LoRA adapter, or a gate and the
+    projection behind it: the gradient of each is the other.
+
+    Remedy: Remove the no_grad or detach. If the part is meant to be frozen, say so with `requires_grad_(False)`. Let
+    one of two factors begin with random numbers.
+
+    Warning: Some parameters take no part in the loss, such as an unused head. Fine if they are not meant to be used.
+    """
     done = _exercise(subject)
     silent: list[str] = done["silent"]
     trainable: list[str] = done["trainable"]
     if not silent:
         return passed(f"all {len(trainable)} trainable parameters get a gradient")
     share = sizes(subject, silent)
+    stuck: list[str] = done["stuck"]
+    if stuck:
+        return fail(
+            f"{len(silent)} of {len(trainable)} trainable parameters ({share:.0%} of the numbers) can never move",
+            cause=f"{shown(stuck)} are all zero, and each holds back the gradient of the others: gradients are exactly "
+            "zero in every step, but appear as soon as these are moved away from zero by hand. Let one of them begin "
+            "with random numbers (LoRA: A random, B zero)",
+            measured=len(silent),
+            expected=0,
+        )
     figures = f"{len(silent)} of {len(trainable)} trainable parameters ({share:.0%} of the numbers) get no gradient"
     if any(name in done["tables"] for name in silent):
         ungraded = [name for name in silent if name.rpartition(".")[0] in done["ungraded"]]
@@ -233,45 +279,78 @@ def _exercise(subject: Subject) -> dict[str, Any]:
 
 
 def _exercised(subject: Subject) -> dict[str, Any]:
-    """Take a step on a copy, and a second one if parameters got no gradient.
+    """Take a step on a copy, and more if parameters got no gradient.
 
-    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step. The result
-    names the parameters without a gradient, the tables that look up the input ids, and modules whose output records
-    no gradient although they are trainable. (Position tables of sines are such modules by design.)
+    Adapters and gates that begin at zero hold back the gradient of what is behind them in the first step; one inside
+    another does so for longer. The result names the parameters without a gradient, those that hold each other back for
+    ever, the tables that look up the input ids, and modules whose output records no gradient although they are
+    trainable. (Position tables of sines are such modules by design.)
     """
-    import torch
-
     model = quiet(subject.need("model"))
     trainable = [name for name, each in model.named_parameters() if each.requires_grad]
     if subject.step is None and subject.steps:
+        seen = {name: each for step in subject.steps for name, each in step.gradients.items()}
         first = {name: each for step in subject.steps for name, each in step.gradients.items() if _any(each)}
-        if not set(first) & set(trainable):
+        if not set(seen) & set(trainable):
             raise NotChecked("the gradients of the observed steps are not those of the model's parameters")
-        learning = set(first)
         batch = subject.steps[0].batches[0]
         with _watched(model, batch) as (tables, ungraded), suppress(NotChecked):
             logits_of(model, batch)
+
+        def again() -> dict[str, Tensor]:
+            return gradients_of_logits(model, batch)
     else:
         batch = ragged_batch(subject)
         step = subject.need("step")
         with _watched(model, batch) as (tables, ungraded):
-            first = step([batch], model=model).gradients
-        learning = {name for name, each in first.items() if _any(each)}
-        if not learning:
-            raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
-        if set(trainable) - learning:
-            with torch.no_grad():
-                for name, each in model.named_parameters():
-                    if name in first:
-                        each.sub_(1e-2 * first[name] / first[name].norm().clamp(min=1e-12))
-            learning |= {name for name, each in step([batch], model=model).gradients.items() if _any(each)}
+            seen = first = step([batch], model=model).gradients
+
+        def again() -> dict[str, Tensor]:
+            return dict(step([batch], model=model).gradients)
+
+    learning = {name for name, each in first.items() if _any(each)}
+    stuck: list[str] = []
+    if set(trainable) - learning:
+        with suppress(NotChecked):  # the model of a loop may not take its batch by name
+            late = _waiting(model, first, again)
+            learning |= late if subject.step is not None else late & set(seen)
+            # What the loss does not reach has no gradient; what a zero holds back has one that is 0.
+            stuck = stuck_at_zero(model, [name for name in seen if name not in learning], again)
+    if not learning and not stuck:
+        raise NotChecked("no parameter gets a gradient from a batch with labels: the loss is constant there")
     return {
         "first": first,
         "trainable": trainable,
         "silent": [name for name in trainable if name not in learning],
+        "stuck": stuck,
         "tables": tables,
         "ungraded": ungraded,
     }
+
+
+def _waiting(model: nn.Module, first: Mapping[str, Tensor], again: Callable[[], Mapping[str, Tensor]]) -> set[str]:
+    """Return the names of parameters of a copy that get a gradient in steps after the first one."""
+    gradients, found = first, {name for name, each in first.items() if _any(each)}
+    for _ in range(STEPS):
+        _move(model, gradients)
+        gradients = again()
+        more = {name for name, each in gradients.items() if _any(each)} - found
+        found |= more
+        if not more:
+            break
+    return found
+
+
+def _move(model: nn.Module, gradients: Mapping[str, Tensor]) -> None:
+    """Move parameters of a copy a little against their gradients."""
+    import torch
+
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            gradient = gradients.get(name)
+            if gradient is not None and _any(gradient):
+                gradient = gradient.to(each.dtype)
+                each.sub_(1e-2 * gradient / gradient.norm().clamp(min=1e-12))
 
 
 def _any(gradient: Tensor) -> bool:
@@ -315,7 +394,15 @@ def _watched(model: nn.Module, batch: Batch) -> Iterator[tuple[set[str], set[str
     budget="fast",
 )
 def tied_weights_stay_tied(subject: Subject) -> Finding:
-    """Compare input and output embeddings by identity."""
+    """Compare input and output embeddings by identity.
+
+    Fault: The configuration ties input and output embeddings, but they are two tensors. They train apart, and loading
+    the saved model overwrites one by the other.
+
+    Causes: The output layer or the embeddings were replaced by a new module after the model was made.
+
+    Remedy: Call `model.tie_weights()` after the replacement, or set `model.config.tie_word_embeddings = False`.
+    """
     model = subject.need("model")
     config = getattr(model, "config", None)
     config = getattr(config, "get_text_config", lambda **_: config)()
@@ -347,99 +434,8 @@ def tied_weights_stay_tied(subject: Subject) -> Finding:
 def _would_tie(model: Any) -> bool:
     """Whether `tie_weights`, which loading calls, makes one tensor of input and output embeddings, in a copy."""
     try:
-        copied = copy.deepcopy(model)
+        copied: Any = copy_of(model)
         copied.tie_weights()
         return copied.get_input_embeddings().weight is copied.get_output_embeddings().weight
     except Exception:
         return False
-
-
-@probe(
-    "decay-groups",
-    group=GROUP,
-    says="Weight decay acts on matrices, not on biases and norms.",
-    loops=False,
-)
-def decay_groups(subject: Subject) -> Finding:
-    """Look at the weight decay of biases and norms, which have one dimension, and of matrices."""
-    copied = subject.quiet_model
-    optimizer, _ = subject.need("optimizer")(copied)
-    names = {id(each): (name, each.dim()) for name, each in copied.named_parameters() if each.requires_grad}
-    decay = {
-        names[id(each)]: float(group.get("weight_decay") or 0.0)
-        for group in optimizer.param_groups
-        for each in group["params"]
-        if id(each) in names
-    }
-    if not any(decay.values()):
-        return passed("there is no weight decay")
-    vectors = [name for (name, dims), size in decay.items() if size and dims < 2]
-    matrices = [name for (name, dims), size in decay.items() if size and dims > 1]
-    spared = [name for (name, dims), size in decay.items() if not size and dims > 1]
-    if vectors and spared and not matrices:
-        return fail(
-            "weight decay acts on biases and norms only, and on no matrix",
-            cause=f"the two parameter groups are exchanged: {shown(vectors)} are decayed, {shown(spared)} are not",
-            measured=len(vectors),
-            expected=0,
-        )
-    if vectors:
-        return warn(
-            f"{len(vectors)} biases and norm weights are decayed",
-            cause=f"weight decay pulls them to 0, which is usually not wanted: {shown(vectors)}. Put them into a group "
-            "with weight_decay=0; a list of names to spare has to match the names of this model",
-            measured=len(vectors),
-            expected=0,
-        )
-    return passed(f"weight decay acts on {len(matrices)} matrices, and on no bias or norm")
-
-
-@probe(
-    "optimizer-as-set",
-    group=GROUP,
-    says="The optimizer and the schedule are those that the settings and the code ask for.",
-    loops=False,
-)
-def optimizer_as_set(subject: Subject) -> Finding:
-    """Compare the optimizer's learning rate and decay with the settings, and look for code that is never called."""
-    never = subject.extra.get("never called")
-    if never:
-        return fail(
-            f"{never} is never called",
-            cause="transformers 5 calls create_optimizer() and create_scheduler() one by one, so that the Trainer's "
-            "default optimizer and schedule are used: override these two instead",
-            measured=never,
-        )
-    optimizer, _ = subject.need("optimizer")(subject.quiet_model)
-    if chooses_its_rate(optimizer):
-        return passed(f"{type(optimizer).__name__} chooses its own learning rate")
-    rates = sorted({float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups})
-    decays = sorted({float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups})
-    chosen: dict[str, Any] = subject.extra.get("chosen settings", {})
-    given: list[str] = subject.extra.get("given", [])
-    ignored = []
-    if "optimizer" in given:
-        ignored += [
-            f"{name} {chosen[name]:g} (the optimizer has {', '.join(f'{each:g}' for each in values)})"
-            for name, values in (("learning_rate", rates), ("weight_decay", decays))
-            if name in chosen and all(abs(each - chosen[name]) > 1e-9 for each in values)
-        ]
-    if "lr_scheduler" in given:
-        ignored += [
-            f"{name} {chosen[name]}" for name in ("warmup_steps", "warmup_ratio", "lr_scheduler_type") if name in chosen
-        ]
-    if ignored:
-        return warn(
-            f"settings without effect: {'; '.join(ignored)}",
-            cause=f"{' and '.join(given)} passed to the Trainer replace what the arguments say: set the values there",
-        )
-    if "adam" in type(optimizer).__name__.lower() and rates[-1] > 1e-2:
-        return warn(
-            f"the learning rate is {rates[-1]:g}",
-            cause=f"{type(optimizer).__name__} usually diverges above 0.01; is an exponent missing?",
-            measured=rates[-1],
-        )
-    return passed(
-        f"{type(optimizer).__name__}: learning rate {', '.join(f'{each:g}' for each in rates)}, "
-        f"weight decay {', '.join(f'{each:g}' for each in decays)}"
-    )

@@ -12,6 +12,7 @@ from typing import Any
 from touchstone.auditing.adapters.loop_order import LoopOrder, same_beginnings
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading.left_out import ends_left_out
 from touchstone.auditing.subject import Subject
 
 GROUP = "order"
@@ -66,7 +67,17 @@ def repeats_on_purpose(sampler: Any) -> str:
     budget="fast",
 )
 def every_row_trained_once(subject: Subject) -> Finding:
-    """Draw the indices of three epochs, and count rows that are drawn twice or never."""
+    """Draw the indices of three epochs, and count rows that are drawn twice or never.
+
+    Fault: The same rows are left out in every epoch, or the sampler draws fewer rows than it says.
+
+    Causes: A sampler of your own makes a wrong set of indices: an off-by-one, a stale length, or the same index twice.
+
+    Remedy: Draw a permutation, `torch.randperm(len(data)).tolist()`, and return its length from `__len__`.
+
+    Warning: Rows repeat or are missing in a way that may be meant: drawing with replacement, a filled last batch, a
+    subset, or drop_last without shuffling.
+    """
     drawn = epochs(subject)
     total = getattr(subject.order, "total", None) or len(subject.need("train"))
     sampler = sampler_of(subject)
@@ -132,6 +143,15 @@ def _subset(subject: Subject, total: int, missing: int, never: int, figures: dic
             cause=f"the sampler says that it draws {says} rows, and draws {total - missing}{place(sampler)}",
             **figures,
         )
+    if is_own(sampler) and missing <= 2 and (left_out := ends_left_out(subject, total)):
+        rows, drawn = left_out
+        which = "the last row is" if rows == [total - 1] else "the first row is" if rows == [0] else "both ends are"
+        return fail(
+            message,
+            cause=f"the sampler shuffles {total - missing} of {total} rows, and {which} in none of {drawn} epochs with "
+            f"other orders: its range is too short, so let it draw range({total}){place(sampler)}",
+            **figures,
+        )
     cause = f"the loader draws {total - missing} rows{place(sampler)}: if this is no subset on purpose, draw all"
     return warn(message, cause=cause, **figures)
 
@@ -150,7 +170,18 @@ def _length(sampler: Any) -> int | None:
     budget="fast",
 )
 def epochs_differ(subject: Subject) -> Finding:
-    """Compare the orders of two epochs."""
+    """Compare the orders of two epochs.
+
+    Fault: The rows are shuffled, but every epoch has the same order.
+
+    Causes: Nobody calls the sampler's set_epoch, or the generator is seeded anew in each epoch.
+
+    Remedy: Call `sampler.set_epoch(epoch)` at the start of each epoch, or keep one generator for all epochs.
+    Accelerate calls it for a prepared loader.
+
+    Warning: The rows are not shuffled at all, are sorted by length, or a stream keeps its order. Use `shuffle=True`
+    unless the order matters.
+    """
     stream = subject.extra.get("stream")
     if stream is not None:
         return _stream(stream)
@@ -250,7 +281,18 @@ def _stream(stream: Any) -> Finding:
     budget="fast",
 )
 def same_seed_same_order(subject: Subject) -> Finding:
-    """Draw an epoch twice with one seed, once more after other random numbers, and once with another seed."""
+    """Draw an epoch twice with one seed, once more after other random numbers, and once with another seed.
+
+    Fault: One seed gives two orders. The run can be neither repeated nor resumed.
+
+    Causes: A sampler draws from a generator that no seed reaches, such as `random.Random()` or
+    `np.random.default_rng()`.
+
+    Remedy: Seed it with the run's seed: `generator = torch.Generator().manual_seed(args.seed)`.
+
+    Warning: The order depends on how many random numbers were drawn before, so another initialisation changes it. Give
+    the sampler a generator of its own.
+    """
     order = subject.need("order")
     once = order(0, seed=SEEDS[0])
     if len(once) < 4:
@@ -292,7 +334,18 @@ def _grouped(sampler: Any) -> bool:
     budget="deep",
 )
 def resumed_run_goes_on(subject: Subject) -> Finding:
-    """Stop a short training within its second epoch, resume it, and compare the rows with those of a whole training."""
+    """Stop a short training within its second epoch, resume it, and compare the rows with those of a whole training.
+
+    Fault: After a resume within an epoch, a run trains on other rows than it would have. Some are trained on twice,
+    others never.
+
+    Causes: A sampler of your own makes an order that depends on more than the seed and the epoch.
+
+    Remedy: Seed the generator with `seed + epoch` in set_epoch.
+
+    Warning: ignore_data_skip is set, or the sampler of the library draws from the global generator, whose state is
+    restored too late.
+    """
     resume = subject.extra.get("resume")
     if resume is None:
         raise NotChecked("a training cannot be stopped and resumed here")

@@ -18,7 +18,20 @@ from touchstone.auditing.subject import Subject
     loops=False,
 )
 def schedule_fits_the_run(subject: Subject) -> Finding:
-    """Follow the schedule through the run, and look where it goes after it."""
+    """Follow the schedule through the run, and look where it goes after it.
+
+    Fault: The learning rate ends in the wrong place: it stays high, is 0 for a part of the run, never gets warm, is
+    never stepped, or is negative.
+
+    Causes: The schedule is planned for batches or rows and stepped once per optimizer step. Or it is planned for one
+    epoch of several, an integer division gives 0, or scheduler.step() is missing.
+
+    Remedy: Plan it for optimizer steps: `steps = math.ceil(len(loader) / accumulation) * epochs`, and step it once
+    after each optimizer step. With `accelerator.prepare`, it is stepped for each process.
+
+    Warning: The plan and the run differ, or the rate rises again at the end as a cosine does after its planned end.
+    Fine if the run is cut short or restarts are meant.
+    """
     steps = subject.settings.planned_steps
     if steps is None:
         raise NotChecked("the number of steps of the run is not known: set max_steps")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from touchstone.auditing.finding import Finding, NotChecked, fail, passed, warn
 from touchstone.auditing.probe import probe
+from touchstone.auditing.reading import activated
 from touchstone.auditing.reading.loss import FITS, SILENT, Reading
 from touchstone.auditing.reading.steps import (
     expected_shift,
@@ -15,7 +16,7 @@ from touchstone.auditing.reading.steps import (
     rows_and_positions,
     single_rows,
 )
-from touchstone.auditing.subject import IGNORED, Batch, Subject, tensor
+from touchstone.auditing.subject import IGNORED, Batch, Step, Stepper, Subject, tensor, unadapted
 
 COPIES = 3
 """Micro-batches that are compared with one batch: three, so that 1/3, 1 and 3 are far apart."""
@@ -33,9 +34,31 @@ ISSUE = "transformers#47688"
     loops=False,
 )
 def loss_is_the_mean_over_labels(subject: Subject) -> Finding:
-    """Read the weight and the target of every position off the gradient of the logits."""
-    batch, found, reported = _read(subject)
+    """Read the weight and the target of every position off the gradient of the logits.
+
+    Fault: The loss is not the mean over the labelled tokens: positions with the label -100 are learned, targets are
+    shifted, the sign is wrong, or the sum is divided by the wrong number. Gradients are then scaled by the batch's
+    form, and the learning rate means something else. Or the loss has an activation too many or too few, such as a
+    softmax before cross-entropy: it then cannot fall below a floor however sure the model is, or falls without end.
+
+    Causes: A loss of your own uses reduction='sum', divides by all positions with padding, replaces -100 by an id, or
+    shifts labels that are not to be shifted. It is given probabilities in place of logits, or logits in place of
+    log-probabilities.
+
+    Remedy: Let the model compute the loss, or use `cross_entropy(logits.flatten(0, 1), labels.flatten(),
+    ignore_index=-100)`. Under accumulation, use reduction='sum' and divide by `num_items_in_batch`.
+
+    Warning: The loss has weights or parts that may be meant, such as class weights, a mean over rows or a CRF, or it
+    is divided by the unshifted labels as in GPT-2. The finding gives the size.
+    """
     where = f" ({subject.where['loss']})" if "loss" in subject.where else ""
+    judged = _of_binary_labels(subject, where)
+    if judged is not None:
+        return judged
+    batch, found, reported = _read(subject)
+    wrong = activated.named([each.applied for each in found.values()], reported, where)
+    if wrong is not None:
+        return wrong
     first = next(iter(found.values()))
     if any(each.stray_uniform for each in found.values()):
         raise NotChecked("label smoothing reaches positions without a label: see label-smoothing-as-set")
@@ -68,14 +91,26 @@ def _learned_at_ignored(subject: Subject, reading: Reading, target: int, where: 
     )
 
 
+def _stepped(subject: Subject) -> Step:
+    """Return a step on one batch of a few rows. Probes share it."""
+    stepper: Stepper = subject.need("step")
+    return subject.once("one step", lambda: stepper([ragged_batch(subject)]))
+
+
+def _of_binary_labels(subject: Subject, where: str) -> Finding | None:
+    """Return the finding about a loss whose labels are one number per output, or None."""
+    step = _stepped(subject)
+    pull = step.pulls[0].get("logits") if step.pulls else None
+    labels = tensor(step.batches[0].get("labels", 0))
+    if pull is None or pull.gradient is None or not labels.is_floating_point() or labels.shape != pull.logits.shape:
+        return None
+    return activated.binary(pull.logits, pull.gradient, labels.to(pull.logits.device), step.losses[0], where)
+
+
 def _read(subject: Subject) -> tuple[Batch, dict[str, Reading], float]:
     """Return a batch, the reading of its loss, and the reported loss. Probes share them."""
-
-    def make() -> tuple[Batch, dict[str, Reading], float]:
-        step = subject.need("step")([ragged_batch(subject)])
-        return step.batches[0], readings(subject, step), step.losses[0]
-
-    return subject.once("loss reading", make)
+    step = _stepped(subject)
+    return step.batches[0], subject.once("loss reading", lambda: readings(subject, step)), step.losses[0]
 
 
 def _shift_fault(subject: Subject, batch: Batch, reading: Reading, where: str) -> Finding | None:
@@ -162,7 +197,9 @@ def _divisor(subject: Subject, batch: Batch, found: dict[str, Reading], divisor:
             unshifted = int((tensor(batch["labels"]) != IGNORED).sum())
             cause = "the labels are counted before the shift: the first label of a row is never a target"
             if "loss" not in subject.where:
-                cause += f". It is so in transformers for {type(subject.model).__name__}, whose loss_type is None"
+                cause += (
+                    f". It is so in transformers for {type(unadapted(subject.model)).__name__}, whose loss_type is None"
+                )
             candidates.append((unshifted, "the loss is divided by the unshifted labels", "warn", cause))
         if reading.count < rows * positions - rows * ahead:
             everything = (
@@ -232,7 +269,18 @@ def _weighted(subject: Subject, found: dict[str, Reading], where: str) -> Findin
     loops=False,
 )
 def label_smoothing_as_set(subject: Subject) -> Finding:
-    """Read the smoothing off the gradient of the logits."""
+    """Read the smoothing off the gradient of the logits.
+
+    Fault: Smoothing reaches positions without a label, so that padding pulls the model to the uniform distribution. Or
+    label_smoothing_factor is set and the loss has none.
+
+    Causes: The smoothing term of a loss of your own is not masked. Or an overridden compute_loss replaces the one in
+    which the Trainer smooths.
+
+    Remedy: Use `cross_entropy(..., label_smoothing=0.1, ignore_index=-100)`, which masks both terms.
+
+    Warning: The smoothing that is measured is not the one that is set: the loss is smoothed twice or elsewhere.
+    """
     wanted = subject.settings.label_smoothing
     _, found, _ = _read(subject)
     where = f" ({subject.where['loss']})" if "loss" in subject.where else ""
@@ -282,7 +330,22 @@ def label_smoothing_as_set(subject: Subject) -> Finding:
     loops=False,
 )
 def accumulation_divided(subject: Subject) -> Finding:
-    """Compare one batch of equal rows with as many micro-batches of one row. No loss function is assumed."""
+    """Compare one batch of equal rows with as many micro-batches of one row. No loss function is assumed.
+
+    Fault: Gradients are as many times too large, or too small, as there are micro-batches in a step. Clipping and the
+    learning rate act as if they were set otherwise.
+
+    Causes: Too large: nobody divides. A loss of your own, or a head of transformers, ignores num_items_in_batch, while
+    the Trainer leaves the division to it (transformers#47688). In a plain loop, `loss / n` is missing. Too small: your
+    code divides, and so does `accelerator.backward` or the Trainer.
+
+    Remedy: In compute_loss, divide the sum by `num_items_in_batch`. Or set `model.accepts_loss_kwargs = False` before
+    the Trainer is made; it then divides itself. In a plain loop, call `(loss / n).backward()`; with Accelerate, do not
+    divide.
+
+    Warning: The gradient depends on how a step is cut, but in no simple ratio, or the number of micro-batches is not
+    known. In loops, the loss may also be a sum or be scaled on purpose.
+    """
     step = subject.need("step")
     row = single_rows(subject)[0][1]
     one = step([repeated(row, COPIES)]).gradients
@@ -325,11 +388,13 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
         return (
             f"{own or 'The loss'} divides by the number of micro-batches, and so does the loop around it: divide once"
         )
-    head = type(subject.model).__name__
+    base = unadapted(subject.model)
+    head = type(base).__name__
     library = subject.extra.get("library step")
     if library is None:
         return "Divide the loss of each micro-batch by their number, or the sum over the step by its labels"
-    setting = "set `model.accepts_loss_kwargs = False` before the Trainer is made"
+    model = "model" if base is subject.model else "model.get_base_model()"
+    setting = f"set `{model}.accepts_loss_kwargs = False` before the Trainer is made"
     if own is None and subject.settings.label_smoothing:
         return (
             f"The Trainer leaves the division to the model, because {head}.forward takes **kwargs, but the label "
@@ -359,7 +424,15 @@ def _blame(subject: Subject, row: Batch, undivided: bool) -> str:
     loops=False,
 )
 def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
-    """Step on two micro-batches with few and many labels, and read the weight of each."""
+    """Step on two micro-batches with few and many labels, and read the weight of each.
+
+    Warning: A step is the mean of its micro-batches' means. A token in a micro-batch with few labels counts more than
+    one with many, so the result depends on how the step is cut. The finding says by how much; for rows of like lengths
+    it is harmless.
+
+    Remedy: Divide the sum over the step by its number of labels. In `compute_loss(self, model, inputs, return_outputs,
+    num_items_in_batch)`, use reduction='sum' and divide by num_items_in_batch.
+    """
     accumulation = subject.settings.accumulation
     if accumulation == 1:
         return passed("a step is one batch")
@@ -400,7 +473,19 @@ def micro_batches_weighted_by_labels(subject: Subject) -> Finding:
     loops=False,
 )
 def last_partial_step(subject: Subject) -> Finding:
-    """Step on one micro-batch where the settings announce more."""
+    """Step on one micro-batch where the settings announce more.
+
+    Fault: The last step of an epoch has fewer micro-batches than the others, and is divided by the full number. Its
+    gradient is too small.
+
+    Causes: A loss divides by args.gradient_accumulation_steps, which is constant.
+
+    Remedy: Divide by `self.current_gradient_accumulation_steps`, or by num_items_in_batch.
+
+    Warning: In a loop, the last batches of an epoch take no step of their own: they are added to the next epoch's
+    first step, are lost, or are divided by the full number. Step at the last batch too: `if (i + 1) % n == 0 or i + 1
+    == len(loader)`.
+    """
     accumulation = subject.settings.accumulation
     if accumulation is None:
         raise NotChecked("the number of micro-batches in a step is not known")

@@ -16,6 +16,7 @@ A probe takes the first lineage whose source rows it can read, and verifies it b
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,6 +29,8 @@ ROWS = 96
 """Rows that are looked at. A fault that hits one row in 20 is missed by 96 rows in 1 of 137 runs."""
 SCANNED = 20_000
 """Rows whose token ids are compared when source rows are looked up."""
+TWINS = 64
+"""Rows of the same ids that are compared at most."""
 IDS = "input_ids"
 
 
@@ -286,21 +289,26 @@ def _continue(rows: list[Row], call: MapCall, later: Sequence[MapCall]) -> list[
 def _link(
     made: Mapping[int, list[Row]], places: _Places, call: MapCall, pad: int | None
 ) -> dict[int, list[tuple[int, Row]]]:
-    """Look up rows by their token ids. Ids that come from several sources, or lie at several places, are left out."""
+    """Look up rows by their token ids.
+
+    Ids that come from several sources, or lie at several places, are looked up by the whole row: a row that equals what
+    the user's function makes of a source is its row, whichever of the equal ones it is. Others are left out.
+    """
     keys = {number: [key_of(row.get(IDS, ()), pad) for row in rows] for number, rows in made.items()}
-    counted: dict[tuple[int, ...], int] = {}
-    for row_keys in keys.values():
-        for each in row_keys:
-            counted[each] = counted.get(each, 0) + 1
-    wanted = {each for each, count in counted.items() if count == 1}
-    found = places.find(wanted, guesses=list(keys) if _length(call.result) == len(places) else [])
+    counted = Counter(each for row_keys in keys.values() for each in row_keys)
+    found = places.find(set(counted), guesses=list(keys) if _length(call.result) == len(places) else [])
     links: dict[int, list[tuple[int, Row]]] = {}
+    used: set[int] = set()
     for number, row_keys in keys.items():
-        hits = [
-            (found[each][0], made[number][place])
-            for place, each in enumerate(row_keys)
-            if len(found.get(each, ())) == 1
-        ]
+        hits = []
+        for key, row in zip(row_keys, made[number], strict=True):
+            here = found.get(key, [])
+            if len(here) > 1 or counted[key] > 1:
+                free = [each for each in here[:TWINS] if each not in used]
+                here = [each for each in free if places.holds(each, row)][:1]
+            if here:
+                used.add(here[0])
+                hits.append((here[0], row))
         if hits:
             links[number] = hits
     return links
@@ -331,10 +339,19 @@ class _Places:
             self._next += 1000
         return {key: self._known.get(key, []) for key in keys}
 
+    def holds(self, index: int, row: Row) -> bool:
+        """Return whether the row at a place equals another row in all columns that both have."""
+        own = _row(self._split.dataset, index)
+        return all(_plain(own[name]) == _plain(row[name]) for name in own if name in row)
+
     def _note(self, index: int, ids: Sequence[int]) -> None:
         if index not in self._seen:
             self._seen.add(index)
             self._known.setdefault(key_of(ids, self._pad), []).append(index)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def read_ids(dataset: Any, start: int, count: int) -> list[list[int]]:

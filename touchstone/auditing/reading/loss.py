@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from touchstone.auditing.reading.activated import Applied, applied, as_logits
 from touchstone.auditing.subject import IGNORED
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Reading:
         strays: the number of unlabelled positions that have a gradient.
         stray_target: the label that unlabelled positions learn, None if they learn none or several.
         stray_uniform: unlabelled positions are pulled towards the uniform distribution (smoothing is applied there).
+        applied: the activation before the loss that explains the gradient where cross-entropy does not, or None.
     """
 
     shift: int
@@ -53,6 +55,7 @@ class Reading:
     strays: int = 0
     stray_target: int | None = None
     stray_uniform: bool = False
+    applied: Applied | None = None
 
     @property
     def labelled(self) -> Tensor:
@@ -91,6 +94,7 @@ def read_loss(
 
     # Virtual tokens of prompt tuning come first and have no label.
     logits, gradient = logits[:, -labels.shape[1] :], gradient[:, -labels.shape[1] :]
+    logits, gradient = as_logits(logits, gradient)
     sums = _Sums(logits, gradient)
     candidates = [(shift, share) for shift in shifts for share in dict.fromkeys((smoothing, 0.0))]
     best: Reading | None = None
@@ -110,6 +114,11 @@ def read_loss(
         best = Reading(0, torch.full_like(labels, IGNORED), 0.0, 0.0, none, none, 1.0)
     if best.stray > SILENT:
         sums.look_at_strays(best)
+    if best.misfit > FITS or best.common_weight()[1] > FITS:
+        even = best.misfit <= FITS
+        likely = dict.fromkeys((best.shift, *shifts[:2]))
+        tried = (applied(logits, gradient, moved(labels, shift), sums.gg, even=even) for shift in likely)
+        best.applied = next((each for each in tried if each is not None), None)
     return best
 
 

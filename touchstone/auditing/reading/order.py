@@ -26,12 +26,13 @@ class _Indices:
 class Draws:
     """Draws indices from the sampler of a loader, on a copy of the sampler, without loading a row."""
 
-    def __init__(self, loader: Any, *shared: Any) -> None:
+    def __init__(self, loader: Any, *shared: Any, sets_epoch: bool = False) -> None:
         """Copy the sampler of a loader.
 
         Args:
             loader: the loader.
             shared: large objects that the sampler may refer to, and that are not copied.
+            sets_epoch: call the sampler's `set_epoch`, although the loader does not do so by itself.
         """
         base = getattr(loader, "base_dataloader", loader)
         dataset: Any = getattr(base, "dataset", None)
@@ -43,7 +44,7 @@ class Draws:
         memo = {id(each): each for each in kept if each is not None}
         self.length = len(dataset)
         self._batches, self._generator = copy.deepcopy((batch_sampler, getattr(base, "generator", None)), memo)
-        self._sets_epoch = hasattr(loader, "set_epoch")
+        self._sets_epoch = sets_epoch or hasattr(loader, "set_epoch")
 
     @property
     def sampler(self) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.lineage import lineages
+from touchstone.auditing.reading.streams import held
 from touchstone.auditing.subject import IGNORED, Batch, MapCall, Row, Split, Subject, ints
 
 FALSE_ALARM = 5.5
@@ -131,7 +132,7 @@ def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return name, float(value)
     known: dict[str, Any] = {}
-    plain = function
+    plain = inspect.unwrap(function)
     while isinstance(plain, partial):
         known.update(plain.keywords)
         plain = plain.func
@@ -151,6 +152,7 @@ def named_value(function: Any, names: Iterable[str]) -> tuple[str, float] | None
 
 def name_of(function: Any) -> str:
     """Return the name of a function or of an object's class."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
@@ -158,6 +160,7 @@ def name_of(function: Any) -> str:
 
 def place_of(function: Any) -> str:
     """Return `file:line` of a function or of a class of the user's code, or ""."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = function.func
     target = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function)
@@ -211,6 +214,7 @@ def source_rows(subject: Subject, split: Split, indices: Sequence[int]) -> tuple
 
 def sourced_rows(subject: Subject, split: Split, count: int) -> tuple[list[Row], list[Row], str] | None:
     """Return some rows of a split, the text rows that they were made of, and `file:line` of what made them."""
+    subject, split = held(subject, split)
     total = len(split)
     used = min(count, total)
     indices = [index * total // used for index in range(used)]
@@ -221,7 +225,7 @@ def sourced_rows(subject: Subject, split: Split, count: int) -> tuple[list[Row],
         origins = lineage.origins[:count]
         sources = [flat(each.source) for each in origins if isinstance(each.source, Mapping)]
         if len(origins) >= 4 and len(sources) == len(origins) and text_columns(sources):
-            return [split._kept(each.row) for each in origins], sources, lineage.where
+            return [split.kept(each.row) for each in origins], sources, lineage.where
     return None
 
 

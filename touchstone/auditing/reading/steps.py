@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,7 +47,7 @@ def single_rows(subject: Subject) -> list[tuple[Any, Batch]]:
 
 
 def _single_rows(train: Split) -> list[tuple[Any, Batch]]:
-    made = [(row, collated(train, [row])) for row in first_rows(train)]
+    made = [(row, train.batch([row])) for row in train.items(ROWS_SEEN)]
     if made and not any(name in made[0][1] for name in ("labels", "start_positions")):
         raise NotChecked("batches have no labels")
     found = [each for each in made if label_count(each[1])]
@@ -60,35 +58,13 @@ def _single_rows(train: Split) -> list[tuple[Any, Batch]]:
     return sorted(wide or found, key=lambda each: length(each[1]))
 
 
-def first_rows(split: Split) -> list[Any]:
-    """Return the first rows of a split, whatever type they have. A stream is copied before it is read.
-
-    Raises:
-        NotChecked: the stream cannot be copied.
-    """
-    try:
-        size = len(split)
-    except NotChecked:
-        try:
-            return list(itertools.islice(copy.deepcopy(split.dataset), ROWS_SEEN))
-        except Exception as error:
-            raise NotChecked(
-                f"the {split.name} data is a stream that cannot be read without a trace: {error}"
-            ) from error
-    return [split.dataset[index] for index in range(min(ROWS_SEEN, size))]
-
-
-def collated(split: Split, rows: Sequence[Any]) -> Batch:
-    """Return a batch of some rows of a data set, whatever type a row has."""
-    return split.batch([split._kept(row) if isinstance(row, Mapping) else row for row in rows])
-
-
 def ragged_batch(subject: Subject) -> Batch:
     """Return a batch of a few short training rows of different lengths, so that it has padding if any batch has."""
     rows = single_rows(subject)
     short = rows[: max(len(rows) // 2, ROWS_STEPPED)]
     places = {round(each * (len(short) - 1) / (ROWS_STEPPED - 1)) for each in range(ROWS_STEPPED)}
-    return collated(subject.need("train"), [short[place][0] for place in sorted(places)])
+    train: Split = subject.need("train")
+    return train.batch([short[place][0] for place in sorted(places)])
 
 
 def repeated(batch: Batch, times: int) -> Batch:

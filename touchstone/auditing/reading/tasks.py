@@ -19,7 +19,8 @@ def named_task(subject: Subject) -> str:
     """
     if subject.task != "translation":
         return subject.task
-    columns = {str(name).lower() for call in subject.maps for name in getattr(call.source, "column_names", None) or ()}
+    calls = (*subject.maps, *subject.streamed)
+    columns = {str(name).lower() for call in calls for name in getattr(call.source, "column_names", None) or ()}
     if columns & SUMMARIES:
         return "summarization"
     pairs = _pairs(subject)

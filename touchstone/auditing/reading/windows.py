@@ -9,6 +9,7 @@ from typing import Any
 
 from touchstone.auditing.finding import Example, NotChecked
 from touchstone.auditing.reading.lineage import IDS, Lineage, Origin, lineages, tokens_of
+from touchstone.auditing.reading.streams import held
 from touchstone.auditing.reading.words import special_ids
 from touchstone.auditing.subject import Row, Split, Subject, ints
 
@@ -117,6 +118,7 @@ def read_windows(subject: Subject, split: Split) -> Windows:
 
 
 def _read(subject: Subject, split: Split) -> Windows:
+    subject, split = held(subject, split)
     tokenizer = subject.need("tokenizer")
     if not getattr(tokenizer, "is_fast", False):
         raise NotChecked("the tokenizer is slow and has no offsets: use its fast version")

@@ -9,6 +9,8 @@ from typing import Any
 
 from touchstone.auditing.finding import NotChecked
 from touchstone.auditing.reading.lineage import IDS, Lineage, Origin, lineages, tokens_of
+from touchstone.auditing.reading.spans import columns_of_spans, words_and_tags
+from touchstone.auditing.reading.streams import held
 from touchstone.auditing.subject import IGNORED, Row, Split, Subject, ints
 
 TokensOfWords = Callable[[Any, Sequence[str]], "tuple[list[int], list[int]]"]
@@ -71,6 +73,7 @@ def read(subject: Subject, split: Split) -> Reading:
 
 
 def _read(subject: Subject, split: Split) -> Reading:
+    subject, split = held(subject, split)
     tokenizer = subject.need("tokenizer")
     untraced = ""
     for lineage in lineages(subject, split):
@@ -79,6 +82,8 @@ def _read(subject: Subject, split: Split) -> Reading:
         pairs = list(_pairs(sources))
         # Words and tags of different lengths are a fault, which is read only if the tags can be nothing else.
         loose = [] if pairs else list(_unlike_pairs(sources, subject.names or ()))
+        spans = set() if pairs or loose else set(columns_of_spans(sources))
+        pairs += sorted(spans)
         if not pairs and not loose:
             continue
         rows = tokens_of(split, origins)
@@ -87,14 +92,15 @@ def _read(subject: Subject, split: Split) -> Reading:
         best: list[Sentence] = []
         chosen = None
         for words, tags in pairs or loose:
-            reader = _reader(words, tags, loose=bool(loose))
+            reader = _reader(words, tags, loose=bool(loose), spans=bool(spans))
             sentences = _sentences(subject, origins, rows, reader, tokenizer)
             if _rank(subject, sentences, tags) > _rank(subject, best, chosen):
                 best, chosen = sentences, tags
         if chosen is not None and len(best) * 2 >= len(origins):
             words = next(words for words, tags in pairs or loose if tags == chosen)
-            reader, strict = _reader(words, chosen, loose=bool(loose)), _reader(words, chosen)
-            unlike = sum(strict(each.source) is None for each in origins)
+            reader = _reader(words, chosen, loose=bool(loose), spans=bool(spans))
+            strict = _reader(words, chosen)
+            unlike = 0 if spans else sum(strict(each.source) is None for each in origins)
             return Reading(best, lineage, _tag_names(subject, split, chosen), reader, unlike)
         untraced = f"the words in {lineage.place} do not become the tokens of the rows: is it the same tokenizer?"
     raise NotChecked(
@@ -123,8 +129,12 @@ def _tags(value: Any) -> list[Any] | None:
     return None
 
 
-def _reader(words: str, tags: str, *, loose: bool = False) -> Callable[[Row], tuple[list[str], list[Any]] | None]:
+def _reader(
+    words: str, tags: str, *, loose: bool = False, spans: bool = False
+) -> Callable[[Row], tuple[list[str], list[Any]] | None]:
     def pair(row: Row) -> tuple[list[str], list[Any]] | None:
+        if spans:
+            return words_and_tags(row.get(words), row.get(tags))
         if words == tags:
             return _unzipped(row.get(words))
         found, marks = _strings(row.get(words)), _tags(row.get(tags))

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from touchstone.auditing.explain import explained
 from touchstone.auditing.finding import Example, Finding, Report
 from touchstone.auditing.reporting.batch import SEEN
 from touchstone.auditing.reporting.table import TALLEST, by_group, by_reason, chosen, figure, figures, one_line, sign
@@ -157,6 +158,13 @@ def _template() -> Any:
     # Not a PackageLoader: it would need the package's name, and a zip file is no place to read from either way.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        parts=parts, excerpt=excerpt, kind=_kind, cell=_cell, figures=figures, visible=one_line, code=_code
+        parts=parts,
+        excerpt=excerpt,
+        kind=_kind,
+        cell=_cell,
+        figures=figures,
+        visible=one_line,
+        code=_code,
+        explained=explained,
     )
     return environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
