@@ -16,6 +16,7 @@ COMMANDS = {
     "calibrate": "measure the expected metric of a task",
     "hardware": "show what records say about this machine",
     "compare": "compare the records of two machines, commits or engines",
+    "conformance": "run the checks on several implementations, and show which hold where",
     "times": "show how long each engine trained to the expected metric",
 }
 """Each command and its summary. The module `touchstone.cli.NAME` holds DESCRIPTION, EPILOG, add_arguments and run."""
@@ -45,6 +46,7 @@ USER_ERRORS = (
     ("touchstone.interface.options", "OptionError"),
     ("touchstone.auditing.probe", "UnknownProbe"),
     ("touchstone.files", "RecordError"),
+    ("touchstone.properties.known", "KnownError"),
     ("touchstone.sources.source", "SourceError"),
     ("touchstone.specs.spec", "SpecError"),
     ("touchstone.specs.expectation", "ExpectationError"),

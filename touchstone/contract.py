@@ -155,6 +155,34 @@ NAMES = tuple(RETURNS)
 """The names of all functions of the contract."""
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A question on which the field has more than one correct convention.
+
+    Attributes:
+        name: the key in the attribute `choices` of an implementation.
+        usual: the convention of the contract.
+        others: the other accepted values; `int` stands for any whole number from 1.
+        says: what is chosen.
+    """
+
+    name: str
+    usual: Any
+    others: tuple[Any, ...]
+    says: str
+
+
+CHOICES = (
+    Choice("digits", None, (int,), "scores are rounded to this many digits after the decimal point"),
+    Choice("ties", "first", ("any",), "which of several spans with the same score is the answer"),
+    Choice("bins", "first fit", ("best fit",), "the bin that takes a sequence, longest sequences first"),
+    Choice("remainder", "all", ("batch",), "whether `chunk_batches` cuts all documents, or each batch by itself"),
+    Choice("no_answer", "v2.0", ("v1.1",), "whether `squad_scores` knows questions without an answer"),
+    Choice("first_label", "kept", ("ignored",), "the label of a packed row's first token, which no token predicts"),
+)
+"""The conventions that an implementation may declare, in the attribute `choices`."""
+
+
 def describe(shape: Any) -> str:
     """Return a shape in words, such as `a flat sequence of integers`."""
     return next(text for text in reversed(get_args(shape)) if isinstance(text, str))
@@ -194,6 +222,7 @@ def count_checks() -> int:
 # The page ------------------------------------------------------------------------------------------------------------
 
 FUNCTIONS_BLOCK = ("<!-- functions: written by python -m touchstone.contract -->", "<!-- end of functions -->")
+CHOICES_BLOCK = ("<!-- choices: written by python -m touchstone.contract -->", "<!-- end of choices -->")
 CHECKS_BLOCK = (
     "<!-- checks: written by python -m touchstone.contract, which keeps the column `property` -->",
     "<!-- end of checks -->",
@@ -203,12 +232,14 @@ CHECKS_BLOCK = (
 def page(text: str) -> str:
     """Return docs/contract.md with its generated parts brought up to date.
 
-    The generated parts are the table of functions, the signature that opens each function's description, and the
-    tables of checks. The wording of a property is kept from `text`; a check that is new there gets its test's sentence.
+    The generated parts are the tables of choices, of functions and of checks, and the signature that opens each
+    function's description. The wording of a property is kept from `text`; a check that is new there gets its test's
+    sentence.
     """
     from touchstone.properties.check import all_checks
 
     checks = all_checks()
+    text = _replace_block(text, CHOICES_BLOCK, _choices_table())
     text = _replace_block(text, FUNCTIONS_BLOCK, _functions_table(checks))
     text = _replace_block(text, CHECKS_BLOCK, _checks_tables(checks, text))
     return re.sub(r"^(###|\*) `(\w+)\([^`]*`", _signature_line, text, flags=re.MULTILINE)
@@ -221,6 +252,14 @@ def _replace_block(text: str, block: tuple[str, str], content: str) -> str:
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n\n{content}\n\n{end}{after}"
+
+
+def _choices_table() -> str:
+    lines = ["| choice | the contract's | also correct | what it is about |", "| --- | --- | --- | --- |"]
+    for choice in CHOICES:
+        others = ", ".join("a number" if other is int else f"`{_spell(other)}`" for other in choice.others)
+        lines.append(f"| `{choice.name}` | `{_spell(choice.usual)}` | {others} | {choice.says} |")
+    return "\n".join(lines)
 
 
 def _functions_table(checks: Any) -> str:

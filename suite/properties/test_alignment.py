@@ -189,7 +189,7 @@ def test_merging_must_depend_only_on_the_prefix_for_any_name_of_the_type(
     expect(expected, implementation.merge_labels(tokens, n_words=len(case.labels), **case.merging))
 
 
-@check("A11", needs="align_labels", case=alignments(min_words=1), data=st.data())
+@check("A11", needs="align_labels", kind="refusal", case=alignments(min_words=1), data=st.data())
 def test_align_labels_must_refuse_a_label_id_outside_the_names(
     implementation: Subject, case: Alignment, data: Any
 ) -> None:
@@ -199,7 +199,7 @@ def test_align_labels_must_refuse_a_label_id_outside_the_names(
     implementation.expect_refusal("align_labels", labels, mentions=(word, bad), **case.arguments)
 
 
-@check("A11", needs="align_labels", case=alignments(), data=st.data())
+@check("A11", needs="align_labels", kind="refusal", case=alignments(), data=st.data())
 def test_align_labels_must_refuse_a_word_id_outside_the_labels(
     implementation: Subject, case: Alignment, data: Any
 ) -> None:
@@ -209,7 +209,7 @@ def test_align_labels_must_refuse_a_word_id_outside_the_labels(
     implementation.expect_refusal("align_labels", case.labels, mentions=(token, bad), **case.arguments)
 
 
-@check("A11", needs="align_labels", pair=misspelt_alignments())
+@check("A11", needs="align_labels", kind="refusal", pair=misspelt_alignments())
 def test_align_labels_must_refuse_a_name_that_is_not_a_tag_of_the_scheme(
     implementation: Subject, pair: tuple[Alignment, int]
 ) -> None:
@@ -229,7 +229,7 @@ def unnamed_tags(draw: DrawFn) -> tuple[str, list[str], str, list[str]]:
     return scheme, [name for name in names if name != absent], tag, tokens
 
 
-@check("A11", needs="align_labels", word=unnamed_tags())
+@check("A11", needs="align_labels", kind="refusal", word=unnamed_tags())
 def test_align_labels_must_refuse_a_respelt_tag_without_a_name(
     implementation: Subject, word: tuple[str, list[str], str, list[str]]
 ) -> None:
@@ -239,7 +239,7 @@ def test_align_labels_must_refuse_a_respelt_tag_without_a_name(
     implementation.expect_refusal("align_labels", [names.index(tag)], mentions=(absent,), **arguments)
 
 
-@check("A11", needs="align_labels", case=pair_alignments(), extra=st.booleans())
+@check("A11", needs="align_labels", kind="refusal", case=pair_alignments(), extra=st.booleans())
 def test_align_labels_must_refuse_word_ids_and_sequence_ids_of_different_lengths(
     implementation: Subject, case: Alignment, extra: bool
 ) -> None:
@@ -249,22 +249,22 @@ def test_align_labels_must_refuse_word_ids_and_sequence_ids_of_different_lengths
     implementation.expect_refusal("align_labels", case.labels, mentions=sizes, **case.arguments)
 
 
-@check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["ALL", "last", "", "none"]))
+@check("A11", needs="align_labels", kind="refusal", case=alignments(), bad=st.sampled_from(["ALL", "last", "", "none"]))
 def test_align_labels_must_refuse_an_unknown_strategy(implementation: Subject, case: Alignment, bad: str) -> None:
     implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"strategy": bad})
 
 
-@check("A11", needs="align_labels", case=alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO", ""]))
+@check("A11", needs="align_labels", kind="refusal", case=alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO", ""]))
 def test_align_labels_must_refuse_an_unknown_scheme(implementation: Subject, case: Alignment, bad: str) -> None:
     implementation.expect_refusal("align_labels", case.labels, mentions=(bad,), **case.arguments | {"scheme": bad})
 
 
-@check("A12", needs="align_labels", case=sentences_and_pairs())
+@check("A12", needs="align_labels", kind="form", case=sentences_and_pairs())
 def test_align_labels_must_be_pure(implementation: Subject, case: Alignment) -> None:
     expect_pure(implementation, "align_labels", case.labels, **case.arguments)
 
 
-@check("A12", needs="align_labels", case=sentences_and_pairs())
+@check("A12", needs="align_labels", kind="form", case=sentences_and_pairs())
 def test_align_labels_must_accept_tuples_and_arrays(implementation: Subject, case: Alignment) -> None:
     expect_same_for_tuples_and_arrays(implementation, "align_labels", case.labels, **case.arguments)
 
@@ -282,7 +282,7 @@ def test_align_labels_batch_must_equal_align_labels(implementation: Subject, cas
     expect_pure(implementation, "align_labels_batch", labels, **arguments)
 
 
-@check("A13", needs="align_labels_batch", cases=alignment_batches(min_size=1), data=st.data())
+@check("A13", needs="align_labels_batch", kind="refusal", cases=alignment_batches(min_size=1), data=st.data())
 def test_align_labels_batch_must_refuse_what_align_labels_refuses(
     implementation: Subject, cases: list[Alignment], data: Any
 ) -> None:

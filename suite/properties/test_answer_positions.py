@@ -75,6 +75,7 @@ def test_an_answer_inside_one_token_must_be_labelled_as_that_token(
 @check(
     "W13",
     needs="answer_positions",
+    kind="refusal",
     case=answered_windows(least=0, most=2),
     fault=st.sampled_from(["empty", "backwards", "negative", "cls after", "cls before"]),
 )
@@ -90,7 +91,7 @@ def test_answer_positions_must_refuse_invalid_input(implementation: Subject, cas
     implementation.expect_refusal("answer_positions", case.answers, mentions=mentions, **case.arguments)
 
 
-@check("W13", needs="answer_positions", case=answered_windows())
+@check("W13", needs="answer_positions", kind="form", case=answered_windows())
 def test_answer_positions_must_be_pure(implementation: Subject, case: Answered) -> None:
     lists = {**case.arguments, "offsets": [pair and list(pair) for pair in case.offsets]}
     expect_pure(implementation, "answer_positions", [list(answer) for answer in case.answers], **lists)
@@ -99,31 +100,38 @@ def test_answer_positions_must_be_pure(implementation: Subject, case: Answered) 
     )
 
 
-@check(
-    "W13",
-    needs="answer_positions answer_positions_batch",
-    cases=st.lists(answered_windows(), max_size=3),
-    fault=st.booleans(),
-)
-def test_answer_positions_batch_must_equal_answer_positions(
-    implementation: Subject, cases: list[Answered], fault: bool
-) -> None:
-    def column(rows: list[list[Any]], side: int) -> Ragged:
-        return Ragged.from_lists([[-1 if pair is None else pair[side] for pair in row] for row in rows])
+def column(rows: list[list[Any]], side: int) -> Ragged:
+    """Return one side of the pairs of each row, -1 for None."""
+    return Ragged.from_lists([[-1 if pair is None else pair[side] for pair in row] for row in rows])
 
-    expected = [positions(implementation, case) for case in cases]
+
+def batch_arguments(cases: list[Answered]) -> tuple[Ragged, dict[str, Any]]:
+    """Return the arguments of `answer_positions_batch`."""
     answers: list[list[Any]] = [case.answers for case in cases]
     windows: list[list[Any]] = [case.offsets for case in cases]
-    arguments: dict[str, Any] = {
+    return column(answers, 0), {
         "answer_ends": column(answers, 1),
         "starts": column(windows, 0),
         "ends": column(windows, 1),
         "cls": np.array([case.cls for case in cases], dtype=np.int64),
     }
-    came = implementation.answer_positions_batch(column(answers, 0), **arguments)
-    expect(expected, list(zip(*came, strict=True)))
-    expect_pure(implementation, "answer_positions_batch", column(answers, 0), **arguments)
-    if cases and fault:
-        arguments["cls"] = np.array([*arguments["cls"][:-1], len(cases[-1].offsets)])
-        last = (len(cases[-1].offsets),)
-        implementation.expect_refusal("answer_positions_batch", column(answers, 0), mentions=last, **arguments)
+
+
+@check("W13", needs="answer_positions answer_positions_batch", cases=st.lists(answered_windows(), max_size=3))
+def test_answer_positions_batch_must_equal_answer_positions(implementation: Subject, cases: list[Answered]) -> None:
+    expected = [positions(implementation, case) for case in cases]
+    starts, arguments = batch_arguments(cases)
+    expect(expected, list(zip(*implementation.answer_positions_batch(starts, **arguments), strict=True)))
+    expect_pure(implementation, "answer_positions_batch", starts, **arguments)
+
+
+@check(
+    "W13", needs="answer_positions_batch", kind="refusal", cases=st.lists(answered_windows(), min_size=1, max_size=3)
+)
+def test_answer_positions_batch_must_refuse_a_cls_outside_the_window(
+    implementation: Subject, cases: list[Answered]
+) -> None:
+    starts, arguments = batch_arguments(cases)
+    outside = len(cases[-1].offsets)
+    arguments["cls"] = np.array([*arguments["cls"][:-1], outside])
+    implementation.expect_refusal("answer_positions_batch", starts, mentions=(outside,), **arguments)

@@ -112,19 +112,21 @@ def test_short_empty_and_no_documents_must_be_valid(implementation: Subject, cas
     expect(whole, implementation.chunk_documents(case.documents, **case.arguments))
 
 
-@check("K8", needs="chunk_documents", case=texts(), length=st.integers(-3, 0))
+@check("K8", needs="chunk_documents", kind="refusal", case=texts(), length=st.integers(-3, 0))
 def test_chunk_documents_must_refuse_a_length_below_one(implementation: Subject, case: Texts, length: int) -> None:
     arguments = case.arguments | {"length": length}
     implementation.expect_refusal("chunk_documents", case.documents, mentions=(length,), **arguments)
 
 
-@check("K8", needs="chunk_documents", case=texts(), remainder=st.sampled_from(["cut", "DROP", "pad", ""]))
+@check(
+    "K8", needs="chunk_documents", kind="refusal", case=texts(), remainder=st.sampled_from(["cut", "DROP", "pad", ""])
+)
 def test_chunk_documents_must_refuse_an_unknown_remainder(implementation: Subject, case: Texts, remainder: str) -> None:
     arguments = case.arguments | {"remainder": remainder}
     implementation.expect_refusal("chunk_documents", case.documents, mentions=(remainder,), **arguments)
 
 
-@check("K8", needs="chunk_documents", case=texts(), left_out=st.booleans())
+@check("K8", needs="chunk_documents", kind="refusal", case=texts(), left_out=st.booleans())
 def test_chunk_documents_must_refuse_a_missing_or_unused_end_of_text(
     implementation: Subject, case: Texts, left_out: bool
 ) -> None:
@@ -134,12 +136,12 @@ def test_chunk_documents_must_refuse_a_missing_or_unused_end_of_text(
     implementation.expect_refusal("chunk_documents", case.documents, mentions=("eos_id",), **arguments)
 
 
-@check("K9", needs="chunk_documents", case=texts())
+@check("K9", needs="chunk_documents", kind="form", case=texts())
 def test_chunk_documents_must_be_pure(implementation: Subject, case: Texts) -> None:
     expect_pure(implementation, "chunk_documents", case.documents, **case.arguments)
 
 
-@check("K9", needs="chunk_documents", case=texts())
+@check("K9", needs="chunk_documents", kind="form", case=texts())
 def test_chunk_documents_must_accept_tuples_and_arrays(implementation: Subject, case: Texts) -> None:
     expect_same_for_tuples_and_arrays(implementation, "chunk_documents", case.documents, **case.arguments)
 
@@ -174,7 +176,11 @@ def test_a_real_end_of_text_must_have_a_label_even_if_its_id_is_the_padding(
 
 
 @check(
-    "K13", needs="causal_labels", case=padded_ids(), fault=st.sampled_from(["row", "column", "two", "minus", "ignored"])
+    "K13",
+    needs="causal_labels",
+    kind="refusal",
+    case=padded_ids(),
+    fault=st.sampled_from(["row", "column", "two", "minus", "ignored"]),
 )
 def test_causal_labels_must_refuse_a_mask_with_another_shape_or_other_values(
     implementation: Subject, case: PaddedIds, fault: str
@@ -191,7 +197,7 @@ def test_causal_labels_must_refuse_a_mask_with_another_shape_or_other_values(
     implementation.expect_refusal("causal_labels", case.input_ids, attention_mask=mask, mentions=mentions)
 
 
-@check("K14", needs="causal_labels", case=padded_ids())
+@check("K14", needs="causal_labels", kind="form", case=padded_ids())
 def test_causal_labels_must_be_pure(implementation: Subject, case: PaddedIds) -> None:
     expect_pure(implementation, "causal_labels", case.input_ids, **case.arguments)
     arrays = (
@@ -201,7 +207,7 @@ def test_causal_labels_must_be_pure(implementation: Subject, case: PaddedIds) ->
     expect_pure(implementation, "causal_labels", arrays[0], attention_mask=arrays[1])
 
 
-@check("K14", needs="causal_labels", case=padded_ids())
+@check("K14", needs="causal_labels", kind="form", case=padded_ids())
 def test_causal_labels_must_accept_tuples_and_arrays(implementation: Subject, case: PaddedIds) -> None:
     expect_same_for_tuples_and_arrays(implementation, "causal_labels", case.input_ids, **case.arguments)
 
@@ -232,7 +238,9 @@ def test_the_weight_of_a_row_must_depend_only_on_that_row(implementation: Subjec
     expect(alone, together, where="each row alone, and all in one batch")
 
 
-@check("K18", needs="key_token_weights", case=weighed(), fault=st.sampled_from(["alpha", "key", "flat"]))
+@check(
+    "K18", needs="key_token_weights", kind="refusal", case=weighed(), fault=st.sampled_from(["alpha", "key", "flat"])
+)
 def test_key_token_weights_must_refuse_invalid_input(implementation: Subject, case: Weighed, fault: str) -> None:
     arguments: dict[str, Any] = case.arguments
     ids: Any = case.input_ids
@@ -248,11 +256,11 @@ def test_key_token_weights_must_refuse_invalid_input(implementation: Subject, ca
     implementation.expect_refusal("key_token_weights", ids, mentions=mentions, **arguments)
 
 
-@check("K18", needs="key_token_weights", case=weighed())
+@check("K18", needs="key_token_weights", kind="form", case=weighed())
 def test_key_token_weights_must_be_pure(implementation: Subject, case: Weighed) -> None:
     expect_pure(implementation, "key_token_weights", case.input_ids, **case.arguments)
 
 
-@check("K18", needs="key_token_weights", case=weighed())
+@check("K18", needs="key_token_weights", kind="form", case=weighed())
 def test_key_token_weights_must_accept_tuples_and_arrays(implementation: Subject, case: Weighed) -> None:
     expect_same_for_tuples_and_arrays(implementation, "key_token_weights", case.input_ids, **case.arguments)

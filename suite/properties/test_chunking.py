@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from touchstone.properties.check import check
+from touchstone.properties.domain import choice
 from touchstone.properties.failure import expect, expect_that
 from touchstone.properties.purity import expect_nothing_shared, expect_pure, expect_same_for_tuples_and_arrays
 from touchstone.properties.strategies.chunking import PAD, Columns, Documents, documents, spread_documents
@@ -110,7 +111,7 @@ def test_two_documents_must_not_share_a_word_id(implementation: Subject, case: D
     expect(in_a_row(expected_word_ids(case))[: case.total - expected_loss(case)], came)
 
 
-@check("C6", needs="chunk", case=documents(min_documents=1))
+@check("C6", needs="chunk", kind="form", case=documents(min_documents=1))
 def test_the_chunks_must_not_share_memory(implementation: Subject, case: Documents) -> None:
     shared = case.columns["input_ids"]
     columns = {**case.columns, "labels": shared}  # in the course, labels and input ids are the same object
@@ -137,7 +138,11 @@ def test_chunks_must_not_depend_on_how_documents_are_batched(
     implementation: Subject, drawn: tuple[Documents, list[Columns]], once: bool
 ) -> None:
     case, batches = drawn
-    expected = implementation.chunk(case.columns, **case.arguments)
+    if choice("remainder") == "batch":
+        parts = [implementation.chunk(batch, **case.arguments) for batch in batches]
+        expected = {name: [row for part in parts for row in part[name]] for name in case.columns}
+    else:
+        expected = implementation.chunk(case.columns, **case.arguments)
     expect(expected, implementation.chunk_batches(one_shot(batches) if once else batches, **case.arguments))
 
 
@@ -159,17 +164,23 @@ def test_too_few_tokens_empty_documents_and_no_documents_must_be_valid(
     expect(expected, implementation.chunk(case.columns, **case.arguments))
 
 
-@check("C9", needs="chunk", case=documents(min_documents=1), length=st.integers(-3, 0))
+@check("C9", needs="chunk", kind="refusal", case=documents(min_documents=1), length=st.integers(-3, 0))
 def test_chunk_must_refuse_a_length_below_one(implementation: Subject, case: Documents, length: int) -> None:
     implementation.expect_refusal("chunk", case.columns, mentions=(length,), **case.arguments | {"length": length})
 
 
-@check("C9", needs="chunk", case=documents(min_documents=1), tail=st.sampled_from(["cut", "DROP", "padding", ""]))
+@check(
+    "C9",
+    needs="chunk",
+    kind="refusal",
+    case=documents(min_documents=1),
+    tail=st.sampled_from(["cut", "DROP", "padding", ""]),
+)
 def test_chunk_must_refuse_an_unknown_tail(implementation: Subject, case: Documents, tail: str) -> None:
     implementation.expect_refusal("chunk", case.columns, mentions=(tail,), **case.arguments | {"tail": tail})
 
 
-@check("C9", needs="chunk", case=documents(min_documents=1, words=False), data=st.data())
+@check("C9", needs="chunk", kind="refusal", case=documents(min_documents=1, words=False), data=st.data())
 def test_chunk_must_refuse_columns_of_different_lengths(implementation: Subject, case: Documents, data: Any) -> None:
     other = [list(document) for document in case.columns["input_ids"]]
     if data.draw(st.booleans()):
@@ -183,7 +194,7 @@ def test_chunk_must_refuse_columns_of_different_lengths(implementation: Subject,
     implementation.expect_refusal("chunk", columns, mentions=("other",), **arguments, **pad)
 
 
-@check("C9", needs="chunk", case=documents(tail="pad", min_documents=1), missing_all=st.booleans())
+@check("C9", needs="chunk", kind="refusal", case=documents(tail="pad", min_documents=1), missing_all=st.booleans())
 def test_chunk_must_refuse_to_pad_a_column_without_a_fill(
     implementation: Subject, case: Documents, missing_all: bool
 ) -> None:
@@ -196,7 +207,11 @@ def test_chunk_must_refuse_to_pad_a_column_without_a_fill(
 
 
 @check(
-    "C9", needs="chunk_batches", case=documents(min_documents=1), fault=st.sampled_from(["length", "tail", "column"])
+    "C9",
+    needs="chunk_batches",
+    kind="refusal",
+    case=documents(min_documents=1),
+    fault=st.sampled_from(["length", "tail", "column"]),
 )
 def test_chunk_batches_must_refuse_invalid_batches(implementation: Subject, case: Documents, fault: str) -> None:
     arguments: dict[str, Any] = case.arguments
@@ -212,17 +227,17 @@ def test_chunk_batches_must_refuse_invalid_batches(implementation: Subject, case
     implementation.expect_refusal("chunk_batches", [case.columns, columns], mentions=(mentions,), **arguments)
 
 
-@check("C10", needs="chunk", case=documents())
+@check("C10", needs="chunk", kind="form", case=documents())
 def test_chunk_must_be_pure(implementation: Subject, case: Documents) -> None:
     expect_pure(implementation, "chunk", case.columns, **case.arguments)
 
 
-@check("C10", needs="chunk", case=documents())
+@check("C10", needs="chunk", kind="form", case=documents())
 def test_chunk_must_accept_tuples_and_arrays(implementation: Subject, case: Documents) -> None:
     expect_same_for_tuples_and_arrays(implementation, "chunk", case.columns, **case.arguments)
 
 
-@check("C10", needs="chunk_batches", drawn=spread_documents())
+@check("C10", needs="chunk_batches", kind="form", drawn=spread_documents())
 def test_chunk_batches_must_be_pure(implementation: Subject, drawn: tuple[Documents, list[Columns]]) -> None:
     case, batches = drawn
     expect_pure(implementation, "chunk_batches", batches, **case.arguments)

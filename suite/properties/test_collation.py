@@ -123,17 +123,17 @@ def test_rows_must_not_depend_on_each_other_and_must_keep_their_order(
         )
 
 
-@check("P7", needs="pad_batch", case=batches())
+@check("P7", needs="pad_batch", kind="refusal", case=batches())
 def test_pad_batch_must_refuse_an_empty_batch(implementation: Subject, case: Batch) -> None:
     implementation.expect_refusal("pad_batch", [], **case.arguments)
 
 
-@check("P7", needs="pad_batch", case=batches(), side=st.sampled_from(["RIGHT", "both", "", "top"]))
+@check("P7", needs="pad_batch", kind="refusal", case=batches(), side=st.sampled_from(["RIGHT", "both", "", "top"]))
 def test_pad_batch_must_refuse_an_unknown_side(implementation: Subject, case: Batch, side: str) -> None:
     implementation.expect_refusal("pad_batch", case.features, mentions=(side,), **case.arguments | {"side": side})
 
 
-@check("P7", needs="pad_batch", case=batches(mask=True), less=st.integers(1, 3))
+@check("P7", needs="pad_batch", kind="refusal", case=batches(mask=True), less=st.integers(1, 3))
 def test_pad_batch_must_refuse_a_feature_longer_than_the_length(
     implementation: Subject, case: Batch, less: int
 ) -> None:
@@ -146,7 +146,7 @@ def test_pad_batch_must_refuse_a_feature_longer_than_the_length(
         )
 
 
-@check("P7", needs="pad_batch", case=batches(mask=True), data=st.data())
+@check("P7", needs="pad_batch", kind="refusal", case=batches(mask=True), data=st.data())
 def test_pad_batch_must_refuse_columns_of_different_lengths_in_a_feature(
     implementation: Subject, case: Batch, data: Any
 ) -> None:
@@ -156,7 +156,7 @@ def test_pad_batch_must_refuse_columns_of_different_lengths_in_a_feature(
     implementation.expect_refusal("pad_batch", features, mentions=(row, "attention_mask"), **case.arguments)
 
 
-@check("P7", needs="pad_batch", case=batches(mask=True, labels=True), data=st.data())
+@check("P7", needs="pad_batch", kind="refusal", case=batches(mask=True, labels=True), data=st.data())
 def test_pad_batch_must_refuse_features_with_different_columns(implementation: Subject, case: Batch, data: Any) -> None:
     features = [dict(feature) for feature in [*case.features, case.features[0]]]
     row = data.draw(st.integers(0, len(features) - 1))
@@ -164,14 +164,14 @@ def test_pad_batch_must_refuse_features_with_different_columns(implementation: S
     implementation.expect_refusal("pad_batch", features, mentions=("labels",), **case.arguments)
 
 
-@check("P7", needs="pad_batch", case=batches(mask=True))
+@check("P7", needs="pad_batch", kind="refusal", case=batches(mask=True))
 def test_pad_batch_must_refuse_a_column_without_a_known_fill(implementation: Subject, case: Batch) -> None:
     features = [{**feature, "offsets": list(feature["input_ids"])} for feature in case.features]
     case = case.with_(features=features, length=max(case.lengths) + 1)  # every row has to be filled
     implementation.expect_refusal("pad_batch", features, mentions=("offsets",), **case.arguments)
 
 
-@check("P7", needs="pad_batch", case=batches(mask=False), data=st.data())
+@check("P7", needs="pad_batch", kind="refusal", case=batches(mask=False), data=st.data())
 def test_pad_batch_must_refuse_padded_input_without_a_mask(implementation: Subject, case: Batch, data: Any) -> None:
     row = data.draw(st.integers(0, len(case.features) - 1))
     extra = {"input_ids": case.pad_id, **FILLS}
@@ -183,7 +183,7 @@ def test_pad_batch_must_refuse_padded_input_without_a_mask(implementation: Subje
     implementation.expect_refusal("pad_batch", features, mentions=(row, case.pad_id), **case.arguments)
 
 
-@check("P8", needs="pad_batch", case=batches())
+@check("P8", needs="pad_batch", kind="form", case=batches())
 def test_pad_batch_must_be_pure(implementation: Subject, case: Batch) -> None:
     expect_pure(implementation, "pad_batch", case.features, **case.arguments)
 
@@ -193,7 +193,7 @@ def test_rows_and_columns_with_equal_values_must_not_share_memory(implementation
     expect_pure(implementation, "pad_batch", case.features, **case.arguments)
 
 
-@check("P8", needs="pad_batch", case=batches())
+@check("P8", needs="pad_batch", kind="form", case=batches())
 def test_pad_batch_must_accept_tuples_and_arrays(implementation: Subject, case: Batch) -> None:
     expect_same_for_tuples_and_arrays(implementation, "pad_batch", case.features, **case.arguments)
 

@@ -69,7 +69,14 @@ def test_each_row_must_be_cleaned_independently(implementation: Subject, case: S
     expect(alone, clean(implementation, case), where="each row alone, and all together")
 
 
-@check("D7", needs="clean_sequences", case=sequences(), bad=st.sampled_from([-1, -99, -101]), place=st.integers(0, 9))
+@check(
+    "D7",
+    needs="clean_sequences",
+    kind="refusal",
+    case=sequences(),
+    bad=st.sampled_from([-1, -99, -101]),
+    place=st.integers(0, 9),
+)
 def test_clean_sequences_must_refuse_a_negative_id_other_than_minus_100(
     implementation: Subject, case: Sequences, bad: int, place: int
 ) -> None:
@@ -79,7 +86,7 @@ def test_clean_sequences_must_refuse_a_negative_id_other_than_minus_100(
     implementation.expect_refusal("clean_sequences", rows, mentions=(number, bad), **case.arguments)
 
 
-@check("D8", needs="clean_sequences", case=sequences())
+@check("D8", needs="clean_sequences", kind="form", case=sequences())
 def test_clean_sequences_must_be_pure(implementation: Subject, case: Sequences) -> None:
     expect_pure(implementation, "clean_sequences", case.sequences, **case.arguments)
     width = max([len(row) for row in case.sequences], default=0)
@@ -87,6 +94,6 @@ def test_clean_sequences_must_be_pure(implementation: Subject, case: Sequences) 
     expect_pure(implementation, "clean_sequences", array.reshape(len(case.sequences), width), **case.arguments)
 
 
-@check("D8", needs="clean_sequences", case=sequences())
+@check("D8", needs="clean_sequences", kind="form", case=sequences())
 def test_clean_sequences_must_accept_tuples_and_arrays(implementation: Subject, case: Sequences) -> None:
     expect_same_for_tuples_and_arrays(implementation, "clean_sequences", case.sequences, **case.arguments)

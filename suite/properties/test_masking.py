@@ -217,7 +217,7 @@ def test_rate_one_must_choose_everything_that_may_be_chosen(implementation: Subj
     expect(expected, chosen(mask(implementation, case)[1]), where="positions chosen")
 
 
-@check("M12", needs="mask_tokens", case=maskings(), rate=st.sampled_from([-0.1, 1.5, 15, float("nan")]))
+@check("M12", needs="mask_tokens", kind="refusal", case=maskings(), rate=st.sampled_from([-0.1, 1.5, 15, float("nan")]))
 def test_mask_tokens_must_refuse_a_rate_that_is_not_a_probability(
     implementation: Subject, case: Masking, rate: float
 ) -> None:
@@ -227,14 +227,20 @@ def test_mask_tokens_must_refuse_a_rate_that_is_not_a_probability(
 BAD_REPLACEMENTS = [(0.8, 0.1), (0.8, 0.1, 0.05, 0.05), (0.8, 0.3, -0.1), (0.8, 0.1, 0.2), (80, 10, 10), (0.0,) * 3]
 
 
-@check("M12", needs="mask_tokens", case=maskings(), replacement=st.sampled_from(BAD_REPLACEMENTS))
+@check("M12", needs="mask_tokens", kind="refusal", case=maskings(), replacement=st.sampled_from(BAD_REPLACEMENTS))
 def test_mask_tokens_must_refuse_a_replacement_that_is_not_three_probabilities(
     implementation: Subject, case: Masking, replacement: tuple[float, ...]
 ) -> None:
     implementation.expect_refusal("mask_tokens", case.input_ids, **case.arguments | {"replacement": replacement})
 
 
-@check("M12", needs="mask_tokens", case=maskings(rate=1.0), replacement=st.sampled_from([BERT, (0.0, 1.0, 0.0)]))
+@check(
+    "M12",
+    needs="mask_tokens",
+    kind="refusal",
+    case=maskings(rate=1.0),
+    replacement=st.sampled_from([BERT, (0.0, 1.0, 0.0)]),
+)
 def test_mask_tokens_must_refuse_an_empty_vocabulary_if_random_tokens_are_needed(
     implementation: Subject, case: Masking, replacement: tuple[float, float, float]
 ) -> None:
@@ -244,7 +250,7 @@ def test_mask_tokens_must_refuse_an_empty_vocabulary_if_random_tokens_are_needed
     implementation.expect_refusal("mask_tokens", case.input_ids, **case.arguments | {"vocabulary": []})
 
 
-@check("M12", needs="mask_tokens", case=maskings(), longer=st.booleans(), words=st.booleans())
+@check("M12", needs="mask_tokens", kind="refusal", case=maskings(), longer=st.booleans(), words=st.booleans())
 def test_mask_tokens_must_refuse_different_lengths(
     implementation: Subject, case: Masking, longer: bool, words: bool
 ) -> None:
@@ -260,12 +266,12 @@ def test_mask_tokens_must_refuse_different_lengths(
     implementation.expect_refusal("mask_tokens", case.input_ids, mentions=sizes, **case.arguments)
 
 
-@check("M13", needs="mask_tokens", case=maskings())
+@check("M13", needs="mask_tokens", kind="form", case=maskings())
 def test_mask_tokens_must_be_pure(implementation: Subject, case: Masking) -> None:
     expect_pure(implementation, "mask_tokens", case.input_ids, **case.arguments)
 
 
-@check("M13", needs="mask_tokens", case=maskings())
+@check("M13", needs="mask_tokens", kind="form", case=maskings())
 def test_mask_tokens_must_accept_tuples_and_arrays(implementation: Subject, case: Masking) -> None:
     expect_same_for_tuples_and_arrays(implementation, "mask_tokens", case.input_ids, **case.arguments)
 

@@ -66,7 +66,7 @@ def test_the_first_token_must_decide_the_label_of_a_word(
     expect(expected_words(case, tokens), came)
 
 
-@check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
+@check("A16", needs="merge_labels", kind="refusal", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
 def test_merge_labels_must_refuse_a_label_id_outside_the_names(
     implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_merge_labels_must_refuse_a_label_id_outside_the_names(
     implementation.expect_refusal("merge_labels", [*tokens, bad], mentions=(len(tokens), bad), **arguments)
 
 
-@check("A16", needs="merge_labels", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
+@check("A16", needs="merge_labels", kind="refusal", pair=predictions(), bad=st.sampled_from([-1, 0, 7]))
 def test_merge_labels_must_refuse_a_word_id_outside_the_words(
     implementation: Subject, pair: tuple[Alignment, list[int]], bad: int
 ) -> None:
@@ -90,7 +90,13 @@ def test_merge_labels_must_refuse_a_word_id_outside_the_words(
     implementation.expect_refusal("merge_labels", labels, mentions=(len(tokens), bad), **arguments)
 
 
-@check("A16", needs="merge_labels", pair=misspelt_alignments(), bad=st.sampled_from(["IOB1", "iob2", "BIO"]))
+@check(
+    "A16",
+    needs="merge_labels",
+    kind="refusal",
+    pair=misspelt_alignments(),
+    bad=st.sampled_from(["IOB1", "iob2", "BIO"]),
+)
 def test_merge_labels_must_refuse_unknown_names_and_schemes(
     implementation: Subject, pair: tuple[Alignment, int], bad: str
 ) -> None:
@@ -104,7 +110,7 @@ def test_merge_labels_must_refuse_unknown_names_and_schemes(
     implementation.expect_refusal("merge_labels", tokens, mentions=("O",), **arguments)
 
 
-@check("A16", needs="merge_labels", pair=predictions())
+@check("A16", needs="merge_labels", kind="refusal", pair=predictions())
 def test_merge_labels_must_refuse_different_lengths(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
     case, tokens = pair
     size = len(tokens)
@@ -115,7 +121,7 @@ def test_merge_labels_must_refuse_different_lengths(implementation: Subject, pai
     implementation.expect_refusal("merge_labels", tokens, mentions=(size, size + 1), **arguments)
 
 
-@check("A16", needs="merge_labels", pair=predictions())
+@check("A16", needs="merge_labels", kind="form", pair=predictions())
 def test_merge_labels_must_be_pure(implementation: Subject, pair: tuple[Alignment, list[int]]) -> None:
     case, tokens = pair
     arguments = {**case.merging, "n_words": len(case.labels)}

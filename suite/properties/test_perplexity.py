@@ -81,7 +81,14 @@ def test_perplexity_must_be_infinite_if_exp_overflows(implementation: Subject, l
     expect_that(came == math.inf, expected="inf: exp of more than 710 overflows double precision", came=came)
 
 
-@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 5), loss=st.sampled_from([math.nan, -0.5]))
+@check(
+    "X4",
+    needs="perplexity",
+    kind="refusal",
+    batches=some_batches,
+    place=st.integers(0, 5),
+    loss=st.sampled_from([math.nan, -0.5]),
+)
 def test_perplexity_must_refuse_an_impossible_loss(
     implementation: Subject, batches: list[tuple[float, int]], place: int, loss: float
 ) -> None:
@@ -91,7 +98,9 @@ def test_perplexity_must_refuse_an_impossible_loss(
     implementation.expect_refusal("perplexity", values, mentions=(place, loss), tokens=tokens)
 
 
-@check("X4", needs="perplexity", batches=some_batches, place=st.integers(0, 5), count=st.integers(-3, -1))
+@check(
+    "X4", needs="perplexity", kind="refusal", batches=some_batches, place=st.integers(0, 5), count=st.integers(-3, -1)
+)
 def test_perplexity_must_refuse_a_negative_number_of_tokens(
     implementation: Subject, batches: list[tuple[float, int]], place: int, count: int
 ) -> None:
@@ -101,7 +110,7 @@ def test_perplexity_must_refuse_a_negative_number_of_tokens(
     implementation.expect_refusal("perplexity", values, mentions=(place, count), tokens=tokens)
 
 
-@check("X4", needs="perplexity", batches=some_batches, more=st.booleans())
+@check("X4", needs="perplexity", kind="refusal", batches=some_batches, more=st.booleans())
 def test_perplexity_must_refuse_losses_and_tokens_of_different_lengths(
     implementation: Subject, batches: list[tuple[float, int]], more: bool
 ) -> None:
@@ -110,12 +119,12 @@ def test_perplexity_must_refuse_losses_and_tokens_of_different_lengths(
     implementation.expect_refusal("perplexity", values, mentions=(len(values), len(tokens)), tokens=tokens)
 
 
-@check("X4", needs="perplexity", batches=st.one_of(st.just([]), some_batches))
+@check("X4", needs="perplexity", kind="refusal", batches=st.one_of(st.just([]), some_batches))
 def test_perplexity_must_refuse_input_without_tokens(implementation: Subject, batches: list[tuple[float, int]]) -> None:
     implementation.expect_refusal("perplexity", [value for value, _ in batches], tokens=[0] * len(batches))
 
 
-@check("X4", needs="perplexity", batches=some_batches)
+@check("X4", needs="perplexity", kind="form", batches=some_batches)
 def test_perplexity_must_be_pure(implementation: Subject, batches: list[tuple[float, int]]) -> None:
     values, tokens = [loss for loss, _ in batches], [n for _, n in batches]
     expect_pure(implementation, "perplexity", values, tokens=tokens)

@@ -116,7 +116,7 @@ def test_pairs_must_not_depend_on_each_other_and_must_keep_their_order(
 FAULTS = ["nothing", "side", "label side", "no labels", "long labels", "long source", "unequal", "padded before"]
 
 
-@check("T7", needs="pad_seq2seq", case=pairs(), fault=st.sampled_from(FAULTS), place=st.integers(0, 3))
+@check("T7", needs="pad_seq2seq", kind="refusal", case=pairs(), fault=st.sampled_from(FAULTS), place=st.integers(0, 3))
 def test_pad_seq2seq_must_refuse_invalid_pairs(implementation: Subject, case: Pairs, fault: str, place: int) -> None:
     features = [dict(feature) for feature in case.features]
     place %= len(features)
@@ -159,12 +159,12 @@ def test_pad_seq2seq_must_refuse_invalid_pairs(implementation: Subject, case: Pa
     implementation.expect_refusal("pad_seq2seq", features, mentions=mentions, **case.arguments | changes)
 
 
-@check("T8", needs="pad_seq2seq", case=pairs())
+@check("T8", needs="pad_seq2seq", kind="form", case=pairs())
 def test_pad_seq2seq_must_be_pure(implementation: Subject, case: Pairs) -> None:
     expect_pure(implementation, "pad_seq2seq", case.features, **case.arguments)
 
 
-@check("T8", needs="pad_seq2seq", case=pairs())
+@check("T8", needs="pad_seq2seq", kind="form", case=pairs())
 def test_pad_seq2seq_must_accept_tuples_and_arrays(implementation: Subject, case: Pairs) -> None:
     expect_same_for_tuples_and_arrays(implementation, "pad_seq2seq", case.features, **case.arguments)
 
@@ -222,7 +222,9 @@ def test_each_row_must_be_shifted_independently(implementation: Subject, case: T
 SPOILED = ["flat", "deep", "negative", "left", "left by pad_id", "no token"]
 
 
-@check("T14", needs="shift_right", case=targets(), fault=st.sampled_from(SPOILED), place=st.integers(0, 3))
+@check(
+    "T14", needs="shift_right", kind="refusal", case=targets(), fault=st.sampled_from(SPOILED), place=st.integers(0, 3)
+)
 def test_shift_right_must_refuse_invalid_labels(implementation: Subject, case: Targets, fault: str, place: int) -> None:
     place %= len(case.labels)
     labels: Any = [list(row) for row in case.labels]
@@ -245,7 +247,7 @@ def test_shift_right_must_refuse_invalid_labels(implementation: Subject, case: T
     implementation.expect_refusal("shift_right", labels, mentions=mentions, **arguments)
 
 
-@check("T15", needs="shift_right", case=targets())
+@check("T15", needs="shift_right", kind="form", case=targets())
 def test_shift_right_must_be_pure(implementation: Subject, case: Targets) -> None:
     expect_pure(implementation, "shift_right", case.labels, **case.arguments)
     expect_pure(

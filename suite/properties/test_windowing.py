@@ -132,6 +132,7 @@ def test_every_run_of_at_most_stride_plus_one_tokens_must_be_whole_in_a_window(
 @check(
     "W7",
     needs="make_windows",
+    kind="refusal",
     case=windowings(least=1),
     fault=st.sampled_from(["room", "stride", "negative", "lengths", "question", "context", "neither"]),
     extra=st.integers(0, 3),
@@ -165,13 +166,13 @@ def test_make_windows_must_refuse_invalid_input(
     implementation.expect_refusal("make_windows", case.context, mentions=mentions, **arguments)
 
 
-@check("W8", needs="make_windows", case=windowings())
+@check("W8", needs="make_windows", kind="form", case=windowings())
 def test_make_windows_must_be_pure(implementation: Subject, case: Windowing) -> None:
     lists = {**case.arguments, "offsets": [list(pair) for pair in case.offsets]}
     expect_pure(implementation, "make_windows", case.context, **lists)
 
 
-@check("W8", needs="make_windows", case=windowings())
+@check("W8", needs="make_windows", kind="form", case=windowings())
 def test_make_windows_must_accept_tuples_and_arrays(implementation: Subject, case: Windowing) -> None:
     lists = {**case.arguments, "offsets": [list(pair) for pair in case.offsets]}
     expect_same_for_tuples_and_arrays(implementation, "make_windows", case.context, **lists)
@@ -210,7 +211,13 @@ def test_make_windows_batch_must_equal_make_windows(
     expect_pure(implementation, "make_windows_batch", ids, **arguments)
 
 
-@check("W9", needs="make_windows_batch", case=windowings(least=2), fault=st.sampled_from(["room", "stride", "context"]))
+@check(
+    "W9",
+    needs="make_windows_batch",
+    kind="refusal",
+    case=windowings(least=2),
+    fault=st.sampled_from(["room", "stride", "context"]),
+)
 def test_make_windows_batch_must_refuse_an_invalid_row(implementation: Subject, case: Windowing, fault: str) -> None:
     size = len(case.offsets)
     if fault == "stride" and size < 2:

@@ -159,6 +159,34 @@ def index_error_without_a_span(start_logits, *, end_logits, offsets, **options):
     return pick_answer(start_logits, end_logits=end_logits, offsets=offsets, **options)
 
 
+@planted("pick_answer", caught_by="N7", evidence="transformers' utils_qa.py")
+def likeliest_twenty_only(start_logits, *, end_logits, offsets, context, **options):
+    """Only the 20 likeliest starts and ends of a window are paired: the best span may be made of neither."""
+    right = pick_answer(start_logits, end_logits=end_logits, offsets=offsets, context=context, **options)
+    low = float("-inf")
+    starts, ends = (
+        [[value if at in likeliest(row, 20) else low for at, value in enumerate(row)] for row in rows]
+        for rows in (start_logits, end_logits)
+    )
+    limit = {name: value for name, value in options.items() if name == "max_answer_length"}
+    best = best_spans(starts, end_logits=ends, offsets=offsets, n_best=1, **limit)
+    if best and best[0][3] == low:
+        return {"text": "", "start": 0, "end": 0, "score": 0.0}
+    return pick_answer(starts, end_logits=ends, offsets=offsets, context=context, **options) if best else right
+
+
+@planted("pick_answer", caught_by="N7")
+def answers_of_fifteen_tokens_by_default(start_logits, *, max_answer_length=15, **options):
+    """The default of `max_answer_length` is another one."""
+    return pick_answer(start_logits, max_answer_length=max_answer_length, **options)
+
+
+@planted("best_spans", caught_by="N2")
+def spans_of_fifty_tokens_by_default(start_logits, *, max_answer_length=50, **options):
+    """The default of `max_answer_length` is another one."""
+    return best_spans(start_logits, max_answer_length=max_answer_length, **options)
+
+
 @planted("pick_answer", caught_by="N6 N7")
 def last_character_lost(start_logits, *, context, **options):
     """The end is treated as the index of the last character, and that is left out."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import touchstone.stages
 from tests.independent.windowing import answer_positions, make_windows
 from tests.planted.bug import planted
@@ -314,3 +316,13 @@ def twin_reads_one_answer(answer_starts, *, answer_ends, **options):
     sides = [[row[:1].tolist() for row in side] for side in (answer_starts, answer_ends)]
     starts, ends = (type(answer_starts).from_lists(side) for side in sides)
     return touchstone.stages.answer_positions_batch(starts, answer_ends=ends, **options)
+
+
+@planted("answer_positions_batch", caught_by="W13", base=touchstone.stages)
+def twin_takes_any_cls(answer_starts, *, starts, cls, **options):
+    """The batched version accepts a null position outside the window and moves it to the last token."""
+    sizes = [len(row) for row in starts]
+    inside = [min(int(at), size - 1) for at, size in zip(cls, sizes, strict=True)]
+    return touchstone.stages.answer_positions_batch(
+        answer_starts, starts=starts, cls=np.array(inside, dtype=np.int64), **options
+    )

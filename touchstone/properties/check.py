@@ -13,18 +13,22 @@ import importlib
 import inspect
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis.errors import Flaky, HypothesisException
+from hypothesis.errors import Flaky, HypothesisException, Unsatisfiable
 from hypothesis.strategies import SearchStrategy
 
 from touchstone.contract import NAMES, check_key
-from touchstone.properties.failure import CheckFailed, Mismatch, Trace, compose
+from touchstone.properties.domain import within
+from touchstone.properties.failure import KINDS, CheckFailed, Kind, Mismatch, Trace, calls_shown, compose, line_to_paste
 from touchstone.properties.subject import ImplementationRaised, Subject
+
+NOT_ABOUT_THE_TEST = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+"""Health checks that speak of the machine, and of an implementation that supports little."""
 
 _registry: dict[tuple[str, str], Check] = {}
 
@@ -39,6 +43,7 @@ class Check:
         id: the check's number, such as `A4`. Several tests may share one.
         name: the name of the test.
         needs: the functions it calls. If the implementation lacks one, the test is not run.
+        kind: what a failure of it is about, unless the failure itself says something else.
         cost: divides the number of examples (a statistical check makes thousands of draws in each).
         example: the test of one example.
         strategies: the Hypothesis strategy of each of its arguments.
@@ -47,14 +52,18 @@ class Check:
     id: str
     name: str
     needs: tuple[str, ...]
+    kind: Kind
     cost: int
     example: Callable[..., None]
     strategies: dict[str, SearchStrategy[Any]]
 
     @property
     def sentence(self) -> str:
-        """The name of the test as a sentence."""
-        return self.name.removeprefix("test_").replace("_", " ")
+        """The name of the test as a sentence, in which functions keep their names."""
+        sentence = self.name.removeprefix("test_").replace("_", " ")
+        for name in sorted((name for name in self.needs if "_" in name), key=len):
+            sentence = sentence.replace(name.replace("_", " "), name)
+        return sentence
 
     @property
     def place(self) -> str:
@@ -78,12 +87,15 @@ class NotOffered(Exception):
     """The implementation lacks a function that the check needs."""
 
 
-def check(id: str, /, *, needs: str, cost: int = 1, **strategies: SearchStrategy[Any]) -> Callable[[Test], Test]:
+def check(
+    id: str, /, *, needs: str, kind: Kind = "result", cost: int = 1, **strategies: SearchStrategy[Any]
+) -> Callable[[Test], Test]:
     """Register a test under its number.
 
     Args:
         id: a letter of `contract.SECTIONS` and a number. The numbers of a letter run from 1 without a gap.
         needs: names of functions of the contract, separated by blanks.
+        kind: what a failure is about: a wrong result, invalid input that is not refused, or the form of a call.
         cost: divides the number of examples.
         strategies: the test is called with `implementation` (a `Subject`) and a value of each of these.
 
@@ -102,7 +114,7 @@ def check(id: str, /, *, needs: str, cost: int = 1, **strategies: SearchStrategy
             _run_example(found, functools.partial(body, implementation, *args, **kwargs), implementation)
 
         example.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
-        found = Check(id, body.__name__, tuple(needs.split()), cost, example, strategies)
+        found = Check(id, body.__name__, tuple(needs.split()), kind, cost, example, strategies)
         # A module may be imported twice, as suite.X and as touchstone.suite.X: its last name identifies it.
         key = (body.__module__.rpartition(".")[2], body.__name__)
         if key in _registry and _registry[key].id != id:
@@ -118,25 +130,28 @@ def check(id: str, /, *, needs: str, cost: int = 1, **strategies: SearchStrategy
 def _run_example(found: Check, body: Callable[[], None], subject: Subject) -> None:
     __tracebackhide__ = True
     subject.trace = Trace()
-    headline = f"{found.id}: {found.sentence}"
-    cause: Exception | None = None
+    cause: Hashable | None = None
+    error: Exception | None = None
     try:
         body()
         return
     except Mismatch as mismatch:
         problem = mismatch
+        kind = found.kind if mismatch.kind == "result" else mismatch.kind
     except ImplementationRaised as raised:
-        cause = raised.error
-        problem = Mismatch(expected="a result", came=f"{type(cause).__name__}: {cause}")
+        error, cause, kind = raised.error, raised.cause, found.kind
+        problem = Mismatch(expected="a result", came=f"{type(error).__name__}: {error}")
     except HypothesisException:  # says nothing about the implementation
         raise
-    except Exception as error:  # a missing column, rows of different lengths: not the form the contract describes
+    except Exception as ours:  # a missing column, rows of different lengths: not the form the contract describes
         if not subject.trace.calls:
             raise
-        cause = error
-        came = f"{subject.trace.calls[-1].outcome} ({type(error).__name__} in the check: {error})"
+        error, kind = ours, found.kind
+        came = f"{subject.trace.calls[-1].outcome} ({type(ours).__name__} in the check: {ours})"
         problem = Mismatch(expected="a result of the contract's form", came=came)
-    raise CheckFailed(headline, _compose(found, problem, subject)) from cause
+    report = _compose(found, problem, subject)
+    paste = line_to_paste(calls_shown(subject.trace), module=subject.module, attribute=subject.attribute)
+    raise CheckFailed(f"{found.id}: {found.sentence}", report, kind=kind, cause=cause, paste=paste) from error
 
 
 def _compose(found: Check, mismatch: Mismatch, subject: Subject) -> str:
@@ -145,6 +160,78 @@ def _compose(found: Check, mismatch: Mismatch, subject: Subject) -> str:
         title=title, mismatch=mismatch, trace=subject.trace, module=subject.module, attribute=subject.attribute
     )
     return f"{report}\n\n  the rule is {found.id} of docs/contract.md, the check {found.place}"
+
+
+MOST_FAILURES = 4
+"""How many different failures of one test are looked for."""
+
+
+@dataclass
+class Verdict:
+    """What one test found out about an implementation.
+
+    Attributes:
+        failures: the most important one first: wrong results, then exceptions, then the rest.
+        undecided: why no example could be judged; empty if some were.
+        repeated: ids of the checks that reported the exceptions met here.
+    """
+
+    failures: list[CheckFailed]
+    undecided: str = ""
+    repeated: tuple[str, ...] = ()
+
+
+def judge(found: Check, subject: Subject, run: Callable[[], None]) -> Verdict:
+    """Run a test until nothing new fails: behind an exception, or a call of a bad form, there may be a wrong result.
+
+    An exception is reported by the first test that meets it. After that, examples that end in it are drawn again, in
+    this test and in all later ones.
+
+    Args:
+        run: runs the Hypothesis test on the subject.
+    """
+    failures: list[CheckFailed] = []
+    undecided = ""
+    subject.met, subject.outside = set(), 0
+    with within(subject.domain, found.needs):
+        while len(failures) < MOST_FAILURES:
+            failure = _failure(run)
+            if isinstance(failure, Unsatisfiable):
+                undecided = "" if failures else _undecided(subject)
+                break
+            if failure is None:
+                break
+            failures.append(failure)
+            if failure.cause is not None:
+                subject.known[failure.cause] = found.id
+            elif failure.kind == "form" != found.kind:
+                subject.muted.add("form")
+            else:
+                break
+    subject.muted.clear()
+    own = {failure.cause for failure in failures}
+    repeated = tuple(dict.fromkeys(subject.known[cause] for cause in subject.met if cause not in own))
+    failures.sort(key=lambda failure: (KINDS.index(failure.kind), failure.cause is not None))
+    return Verdict(failures, undecided, repeated)
+
+
+def _failure(run: Callable[[], None]) -> CheckFailed | Unsatisfiable | None:
+    try:
+        run()
+    except CheckFailed as failure:
+        return failure
+    except Flaky as flaky:
+        return unrepeatable(flaky)
+    except Unsatisfiable as nothing:
+        return nothing
+    return None
+
+
+def _undecided(subject: Subject) -> str:
+    if subject.met:
+        ids = ", ".join(dict.fromkeys(subject.known[cause] for cause in subject.met))
+        return f"every example ends in the exception that {ids} reports"
+    return "every example is outside what the implementation supports"
 
 
 def all_checks() -> tuple[Check, ...]:
@@ -173,6 +260,26 @@ def checks_of(id: str) -> tuple[Check, ...]:
     return found
 
 
+def hypothesis_settings(max_examples: int, *, shrink: bool, derandomize: bool = False) -> settings:
+    """Return settings under which neither the speed of the machine nor a database changes what is run.
+
+    Args:
+        shrink: search for the smallest failing example. Slower.
+        derandomize: draw the same examples every time.
+    """
+    return settings(
+        max_examples=max_examples,
+        derandomize=derandomize,
+        deadline=None,
+        database=None,
+        print_blob=False,  # the report has a line to paste that does not need Hypothesis
+        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ())),
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        suppress_health_check=NOT_ABOUT_THE_TEST,
+    )
+
+
 def run_check(
     check: Check | str, implementation: object, *, seed: int = 7, max_examples: int = 50, shrink: bool = False
 ) -> None:
@@ -187,26 +294,20 @@ def run_check(
 
     Raises:
         CheckFailed: the property does not hold.
-        NotOffered: the implementation lacks a function that the check needs.
+        NotOffered: the implementation lacks a function that the check needs, or supports none of the examples.
     """
     subject = Subject.of(implementation)
     for each in checks_of(check) if isinstance(check, str) else (check,):
         if missing := each.missing(subject):
             raise NotOffered(f"{each.id} {each.sentence}: {subject.name} does not offer {', '.join(missing)}")
-        phases = (Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ()))
-        base = settings(
-            max_examples=max_examples,
-            deadline=None,
-            database=None,
-            phases=phases,
-            verbosity=Verbosity.quiet,
-            report_multiple_bugs=False,
-            suppress_health_check=[HealthCheck.too_slow],
-        )
-        try:
-            each.test(base, seed=seed)(implementation=subject)
-        except Flaky as flaky:
-            raise unrepeatable(flaky) from None
+        base = hypothesis_settings(max_examples, shrink=shrink)
+        test = functools.partial(each.test(base, seed=seed), implementation=subject)
+        with within(subject.domain, each.needs):
+            failure = _failure(test)
+        if isinstance(failure, Unsatisfiable):
+            raise NotOffered(f"{each.id} {each.sentence}: {_undecided(subject)}") from None
+        if failure is not None:
+            raise failure
 
 
 def unrepeatable(flaky: Flaky) -> CheckFailed:

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from touchstone.properties.values import plain, spell_out
 
 WIDTH = 400  # characters of one value in the report; the line to paste is never cut
 
 
+Kind = Literal["result", "refusal", "form"]
+"""What a failure is about: the output is wrong, invalid input is accepted, or a call has side effects or depends on
+the type of its arguments."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 class Mismatch(AssertionError):
     """A wrong result. The `expect` functions raise it; the check turns it into a `CheckFailed` with the calls."""
 
-    def __init__(self, *, expected: str, came: str, where: str = "") -> None:
+    def __init__(self, *, expected: str, came: str, where: str = "", kind: Kind = "result") -> None:
         super().__init__(f"expected {expected}, got {came}")
-        self.expected, self.came, self.where = expected, came, where
+        self.expected, self.came, self.where, self.kind = expected, came, where, kind
 
 
 class CheckFailed(AssertionError):
-    """A check failed. `str()` is the whole report, `headline` the check and its rule in one line."""
+    """A check failed.
 
-    def __init__(self, headline: str, report: str) -> None:
+    `str()` is the whole report, `headline` the check and its rule in one line, `paste` a line of Python that repeats
+    the calls. `cause` identifies an exception of the implementation, which several checks may meet; it is None if the
+    result is wrong.
+    """
+
+    def __init__(
+        self, headline: str, report: str, *, kind: Kind = "result", cause: Hashable | None = None, paste: str = ""
+    ) -> None:
         super().__init__(report)
-        self.headline = headline
+        self.headline, self.kind, self.cause, self.paste = headline, kind, cause, paste
 
 
 @dataclass
@@ -74,6 +87,11 @@ def short(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 20]} ... ({len(text)} characters)"
 
 
+def calls_shown(trace: Trace) -> list[Call]:
+    """Return the calls of an example that a report shows: all of a few, the last of many."""
+    return trace.calls if len(trace.calls) <= 4 else trace.calls[-1:]
+
+
 def _show(value: Any) -> str:
     return value if isinstance(value, str) else spell_out(value)
 
@@ -82,7 +100,7 @@ def compose(*, title: str, mismatch: Mismatch, trace: Trace, module: str, attrib
     """Return the report of a failed check."""
     lines = [title, ""]
     lines += [f"  {name:<10} {short(text)}" for name, text in trace.remarks.items()]
-    shown = trace.calls if len(trace.calls) <= 4 else trace.calls[-1:]
+    shown = calls_shown(trace)
     for number, call in enumerate(shown, start=1):
         label = "called" if len(shown) == 1 else f"call {number}"
         lines.append(f"  {label:<10} {call.stage}")
@@ -123,11 +141,12 @@ def expect_that(holds: bool, *, expected: str, came: Any, where: str = "") -> No
         raise Mismatch(expected=expected, came=_show(came), where=where)
 
 
-def expect_close(expected: float, came: float, *, relative: float, where: str = "") -> None:
-    """Require two numbers to be equal within a relative (near 0: absolute) tolerance."""
+def expect_close(expected: float, came: float, *, relative: float, absolute: float = 0.0, where: str = "") -> None:
+    """Require two numbers to be equal within a relative (near 0: absolute) tolerance, or an absolute one."""
     __tracebackhide__ = True
-    if not math.isclose(expected, came, rel_tol=relative, abs_tol=relative):
-        raise Mismatch(expected=f"{expected!r} (within a relative {relative:g})", came=repr(came), where=where)
+    if not math.isclose(expected, came, rel_tol=relative, abs_tol=max(relative, absolute)):
+        within = f"within {absolute:g}" if absolute else f"within a relative {relative:g}"
+        raise Mismatch(expected=f"{expected!r} ({within})", came=repr(came), where=where)
 
 
 def _first_difference(expected: Any, came: Any, path: str = "") -> str:

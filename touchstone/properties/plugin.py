@@ -5,23 +5,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
-from hypothesis import HealthCheck, Phase, Verbosity, settings
-from hypothesis.errors import Flaky
+from hypothesis import settings
 
-from touchstone.properties.check import Check, ids, unrepeatable
+from touchstone.contract import NAMES
+from touchstone.properties.check import Check, Verdict, hypothesis_settings, ids, judge
 from touchstone.properties.failure import CheckFailed
-from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load
+from touchstone.properties.known import KnownError, known_failures
+from touchstone.properties.outcome import Outcome, Status, Summary
+from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load, pointers
 
 SUBJECT = pytest.StashKey[Subject]()
-TALLY = pytest.StashKey["Tally"]()
-NOT_OFFERED = "not offered: "
+VERDICT = pytest.StashKey[Verdict]()
+KNOWN = pytest.StashKey[dict[str, str]]()
+MARKS: dict[Status, str] = {"not offered": "not offered: ", "undecided": "not judged: "}
+"""How the reasons of skipped tests begin."""
 
 EXAMPLES = {"quick": 60, "ci": 300, "deep": 3000}
 """Number of examples by Hypothesis profile: `quick` for every run, `ci` for a change, `deep` for a night."""
@@ -36,6 +40,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the implementation to check: package.module or package.module:object that offers any functions of "
         "docs/contract.md (default: %(default)s)",
     )
+    parser.getgroup("touchstone").addoption(
+        "--strict-checks",
+        action="store_true",
+        help="count every failed check; without it, an implementation other than the reference fails only if a result "
+        "is wrong, not if it accepts invalid input or is not pure",
+    )
+    parser.getgroup("touchstone").addoption(
+        "--known",
+        metavar="FILE",
+        help="a TOML file of checks that are known to fail, with reasons (docs/contract.md)",
+    )
     register_profiles()  # before Hypothesis reads --hypothesis-profile, and before any check is defined
 
 
@@ -46,18 +61,7 @@ def register_profiles() -> None:
     database, and all profiles draw the same examples every time. `--hypothesis-seed N` draws others.
     """
     for name, examples in EXAMPLES.items():
-        settings.register_profile(
-            name,
-            max_examples=examples,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            print_blob=False,  # the report has a line to paste that does not need Hypothesis
-            report_multiple_bugs=False,
-            verbosity=Verbosity.quiet,
-            phases=(Phase.explicit, Phase.generate, Phase.shrink),
-            suppress_health_check=[HealthCheck.too_slow],  # measures the machine, not the test
-        )
+        settings.register_profile(name, hypothesis_settings(examples, shrink=True, derandomize=True))
     settings.load_profile(DEFAULT_PROFILE)
 
 
@@ -70,7 +74,6 @@ def draw_from_seed() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[TALLY] = Tally()
     if config.getoption("--hypothesis-seed", None) is not None:
         draw_from_seed()
     if config.getoption("--implementation") != DEFAULT:  # report a wrong name before anything is collected
@@ -86,9 +89,13 @@ def subject_of(config: pytest.Config) -> Subject:
     if SUBJECT not in config.stash:
         name = config.getoption("--implementation")
         try:
-            config.stash[SUBJECT] = load(name)
+            config.stash[SUBJECT] = subject = load(name)
+            given = config.getoption("--known")
+            config.stash[KNOWN] = known_failures(subject.module, Path(given) if given else None)
         except ImplementationError as error:
             raise pytest.UsageError(f"--implementation {name}: {error}") from None
+        except KnownError as error:
+            raise pytest.UsageError(f"--known: {error}") from None
     return config.stash[SUBJECT]
 
 
@@ -98,25 +105,54 @@ def implementation(pytestconfig: pytest.Config) -> Subject:
     return subject_of(pytestconfig)
 
 
+def is_strict(config: pytest.Config) -> bool:
+    """Return whether refusals and form count. They always do for the reference."""
+    return bool(config.getoption("--strict-checks")) or config.getoption("--implementation") == DEFAULT
+
+
 def check_of(item: pytest.Item) -> Check | None:
     """Return the check of a test, `None` if it is another kind of test."""
     found = getattr(getattr(item, "obj", None), "check", None)
     return found if isinstance(found, Check) else None
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Put the number of a check into the name of its test: `test_...[A6]`, so that `-k A6` selects it."""
+    found = getattr(metafunc.function, "check", None)
+    if isinstance(found, Check):
+        metafunc.parametrize("implementation", [found.id], indirect=True)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    tally = session.config.stash[TALLY]
-    for item in session.items:
-        if found := check_of(item):
-            item.user_properties.append(("check", found.id))
-            tally.selected[found.id] += 1
-    if tally.selected:
+    checks = [(item, found) for item in session.items if (found := check_of(item))]
+    for item, found in checks:
+        item.user_properties += [("check", found.id), ("kind", found.kind)]
+    if checks:
         subject_of(session.config)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if (found := check_of(item)) and (missing := found.missing(subject_of(item.config))):
-        pytest.skip(f"{NOT_OFFERED}{', '.join(missing)}")
+        pytest.skip(f"{MARKS['not offered']}{', '.join(missing)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    found = check_of(pyfuncitem)
+    if found is None:
+        return None
+    subject = subject_of(pyfuncitem.config)
+    verdict = judge(found, subject, lambda: pyfuncitem.obj(implementation=subject))
+    if verdict.repeated:
+        pyfuncitem.user_properties.append(("repeats", " ".join(verdict.repeated)))
+    if verdict.failures:
+        pyfuncitem.stash[VERDICT] = verdict
+        first = verdict.failures[0]
+        pyfuncitem.user_properties += [("failed", first.kind), ("headline", first.headline), ("paste", first.paste)]
+        raise verdict.failures[0]
+    if verdict.undecided:
+        pytest.skip(f"{MARKS['undecided']}{verdict.undecided}")
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,28 +160,38 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, Flaky) and check_of(item):
-        error = unrepeatable(error)
-    if isinstance(error, CheckFailed) and item.config.getoption("tbstyle") in ("auto", "short", "line"):
+    verdict = item.stash.get(VERDICT, None)
+    if verdict is None or call.when != "call":
+        return report
+    first = verdict.failures[0]
+    if item.config.getoption("tbstyle") in ("auto", "short", "line"):
         path, line, _ = report.location
-        report.longrepr = FailureText(error, ReprFileLocation(path, (line or 0) + 1, error.headline))
+        place = ReprFileLocation(path, (line or 0) + 1, first.headline)
+        report.longrepr = FailureText(verdict.failures, place)
+    known = item.config.stash[KNOWN].get(first.headline.partition(":")[0])
+    if known is not None:
+        report.user_properties.append(("known", known))
+    if known is not None or (first.kind != "result" and not is_strict(item.config)):
+        report.outcome = "skipped"  # as pytest does with an expected failure: it is shown, and does not count
+        report.wasxfail = known or "this does not count without --strict"
     return report
 
 
 class FailureText(TerminalRepr):
-    """The report of a check instead of a traceback through Hypothesis, which `--tb=long` still shows."""
+    """The reports of a check instead of a traceback through Hypothesis, which `--tb=long` still shows."""
 
-    def __init__(self, error: CheckFailed, place: ReprFileLocation) -> None:
-        self.text = str(error)
-        if error.__cause__ is not None:
-            self.text += f"\n\n  raised here:\n{_frames(error.__cause__)}"
+    def __init__(self, failures: Sequence[CheckFailed], place: ReprFileLocation) -> None:
+        self.texts = []
+        for failure in failures:
+            frames = f"\n\n  raised here:\n{_frames(failure.__cause__)}" if failure.__cause__ is not None else ""
+            self.texts.append(f"{failure}{frames}")
         self.reprcrash = place
 
     def toterminal(self, tw: TerminalWriter) -> None:
-        first, _, rest = self.text.partition("\n")
-        tw.line(first, red=True, bold=True)
-        tw.line(rest)
+        for number, text in enumerate(self.texts):
+            first, _, rest = text.partition("\n")
+            tw.line(f"\nand {first}" if number else first, red=True, bold=True)
+            tw.line(rest)
 
 
 def _frames(error: BaseException) -> str:
@@ -156,50 +202,6 @@ def _frames(error: BaseException) -> str:
     return "".join(traceback.format_list(frames[-4:])).rstrip()
 
 
-class Tally:
-    """Counts of tests by the id of their check."""
-
-    def __init__(self) -> None:
-        self.selected: Counter[str] = Counter()
-        self.ran: Counter[str] = Counter()
-        self.failed: set[str] = set()
-        self.not_offered: Counter[str] = Counter()
-        self.skipped: dict[str, str] = {}
-        self.stages: dict[str, None] = {}  # missing ones, in the order in which they were found
-
-    def note(self, id: str, report: pytest.TestReport) -> None:
-        """Count one report of a test of check `id`."""
-        if report.skipped:
-            reason = reason_of(report)
-            if reason.startswith(NOT_OFFERED):
-                self.not_offered[id] += 1
-                self.stages |= dict.fromkeys(reason.removeprefix(NOT_OFFERED).split(", "))
-            else:
-                self.skipped[id] = reason
-        elif report.when == "call":
-            self.ran[id] += 1
-        if report.failed:
-            self.failed.add(id)
-
-    def line(self, name: str) -> str:
-        """Return `contract: ran 58 of 182 checks on mypkg.adapters (...)`. A check ran if all its tests did."""
-        every = ids()
-        whole = [id for id in every if self.ran[id] and not self.not_offered[id] and id not in self.skipped]
-        none = [id for id in every if self.not_offered[id] and not self.ran[id]]
-        part = [id for id in every if self.not_offered[id] and self.ran[id]]
-        unselected = len(every) - len(self.selected)
-        failed = [id for id in every if id in self.failed]
-        remarks = [f"{len(failed)} failed: {', '.join(failed)}"] if failed else []
-        if none or part:
-            counts = [f"{len(none)} not offered"] if none else []
-            counts += [f"{', '.join(part)} in part"] if part else []
-            remarks.append(f"{', '.join(counts)}, missing: {', '.join(self.stages)}")
-        remarks += [f"{id} skipped: {reason}" for id, reason in self.skipped.items()]
-        remarks += [f"{unselected} not selected"] if unselected else []
-        line = f"contract: ran {len(whole)} of {len(every)} checks on {name}"
-        return f"{line} ({'; '.join(remarks)})" if remarks else line
-
-
 def reason_of(report: pytest.TestReport) -> str:
     """Return why a test was skipped."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -207,38 +209,76 @@ def reason_of(report: pytest.TestReport) -> str:
 
 
 def pytest_report_teststatus(report: pytest.CollectReport | pytest.TestReport) -> Any:
-    if isinstance(report, pytest.TestReport) and report.skipped and reason_of(report).startswith(NOT_OFFERED):
-        return "not offered", "n", "NOT OFFERED"
+    outcome = outcome_of(report) if isinstance(report, pytest.TestReport) else None
+    if outcome is None or not report.skipped:
+        return None
+    if outcome.status == "fails" and not outcome.known:
+        word = "not refused" if outcome.kind == "refusal" else outcome.kind
+        return word, word[0], (word.upper(), {"yellow": True})
+    if outcome.status in MARKS:
+        return outcome.status, outcome.status[0], outcome.status.upper()
     return None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    tally = tally_of(terminalreporter, config)
-    if tally.selected:
-        colour = {"red": True} if tally.failed or not tally.ran else {"green": True}
-        terminalreporter.write_line(tally.line(subject_of(config).name), **colour)
-        if not tally.ran:
-            terminalreporter.write_line("no check was run: this says nothing about the implementation", red=True)
+    summary = summary_of(terminalreporter)
+    if not summary.outcomes:
+        return
+    subject, known, strict = subject_of(config), config.stash[KNOWN], is_strict(config)
+    parts = {name: part for name in NAMES if subject.offers(name) and (part := subject.domain.sentence(name))}
+    bad = summary.failed(strict=strict) or not summary.ids("holds", "fails")
+    terminalreporter.write_line(summary.headline(subject.name), red=bool(bad), green=not bad)
+    if subject.name != DEFAULT or bad:
+        for line in summary.details(strict=strict, known=known, parts=parts, choices=subject.domain.choices):
+            terminalreporter.write_line(line)
+        for pointer in pointers(subject.target):
+            terminalreporter.write_line(f"  note         {pointer}")
+        for line in [] if strict else summary.asides(most=None if config.option.verbose > 0 else 6):
+            terminalreporter.write_line(line)
+    if not summary.ids("holds", "fails"):
+        terminalreporter.write_line("no check was run: this says nothing about the implementation", red=True)
 
 
-def tally_of(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Tally:
-    """Count all reports, including those of other processes."""
-    tally = config.stash[TALLY]
-    tally.ran.clear()
-    tally.not_offered.clear()
+def summary_of(terminalreporter: pytest.TerminalReporter) -> Summary:
+    """Sum up all reports of checks, including those of other processes."""
+    outcomes = []
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if isinstance(report, pytest.TestReport):
-                for id in (value for key, value in report.user_properties if key == "check"):
-                    tally.selected.setdefault(str(id), 0)  # other processes may have collected the tests
-                    tally.note(str(id), report)
-    return tally
+            if isinstance(report, pytest.TestReport) and (outcome := outcome_of(report)):
+                outcomes.append(outcome)
+    return Summary(outcomes, of=ids())
+
+
+def outcome_of(report: pytest.TestReport) -> Outcome | None:
+    """Return what a report says about a check, None if it is of another test or of setup or teardown."""
+    facts: dict[str, Any] = dict(report.user_properties)
+    id = facts.get("check")
+    if id is None or not (report.when == "call" or (report.when == "setup" and report.skipped)):
+        return None
+    if "failed" in facts:
+        shown = f"{facts['headline']}\n{facts['paste']}"
+        known = str(facts.get("known", ""))
+        return Outcome(str(id), facts["failed"], "fails", shown, repeats=_ids(facts), known=known)
+    if report.failed:  # an error of the check itself
+        return Outcome(str(id), "result", "fails")
+    kind = facts["kind"]
+    if report.skipped:
+        reason = reason_of(report)
+        for status, mark in MARKS.items():
+            if reason.startswith(mark):
+                return Outcome(str(id), kind, status, reason.removeprefix(mark))
+        return Outcome(str(id), kind, "skipped", reason)
+    return Outcome(str(id), kind, "holds", repeats=_ids(facts))
+
+
+def _ids(facts: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(facts.get("repeats", "")).split())
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or session.config.option.collectonly:
         return
-    tally = tally_of(reporter, session.config)
-    if tally.selected and not tally.ran and exitstatus == pytest.ExitCode.OK:
+    summary = summary_of(reporter)
+    if summary.outcomes and not summary.ids("holds", "fails") and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

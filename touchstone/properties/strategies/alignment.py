@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from touchstone.properties import oracles
+from touchstone.properties.domain import supported_values
 from touchstone.properties.strategies.defaults import without_defaults
 from touchstone.properties.strategies.tags import (
     TYPES,
@@ -123,7 +124,7 @@ def alignments(
         among: the entity types.
     """
     scheme = draw(mostly_iob2)
-    strategy = strategy or draw(st.sampled_from(["all", "first", "all"]))
+    strategy = strategy or draw(supported_values("strategy", ["all", "first", "all"]))
     family = draw(st.sampled_from([None, *FAMILIES, None, None, None]))
     types = draw(type_names(among=among))
     tags = draw(valid_tags(types, scheme=scheme) if valid else any_tags(types, scheme=scheme, min_size=min_words))
@@ -189,7 +190,7 @@ def alignment_batches(draw: DrawFn, *, min_size: int = 0) -> list[Alignment]:
     """Up to four sentences with the same names, scheme and strategy."""
     scheme, types = draw(mostly_iob2), draw(type_names())
     names = draw(label_names(types, scheme=scheme))
-    strategy = draw(st.sampled_from(["all", "first"]))
+    strategy = draw(supported_values("strategy", ["all", "first"]))
     sequence = draw(st.sampled_from([None, 0, None, 1]))
     cases = []
     for tags in draw(st.lists(any_tags(types, scheme=scheme, max_size=5), min_size=min_size, max_size=4)):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from touchstone.properties.domain import choice
 from touchstone.properties.strategies.defaults import without_defaults
 
 Pair = tuple[int, int]
@@ -21,7 +24,7 @@ LEVELS = tuple(step / 2 for step in range(-8, 9))
 
 @dataclass(frozen=True)
 class Scored:
-    """Arguments of `best_spans` and `pick_answer`: up to three windows of `TEXT` with their logits."""
+    """Arguments of `best_spans` and `pick_answer`: up to three windows of a context with their logits."""
 
     start_logits: list[list[float]]
     end_logits: list[list[float]]
@@ -30,6 +33,7 @@ class Scored:
     n_best: int
     max_answer_length: int
     brief: bool
+    context: str = TEXT
 
     @property
     def logits(self) -> dict[str, Any]:
@@ -56,6 +60,12 @@ class Scored:
             if 0 <= last - first < self.max_answer_length
         ]
         return sorted(found, key=lambda span: (-span[3], span))
+
+    @property
+    def best(self) -> list[Span]:
+        """The spans with the best score."""
+        spans = self.spans
+        return [span for span in spans if span[3] == spans[0][3]]
 
     @property
     def null(self) -> float:
@@ -96,6 +106,43 @@ def scored_windows(draw: DrawFn, *, least: int = 1, most: int = 3, answerable: b
         cls.append(draw(st.sampled_from([position for position, pair in enumerate(row) if pair is None])))
     n_best, longest = draw(st.sampled_from((20, 1, 3, 60))), draw(st.sampled_from((30, 1, 2, 3, 5)))
     return Scored(start_logits, end_logits, offsets, cls, n_best, longest, draw(st.booleans()))
+
+
+LONG = " ".join(f"w{number}" for number in range(400))
+"""A context as long as those of SQuAD."""
+LONG_OFFSETS = [match.span() for match in re.finditer(r"\S+", LONG)]
+
+
+@st.composite
+def long_windows(draw: DrawFn) -> Scored:
+    """One or two windows of realistic size, in which short cuts miss the best span.
+
+    The likeliest starts may all lie behind the likeliest ends, as in a model that is not sure: then the best span is
+    made of neither. Or the best span is as long as an answer may be, and a longer one would score more.
+    """
+    longest, brief = draw(st.sampled_from((30, 30, 15, 40))), draw(st.booleans())
+    longest = 30 if brief else longest
+    rows: dict[str, list[Any]] = {"start": [], "end": [], "offsets": [], "cls": []}
+    for number in range(draw(st.integers(1, 2))):
+        size, question = draw(st.integers(90, 180)), draw(st.integers(2, 12))
+        first = number * 100
+        generator = random.Random(draw(st.integers(0, 2**16)))
+        start, end = ([generator.choice(LEVELS) for _ in range(question + size)] for _ in range(2))
+        kind = draw(st.sampled_from(("apart", "apart", "long", "plain")))
+        if kind == "apart":
+            middle = question + size // 2
+            start[middle:] = [logit + 20 for logit in start[middle:]]
+            end[:middle] = [logit + 20 for logit in end[:middle]]
+        elif kind == "long":
+            place = question + draw(st.integers(0, size - longest - 1))
+            start[place] += 30
+            end[place + longest - 1] += 30
+            end[place + longest] += 40
+        rows["start"].append(start)
+        rows["end"].append(end)
+        rows["offsets"].append([*[None] * question, *LONG_OFFSETS[first : first + size]])
+        rows["cls"].append(0)
+    return Scored(rows["start"], rows["end"], rows["offsets"], rows["cls"], 20, longest, brief, LONG)
 
 
 @st.composite
@@ -162,7 +209,11 @@ def similar_texts(draw: DrawFn, text: str) -> str:
 
 @st.composite
 def squad_examples(draw: DrawFn, *, least: int = 0) -> Examples:
-    """One to four predictions, each with `least` to three references, similar to it or not."""
+    """One to four predictions, each with `least` to three references, similar to it or not.
+
+    Every example has a reference if the implementation knows no questions without an answer.
+    """
+    least = max(least, int(choice("no_answer") == "v1.1"))
     predictions = draw(st.lists(answer_texts(), min_size=1, max_size=4))
     references = [draw(st.lists(similar_texts(text), min_size=least, max_size=3)) for text in predictions]
     return Examples(predictions, references)

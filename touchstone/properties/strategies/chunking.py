@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from touchstone.properties.domain import supported_values
 from touchstone.properties.strategies.defaults import without_defaults
 
 Columns = dict[str, list[list[int | None]]]
@@ -66,7 +67,7 @@ def documents(draw: DrawFn, *, tail: str | None = None, words: bool | None = Non
     Args:
         words: whether there is a column `word_ids`; `None` for either.
     """
-    tail = tail or draw(st.sampled_from(["drop", "keep", "pad"]))
+    tail = tail or draw(supported_values("tail", ["drop", "keep", "pad"]))
     length, names = draw(st.integers(1, 7)), draw(st.sampled_from(COLUMNS))
     size = st.sampled_from((0, *range(10), *range(1, 10)))
     lengths = draw(st.lists(size, min_size=min_documents, max_size=7))
@@ -131,7 +132,7 @@ class Texts:
 @st.composite
 def texts(draw: DrawFn, *, remainder: str | None = None, min_documents: int = 0) -> Texts:
     """Up to six documents of 0 to 14 tokens. The length of many is a multiple of the chunk length (1 to 6)."""
-    remainder = remainder or draw(st.sampled_from(["drop", "keep", "join"]))
+    remainder = remainder or draw(supported_values("remainder", ["drop", "keep", "join"]))
     length = draw(st.integers(1, 6))
     size = st.sampled_from((0, length, 2 * length)) | st.integers(0, 14)
     sizes = draw(st.lists(size, min_size=min_documents, max_size=6))

@@ -8,11 +8,12 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from touchstone.properties.domain import supported_values
 from touchstone.properties.strategies.defaults import without_defaults
 
 Feature = dict[str, Any]
 
-sides: SearchStrategy[str] = st.sampled_from(["right", "left"])
+sides: SearchStrategy[str] = supported_values("side", ["right", "left"])
 FILLS = {"labels": -100, "attention_mask": 0, "token_type_ids": 0, "special_tokens_mask": 1, "word_ids": -1}
 SCALARS = ("example", "label")
 

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from touchstone.properties.domain import supported_values
 from touchstone.properties.oracles import IGNORED
 from touchstone.properties.strategies.defaults import without_defaults
 from touchstone.properties.subject import Subject
@@ -23,7 +24,7 @@ RATES = (0.15, 0.5, 0.3, 0.85, 0.0, 1.0)
 REPLACEMENTS = (BERT, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.25, 0.25))
 
 seeds: SearchStrategy[int] = st.integers(0, 2**31 - 1)
-replacements: SearchStrategy[tuple[float, float, float]] = st.sampled_from(REPLACEMENTS)
+replacements: SearchStrategy[tuple[float, float, float]] = supported_values("replacement", REPLACEMENTS)
 
 
 @dataclass(frozen=True)

@@ -134,17 +134,25 @@ class Lengths:
     def arguments(self) -> dict[str, Any]:
         return {"capacity": self.capacity}
 
-    @property
-    def expected(self) -> list[list[int]]:
-        """The bins of first fit decreasing, with every bin summed again for every sequence."""
+    def bins(self, *, rule: str) -> list[list[int]]:
+        """Return the bins of a rule, longest sequences first, with every bin summed again for every sequence.
+
+        Args:
+            rule: `first fit` or `best fit`: the first bin with room, or the first of those with the least room.
+        """
         bins: list[list[int]] = []
         for number in sorted(range(len(self.lengths)), key=lambda number: (-self.lengths[number], number)):
-            new: list[int] = []
-            for bin in [*bins, new]:
-                if sum(self.lengths[other] for other in (*bin, number)) <= self.capacity:
-                    bin.append(number)
-                    break
-            bins += [new] if new else []
+
+            def room(bin: list[int], number: int = number) -> int:
+                return self.capacity - sum(self.lengths[other] for other in (*bin, number))
+
+            fitting = [bin for bin in bins if room(bin) >= 0]
+            if not fitting:
+                bins.append([number])
+            elif rule == "first fit":
+                fitting[0].append(number)
+            else:
+                min(fitting, key=room).append(number)
         return [sorted(bin) for bin in bins]
 
     def with_(self, **changes: Any) -> Lengths:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from touchstone.properties import oracles
+from touchstone.properties.domain import supported_values
 from touchstone.properties.strategies.defaults import without_defaults
 
 T = TypeVar("T")
@@ -28,10 +29,10 @@ TYPES = ("PER", "B-X", "X", "B-cell", "I-I-O", "O", "S", "L-E", "B", "人名")
 TREACHEROUS_TYPES = ("B-X", "B-cell", "I-I-O", "L-E", "B-S-U")
 """Types that code splits wrongly if it searches for a prefix or a hyphen carelessly."""
 
-schemes: SearchStrategy[str] = st.sampled_from(list(oracles.SCHEMES))
-mostly_iob2: SearchStrategy[str] = st.sampled_from(["IOB2", "IOBES", "IOB2", "BILOU"])
+schemes: SearchStrategy[str] = supported_values("scheme", list(oracles.SCHEMES))
+mostly_iob2: SearchStrategy[str] = supported_values("scheme", ["IOB2", "IOBES", "IOB2", "BILOU"])
 """Half of the draws are the scheme that nearly everybody uses."""
-modes: SearchStrategy[str] = st.sampled_from(["strict", "lenient"])
+modes: SearchStrategy[str] = supported_values("mode", ["strict", "lenient"])
 
 
 def with_repeats(values: Sequence[T], *, repeats: int, min_size: int, max_size: int) -> SearchStrategy[list[T]]:
