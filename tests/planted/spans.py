@@ -159,7 +159,7 @@ def index_error_without_a_span(start_logits, *, end_logits, offsets, **options):
     return pick_answer(start_logits, end_logits=end_logits, offsets=offsets, **options)
 
 
-@planted("pick_answer", caught_by="N7", evidence="transformers' utils_qa.py")
+@planted("pick_answer", caught_by="N7")
 def likeliest_twenty_only(start_logits, *, end_logits, offsets, context, **options):
     """Only the 20 likeliest starts and ends of a window are paired: the best span may be made of neither."""
     right = pick_answer(start_logits, end_logits=end_logits, offsets=offsets, context=context, **options)
