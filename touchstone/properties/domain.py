@@ -114,7 +114,9 @@ class Domain:
         """Return what a function supports, such as `scheme IOB2 only, takes no sequence`; empty if everything."""
         supports = self.supports.get(name, {})
         parts = [
-            f"some {argument} only" if callable(values) else f"{argument} {', '.join(map(str, values))} only"
+            f"some {argument} only"
+            if callable(values) or not all(isinstance(each, str | int) for each in values)
+            else f"{argument} {', '.join(map(str, values))} only"
             for argument, values in supports.items()
         ]
         parts += [f"takes no {each}" for each in self.lacks.get(name, ()) if each not in supports]
@@ -214,6 +216,16 @@ def one_of_supported(draw: DrawFn, argument: str, values: Sequence[T]) -> T:
 def supported_values(argument: str, values: Sequence[T]) -> SearchStrategy[T]:
     """Draw one of `values` for an argument, among those that the functions under test support."""
     return one_of_supported(argument, tuple(values))
+
+
+def stated_values(argument: str) -> list[Any]:
+    """Return the values that the functions under test list as supported for an argument; none if they list none."""
+    domain, needs = _current
+    for name in needs:
+        supported = domain.supports.get(name, {}).get(argument)
+        if supported is not None and not callable(supported):
+            return list(supported)
+    return []
 
 
 def choice(name: str) -> Any:

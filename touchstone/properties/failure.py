@@ -72,11 +72,18 @@ class Trace:
 
 
 def line_to_paste(calls: Sequence[Call], *, module: str, attribute: str) -> str:
-    """Return one line of Python that repeats the calls. `module` is empty if the object cannot be imported by name."""
+    """Return one line of Python that repeats the calls.
+
+    Args:
+        module: where to import from, empty if the object cannot be imported by name, or a statement that imports it.
+        attribute: the name of the object, empty if it is the module.
+    """
     source = "; ".join(call.code(f"{attribute}." if attribute else "") for call in calls)
     imports = ["import numpy as np"] if "np." in source else []
     imports += ["from touchstone.stages.ragged import Ragged"] if "Ragged." in source else []
-    if module:
+    if " " in module:
+        imports.append(module)
+    elif module:
         names = [attribute] if attribute else sorted({call.stage for call in calls})
         imports.append(f"from {module} import {', '.join(names)}")
     return "; ".join([*imports, source])

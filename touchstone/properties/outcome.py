@@ -119,9 +119,10 @@ class Summary:
             yield _row("in part", f"{function}: {part}")
         if choices:
             yield _row("choices", ", ".join(f"{name} {value}" for name, value in choices.items()))
+        judged_somewhere = self.ids("holds", "fails")
         for id in self.ids("undecided", "skipped"):
-            reasons = [each.reason for each in self.outcomes if each.id == id and each.reason]
-            yield _row("not judged", f"{id}: {reasons[0]}")
+            own = [each for each in self.outcomes if each.id == id and each.status in ("undecided", "skipped")]
+            yield _row("not judged", f"{id}{' in part' * (id in judged_somewhere)}: {own[0].reason}")
         repeated: dict[tuple[str, ...], list[str]] = {}
         for each in self.outcomes:
             if each.repeats and each.status in ("holds", "fails"):

@@ -19,6 +19,7 @@ from touchstone.properties.check import Check, Verdict, hypothesis_settings, ids
 from touchstone.properties.failure import CheckFailed
 from touchstone.properties.known import KnownError, known_failures
 from touchstone.properties.outcome import Outcome, Status, Summary
+from touchstone.properties.shapes import SHAPES
 from touchstone.properties.subject import DEFAULT, ImplementationError, Subject, load, pointers
 
 SUBJECT = pytest.StashKey[Subject]()
@@ -39,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=DEFAULT,
         help="the implementation to check: package.module or package.module:object that offers any functions of "
         "docs/contract.md (default: %(default)s)",
+    )
+    parser.getgroup("touchstone").addoption(
+        "--as",
+        dest="shape",
+        metavar="SHAPE",
+        default="",
+        help=f"what --implementation names, if it is no module with functions of the contract: {', '.join(SHAPES)}",
     )
     parser.getgroup("touchstone").addoption(
         "--strict-checks",
@@ -89,7 +97,7 @@ def subject_of(config: pytest.Config) -> Subject:
     if SUBJECT not in config.stash:
         name = config.getoption("--implementation")
         try:
-            config.stash[SUBJECT] = subject = load(name)
+            config.stash[SUBJECT] = subject = load(name, shape=config.getoption("shape"))
             given = config.getoption("--known")
             config.stash[KNOWN] = known_failures(subject.module, Path(given) if given else None)
         except ImplementationError as error:

@@ -19,6 +19,7 @@ from touchstone.contract import NAMES
 from touchstone.properties.domain import Domain, DomainError, OutsideDomain
 from touchstone.properties.failure import Call, Kind, Mismatch, Trace
 from touchstone.properties.returns import shaped
+from touchstone.properties.shapes import ShapeError, shaped_as
 from touchstone.properties.values import fresh, plain, spell_out
 
 DEFAULT = "touchstone.stages"
@@ -170,8 +171,11 @@ def cause_of(error: Exception) -> Hashable:
     return (type(error).__name__, *(places[:1] + places[-1:] if places else [str(error)]))
 
 
-def load(name: str) -> Subject:
+def load(name: str, *, shape: str = "") -> Subject:
     """Load an implementation by name: `package.module`, `package.module:object` or `package.module.object`.
+
+    Args:
+        shape: what the named object is, if it does not offer functions of the contract itself (`shapes.SHAPES`).
 
     Raises:
         ImplementationError: the name cannot be imported, or what it names offers no function of the contract.
@@ -197,7 +201,7 @@ def load(name: str) -> Subject:
             except (ImportError, AttributeError):
                 pass
             else:
-                return _offering(target, name=name, module=parent, attribute=last)
+                return _offering(target, name=name, module=parent, attribute=last, shape=shape)
         if module == missing or module.startswith(missing + "."):
             raise ImplementationError(
                 f"no module named {missing!r}: run from the folder that holds it ({os.getcwd()} is searched), "
@@ -217,13 +221,18 @@ def load(name: str) -> Subject:
         if not hasattr(target, part):
             raise ImplementationError(f"{module} has no attribute {attribute!r}: it has {_public(target)}")
         target = getattr(target, part)
-    return _offering(target, name=name, module=module, attribute=attribute)
+    return _offering(target, name=name, module=module, attribute=attribute, shape=shape)
 
 
-def _offering(target: object, *, name: str, module: str, attribute: str) -> Subject:
+def _offering(target: object, *, name: str, module: str, attribute: str, shape: str) -> Subject:
     try:
+        if shape:
+            target = shaped_as(target, shape)
+            named = f"{module}.{attribute}" if attribute else module
+            module = f"import {module}; from touchstone.properties.shapes import shaped_as"
+            attribute = f"shaped_as({named}, {shape!r})"
         subject = Subject(target, name=name, module=module, attribute=attribute)
-    except DomainError as error:
+    except (DomainError, ShapeError) as error:
         raise ImplementationError(str(error)) from None
     if len(subject.missing) == len(NAMES):
         if subject.domain.unusable:

@@ -8,11 +8,12 @@ from functools import cache
 from itertools import permutations
 from typing import Any, TypeVar
 
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from touchstone.properties import oracles
-from touchstone.properties.domain import supported_values
+from touchstone.properties.domain import stated_values, supported_values
 from touchstone.properties.strategies.defaults import without_defaults
 
 T = TypeVar("T")
@@ -56,9 +57,12 @@ def word_lists(*, min_size: int = 0, max_size: int = 8) -> SearchStrategy[tuple[
     return with_repeats(AWKWARD_WORDS, repeats=4, min_size=min_size, max_size=max_size).map(tuple)
 
 
-def type_names(*, among: Sequence[str] = TYPES) -> SearchStrategy[list[str]]:
-    """One to three different types, in any order."""
-    return _selections(tuple(among)).map(list)
+@st.composite
+def type_names(draw: DrawFn, *, among: Sequence[str] = TYPES) -> list[str]:
+    """One to three different types, in any order; those of the names that the functions under test support."""
+    if among is TYPES and (stated := stated_values("names")):
+        return sorted({oracles.split_tag(name)[1] for name in stated[0]} - {""})
+    return list(draw(_selections(tuple(among))))
 
 
 @cache
@@ -67,10 +71,18 @@ def _selections(values: tuple[str, ...]) -> SearchStrategy[tuple[str, ...]]:
     return st.one_of([st.sampled_from(list(permutations(values, size))) for size in (1, 2, 3)])
 
 
-def label_names(types: Sequence[str], *, scheme: str) -> SearchStrategy[list[str]]:
-    """All tags of the types, in any order of ids: as listed, backwards, alphabetical, or shuffled."""
+@st.composite
+def label_names(draw: DrawFn, types: Sequence[str], *, scheme: str) -> list[str]:
+    """All tags of the types, in any order of ids: as listed, backwards, alphabetical, or shuffled.
+
+    If the functions under test support only certain names, these.
+    """
+    if stated := stated_values("names"):
+        if {oracles.split_tag(name)[1] for name in stated[0]} - {""} != {*types}:
+            reject()  # the case is about other types
+        return list(stated[0])
     names = oracles.tags_of(types, scheme=scheme)
-    return st.sampled_from([names, names[::-1], sorted(names)]) | st.permutations(names)
+    return list(draw(st.sampled_from([names, names[::-1], sorted(names)]) | st.permutations(names)))
 
 
 def valid_tags(types: Sequence[str], *, scheme: str, max_entities: int = 4) -> SearchStrategy[list[str]]:
