@@ -5,7 +5,8 @@ Written anew with the same behaviour. What the adapter adds:
 * `chunk`: the section adds the column `labels`, which is left out if it was not asked for.
 * `chunk_batches` calls it for each batch, as `Dataset.map(batched=True)` does.
 * `mask_tokens`: the collator takes features with labels. It always writes the mask, and it draws from NumPy's global
-  generator, which the adapter seeds with the example, as the section's `Trainer` does once for the whole run.
+  generator, which the adapter seeds for each example. A `Trainer` does so once for the whole run. Special tokens have
+  no word id.
 * `perplexity`: the section repeats each batch's loss for its rows, and all batches have equally many rows, so it takes
   the mean of the batches' means.
 """
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,15 +24,23 @@ import torch
 
 from touchstone.suite.implementations.run_mlm import Columns, joined_batches
 
+
+def has_own_labels(columns: Columns) -> bool:
+    """Return whether the section can have made these columns: labels are its own work, from the ids."""
+    return columns.get("labels", columns["input_ids"]) == columns["input_ids"]
+
+
 supports = {
     "tail": ["drop"],
+    "chunk": {"columns": has_own_labels},
+    "chunk_batches": {"batches": lambda batches: all(map(has_own_labels, batches))},
     "mask_tokens": {"replacement": [(1.0, 0.0, 0.0)], "word_ids": lambda words: words is not None},
 }
 choices = {"remainder": "batch"}
 
 
 def group_texts(examples: Columns, chunk_size: int) -> dict[str, list[Any]]:
-    joined = {name: sum(map(list, rows), []) for name, rows in examples.items()}
+    joined = {name: list(chain(*rows)) for name, rows in examples.items()}
     total = len(joined[next(iter(examples))]) // chunk_size * chunk_size
     result: dict[str, list[Any]] = {
         name: [values[start : start + chunk_size] for start in range(0, total, chunk_size)]
@@ -62,6 +72,8 @@ def mask_tokens(
     epoch: int,
     example: int,
 ) -> tuple[list[int], list[int]]:
+    if any(flag and word is not None for flag, word in zip(special, word_ids, strict=False)):
+        raise NotImplementedError("BERT's special tokens have no word id")
     np.random.seed([seed, epoch, example])
     feature = {"input_ids": list(input_ids), "labels": list(input_ids), "word_ids": list(word_ids)}
     whole_word_masking(feature, mask_id=mask_id, rate=rate)
@@ -94,5 +106,3 @@ def perplexity(losses: Sequence[float], *, tokens: Sequence[int]) -> float:
         return math.exp(torch.mean(torch.cat(repeated)))
     except OverflowError:
         return float("inf")
-
-

@@ -1,7 +1,7 @@
 """The Hugging Face course, section 7.7 (15 April 2026): positions of answers, and the choice of an answer.
 
 Written anew with the same behaviour. The section's tokenizer is BERT's: every window has [CLS] first and [SEP] last,
-and every token has characters. Its data is SQuAD 1.1: every training example has one answer.
+and every token has characters of its own. Its data is SQuAD 1.1: every training example has one answer.
 
 * `answer_positions`: the section finds the context by the ids of sequences. The adapter takes them from the offsets.
 * `pick_answer`: the section pairs the 20 likeliest starts and ends, and knows no "no answer". It returns the text; the
@@ -11,6 +11,7 @@ and every token has characters. Its data is SQuAD 1.1: every training example ha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,10 @@ Offsets = Sequence[Sequence[int] | None]
 
 
 def is_bert_window(offsets: Offsets) -> bool:
-    """Return whether special tokens surround a part of the context, and each of its tokens has characters."""
+    """Return whether special tokens surround a part of the context, whose tokens have characters of their own."""
     inner = [pair for pair in offsets if pair is not None]
-    return bool(inner) and offsets[0] is None and offsets[-1] is None and all(start < end for start, end in inner)
+    apart = all(left[1] <= right[0] for left, right in pairwise(inner)) and all(start < end for start, end in inner)
+    return bool(inner) and apart and offsets[0] is None and offsets[-1] is None
 
 
 supports = {

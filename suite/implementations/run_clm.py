@@ -17,15 +17,16 @@ __all__ = ["choices", "chunk", "chunk_batches", "perplexity", "supports"]
 choices = run_mlm.choices
 
 
-def has_equal_labels(columns: Columns) -> bool:
-    """Return whether the script can have made these columns: labels are its own work, from the ids."""
-    return run_mlm.without_word_ids(columns) and "labels" not in columns
+def is_of_the_script(columns: Columns) -> bool:
+    """Return whether the script can have made these columns: without word ids, and labels only from the ids."""
+    own = columns.get("labels", columns["input_ids"]) == columns["input_ids"]
+    return own and run_mlm.without_word_ids(columns)
 
 
 supports = {
     "tail": ["drop"],
-    "chunk": {"columns": has_equal_labels},
-    "chunk_batches": {"batches": lambda batches: all(map(has_equal_labels, batches))},
+    "chunk": {"columns": is_of_the_script},
+    "chunk_batches": {"batches": lambda batches: all(map(is_of_the_script, batches))},
 }
 
 

@@ -49,6 +49,12 @@ from transformers import (
 from transformers.models.marian import modeling_marian
 from transformers.models.mbart import modeling_mbart
 
+supports = {
+    "score_entities": {"scheme": ["IOB2"], "mode": ["lenient"]},
+    "pad_seq2seq": {"label_length": [None], "label_side": ["right"]},
+}
+choices = {"first_label": "ignored"}
+
 __all__ = ["causal_labels", "mask_tokens", "pack", "pad_batch", "pad_seq2seq", "score_entities", "shift_right"]
 
 
