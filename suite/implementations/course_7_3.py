@@ -75,7 +75,11 @@ def mask_tokens(
     if any(flag and word is not None for flag, word in zip(special, word_ids, strict=False)):
         raise NotImplementedError("BERT's special tokens have no word id")
     np.random.seed([seed, epoch, example])
-    feature = {"input_ids": list(input_ids), "labels": list(input_ids), "word_ids": list(word_ids)}
+    feature: dict[str, list[Any]] = {
+        "input_ids": list(input_ids),
+        "labels": list(input_ids),
+        "word_ids": list(word_ids),
+    }
     whole_word_masking(feature, mask_id=mask_id, rate=rate)
     return feature["input_ids"], feature["labels"]
 

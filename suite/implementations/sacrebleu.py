@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 
 def bleu(predictions: Sequence[str], *, references: Sequence[str | Sequence[str]]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 * `bleu`: `sacre_bleu_score` with its defaults, which are a fraction; the adapter gives percent.
 * `rouge`: `rouge_score` with stemming, but without ROUGE-Lsum, for which it downloads NLTK's punkt.
-* `squad_scores`: `squad`.
+* `squad_scores`: `squad`, which wants at least one reference for each example.
+
+All scores are in single precision.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from typing import Any
 
 from torchmetrics.functional.text import rouge_score, sacre_bleu_score, squad
 
-supports = {"newline": ["\n"]}
-choices = {"no_answer": "v1.1", "digits": 4}
+supports = {"newline": ["\n"], "squad_scores": {"references": all}}
+choices = {"digits": 4}
 
 
 def bleu(predictions: Sequence[str], *, references: Sequence[str | Sequence[str]]) -> dict[str, Any]:

@@ -245,6 +245,6 @@ class Scores(dict[str, Any]):
 
 
 def rounding() -> float:
-    """Return the largest error of a score that comes from the declared rounding; 0.0 without any."""
+    """Return how far apart two scores, or the mean of scores, may be by the declared rounding; 0.0 without any."""
     digits = choice("digits")
-    return 0.0 if digits is None else float(0.51 * 10.0**-digits)
+    return 0.0 if digits is None else float(1.02 * 10.0**-digits)
