@@ -32,8 +32,8 @@ library calls it. The functions of the course and of the scripts cannot be impor
 notebooks and in `main()`; so they are written anew, with the same behaviour. Each adapter says for which arguments
 its code is meant (`supports`) and which conventions it follows (`choices`); the code is asked for nothing else.
 
-A wrong result that is understood stands in a file of known failures beside the adapter. So what is marked as wrong
-below was found, or has come back, since the page was written.
+A wrong result that is understood stands in a file of known failures beside the adapter, with its reason, and is marked
+`k`. What is marked `✗` is new. The worst of them are in [findings](findings.md#found-by-the-properties).
 
 To see your own code in the same way:
 

@@ -1,4 +1,4 @@
-"""An adapter that offers what the installed transformers implements of the contract.
+"""transformers 5.23.0 (PyPI, `transformers`): what the installed package implements of the contract.
 
     pytest suite/properties --implementation touchstone.suite.implementations.transformers
 

@@ -188,8 +188,7 @@ def _reproduction(name: str, record: dict[str, Any]) -> Iterator[str]:
 
 def _properties() -> Iterator[str]:
     yield _wrapped(
-        "What the checks of [the contract](contract.md) find in the same code and in metrics of PyPI, where the "
-        "code is "
+        "What the checks of [the contract](contract.md) find in the same code, and in metrics from PyPI. The code is "
         "asked only for what it is meant for. [Conformance](conformance.md) has all implementations and all checks. "
         "Functions of the course and of the scripts are written anew in "
         "[suite/implementations](../suite/implementations)."
@@ -197,7 +196,7 @@ def _properties() -> Iterator[str]:
     for fault in FAULTS:
         thread = f" Upstream: {fault.thread}." if fault.thread else ""
         yield f"### {fault.code}"
-        yield _wrapped(f"{fault.says} Checks {fault.checks}.{thread}")
+        yield _wrapped(f"{fault.says} It fails {fault.checks}.{thread}")
         yield textwrap.indent(f"{fault.line}\n# prints {fault.prints}; right is {fault.right}", "    ")
 
 

@@ -73,7 +73,7 @@ FAULTS = (
         "two entities, (0, 0) and (1, 1)",
     ),
     Fault(
-        "transformers' run_ner.py of version 4.56, `--label_all_tokens`",
+        "Transformers' run_ner.py of version 4.56, `--label_all_tokens`",
         "A4, A10",
         "`B-` is replaced everywhere in a name, not only at its beginning. If the type holds `B-` too, the inner "
         "label is "
@@ -84,7 +84,7 @@ FAULTS = (
         "[1, 2]",
     ),
     Fault(
-        "transformers' run_qa.py of version 4.56",
+        "Transformers' run_qa.py of version 4.56",
         "W10, W12",
         "The search for the first token runs on over special tokens and padding. If the answer is the last token "
         "of its "
@@ -95,7 +95,7 @@ FAULTS = (
         "(1, 1)",
     ),
     Fault(
-        "transformers' utils_qa.py of version 4.56",
+        "Transformers' utils_qa.py of version 4.56",
         "N7",
         "Only the 20 likeliest starts and the 20 likeliest ends are paired. If all of these ends lie before all "
         "of these "
@@ -107,7 +107,7 @@ FAULTS = (
         "x",
     ),
     Fault(
-        "the course, section 7.2, the evaluation in its own loop",
+        "The course, section 7.2, the evaluation in its own loop",
         "S5, S8, S9",
         "Predictions and labels are exchanged, and so are precision and recall.",
         f"{ADAPTERS}.course_7_2_loop import score_entities; "
@@ -118,7 +118,7 @@ FAULTS = (
         "course#641",
     ),
     Fault(
-        "the course, section 7.3, whole-word masking",
+        "The course, section 7.3, whole-word masking",
         "C5, M4",
         "The word ids of each text begin at 0 again. Where two texts of one word meet in a chunk, or only "
         "tokens without "
@@ -129,7 +129,7 @@ FAULTS = (
         "[[0, 1]]",
     ),
     Fault(
-        "the course, section 7.5, with evaluate 0.4.6",
+        "The course, section 7.5, with evaluate 0.4.6",
         "R1",
         "It reads `.mid.fmeasure` of each score, but evaluate returns numbers.",
         f'{ADAPTERS}.course_7_4_5 import rouge; rouge(["a"], references=["a"])',
@@ -137,7 +137,7 @@ FAULTS = (
         "a score",
     ),
     Fault(
-        "the course, section 7.6, `evaluate` on one process with accelerate 1.15",
+        "The course, section 7.6, `evaluate` on one process with accelerate 1.15",
         "X1",
         "`accelerator.gather` returns the loss without dimensions, which `torch.cat` refuses.",
         f"{ADAPTERS}.course_7_6 import perplexity; perplexity([1.0], tokens=[1])",
