@@ -1,4 +1,4 @@
-"""An adapter that offers what the installed transformers implements of the contract.
+"""transformers 5.23.0 (PyPI, `transformers`): what the installed package implements of the contract.
 
     pytest suite/properties --implementation touchstone.suite.implementations.transformers
 
@@ -6,9 +6,9 @@ It adapts how arguments are passed and never changes a result, so a failing chec
 as transformers' example run_ner calls it) differs from docs/contract.md. Alignment and chunking are in transformers'
 example scripts but not in the package, so they are not offered.
 
-If a collator lacks an argument of the contract, it gets the closest case that it supports:
+What a collator cannot express is left out by `supports`:
 
-* `pad_batch`: passes only the columns that a model or the collator takes, as `Trainer` does by default with
+* `pad_batch` gets only columns that a model or the collator takes, as `Trainer` does by default with
   `remove_unused_columns` (the collator raises on `word_ids`, and on a number called `label`).
 * `mask_tokens`: the collator takes one seed and then keeps drawing, as in a `Trainer`. It has neither epoch nor
   example. Random tokens come from all ids of the tokenizer, which has as many ids as the largest one requires.
@@ -17,8 +17,8 @@ If a collator lacks an argument of the contract, it gets the closest case that i
   include the blank, the collator treats all of it as one word. Word ids cannot express this, so no check shows it.)
 * `causal_labels`: the collator recognises padding by its id. It gets the id found where the mask is 0, as in the
   course (`tokenizer.pad_token = tokenizer.eos_token`), or an unused id if nothing is padded.
-* `pad_seq2seq`: the collator has one length and one side for source and target, so `label_length` and `label_side` are
-  not passed. `decoder_attention_mask` is not passed either, because the collator raises on it.
+* `pad_seq2seq`: the collator has one length and one side for source and target. It raises on
+  `decoder_attention_mask`.
 * `shift_right` is not public, but it is what a model does with labels: Marian's function (BART and T5 do the same) with
   a `start_id`, mBART's without one.
 * `pack`: the collator takes ids and labels (if there are no labels it derives them from the ids; the adapter removes
@@ -48,6 +48,31 @@ from transformers import (
 )
 from transformers.models.marian import modeling_marian
 from transformers.models.mbart import modeling_mbart
+
+COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels")
+"""The columns that the `forward` of a token classifier takes or that the tokenizer pads."""
+
+
+def has_columns_of_models(features: Sequence[Mapping[str, Any]]) -> bool:
+    return all(name in COLUMNS for feature in features for name in feature)
+
+
+supports = {
+    "score_entities": {"scheme": ["IOB2"], "mode": ["lenient"]},
+    "pad_batch": {"features": has_columns_of_models},
+    "pad_seq2seq": {
+        "features": has_columns_of_models,
+        "side": ["right"],
+        "length": [None],
+        "label_length": [None],
+        "label_side": ["right"],
+    },
+    "pack": {
+        "features": lambda features: all(name in ("input_ids", "labels") for each in features for name in each),
+        "multiple_of": [None],
+    },
+}
+choices = {"first_label": "ignored"}
 
 __all__ = ["causal_labels", "mask_tokens", "pack", "pad_batch", "pad_seq2seq", "score_entities", "shift_right"]
 
@@ -89,10 +114,6 @@ def integers(values: Sequence[int]) -> list[int]:
     return [int(value) for value in values]
 
 
-COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels")
-"""The columns that the `forward` of a token classifier takes or that the tokenizer pads."""
-
-
 def mask_tokens(
     input_ids: Sequence[int],
     *,
@@ -110,6 +131,7 @@ def mask_tokens(
 
     Raises:
         ValueError: the collator cannot express it: shares that do not sum to 1, or an empty vocabulary.
+        NotImplementedError: a token has no word and is not special, which no offsets express.
     """
     mask, random, unchanged = replacement  # the collator takes two; the third is the rest
     if abs(mask + random + unchanged - 1) > 1e-9 or len(vocabulary) == 0:
@@ -126,6 +148,8 @@ def mask_tokens(
         "special_tokens_mask": [int(flag) for flag in special],
     }
     if word_ids is not None:
+        if any(word is None and not flag for word, flag in zip(word_ids, special, strict=False)):
+            raise NotImplementedError("a token without a word that is not special")
         feature["offset_mapping"] = offsets_of(word_ids)
     batch = collator([feature])
     return batch["input_ids"][0], batch["labels"][0]

@@ -30,6 +30,7 @@ from touchstone.properties.strategies.masking import (
     maskings,
     neighbouring_draws,
     seeds,
+    usual_replacement,
 )
 from touchstone.properties.subject import Subject
 from touchstone.properties.values import Spelled
@@ -107,7 +108,7 @@ def test_a_word_must_not_span_a_special_token_a_gap_or_two_documents(
         special=Spelled(f"{flags} * {n}"),
         word_ids=Spelled(f"[w for i in range({n}) for w in [{shift}]]"),
         rate=0.5,
-        replacement=BERT,
+        replacement=usual_replacement(),
         seed=seed,
         epoch=0,
         example=0,
@@ -169,7 +170,7 @@ def drawn_elsewhere(module: str, attribute: str, arguments: str) -> Any:
 def test_a_draw_must_be_the_same_in_another_process(implementation: Subject, seed: int) -> None:
     if not implementation.module:  # another process cannot import this object by name
         return
-    token = Masking(list(range(10, 60)), [False] * 50, None, 0.5, BERT, seed, 1, 4)
+    token = Masking(list(range(10, 60)), [False] * 50, None, 0.5, usual_replacement(), seed, 1, 4)
     word = token.with_(word_ids=[i // 2 for i in range(50)])
     calls = [(case.input_ids, case.with_(example=number).arguments) for case in (token, word) for number in (0, 1)]
     here = [implementation.mask_tokens(ids, **arguments) for ids, arguments in calls]
@@ -182,7 +183,7 @@ def expect_different(implementation: Subject, pair: tuple[Triple, Triple], *, wo
     __tracebackhide__ = True
     word_ids = Spelled("[i for i in range(128)]") if words else None
     ids, special = Spelled("[10 + i for i in range(128)]"), Spelled("[False] * 128")
-    one, two = (Masking(ids, special, word_ids, 0.5, BERT, *triple) for triple in pair)
+    one, two = (Masking(ids, special, word_ids, 0.5, usual_replacement(), *triple) for triple in pair)
     first, second = chosen(mask(implementation, one)[1]), chosen(mask(implementation, two)[1])
     expect_that(
         first != second,

@@ -8,7 +8,6 @@ from touchstone.properties.check import check
 from touchstone.properties.failure import Mismatch
 from touchstone.properties.oracles import IGNORED, expect_share
 from touchstone.properties.strategies.masking import (
-    BERT,
     MASK_ID,
     VOCABULARY,
     Masking,
@@ -16,6 +15,7 @@ from touchstone.properties.strategies.masking import (
     mask,
     replacements,
     seeds,
+    usual_replacement,
 )
 from touchstone.properties.subject import Subject
 from touchstone.properties.values import Spelled
@@ -28,7 +28,9 @@ SHORT = 600
 """Number of calls on a short sequence. They reveal code that always chooses the same number of tokens."""
 
 
-def long_case(seed: int, *, rate: float, replacement: tuple[float, float, float] = BERT, word: int = 0) -> Masking:
+def long_case(
+    seed: int, *, rate: float, replacement: tuple[float, float, float] | None = None, word: int = 0
+) -> Masking:
     """Return `MANY` words of `word` tokens each, or `MANY` tokens without words if `word` is 0."""
     size = MANY * max(1, word)
     return Masking(
@@ -36,7 +38,7 @@ def long_case(seed: int, *, rate: float, replacement: tuple[float, float, float]
         special=Spelled(f"[False] * {size}"),
         word_ids=Spelled(f"[i // {word} for i in range({size})]") if word else None,
         rate=rate,
-        replacement=replacement,
+        replacement=replacement or usual_replacement(),
         seed=seed,
         epoch=0,
         example=0,
@@ -45,7 +47,7 @@ def long_case(seed: int, *, rate: float, replacement: tuple[float, float, float]
 
 def short_cases(seed: int, *, size: int, rate: float) -> list[Masking]:
     """Return `SHORT` examples of `size` one-token words each."""
-    case = Masking(list(range(10, 10 + size)), [False] * size, None, rate, BERT, seed, 0, 0)
+    case = Masking(list(range(10, 10 + size)), [False] * size, None, rate, usual_replacement(), seed, 0, 0)
     return [case.with_(example=number) for number in range(SHORT)]
 
 

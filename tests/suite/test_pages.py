@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
+import io
 import json
 import re
 import subprocess
 import sys
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tools.findings.properties import FAULTS, Fault
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,6 +83,25 @@ def test_the_findings_page_is_what_its_generator_writes() -> None:
 
     written = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     assert written == page(), "run: python -m tools.findings page > docs/findings.md"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.code)
+def test_the_line_of_a_fault_prints_what_the_page_says(fault: Fault) -> None:
+    for name, number in re.findall(r"(?:^|with )(torchmetrics|transformers|seqeval|sacrebleu) (\d[\d.]*)", fault.code):
+        if version(name) != number:
+            pytest.skip(f"the page is about {name} {number}")
+    printed = io.StringIO()
+    state = np.random.get_state()
+    try:
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(fault.line, {})
+    except (AttributeError, RuntimeError) as error:
+        printed.write(f"{type(error).__name__}: {error}")
+    finally:
+        np.random.set_state(state)
+
+    assert printed.getvalue().strip() == fault.prints
 
 
 @pytest.mark.parametrize(

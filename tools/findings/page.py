@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.findings.properties import FAULTS
 from tools.findings.subjects import SUBJECTS
 from touchstone.auditing.probe import INTERNAL, load_probes
 
@@ -102,6 +103,7 @@ def page(record: dict[str, Any] | None = None) -> str:
     for outcome, name in SEVERITIES.items():
         parts.append(f"## {name.capitalize()}s")
         parts += [part for key, places in groups.items() if key[0] == outcome for part in _finding(key, places, record)]
+    parts += ["## Found by the properties", *_properties()]
     parts += ["## What was run", *_runs(record), "## What was not run", NOT_RUN.strip(), *_failed(record)]
     return "\n\n".join(parts) + "\n"
 
@@ -182,6 +184,20 @@ def _reproduction(name: str, record: dict[str, Any]) -> Iterator[str]:
     yield textwrap.indent(text, "    ")
     yield "It prints:"
     yield textwrap.indent(output, "    ")
+
+
+def _properties() -> Iterator[str]:
+    yield _wrapped(
+        "What the checks of [the contract](contract.md) find in the same code, and in metrics from PyPI. The code is "
+        "asked only for what it is meant for. [Conformance](conformance.md) has all implementations and all checks. "
+        "Functions of the course and of the scripts are written anew in "
+        "[suite/implementations](../suite/implementations)."
+    )
+    for fault in FAULTS:
+        thread = f" Upstream: {fault.thread}." if fault.thread else ""
+        yield f"### {fault.code}"
+        yield _wrapped(f"{fault.says} It fails {fault.checks}.{thread}")
+        yield textwrap.indent(f"{fault.line}\n# prints {fault.prints}; right is {fault.right}", "    ")
 
 
 def _runs(record: dict[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,9 @@ LEGEND = (
     ("?", "could not be judged"),
     ("", "not offered"),
 )
+LONGEST = 400
+"""Characters of a line of an example in Markdown."""
+
 HEADINGS = {"result": "Wrong results", "refusal": "Not refused", "form": "Form"}
 
 
@@ -102,20 +106,29 @@ def markdown(examined: Sequence[Examined]) -> str:
         counts = [_ids(each, kind) for kind in KINDS]
         ran = each.problem or f"{len(each.summary.ran)} of {len(ids())}"
         lines.append(f"| {number} | `{each.name}` | {len(each.functions)} | {ran} | {' | '.join(counts)} |")
-    lines += ["", "   ".join(f"{sign or '(empty)'} {says};" for sign, says in LEGEND).rstrip(";") + ".", ""]
+    legend = "; ".join(f"{sign or '(empty)'} {says}" for sign, says in LEGEND)
+    lines += ["", _wrapped(f"{legend}."), ""]
     lines += [f"| check | {' | '.join(str(n) for n, _ in enumerate(examined, start=1))} | rule |"]
     lines += ["| --- |" + " :-: |" * len(examined) + " --- |"]
     for row in rows(examined):
         lines.append(f"| {row.id} | {' | '.join(SIGNS[each] for each in row.cells)} | {row.rule} |")
     for number, each in enumerate(examined, start=1):
         lines += ["", f"## {number}. `{each.name}`", ""]
-        lines += _about(each)
+        lines += map(_wrapped, _about(each))
         for found in first_of_each(each.failures(kind="result")):
-            lines += ["", f"**{found.outcome.id}**: {found.sentence}."]
-            if found.outcome.known:
-                lines[-1] += f" Known: {found.outcome.known}."
-            lines += ["", *(f"    {line}".rstrip() for line in _example(found))]
+            known = f" Known: {found.outcome.known}." if found.outcome.known else ""
+            lines += ["", _wrapped(f"**{found.outcome.id}**: {found.sentence}.{known}")]
+            lines += ["", *(f"    {_cut(line)}".rstrip() for line in _example(found))]
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
+
+
+def _cut(line: str) -> str:
+    """Return a line of an example, without its middle if it is too long for a page."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 60]} ... ({len(line)} characters; --json has all)"
 
 
 def html(examined: Sequence[Examined]) -> str:

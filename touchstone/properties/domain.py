@@ -81,15 +81,19 @@ class Domain:
                 lacks[name] = absent
         return cls(supports, lacks, unusable, _choices(target))
 
-    def arguments(self, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments that the function takes, of those that the contract passes.
+
+        Args:
+            args: the arguments that are passed by position.
 
         Raises:
             OutsideDomain: a value is not supported, or the function lacks an argument that is not at its default.
         """
         lacks, supports = self.lacks.get(name, ()), self.supports.get(name, {})
+        given = {**dict(zip(signature(name).parameters, args, strict=False)), **kwargs}
         for argument in supports:
-            if not self.allows(name, argument, kwargs.get(argument, _default(name, argument))):
+            if not self.allows(name, argument, given.get(argument, _default(name, argument))):
                 raise OutsideDomain(argument)
         for argument in lacks:
             if (
@@ -102,10 +106,10 @@ class Domain:
 
     def allows(self, name: str, argument: str, value: Any) -> bool:
         """Return whether a function supports a value of an argument."""
-        supported = self.supports.get(name, {}).get(argument)
-        if supported is not None:
+        values = self.supports.get(name, {}).get(argument)
+        if values is not None:
             value = plain(value)
-            return bool(supported(value)) if callable(supported) else value in [plain(each) for each in supported]
+            return bool(values(value)) if callable(values) else value in [plain(each) for each in values]
         if argument in self.lacks.get(name, ()):
             return bool(plain(value) == _default(name, argument))
         return True
@@ -204,13 +208,17 @@ def within(domain: Domain, needs: tuple[str, ...]) -> Iterator[None]:
         _current = before
 
 
+def supported(argument: str, values: Sequence[T]) -> list[T]:
+    """Return those of `values` that are supported as `argument` by the functions under test; all, if none is."""
+    domain, needs = _current
+    takers = [name for name in needs if argument in signature(name).parameters]
+    return [each for each in values if all(domain.allows(name, argument, each) for name in takers)] or list(values)
+
+
 @st.composite
 def one_of_supported(draw: DrawFn, argument: str, values: Sequence[T]) -> T:
     """One of `values` that is supported as `argument` by the functions under test; any, if none is."""
-    domain, needs = _current
-    takers = [name for name in needs if argument in signature(name).parameters]
-    supported = [each for each in values if all(domain.allows(name, argument, each) for name in takers)]
-    return draw(st.sampled_from(supported or list(values)))
+    return draw(st.sampled_from(supported(argument, values)))
 
 
 def supported_values(argument: str, values: Sequence[T]) -> SearchStrategy[T]:
@@ -249,6 +257,6 @@ class Scores(dict[str, Any]):
 
 
 def rounding() -> float:
-    """Return the largest error of a score that comes from the declared rounding; 0.0 without any."""
+    """Return how far apart two scores, or the mean of scores, may be by the declared rounding; 0.0 without any."""
     digits = choice("digits")
-    return 0.0 if digits is None else float(0.51 * 10.0**-digits)
+    return 0.0 if digits is None else float(1.02 * 10.0**-digits)

@@ -115,7 +115,7 @@ class Subject:
         """Call a function and record the call. `hand_over` maps each recorded argument to the one that is passed."""
         __tracebackhide__ = True
         try:
-            kwargs = self.domain.arguments(stage, kwargs)
+            kwargs = self.domain.arguments(stage, args, kwargs)
         except OutsideDomain:
             self.outside += 1
             hypothesis.reject()

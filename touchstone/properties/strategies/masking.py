@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from touchstone.properties.domain import supported_values
+from touchstone.properties.domain import supported, supported_values
 from touchstone.properties.oracles import IGNORED
 from touchstone.properties.strategies.defaults import without_defaults
 from touchstone.properties.subject import Subject
@@ -25,6 +25,11 @@ REPLACEMENTS = (BERT, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0
 
 seeds: SearchStrategy[int] = st.integers(0, 2**31 - 1)
 replacements: SearchStrategy[tuple[float, float, float]] = supported_values("replacement", REPLACEMENTS)
+
+
+def usual_replacement() -> tuple[float, float, float]:
+    """Return BERT's replacement, or the first one that the functions under test support."""
+    return supported("replacement", REPLACEMENTS)[0]
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,9 @@ class Sentences:
 def scored_sentences(
     draw: DrawFn, *, mode: str | None = None, valid: bool = False, perfect: bool = False, ignored: bool = True
 ) -> Sentences:
-    """One to four sentences with predictions, some right and some nearly right. Half of the references are invalid.
+    """One to five sentences with predictions, some right and some nearly right. Half of the references are invalid.
+
+    At least one word has a label, so that there is something to score.
 
     Args:
         valid: all references are valid in the scheme.
@@ -184,4 +186,7 @@ def scored_sentences(
                 gold[at] = oracles.IGNORED
         references.append(gold)
         predictions.append(predicted)
+    if all(label == oracles.IGNORED for gold in references for label in gold):
+        references.append([names.index("O")])
+        predictions.append([names.index("O")])
     return Sentences(names, references, predictions, scheme, mode, draw(st.booleans()))
