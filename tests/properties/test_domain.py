@@ -23,34 +23,34 @@ def test_an_argument_that_a_function_lacks_is_dropped_at_its_default_and_outside
     domain = Domain.of(SimpleNamespace(align_labels=align_iob2))
     arguments = {"word_ids": [0], "names": ["O"], "scheme": "IOB2", "strategy": "first"}
 
-    assert domain.arguments("align_labels", arguments) == {"word_ids": [0], "names": ["O"], "strategy": "first"}
+    assert domain.arguments("align_labels", (), arguments) == {"word_ids": [0], "names": ["O"], "strategy": "first"}
     with pytest.raises(OutsideDomain):
-        domain.arguments("align_labels", arguments | {"scheme": "BILOU"})
+        domain.arguments("align_labels", (), arguments | {"scheme": "BILOU"})
 
 
 def test_a_supported_value_may_differ_from_the_default_that_a_function_lacks() -> None:
     domain = Domain.of(SimpleNamespace(align_labels=align_iob2, supports={"scheme": ["BILOU"]}))
 
-    assert "scheme" not in domain.arguments("align_labels", {"scheme": "BILOU"})
+    assert "scheme" not in domain.arguments("align_labels", (), {"scheme": "BILOU"})
     with pytest.raises(OutsideDomain):
-        domain.arguments("align_labels", {"scheme": "IOB2"})
+        domain.arguments("align_labels", (), {"scheme": "IOB2"})
     with pytest.raises(OutsideDomain):
-        domain.arguments("align_labels", {})
+        domain.arguments("align_labels", (), {})
 
 
 def test_a_test_of_a_value_gets_plain_values() -> None:
     supports = {"perplexity": {"tokens": lambda tokens: type(tokens) is list and len(tokens) < 3}}
     domain = Domain.of(SimpleNamespace(perplexity=perplexity, supports=supports))
 
-    assert domain.arguments("perplexity", {"tokens": (1, 2)}) == {"tokens": (1, 2)}
+    assert domain.arguments("perplexity", (), {"tokens": (1, 2)}) == {"tokens": (1, 2)}
     with pytest.raises(OutsideDomain):
-        domain.arguments("perplexity", {"tokens": [1, 2, 3]})
+        domain.arguments("perplexity", (), {"tokens": [1, 2, 3]})
 
 
 def test_a_function_with_any_keyword_takes_every_argument() -> None:
     domain = Domain.of(SimpleNamespace(align_labels=lambda labels, **options: labels))
 
-    assert domain.arguments("align_labels", {"scheme": "IOBES"}) == {"scheme": "IOBES"}
+    assert domain.arguments("align_labels", (), {"scheme": "IOBES"}) == {"scheme": "IOBES"}
 
 
 @pytest.mark.parametrize(

@@ -96,11 +96,8 @@ class Domain:
             if not self.allows(name, argument, given.get(argument, _default(name, argument))):
                 raise OutsideDomain(argument)
         for argument in lacks:
-            if (
-                argument not in supports
-                and plain(kwargs.get(argument)) != _default(name, argument)
-                and argument in kwargs
-            ):
+            given_other = argument in kwargs and plain(kwargs[argument]) != _default(name, argument)
+            if given_other and argument not in supports:
                 raise OutsideDomain(argument)
         return {argument: value for argument, value in kwargs.items() if argument not in lacks}
 
