@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import re
@@ -22,6 +23,7 @@ from touchstone.__main__ import main
 from touchstone.auditing.finding import Report
 from touchstone.auditing.probe import load_probes
 from touchstone.auditing.reporting.stored import read_report
+from touchstone.cli import audit as cli
 from touchstone.cli.audit import StatusLine
 
 PROBE = "special-tokens-unlabelled"
@@ -304,3 +306,23 @@ def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) ->
     assert "examples:" in text
     assert "exit codes:" in text
     assert "touchstone audit [OPTIONS] SCRIPT [ARGUMENTS]" in text
+
+
+def test_reports_are_written_even_if_the_reader_of_the_terminal_output_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `touchstone audit --html audit.html train.py | head`."""
+
+    def leave(report: Report, *, verbose: bool) -> None:
+        raise BrokenPipeError
+
+    script, page = tmp_path / "train.py", tmp_path / "audit.html"
+    script.write_text("")
+    monkeypatch.setattr("touchstone.auditing.script.audit_script", lambda *arguments, **options: reports.faulty())
+    monkeypatch.setattr("touchstone.cli.audit._print", leave)
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+
+    with pytest.raises(BrokenPipeError):
+        cli.run(parser.parse_args(["--html", str(page), str(script)]))
+    assert "accumulation (8) is not divided" in page.read_text(encoding="utf-8")

@@ -99,8 +99,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"could not judge: {reason}{_misplaced(options.arguments)}", file=sys.stderr)
         return 2
     report = report.ignoring(ignored)
+    unwritten = _failed_to_write(report, paths)  # before printing, which ends early if a pipe is closed
     _print(report, verbose=options.verbose)
-    return 2 if _failed_to_write(report, paths) else report.exit_code
+    return 2 if unwritten else report.exit_code
 
 
 def _print(report: Report, *, verbose: bool) -> None:

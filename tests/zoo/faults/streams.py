@@ -9,7 +9,7 @@ FAULTS = (
         says="In a stream, each word gets the tag of the word before it.",
         edits=(('example["tags"][word]', 'example["tags"][max(word - 1, 0)]'),),
         probes=("labels-follow-tags",),
-        cause="tag",
+        cause="each word has the tag of the word 1 before it",
     ),
     Fault(
         id="stream-labels-special-tokens",

@@ -107,6 +107,8 @@ def _misses(found: Tagging, sentence: Sentence) -> list[int]:
 
 Guess = Callable[[Sentence, int, int], Any]
 """Tells the tag that a fault would give to a token: (sentence, token, word) -> tag, or None if it would give none."""
+ANY = object()
+"""What a guess gives where the fault may give any tag: an index outside a list is cut off, wrapped or an error."""
 
 
 def _explain(found: Tagging, wrong: Sequence[Sentence]) -> str:
@@ -126,8 +128,8 @@ def _score(found: Tagging, sentences: Sequence[Sentence], guess: Guess) -> float
     for sentence in sentences:
         for word, tokens in sentence.tokens_of_word().items():
             token = next((each for each in tokens if sentence.labels[each] != IGNORED), None)
-            if token is not None:
-                pairs.append((guess(sentence, token, word), sentence.labels[token]))
+            if token is not None and (tag := guess(sentence, token, word)) is not ANY:
+                pairs.append((tag, sentence.labels[token]))
     meant = found.meant
     if not found.named:  # the labels themselves must tell what the tags mean
         counted: dict[Any, Counter[int]] = defaultdict(Counter)
@@ -168,7 +170,10 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         with_tokens = sorted(sentence.tokens_of_word())
         return at(sentence.tags, with_tokens.index(word))
 
-    guesses: dict[str, Guess] = {}
+    guesses: dict[str, Guess] = {}  # of two that tell the labels as well, the first one is named
+    guesses[
+        "a word without a token shifts the labels of the words behind it: count words by word_ids(), not by tokens"
+    ] = skipping
     # Labels that are moved leave the words at one end, and stand on a special token.
     moved = sum(_labels_a_special_token(sentence) for sentence in found.sentences) * 2 > len(found.sentences)
     for step in (1, -1, 2, -2) if moved else ():
@@ -183,8 +188,8 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         guesses[
             f"each word has the tag of the word {abs(step)} {'before' if step < 0 else 'after'} it: the index into"
             " the tags is wrong"
-        ] = (
-            lambda sentence, token, word, step=step: at(sentence.tags, word + step)  # type: ignore[misc]
+        ] = lambda sentence, token, word, step=step: (  # type: ignore[misc]
+            at(sentence.tags, word + step) if 0 <= word + step < len(sentence.tags) else ANY
         )
         guesses[
             f"the rows have the tags of the row {abs(step)} {'before' if step < 0 else 'after'} them: use the"
@@ -203,9 +208,6 @@ def _guesses(found: Tagging) -> dict[str, Guess]:
         "the tags are laid on the tokens by the words of another row: call word_ids(batch_index=i) with the row's own"
         " index in its batch"
     ] = _laid_by_the_first_row(found)
-    guesses[
-        "a word without a token shifts the labels of the words behind it: count words by word_ids(), not by tokens"
-    ] = skipping
     return guesses
 
 
