@@ -118,3 +118,40 @@ def exchanged(evaluated: Any) -> dict[str, float]:
     """The bug: predictions and labels are exchanged, so precision is recall."""
     scores = compute_metrics(evaluated)
     return {**scores, "overall_precision": scores["overall_recall"], "overall_recall": scores["overall_precision"]}
+
+
+def decoded(evaluated: Any) -> tuple[list[str], list[str]]:
+    """Decode predictions and labels as the course does."""
+    predictions, labels = evaluated
+    labels = np.where(labels != -100, labels, tokenizer.pad_token_id)
+    texts = [tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (predictions, labels)]
+    return texts[0], texts[1]
+
+
+def bleu_metrics(evaluated: Any) -> dict[str, float]:
+    """Score translations with sacreBLEU, rounded as run_translation does."""
+    import sacrebleu
+
+    predictions, references = decoded(evaluated)
+    score = sacrebleu.corpus_bleu(predictions, [references]).score
+    return {"bleu": round(score, 4), "gen_len": 7.0}
+
+
+def bleu_of_padding(evaluated: Any) -> dict[str, float]:
+    """The bug: special tokens are decoded too, so padding counts as words."""
+    import sacrebleu
+
+    predictions, labels = evaluated
+    labels = np.where(labels != -100, labels, tokenizer.pad_token_id)
+    texts = [tokenizer.batch_decode(ids, skip_special_tokens=False) for ids in (predictions, labels)]
+    return {"bleu": sacrebleu.corpus_bleu(texts[0], [texts[1]]).score}
+
+
+def rouge_metrics(evaluated: Any) -> dict[str, float]:
+    """Score summaries with rouge-score, from 0 to 1."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    kinds = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    scorer = RougeScorer(kinds, use_stemmer=True)
+    scores = [scorer.score(gold, guess) for guess, gold in zip(*decoded(evaluated), strict=True)]
+    return {kind: sum(each[kind].fmeasure for each in scores) / len(scores) for kind in kinds}

@@ -74,6 +74,17 @@ def test_compute_metrics_passes_and_a_wrong_one_is_caught() -> None:
     assert "S5" in failing("S5", code.exchanged, "metrics:token-classification")
 
 
+def test_metrics_of_texts_pass_and_a_wrong_one_is_caught() -> None:
+    assert failing("B1 B2 B4 B6 B7", code.bleu_metrics, "metrics:translation") == []
+    assert failing("R1 R2 R3 R6 R7", code.rouge_metrics, "metrics:summarization") == []
+    assert failing("B2", code.bleu_of_padding, "metrics:translation") == ["B2"]
+
+
+def test_scale_and_rounding_of_a_metric_are_taken_from_what_it_says() -> None:
+    assert shaped_as(code.bleu_metrics, "metrics:translation").choices == {"digits": 4}  # type: ignore[attr-defined]
+    assert shaped_as(code.rouge_metrics, "metrics:summarization").choices == {}  # type: ignore[attr-defined]
+
+
 def test_tokenizers_and_names_are_put_back() -> None:
     tokenizer, names = code.tokenizer, list(code.label_names)
     failing("A2", code.by_name, "map:token-classification")

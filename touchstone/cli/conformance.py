@@ -17,6 +17,7 @@ examples:
   touchstone conformance touchstone.suite.implementations.transformers
   touchstone conformance my.stages other.stages --html conformance.html
   touchstone conformance my.stages --known my-known.toml
+  touchstone conformance my.data:tokenize other.data:tokenize --as map:token-classification
 
 exit codes:
   0 no result is wrong; 1 a result is wrong that is not a known failure;
@@ -27,6 +28,14 @@ exit codes:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "implementations", metavar="IMPLEMENTATION", nargs="+", help="package.module or package.module:object"
+    )
+    parser.add_argument(
+        "--as",
+        dest="shape",
+        metavar="SHAPE",
+        default="",
+        help="what they are, if not modules with functions of the contract: map:token-classification, ... "
+        "(docs/contract.md)",
     )
     parser.add_argument("--md", metavar="FILE", type=Path, help="write the matrix as Markdown")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the matrix as one self-contained page")
@@ -52,7 +61,12 @@ def run(options: argparse.Namespace) -> int:
 
     names = list(dict.fromkeys(options.implementations))
     examined = conformance(
-        names, examples=options.examples, known_file=options.known, jobs=options.jobs, progress=progress
+        names,
+        examples=options.examples,
+        shape=options.shape,
+        known_file=options.known,
+        jobs=options.jobs,
+        progress=progress,
     )
     output.print(matrix(examined))
     for path, text in (

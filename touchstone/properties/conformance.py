@@ -81,6 +81,7 @@ def conformance(
     names: Sequence[str],
     *,
     examples: int,
+    shape: str = "",
     known_file: Path | None = None,
     jobs: int = 1,
     progress: Callable[[Examined], None] = lambda examined: None,
@@ -89,6 +90,7 @@ def conformance(
 
     Args:
         examples: examples per test, before they are divided by its cost.
+        shape: what they are, if they offer no functions of the contract themselves (`shapes.SHAPES`).
         known_file: a file of known failures for all of these implementations; each may have its own beside it.
         jobs: processes at a time.
         progress: called with each implementation as soon as it is done.
@@ -97,7 +99,7 @@ def conformance(
     def one(name: str) -> Examined:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             try:
-                examined = process.submit(examine, name, examples=examples, known_file=known_file).result()
+                examined = process.submit(examine, name, examples=examples, shape=shape, known_file=known_file).result()
             except BrokenProcessPool:
                 examined = Examined(name, problem=f"{name}: its process died, as from a crash or for want of memory")
         progress(examined)
@@ -107,10 +109,10 @@ def conformance(
         return list(pool.map(one, names))
 
 
-def examine(name: str, *, examples: int, known_file: Path | None = None) -> Examined:
+def examine(name: str, *, examples: int, shape: str = "", known_file: Path | None = None) -> Examined:
     """Run every check on one implementation in this process."""
     try:
-        subject = load(name)
+        subject = load(name, shape=shape)
         known = known_failures(subject.module, known_file)
     except (ImplementationError, KnownError) as error:
         return Examined(name, problem=str(error))

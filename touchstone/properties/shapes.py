@@ -199,6 +199,19 @@ def letters_tokenizer(before: int, after: int) -> Any:
     return make(tokenizer_object=tokenizer, model_max_length=512, **names)
 
 
+def characters_tokenizer(characters: set[str]) -> Any:
+    """Return a fast tokenizer with a token for each character, which decodes to the very text."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = (PAD, SEP, *sorted(characters))
+    tokenizer = Tokenizer(models.WordLevel({token: id for id, token in enumerate(tokens)}, PAD))
+    tokenizer.decoder = decoders.Fuse()
+    make: Any = PreTrainedTokenizerFast
+    names = {"pad_token": PAD, "eos_token": SEP, "unk_token": PAD}
+    return make(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
+
+
 @functools.lru_cache(maxsize=256)
 def plain_tokenizer(size: int, *, pad_id: int, side: str) -> Any:
     """Return a tokenizer with `size` ids, of which one is padding."""
@@ -413,6 +426,80 @@ class EntityMetrics(Labelled):
         return {name.removeprefix("eval_").removeprefix("overall_"): value for name, value in scores.items()}
 
 
+class TextMetrics:
+    """`compute_metrics(eval_pred)` of translation or summarization, as `bleu` or `rouge`: it gets ids and decodes them.
+
+    Its scale (up to 1 or up to 100) and its rounding are taken from what it says of two texts.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.scale = 1.0
+        self.choices: dict[str, Any] = {}
+        try:
+            best = self.scores(["the cat sat on the mat"], ["the cat sat on the mat"])
+            other = self.scores(["the cat sat on a red mat today"], ["the cat sat on the mat"])
+        except Exception:  # whatever is wrong, the checks report it with their examples
+            return
+        if max(best.values(), default=0.0) <= 1.0:
+            self.scale = 100.0
+        values = [value * self.scale for value in other.values() if value]
+        digits = [at for at in range(1, 7) if values and all(abs(round(each, at) - each) < 1e-9 for each in values)]
+        if digits:
+            self.choices["digits"] = digits[0]
+
+    def bleu(self, predictions: Sequence[str], *, references: Sequence[Any]) -> Any:
+        texts = [[each] if isinstance(each, str) else list(each) for each in references]
+        if len(texts) != len(predictions):
+            raise ValueError(f"{len(predictions)} predictions for {len(texts)} references")
+        if any(len(each) != 1 for each in texts):
+            raise NotImplementedError("labels are one reference")
+        scores = self.scores(list(predictions), [each for [each] in texts])
+        name = next((name for name in ("bleu", "sacrebleu", "score") if name in scores), None)
+        return {"bleu": scores[name] * self.scale} if name else scores
+
+    def rouge(self, predictions: Sequence[str], *, references: Sequence[str]) -> Any:
+        if len(predictions) != len(references):
+            raise ValueError(f"{len(predictions)} predictions for {len(references)} references")
+        scores = self.scores(list(predictions), list(references))
+        return {name: value * self.scale for name, value in scores.items() if name.startswith("rouge")}
+
+    def scores(self, predictions: list[str], references: list[str]) -> dict[str, float]:
+        """Return what the code says of texts, which it gets as ids padded with -100 and the padding id."""
+        from transformers import EvalPrediction
+
+        if not predictions:
+            raise NotImplementedError("an evaluation has rows")
+        tokenizer = characters_tokenizer({*"".join([*predictions, *references])})
+        width = 1 + max(map(len, [*predictions, *references]))
+        ids, labels = (
+            [
+                [
+                    *tokenizer.convert_tokens_to_ids(list(text)),
+                    tokenizer.eos_token_id,
+                    *[fill] * (width - 1 - len(text)),
+                ]
+                for text in texts
+            ]
+            for texts, fill in ((predictions, tokenizer.pad_token_id), (references, IGNORED))
+        )
+        with replaced(self.target, lambda value: tokenizer if is_tokenizer(value) else value):
+            scores = self.target(EvalPrediction(np.array(ids), np.array(labels)))
+        return {name.removeprefix("eval_"): float(value) for name, value in scores.items() if name != "gen_len"}
+
+
+class BleuMetrics(TextMetrics):
+    """`compute_metrics` of translation."""
+
+    rouge = None  # type: ignore[assignment]
+
+
+class RougeMetrics(TextMetrics):
+    """`compute_metrics` of summarization."""
+
+    bleu = None  # type: ignore[assignment]
+
+
 SHAPES: dict[str, Callable[[Any], object]] = {
     "map:token-classification": TokenClassificationMap,
     "collator:token-classification": TokenClassificationCollator,
@@ -420,5 +507,7 @@ SHAPES: dict[str, Callable[[Any], object]] = {
     "collator:summarization": Seq2SeqCollator,
     "collator:causal-lm": CausalCollator,
     "metrics:token-classification": EntityMetrics,
+    "metrics:translation": BleuMetrics,
+    "metrics:summarization": RougeMetrics,
 }
 """The shapes by name: what the code is, and the task."""
