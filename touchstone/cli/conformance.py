@@ -17,7 +17,7 @@ examples:
   touchstone conformance touchstone.suite.implementations.transformers
   touchstone conformance my.stages other.stages --html conformance.html
   touchstone conformance my.stages --known my-known.toml
-  touchstone conformance my.data:tokenize other.data:tokenize --as map:token-classification
+  touchstone conformance my.data:tokenize --as map:token-classification
 
 exit codes:
   0 no result is wrong; 1 a result is wrong that is not a known failure;
