@@ -12,6 +12,7 @@ Importing this module imports neither torch nor the stages.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
@@ -188,6 +189,7 @@ def describe(shape: Any) -> str:
     return next(text for text in reversed(get_args(shape)) if isinstance(text, str))
 
 
+@functools.cache
 def signature(name: str) -> inspect.Signature:
     """Return the signature of a function of the contract: that of the reference."""
     return inspect.signature(getattr(importlib.import_module("touchstone.stages"), name))

@@ -190,8 +190,10 @@ def load(name: str, *, shape: str = "") -> Subject:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the module's own, which are no business of the test session
+            known = module in sys.modules
             target: object = importlib.import_module(module)
-            gc.collect()  # files that the module left open are closed here, where nobody is blamed for them
+            if not known:  # files that the module left open are closed here, where nobody is blamed for them
+                gc.collect()
     except ModuleNotFoundError as error:
         parent, _, last = module.rpartition(".")
         missing = error.name or ""
