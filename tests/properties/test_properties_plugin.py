@@ -451,7 +451,7 @@ def test_check_refuses_an_unknown_id() -> None:
 
 def test_run_check_names_the_missing_stages() -> None:
     with pytest.raises(NotOffered, match="does not offer align_labels_batch"):
-        run_check("A13", SimpleNamespace(align_labels=len))
+        run_check("A13", SimpleNamespace(align_labels=lambda labels, **options: labels))
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------
