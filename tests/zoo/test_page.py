@@ -69,10 +69,12 @@ def test_the_style_of_a_script_is_how_it_trains(text: str, style: str) -> None:
     assert matrix.style_of(text) == style
 
 
+@with_all_faults
 def test_the_page_of_peers_is_written_from_its_record() -> None:
     assert peers_page.page(peers_record()) == peers_page.PAGE.read_text(encoding="utf-8")
 
 
+@with_all_faults
 def test_the_record_of_peers_names_only_scripts_that_exist() -> None:
     record = peers_record()
     assert set(record["faults"]) <= {fault.id for fault in all_faults()}

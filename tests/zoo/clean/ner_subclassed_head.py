@@ -26,6 +26,12 @@ class BertBiLSTM(BertForTokenClassification):
         self.classifier = nn.Linear(h, config.num_labels)
         self.post_init()
 
+    def _init_weights(self, module):
+        if isinstance(module, nn.LSTM):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, labels=None):
         x = self.bert(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).last_hidden_state
         lengths = attention_mask.sum(1).cpu()

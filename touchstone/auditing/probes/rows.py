@@ -30,12 +30,14 @@ def _logits(model: Any, batch: Batch, encoder_decoder: bool) -> Any:
 
 
 def _need_steady(model: Any, batch: Batch, encoder_decoder: bool) -> None:
-    """Check that the model computes the same for the same batch.
+    """Check that the model computes the same finite logits for the same batch.
 
     Raises:
         NotChecked: it does not, so that nothing can be said of what moves its logits.
     """
     first, second = (_logits(model, batch, encoder_decoder) for _ in range(2))
+    if not bool(first.isfinite().all() and second.isfinite().all()):
+        raise NotChecked("the model's logits are not finite: look for parameters that nothing initializes")
     if float((first - second).abs().max()) > 1e-4 * (float(first.std()) or 1.0):
         raise NotChecked("the model computes other logits for the same batch: see dropout-off-in-evaluation")
 
