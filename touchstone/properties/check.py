@@ -192,7 +192,7 @@ def judge(found: Check, subject: Subject, run: Callable[[], None]) -> Verdict:
     """
     failures: list[CheckFailed] = []
     undecided = ""
-    subject.met, subject.outside = set(), 0
+    subject.met = set()
     with within(subject.domain, found.needs):
         while len(failures) < MOST_FAILURES:
             failure = _failure(run)

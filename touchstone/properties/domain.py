@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import hypothesis
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
+from hypothesis.strategies import DrawFn
 
 from touchstone.contract import CHOICES, NAMES, signature
 from touchstone.properties.values import plain
@@ -191,6 +191,7 @@ def _compare(function: Callable[..., Any], name: str) -> tuple[list[str], list[s
 #
 # Strategies and checks ask here what the implementation under test supports, and which conventions it declares.
 
+USUAL = {choice.name: choice.usual for choice in CHOICES}
 _current: tuple[Domain, tuple[str, ...]] = (Domain(), ())
 
 
@@ -213,14 +214,9 @@ def supported(argument: str, values: Sequence[T]) -> list[T]:
 
 
 @st.composite
-def one_of_supported(draw: DrawFn, argument: str, values: Sequence[T]) -> T:
+def supported_values(draw: DrawFn, argument: str, values: Sequence[T]) -> T:
     """One of `values` that is supported as `argument` by the functions under test; any, if none is."""
     return draw(st.sampled_from(supported(argument, values)))
-
-
-def supported_values(argument: str, values: Sequence[T]) -> SearchStrategy[T]:
-    """Draw one of `values` for an argument, among those that the functions under test support."""
-    return one_of_supported(argument, tuple(values))
 
 
 def stated_values(argument: str) -> list[Any]:
@@ -235,8 +231,7 @@ def stated_values(argument: str) -> list[Any]:
 
 def choice(name: str) -> Any:
     """Return the convention that the implementation under test declares, or else the contract's."""
-    usual = {each.name: each.usual for each in CHOICES}
-    return _current[0].choices.get(name, usual[name])
+    return _current[0].choices.get(name, USUAL[name])
 
 
 class Scores(dict[str, Any]):

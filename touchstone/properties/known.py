@@ -1,9 +1,11 @@
 """Files of known failures: checks that an implementation fails today, why, and where that is reported upstream.
 
-[[known]]
-check = "W10"
-reason = "an answer in the last token of a window gets a span that ends before it starts"
-link = "https://github.com/huggingface/transformers/issues/1234"      # optional
+    [[known]]
+    check = "W10"
+    reason = "an answer in the last token of a window gets a span that ends before it starts"
+    link = "https://github.com/huggingface/transformers/issues/1234"      # optional
+
+The file of `package/adapter.py` is `package/adapter.toml`, or any other that `--known` names.
 """
 
 from __future__ import annotations

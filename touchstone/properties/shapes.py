@@ -118,10 +118,10 @@ def replaced(target: Any, changes: Callable[[Any], Any]) -> Iterator[None]:
     try:
         for values, put in places(target):
             for name, value in list(values.items()):
-                if name.startswith("__") or (other := changes(value)) is value:
-                    continue
-                undo.append((put, name, value))
-                put(name, other)
+                other = changes(value)
+                if other is not value:
+                    undo.append((put, name, value))
+                    put(name, other)
         yield
     finally:
         for put, name, value in reversed(undo):
@@ -168,8 +168,7 @@ def _derives_from(target: Any, names: Sequence[str]) -> bool:
     return any(
         isinstance(value, (list, tuple)) and len(value) == len(names) and all(type(each) is int for each in value)
         for values, _ in places(target)
-        for name, value in values.items()
-        if not name.startswith("__")
+        for value in values.values()
     )
 
 

@@ -53,7 +53,6 @@ class Subject:
         domain: what the implementation can be asked.
         known: exceptions that a check has reported, with that check's id. Examples that end in one are drawn again.
         muted: kinds of failure that are not looked for.
-        outside: the number of calls that were outside the domain.
         met: the known exceptions that were met again.
     """
 
@@ -66,7 +65,6 @@ class Subject:
         self.domain = Domain.of(target)
         self.known: dict[Hashable, str] = {}
         self.muted: set[Kind] = set()
-        self.outside = 0
         self.met: set[Hashable] = set()
 
     @classmethod
@@ -117,7 +115,6 @@ class Subject:
         try:
             kwargs = self.domain.arguments(stage, args, kwargs)
         except OutsideDomain:
-            self.outside += 1
             hypothesis.reject()
         call = Call(stage, args, kwargs)
         self.trace.calls.append(call)
@@ -128,7 +125,6 @@ class Subject:
                 warnings.simplefilter("ignore")
                 result = function(*handed[0], **handed[1])
         except NotImplementedError:
-            self.outside += 1
             hypothesis.reject()
         except Exception as error:
             call.error = error
