@@ -137,8 +137,7 @@ def examine(name: str, *, examples: int, shape: str = "", known_file: Path | Non
             outcome = Outcome(check.id, check.kind, "holds", repeats=verdict.repeated)
             found.append(Found(outcome, check.name, check.sentence))
     functions = tuple(stage for stage in NAMES if subject.offers(stage))
-    parts = {stage: part for stage in functions if (part := subject.domain.sentence(stage))}
-    return Examined(name, functions, parts, dict(subject.domain.choices), dict(known), tuple(found))
+    return Examined(name, functions, subject.parts, dict(subject.domain.choices), dict(known), tuple(found))
 
 
 def as_json(examined: Sequence[Examined]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 from hypothesis import settings
 
-from touchstone.contract import NAMES
 from touchstone.properties.check import Check, Verdict, hypothesis_settings, ids, judge
 from touchstone.properties.failure import CheckFailed
 from touchstone.properties.known import KnownError, known_failures
@@ -233,11 +232,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not summary.outcomes:
         return
     subject, known, strict = subject_of(config), config.stash[KNOWN], is_strict(config)
-    parts = {name: part for name in NAMES if subject.offers(name) and (part := subject.domain.sentence(name))}
     bad = summary.failed(strict=strict) or not summary.ids("holds", "fails")
     terminalreporter.write_line(summary.headline(subject.name), red=bool(bad), green=not bad)
     if subject.name != DEFAULT or bad:
-        for line in summary.details(strict=strict, known=known, parts=parts, choices=subject.domain.choices):
+        for line in summary.details(strict=strict, known=known, parts=subject.parts, choices=subject.domain.choices):
             terminalreporter.write_line(line)
         for pointer in pointers(subject.target):
             terminalreporter.write_line(f"  note         {pointer}")

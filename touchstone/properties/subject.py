@@ -88,6 +88,11 @@ class Subject:
         """The functions of the contract that are not offered, in the contract's order."""
         return tuple(stage for stage in NAMES if not self.offers(stage))
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """What each function supports in words, for those that do not support everything."""
+        return {stage: part for stage in NAMES if self.offers(stage) and (part := self.domain.sentence(stage))}
+
     def remark(self, **remarks: object) -> None:
         """Keep remarks on the current example; a failure shows them above its input."""
         self.trace.remarks.update({name: str(text) for name, text in remarks.items()})
